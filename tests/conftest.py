@@ -1,0 +1,158 @@
+"""What all tests share: four CPU devices, golden numbers, tiny models, event files."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+NUM_CPUS = 4
+# TensorFlow fixes its devices when it starts, so this holds for the whole test process.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * NUM_CPUS
+)
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """The golden numbers in the repository; a file may be missing, see `golden`."""
+    return ROOT / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    path = ROOT.parent / "shared"
+    if not path.is_dir():
+        pytest.skip("the shared folder is not beside the repository")
+    return path
+
+
+@pytest.fixture(scope="session")
+def golden(golden_dir):
+    """Function: name of a golden file or folder -> its path; skips where there is none."""
+
+    def find(name: str) -> Path:
+        for folder in (golden_dir, ROOT.parent / "shared" / "golden"):
+            if (folder / name).exists():
+                return folder / name
+        pytest.skip(f"golden numbers {name} are neither in tests/golden nor in ../shared/golden")
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def replicas():
+    """Function: number -> a strategy over as many CPU devices."""
+    made = {}
+
+    def make(number: int) -> tf.distribute.Strategy:
+        if number not in made:
+            made[number] = tf.distribute.MirroredStrategy(
+                [f"CPU:{i}" for i in range(number)],
+                cross_device_ops=tf.distribute.ReductionToOneDevice(),
+            )
+        return made[number]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run_on():
+    """Function: (strategy, function, *arrays) -> [results of each replica by name].
+
+    The arrays have one slice a replica; the function returns a dict and runs as a tf.function.
+    """
+
+    def run(strategy, function, *arrays):
+        local = [
+            strategy.experimental_distribute_values_from_function(
+                lambda context, a=a: tf.convert_to_tensor(a[context.replica_id_in_sync_group])
+            )
+            for a in arrays
+        ]
+        results = tf.function(lambda args: strategy.run(function, args=args))(tuple(local))
+        per_replica = {
+            name: strategy.experimental_local_results(value) for name, value in results.items()
+        }
+        return [
+            {name: values[r].numpy() for name, values in per_replica.items()}
+            for r in range(strategy.num_replicas_in_sync)
+        ]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """Function: settings of SimCLR -> a ResNet-18 of 4 to 32 channels for 32 pixels."""
+    from tf_simclr.models.simclr import SimCLR
+
+    def make(**settings) -> SimCLR:
+        keras.utils.set_random_seed(settings.pop("seed", 0))
+        defaults = dict(
+            num_classes=5, image_size=32, resnet_depth=18, width_multiplier=0.0625, proj_out_dim=8
+        )
+        return SimCLR(**(defaults | settings))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def randomise():
+    """Function: gives every variable of a model or layer a value that is not its initial one.
+
+    Zero gammas and zero means would hide what lies behind them.
+    """
+
+    def assign(layer, seed=0):
+        rng = np.random.default_rng(seed)
+        for variable in layer.variables:
+            shape = tuple(variable.shape)
+            if len(shape) > 1:
+                value = rng.normal(size=shape) * (2.0 / np.prod(shape[:-1])) ** 0.5
+            else:
+                value = rng.uniform(0.5, 1.5, shape)  # variances must be positive
+            variable.assign(value.astype(np.float32))
+
+    return assign
+
+
+@pytest.fixture(scope="session")
+def values():
+    """Function: model -> {path: copy of the variable's value}."""
+
+    def read(model) -> dict[str, np.ndarray]:
+        return {
+            path: np.array(tf.convert_to_tensor(v)) for path, v in model.variables_by_path().items()
+        }
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def events():
+    """Function: folder of event files -> {tag: {step: array}}."""
+
+    def read(directory) -> dict[str, dict[int, np.ndarray]]:
+        accumulator = pytest.importorskip(
+            "tensorboard.backend.event_processing.event_accumulator"
+        ).EventAccumulator(str(directory), size_guidance={"tensors": 0})
+        accumulator.Reload()
+        return {
+            tag: {e.step: tf.make_ndarray(e.tensor_proto) for e in accumulator.Tensors(tag)}
+            for tag in accumulator.Tags()["tensors"]
+        }
+
+    return read

@@ -1,0 +1,303 @@
+"""Batches: what an epoch holds, where a resumed stream goes on, padding, shards."""
+
+import collections
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from tf_simclr.config import ConfigError
+from tf_simclr.data import augment, pipeline, sources
+
+REAL_DATA = pathlib.Path(__file__).parents[3] / "shared" / "tfds"
+NUM_TRAIN, NUM_TEST, NUM_CLASSES = 26, 11, 26
+
+
+class TinyPipeline(tfds.core.GeneratorBasedBuilder):
+    """Images of one gray level each, 9 * label, so that any crop tells which example it is."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    LABELLED = True
+
+    def _info(self):
+        features = {"image": tfds.features.Image(shape=(None, None, 1))}
+        if self.LABELLED:
+            features["label"] = tfds.features.ClassLabel(num_classes=NUM_CLASSES)
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(features),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._examples(NUM_TRAIN), "test": self._examples(NUM_TEST)}
+
+    def _generate_examples(self):
+        raise NotImplementedError
+
+    def _examples(self, count):
+        for index in range(count):
+            image = np.full((20 + index, 30, 1), 9 * index, np.uint8)
+            yield index, {"image": image, **({"label": index} if self.LABELLED else {})}
+
+
+class TinyPipelineUnlabelled(TinyPipeline):
+    LABELLED = False
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("tfds"))
+
+
+@pytest.fixture(scope="module")
+def source(data_dir):
+    # In three files, so that the order of files counts.
+    builder = TinyPipeline(data_dir=data_dir)
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=3))
+    return sources.open_source("tiny_pipeline", data_dir)
+
+
+def train(source, **changes):
+    settings = dict(
+        split="train",
+        train_mode="finetune",
+        image_size=12,
+        batch_size=1,
+        global_batch_size=8,
+        color_jitter_strength=1.0,
+        color_jitter_impl="simclrv2",
+        cache=False,
+        seed=5,
+    )
+    return pipeline.train_batches(source, **{**settings, **changes})
+
+
+def levels(images):
+    """Which example each image of a finetuning or evaluation batch is."""
+    return np.round(np.asarray(images).mean((1, 2, 3)) * 255 / 9).astype(int).tolist()
+
+
+def take(dataset, count):
+    """Images and labels of the first count batches of one example."""
+    batches = list(dataset.take(count).as_numpy_iterator())
+    return np.concatenate([x for x, _ in batches]), np.concatenate([y for _, y in batches])
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_each_epoch_holds_each_example_once_in_a_new_order(source, cache):
+    images, labels = take(train(source, cache=cache), 4 * NUM_TRAIN)
+    order = np.reshape(levels(images), (4, NUM_TRAIN))
+    np.testing.assert_array_equal(np.argmax(labels, -1), order.ravel())
+    assert (np.sort(order, axis=1) == np.arange(NUM_TRAIN)).all()
+    assert len({tuple(epoch) for epoch in order}) == 4
+
+
+def test_order_depends_on_the_seed(source):
+    orders = [levels(take(train(source, seed=seed), NUM_TRAIN)[0]) for seed in (5, 5, 6)]
+    assert orders[0] == orders[1] != orders[2]
+
+
+@pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.parametrize("start", [1, 20, NUM_TRAIN, 2 * NUM_TRAIN + 5])
+def test_resumed_stream_goes_on_exactly(source, cache, start):
+    whole = take(train(source, train_mode="pretrain", cache=cache), start + 30)
+    rest = take(train(source, train_mode="pretrain", cache=cache, start_example=start), 30)
+    for expected, resumed in zip(whole, rest, strict=True):
+        np.testing.assert_array_equal(resumed, expected[start:])
+
+
+def test_resumed_stream_with_a_small_shuffle_buffer(source):
+    # 10 batches of 1 example: the buffer is smaller than the epoch.
+    changes = dict(image_size=40, global_batch_size=1)
+    whole = take(train(source, **changes), 50)[0]
+    rest = take(train(source, start_example=33, **changes), 17)[0]
+    np.testing.assert_array_equal(rest, whole[33:])
+
+
+def test_cache_reads_each_example_once(source, monkeypatch):
+    reads = collections.Counter()
+
+    def count(label):
+        reads[int(label)] += 1
+        return label
+
+    original = sources.Source.encoded_examples
+
+    def counted(self, *args, **kwargs):
+        def tap(x):
+            label = tf.py_function(count, [x["label"]], tf.int64)
+            return {**x, "label": tf.ensure_shape(label, ())}
+
+        return original(self, *args, **kwargs).map(tap)
+
+    monkeypatch.setattr(sources.Source, "encoded_examples", counted)
+    take(train(source, cache=True), 3 * NUM_TRAIN)
+    assert reads == collections.Counter(range(NUM_TRAIN))
+
+
+def test_epochs_before_the_start_are_not_read(source, monkeypatch):
+    opened = []
+    original = sources.Source.encoded_examples
+
+    def counted(self, *args, **kwargs):
+        def tap(x):
+            tf.py_function(lambda: opened.append(1), [], [])
+            return x
+
+        return original(self, *args, **kwargs).map(tap)
+
+    monkeypatch.setattr(sources.Source, "encoded_examples", counted)
+    take(train(source, start_example=10**9), 1)
+    assert len(opened) < 4 * NUM_TRAIN
+
+
+@pytest.mark.parametrize(
+    "image_size, global_batch_size, window",
+    [(12, 4, NUM_TRAIN), (33, 1, 10), (33, 2, 20)],
+)
+def test_shuffle_buffer_in_batches(source, monkeypatch, image_size, global_batch_size, window):
+    seen = []
+    original = tf.data.Dataset.shuffle
+
+    def shuffle(self, buffer_size, **kwargs):
+        seen.append(buffer_size)
+        return original(self, buffer_size, **kwargs)
+
+    # Only the pipeline's own shuffle: the files' is TFDS's.
+    monkeypatch.setattr(
+        sources.Source,
+        "encoded_examples",
+        lambda self, split, **_: tf.data.Dataset.from_tensors(
+            {"image": "", "label": tf.constant(0, tf.int64)}
+        ),
+    )
+    monkeypatch.setattr(tf.data.Dataset, "shuffle", shuffle)
+    train(source, image_size=image_size, global_batch_size=global_batch_size)
+    assert seen == [window]
+
+
+def test_pretraining_batches(source):
+    dataset = train(source, train_mode="pretrain", batch_size=4)
+    assert dataset.element_spec == (
+        tf.TensorSpec((4, 12, 12, 6), tf.float32),
+        tf.TensorSpec((4, NUM_CLASSES), tf.float32),
+    )
+    images, labels = next(iter(dataset))
+    assert 0 <= images.numpy().min() and images.numpy().max() <= 1
+    assert np.abs(images[..., :3] - images[..., 3:]).max() > 0.01
+    np.testing.assert_array_equal(np.sum(labels, -1), 1)
+
+
+def test_finetuning_batches_are_not_distorted(source):
+    dataset = train(source, batch_size=4)
+    assert dataset.element_spec[0] == tf.TensorSpec((4, 12, 12, 3), tf.float32)
+    images, labels = next(iter(dataset))
+    expected = np.argmax(labels, -1)[:, None, None, None] * 9 / 255
+    np.testing.assert_allclose(images, np.broadcast_to(expected, images.shape), atol=1e-4)
+
+
+def test_views_do_not_repeat(source):
+    # One example, many epochs: all views differ in colour.
+    images, _ = take(train(source, train_mode="pretrain", split="train[5:6]"), 12)
+    assert len(np.unique(np.round(images.mean((1, 2)), 5), axis=0)) == 12
+
+
+def test_unlabelled_batches(data_dir):
+    source = sources.open_source("tiny_pipeline_unlabelled", data_dir)
+    _, labels = next(iter(train(source, train_mode="pretrain", batch_size=4)))
+    assert labels.shape == (4, 0) and labels.dtype == tf.float32
+    _, labels, weights = next(
+        iter(pipeline.eval_batches(source, split="test", image_size=12, batch_size=4))
+    )
+    assert labels.shape == (4, 0) and weights.shape == (4,)
+
+
+def test_batches_larger_than_the_split_span_epochs(source):
+    images, _ = next(iter(train(source, batch_size=2 * NUM_TRAIN)))
+    assert sorted(levels(images)) == sorted(2 * list(range(NUM_TRAIN)))
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_shards_divide_each_epoch(source, cache):
+    shards = [
+        train(source, num_shards=4, shard_index=index, cache=cache) for index in range(4)
+    ]
+    sizes = [7, 7, 6, 6]
+    for epoch in range(2):
+        seen = []
+        for shard, size in zip(shards, sizes, strict=True):
+            images, _ = take(shard.skip(epoch * size), size)
+            seen += levels(images)
+        assert sorted(seen) == list(range(NUM_TRAIN))
+
+
+def test_shard_resumes(source):
+    shard = dict(train_mode="pretrain", num_shards=4, shard_index=1)
+    whole = take(train(source, **shard), 24)[0]
+    rest = take(train(source, start_example=9, **shard), 15)[0]
+    np.testing.assert_array_equal(rest, whole[9:])
+
+
+@pytest.mark.parametrize("num_shards, num_batches", [(1, 3), (2, 2), (3, 1)])
+def test_evaluation_is_one_pass_in_order(source, num_shards, num_batches):
+    plain = [int(x["label"]) for x in source.examples("test")]
+    for index in range(num_shards):
+        batches = list(
+            pipeline.eval_batches(
+                source,
+                split="test",
+                image_size=12,
+                batch_size=4,
+                num_shards=num_shards,
+                shard_index=index,
+            )
+        )
+        assert len(batches) == num_batches
+        images, labels, weights = (np.concatenate(part) for part in zip(*batches, strict=True))
+        assert all(x.shape == (4, 12, 12, 3) for x, _, _ in batches)
+        expected = plain[index::num_shards]
+        assert weights.tolist() == [1] * len(expected) + [0] * (len(weights) - len(expected))
+        assert levels(images)[: len(expected)] == expected
+        assert np.argmax(labels, -1)[: len(expected)].tolist() == expected
+        assert not labels[len(expected) :].any() and not images[len(expected) :].any()
+
+
+def test_evaluation_view_is_used(source):
+    example = next(iter(source.examples("test")))
+    batch = next(iter(pipeline.eval_batches(source, split="test", image_size=40, batch_size=2)))
+    expected = augment.evaluation_view(example["image"], image_size=40)
+    np.testing.assert_allclose(batch[0][0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (dict(split="validation"), "--train_split=validation"),
+        (dict(train_mode="distill"), "train_mode"),
+        (dict(num_shards=40, shard_index=1), "--train_split=train has 26 examples"),
+        (dict(num_shards=2, shard_index=2), "shard_index"),
+    ],
+)
+def test_errors(source, changes, words):
+    with pytest.raises(ConfigError, match=words):
+        train(source, **changes)
+
+
+def test_evaluation_error_names_its_flag(source):
+    with pytest.raises(ConfigError, match="--eval_split=validation"):
+        pipeline.eval_batches(source, split="validation", image_size=12, batch_size=4)
+
+
+@pytest.mark.skipif(not (REAL_DATA / "imagenet2012").exists(), reason="no prepared data sets")
+def test_photographs_of_any_size():
+    source = sources.open_source("imagenet2012", str(REAL_DATA))
+    images, labels = next(
+        iter(train(source, train_mode="pretrain", image_size=64, batch_size=4, split="train[:8]"))
+    )
+    assert images.shape == (4, 64, 64, 6) and labels.shape == (4, 1000)
+    batches = list(
+        pipeline.eval_batches(source, split="validation[:5]", image_size=64, batch_size=4)
+    )
+    assert [float(tf.reduce_sum(weights)) for _, _, weights in batches] == [4, 1]

@@ -1,0 +1,86 @@
+"""Wrong settings: one line that names the flag and the way out, before anything is written."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tf_simclr import experiment, flags
+from tf_simclr.config import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = (
+    "--dataset=shapes", "--eval_split=test", "--image_size=32", "--resnet_depth=18",
+    "--width_multiplier=0.0625", "--train_batch_size=16", "--train_steps=1",
+)  # fmt: skip
+
+
+def refuse(*arguments) -> str:
+    """The error that run.py would print for these arguments."""
+    with pytest.raises(ConfigError) as caught:
+        config = flags.parse(["run.py", *arguments]).config
+        experiment.run(config.replace(seed=1), config_gin=flags.to_gin(config))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+CASES = {
+    "dataset name": (["--dataset=cifar11"], ["dataset", "cifar11", "cifar10"]),
+    "data_dir missing": (["--data_dir=/nowhere/at/all"], ["data_dir", "/nowhere/at/all"]),
+    "split": (["--train_split=trian"], ["train_split", "trian", "test"]),
+    "batch larger than the data": (
+        ["--train_split=train[:10]"], ["train_batch_size", "10", "16", "lower it"]),
+    "batch and replicas": (
+        ["--train_batch_size=17", "--cpu_replicas=2"], ["train_batch_size", "2 replicas", "16"]),
+    "gin file": (["--gin_file=nothing.gin"], ["gin_file", "nothing.gin", "gin/demo.gin"]),
+    "image size": (["--image_size=0"], ["image_size", "0", "at least"]),
+    "temperature": (["--temperature=-0.1"], ["temperature", "-0.1", "greater than 0"]),
+    "block number when pretraining": (
+        ["--fine_tune_after_block=2"], ["fine_tune_after_block", "-1", "2"]),
+    "unknown block number": (
+        ["--train_mode=finetune", "--fine_tune_after_block=7"],
+        ["fine_tune_after_block", "7", "between -1 and 4"]),
+    "unknown flag": (["--temprature=1"], ["--temprature", "--temperature"]),
+    "checkpoint missing": (["--checkpoint=/no/such/ckpt-1"], ["checkpoint", "/no/such/ckpt-1"]),
+    "not a number": (["--learning_rate=fast"], ["learning_rate", "fast"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_wrong_setting_is_one_line_and_leaves_nothing(name, shapes_dir, tmp_path):
+    arguments, words = CASES[name]
+    model_dir = tmp_path / "run"
+    message = refuse(*TINY, f"--data_dir={shapes_dir}", f"--model_dir={model_dir}", *arguments)
+    for word in words:
+        assert word in message, message
+    assert not model_dir.exists()
+
+
+def test_a_model_dir_of_another_model_is_refused_and_left_alone(shapes_dir, tmp_path):
+    settings = (*TINY, f"--data_dir={shapes_dir}", f"--model_dir={tmp_path}")
+    config = flags.parse(["run.py", *settings]).config.replace(seed=1)
+    experiment.run(config, config_gin=flags.to_gin(config))
+    before = sorted((p.name, p.stat().st_mtime_ns) for p in tmp_path.iterdir())
+    message = refuse(*settings, "--width_multiplier=0.125", "--train_steps=2")
+    assert "model_dir" in message and "another model" in message and "base_model/" in message
+    message = refuse(*settings, "--optimizer=adam", "--train_steps=2")
+    assert "model_dir" in message and "another optimizer" in message
+    assert sorted((p.name, p.stat().st_mtime_ns) for p in tmp_path.iterdir()) == before
+
+
+def test_without_model_dir_the_error_says_where_to_put_one():
+    assert "--model_dir=" in refuse(*TINY)
+
+
+def test_the_program_prints_one_line_and_exits_nonzero(shapes_dir, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *TINY, f"--data_dir={shapes_dir}",
+         f"--model_dir={tmp_path / 'run'}", "--train_batch_size=20000"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("run.py: train_batch_size must be at most")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,195 @@
+"""run.py as a user types it: pretrain, be interrupted, resume, fine-tune, evaluate, load."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_simclr import flags
+from tf_simclr.training import checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = (
+    "--dataset=shapes", "--eval_split=test[:100]", "--image_size=32", "--resnet_depth=18",
+    "--width_multiplier=0.0625", "--train_batch_size=16", "--eval_batch_size=48",
+    "--warmup_epochs=0", "--seed=3",
+)  # fmt: skip
+
+
+def command(*arguments):
+    return [sys.executable, str(ROOT / "run.py"), *arguments]
+
+
+def run(*arguments, expect=0):
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300)
+    assert done.returncode == expect, done.stderr[-3000:]
+    return done
+
+
+def weights(model_dir, step):
+    return checkpoint.read_weights(f"{model_dir}/ckpt-{step}")
+
+
+@pytest.fixture(scope="module")
+def tiny(shapes_dir):
+    return (*TINY, f"--data_dir={shapes_dir}")
+
+
+@pytest.fixture(scope="module")
+def pretrained(tiny, tmp_path_factory):
+    """A run of 7 steps, checkpoints every 3, never interrupted."""
+    model_dir = tmp_path_factory.mktemp("runs") / "pretrained"
+    done = run(
+        *tiny, "--mode=train_then_eval", "--train_split=train[:64]", "--train_steps=7",
+        "--checkpoint_steps=3", "--train_summary_steps=2", f"--model_dir={model_dir}",
+    )  # fmt: skip
+    return model_dir, done
+
+
+def test_train_then_eval_trains_exactly_train_steps_and_leaves_every_file(pretrained):
+    model_dir, done = pretrained
+    names = set(os.listdir(model_dir))
+    assert {"ckpt-3.index", "ckpt-6.index", "ckpt-7.index"} <= names
+    assert {"config.gin", "flags.json", "result.json", "result_7.json"} <= names
+    assert not [name for name in names if "unfinished" in name]
+    assert os.listdir(model_dir / "saved_model") == ["7"]
+    result = json.loads((model_dir / "result.json").read_text())
+    assert set(result) == {
+        "eval/regularization_loss", "eval/label_top_1_accuracy", "eval/label_top_5_accuracy",
+        "global_step",
+    }  # fmt: skip
+    assert result["global_step"] == 7
+    # 100 examples: an accuracy is a whole number of hundredths, the padding does not count.
+    hundredths = 100 * result["eval/label_top_1_accuracy"]
+    assert hundredths == pytest.approx(round(hundredths), abs=1e-4)
+    assert json.loads((model_dir / "flags.json").read_text())["train_steps"] == 7
+    assert "Checkpoint:" in done.stdout and f"{model_dir}/saved_model/7" in done.stdout
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(pretrained, tiny, tmp_path):
+    model_dir = tmp_path / "interrupted"
+    settings = (
+        *tiny, "--mode=train", "--train_split=train[:64]", "--checkpoint_steps=3",
+        f"--model_dir={model_dir}",
+    )  # fmt: skip
+    process = subprocess.Popen(
+        command(*settings, "--train_steps=7"), stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.time() + 200
+    while not (model_dir / "ckpt-3.index").exists() and time.time() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=200)
+    if process.returncode:  # else it was through before the signal came
+        assert process.returncode == 128 + signal.SIGTERM, stderr[-3000:]
+        assert "the same command goes on from there" in stderr
+        run(f"--model_dir={model_dir}")  # its config.gin knows the rest
+    there, here = weights(pretrained[0], 7), weights(model_dir, 7)
+    assert there.keys() == here.keys()
+    for path in there:
+        np.testing.assert_array_equal(here[path], there[path], err_msg=path)
+
+
+def test_a_finished_run_is_not_trained_again(pretrained):
+    before = weights(pretrained[0], 7)
+    done = run("--mode=train", f"--model_dir={pretrained[0]}")
+    assert "is trained already: step 7 of 7" in done.stderr
+    after = weights(pretrained[0], 7)
+    assert all(np.array_equal(before[path], after[path]) for path in before)
+
+
+def test_linear_evaluation_from_the_pretrained_run_freezes_the_encoder(pretrained, tiny, tmp_path):
+    model_dir = tmp_path / "finetuned"
+    done = run(
+        *tiny, "--mode=train_then_eval", "--train_mode=finetune", "--fine_tune_after_block=4",
+        "--zero_init_logits_layer=True", "--train_split=train[:64]",
+        "--variable_schema=(?!global_step|(?:.*/|^)Momentum|head)", "--optimizer=momentum",
+        "--learning_rate=0.1", "--weight_decay=0", "--train_steps=3",
+        f"--checkpoint={pretrained[0]}", f"--model_dir={model_dir}",
+    )  # fmt: skip
+    assert "variables restored" in done.stderr
+    before, after = weights(pretrained[0], 7), weights(model_dir, 3)
+    for path, value in before.items():
+        if path.startswith("base_model/"):
+            np.testing.assert_array_equal(after[path], value, err_msg=path)
+    assert np.any(after["head_supervised/dense/kernel"])
+    assert json.loads((model_dir / "result.json").read_text())["global_step"] == 3
+
+
+def test_eval_follows_the_checkpoints_to_the_last(pretrained):
+    (pretrained[0] / "result.json").unlink()
+    done = run("--mode=eval", f"--model_dir={pretrained[0]}", "--eval_name=again")
+    assert "ckpt-7: " in done.stdout
+    again = json.loads((pretrained[0] / "result_again_7.json").read_text())
+    first = json.loads((pretrained[0] / "result_7.json").read_text())
+    assert again == pytest.approx(first)
+
+
+def test_eval_without_a_checkpoint_gives_up_after_eval_timeout(tiny, tmp_path):
+    done = run(
+        *tiny, "--mode=eval", "--eval_timeout=1", f"--model_dir={tmp_path / 'none'}", expect=1
+    )
+    assert "got no checkpoint" in done.stderr and "eval_timeout" in done.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_saved_model_answers_as_the_checkpoint_does(pretrained):
+    loaded = tf.saved_model.load(str(pretrained[0] / "saved_model" / "7"))
+    images = tf.random.stateless_uniform((2, 32, 32, 3), seed=[1, 2])
+    endpoints = loaded(images, trainable=False)
+    assert endpoints["logits_sup"].shape == (2, 10)
+    assert endpoints["final_avg_pool"].shape == (2, 32)
+    head = weights(pretrained[0], 7)
+    expected = (
+        endpoints["final_avg_pool"] @ head["head_supervised/dense/kernel"]
+        + head["head_supervised/dense/bias"]
+    )
+    np.testing.assert_allclose(endpoints["logits_sup"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_pretraining_without_labels_exports_and_says_what_to_do(tiny, tmp_path):
+    done = run(
+        *tiny, "--mode=train_then_eval", "--lineareval_while_pretraining=False",
+        "--train_split=train[:32]", "--train_steps=1", "--proj_head_mode=linear",
+        f"--model_dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    assert "nothing to evaluate" in done.stderr
+    assert os.listdir(tmp_path / "run" / "saved_model") == ["1"]
+
+
+def test_two_cpu_replicas_train_through_run_py(tiny, tmp_path):
+    done = run(
+        *tiny, "--train_split=train[:64]", "--train_steps=2", "--cpu_replicas=2", "--use_blur",
+        f"--model_dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    assert "as 2 replicas" in done.stderr
+    assert (tmp_path / "run" / "ckpt-2.index").exists()
+
+
+def test_the_official_cifar10_commands_run_as_they_are(tmp_path, shared_dir):
+    """The README of google-research/simclr, but for train_steps, data_dir and model_dir."""
+    model_dir = tmp_path / "simclr_test"
+    data = f"--data_dir={shared_dir / 'tfds'}"
+    arguments = (
+        "--train_mode=pretrain --train_batch_size=512 --train_epochs=1000 --learning_rate=1.0 "
+        "--weight_decay=1e-4 --temperature=0.5 --dataset=cifar10 --image_size=32 "
+        "--eval_split=test --resnet_depth=18 --use_blur=False --color_jitter_strength=0.5 "
+        "--use_tpu=False"
+    ).split()
+    parsed = flags.parse(["run.py", *arguments, data, f"--model_dir={model_dir}"])
+    assert parsed.config.training.train_epochs == 1000
+    # The width of the real thing takes minutes a step here; the rest of the command is as it is.
+    run(
+        "--mode=train_then_eval", *arguments, data, f"--model_dir={model_dir}", "--train_steps=1",
+        "--width_multiplier=0.0625", "--eval_steps=1",
+    )  # fmt: skip
+    result = json.loads((model_dir / "result.json").read_text())
+    assert result["global_step"] == 1

@@ -1,0 +1,182 @@
+"""NT-Xent against Algorithm 1 of the paper, written out, and against golden numbers."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_simclr.losses.nt_xent import gather, nt_xent
+
+
+def algorithm_1(z, temperature: float) -> float:
+    """L of Algorithm 1 (arXiv:2002.05709), in its words; z: (2N, d), z_{2k-1} and z_{2k} a pair."""
+    two_n = len(z)
+
+    def s(i, j):
+        return z[i] @ z[j] / (np.linalg.norm(z[i]) * np.linalg.norm(z[j]))
+
+    def ell(i, j):
+        others = [np.exp(s(i, k) / temperature) for k in range(two_n) if k != i]
+        return -np.log(np.exp(s(i, j) / temperature) / sum(others))
+
+    pairs = [(2 * k, 2 * k + 1) for k in range(two_n // 2)]
+    return sum(ell(i, j) + ell(j, i) for i, j in pairs) / two_n
+
+
+def interleaved(hidden) -> np.ndarray:
+    """Views a, then views b -> the pairs of Algorithm 1, in float64."""
+    a, b = np.split(hidden.astype(np.float64), 2)
+    return np.stack([a, b], axis=1).reshape(hidden.shape)
+
+
+def literal(hidden, temperature: float) -> float:
+    """The official code's loss is twice the paper's."""
+    return 2 * algorithm_1(interleaved(hidden), temperature)
+
+
+def hiddens(n=5, d=6, seed=0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(2 * n, d)).astype(np.float32)
+
+
+def with_gradient(hidden, **settings) -> dict[str, tf.Tensor]:
+    """What nt_xent returns, and the gradient of the loss."""
+    hidden = tf.convert_to_tensor(hidden)
+    with tf.GradientTape() as tape:
+        tape.watch(hidden)
+        results = nt_xent(hidden, **settings)
+    return results | {"gradient": tape.gradient(results["contrast_loss"], hidden)}
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.5, 1.0])
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_equals_algorithm_1(n, temperature):
+    hidden = hiddens(n) * 3
+    loss = nt_xent(hidden, temperature=temperature)["contrast_loss"]
+    np.testing.assert_allclose(loss, literal(hidden, temperature), rtol=1e-5, atol=1e-6)
+
+
+def test_gradient_is_that_of_algorithm_1():
+    """By central differences of the transcription in float64."""
+    hidden, temperature, h = hiddens(), 0.2, 1e-5
+    gradient = with_gradient(hidden, temperature=temperature)["gradient"]
+    expected = np.zeros(hidden.shape)
+    for place in np.ndindex(hidden.shape):
+        up, down = hidden.astype(np.float64), hidden.astype(np.float64)
+        up[place] += h
+        down[place] -= h
+        expected[place] = (literal(up, temperature) - literal(down, temperature)) / (2 * h)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["c0", "c1", "c2"])
+def test_golden_numbers_on_one_replica(golden, case):
+    g = np.load(golden("ntxent.npz"))
+    results = with_gradient(
+        g[f"{case}_hidden"],
+        temperature=float(g[f"{case}_temperature"]),
+        hidden_norm=bool(g[f"{case}_hidden_norm"]),
+    )
+    names = {"contrast_loss": "loss", "gradient": "grad", "logits_ab": "logits_ab",
+             "contrast_acc": "contrast_acc", "contrast_entropy": "contrast_entropy"}  # fmt: skip
+    for ours, theirs in names.items():
+        np.testing.assert_allclose(results[ours], g[f"{case}_{theirs}"], rtol=1e-4, atol=1e-5)
+
+
+def distributed(run_on, strategy, slices, temperature) -> list[dict]:
+    """Losses and gradients of the sum of loss / replicas, as the training step takes them."""
+
+    def replica(hidden):
+        with tf.GradientTape() as tape:
+            tape.watch(hidden)
+            results = nt_xent(hidden, temperature=temperature)
+            loss = results["contrast_loss"] / len(slices)
+        return results | {"gradient": tape.gradient(loss, hidden)}
+
+    return run_on(strategy, replica, slices)
+
+
+@pytest.mark.parametrize("number", [2, 4])
+def test_golden_numbers_on_replicas(golden, replicas, run_on, number):
+    g = np.load(golden("ntxent.npz"))
+    slices, temperature = g[f"r{number}_hidden"], float(g[f"r{number}_temperature"])
+    results = distributed(run_on, replicas(number), slices, temperature)
+    losses = [r["contrast_loss"] for r in results]
+    np.testing.assert_allclose(losses, g[f"r{number}_loss"], rtol=1e-4)
+    gradients = [r["gradient"] for r in results]
+    np.testing.assert_allclose(gradients, g[f"r{number}_grad"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("number", [2, 4])
+def test_replicas_equal_one_replica_with_the_whole_batch(replicas, run_on, number):
+    n, temperature = 3, 0.3
+    slices = np.stack([hiddens(n, seed=r) for r in range(number)])
+    whole = np.concatenate([*slices[:, :n], *slices[:, n:]])
+    single = with_gradient(whole, temperature=temperature)
+    results = distributed(run_on, replicas(number), slices, temperature)
+    for name in ("contrast_loss", "contrast_acc", "contrast_entropy"):
+        np.testing.assert_allclose(np.mean([r[name] for r in results]), single[name], rtol=1e-5)
+    logits = np.concatenate([r["logits_ab"] for r in results])
+    np.testing.assert_allclose(logits, single["logits_ab"], rtol=1e-4, atol=1e-5)
+    a, b = np.split(single["gradient"].numpy(), 2)
+    expected = np.concatenate([a.reshape(number, n, -1), b.reshape(number, n, -1)], axis=1)
+    gradients = [r["gradient"] for r in results]
+    np.testing.assert_allclose(gradients, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_gather_concatenates_in_order_and_sums_the_gradients_of_all(replicas, run_on):
+    parts = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
+    weights = np.random.default_rng(0).normal(size=(3, 6, 2)).astype(np.float32)
+
+    def replica(part, weight):
+        with tf.GradientTape() as tape:
+            tape.watch(part)
+            gathered = gather(part)
+            loss = tf.reduce_sum(gathered * weight)
+        return {"gathered": gathered, "gradient": tape.gradient(loss, part)}
+
+    for number, result in enumerate(run_on(replicas(3), replica, parts, weights)):
+        np.testing.assert_array_equal(result["gathered"], parts.reshape(6, 2))
+        expected = weights.sum(0)[2 * number : 2 * number + 2]
+        np.testing.assert_allclose(result["gradient"], expected, rtol=1e-5)
+
+
+def test_accuracy_and_entropy_look_at_the_other_view_only():
+    """Views a that resemble one another, but nearest to their own b: all hits."""
+    a = np.eye(4, dtype=np.float32) + 5
+    b = np.eye(4, dtype=np.float32)
+    results = nt_xent(np.concatenate([a, b]), temperature=0.5)
+    assert float(results["contrast_acc"]) == 1
+    unit = a / np.linalg.norm(a, axis=1, keepdims=True)
+    logits = unit @ b.T / 0.5
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(results["contrast_entropy"], -(p * np.log(p)).sum(1).mean(), 1e-5)
+    swapped = nt_xent(np.concatenate([a, b[[1, 0, 2, 3]]]), temperature=0.5)
+    assert float(swapped["contrast_acc"]) == 0.5
+
+
+def test_length_of_the_hiddens_counts_only_without_hidden_norm():
+    hidden = hiddens()
+    settings = dict(temperature=0.5)
+    unit = hidden / np.linalg.norm(hidden, axis=1, keepdims=True)
+    scaled = hidden * np.linspace(0.5, 2, len(hidden), dtype=np.float32)[:, None]
+    expected = float(nt_xent(hidden, **settings)["contrast_loss"])
+    for same in (scaled, unit):
+        assert float(nt_xent(same, **settings)["contrast_loss"]) == pytest.approx(expected, 1e-5)
+    plain = nt_xent(unit, hidden_norm=False, **settings)["contrast_loss"]
+    assert float(plain) == pytest.approx(expected, 1e-5)
+    raw = nt_xent(scaled, hidden_norm=False, **settings)["contrast_loss"]
+    assert abs(float(raw) - expected) > 0.01
+
+
+def test_half_precision_is_computed_in_float32():
+    hidden = hiddens().astype(np.float16)
+    results = nt_xent(tf.constant(hidden), temperature=0.1)
+    assert results["contrast_loss"].dtype == tf.float32
+    expected = literal(hidden.astype(np.float32), 0.1)
+    np.testing.assert_allclose(results["contrast_loss"], expected, rtol=1e-5)
+
+
+def test_xla_gives_the_same():
+    hidden = tf.constant(hiddens())
+    compiled = tf.function(lambda h: with_gradient(h, temperature=0.1), jit_compile=True)(hidden)
+    for name, value in with_gradient(hidden, temperature=0.1).items():
+        np.testing.assert_allclose(compiled[name], value, rtol=1e-4, atol=1e-5)

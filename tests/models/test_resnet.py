@@ -1,0 +1,236 @@
+"""The ResNets: sizes, counts, and what each block is made of."""
+
+import keras
+import numpy as np
+import pytest
+
+from tf_simclr.models import resnet
+from tf_simclr.models.layers import BatchNormSettings
+
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3),
+          152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}  # fmt: skip
+
+
+def stages(**settings):
+    return resnet.stages(**({"bn": BatchNormSettings()} | settings))
+
+
+def conv_bn(kernel_size: int, inputs: int, outputs: int) -> int:
+    return kernel_size**2 * inputs * outputs + 2 * outputs
+
+
+def count(depth: int, width: float, sk_ratio: float, se_ratio: float = 0, small=False) -> int:
+    """Trainable parameters by arithmetic, from the description in the papers."""
+    w, sk = int(64 * width), sk_ratio > 0
+    if small:
+        total = conv_bn(3, 3, w)
+    elif sk:
+        total = conv_bn(3, 3, w // 2) + conv_bn(3, w // 2, w // 2) + conv_bn(3, w // 2, w)
+    else:
+        total = conv_bn(7, 3, w)
+    channels = w
+    for group, blocks in enumerate(BLOCKS[depth]):
+        f = int(64 * 2**group * width)
+        for block in range(blocks):
+            out = f if depth < 50 else 4 * f
+            if block == 0:
+                total += conv_bn(1, channels, out)
+            if depth < 50:
+                total += conv_bn(3, channels, f) + conv_bn(3, f, f)
+            else:
+                total += conv_bn(1, channels, f) + conv_bn(1, f, out)
+                if sk:
+                    z = max(int(f * sk_ratio), 32)
+                    total += conv_bn(3, f, 2 * f) + conv_bn(1, f, z) + z * 2 * f
+                else:
+                    total += conv_bn(3, f, f)
+            if se_ratio:
+                z = max(1, int(f * se_ratio))
+                total += out * z + z + z * out + out
+            channels = out
+    return total
+
+
+def built(**settings) -> int:
+    parts = stages(**settings)
+    return sum(int(np.prod(v.shape)) for part in parts for v in part.trainable_variables)
+
+
+@pytest.mark.parametrize("depth, width, sk_ratio, millions", [
+    (50, 1, 0, 24), (50, 1, 0.0625, 35), (50, 2, 0, 94), (50, 2, 0.0625, 140), (101, 1, 0, 43),
+    (101, 1, 0.0625, 65), (152, 1, 0, 58), (152, 3, 0.0625, 795),
+])  # fmt: skip
+def test_parameters_are_those_of_the_paper(depth, width, sk_ratio, millions):
+    """SimCLRv2, table 1, up to its rounding; the arithmetic is held against models below."""
+    assert count(depth, width, sk_ratio) / 1e6 == pytest.approx(millions, abs=0.6)
+
+
+@pytest.mark.parametrize("sk_ratio", [0, 0.0625])
+def test_parameters_of_the_whole_resnet_50(sk_ratio):
+    assert built(depth=50, sk_ratio=sk_ratio) == count(50, 1, sk_ratio)
+
+
+@pytest.mark.parametrize("settings", [
+    dict(depth=18, width=0.125, sk_ratio=0), dict(depth=34, width=0.125, sk_ratio=0, se_ratio=0.25),
+    dict(depth=18, width=0.125, sk_ratio=0.0625, small=True),
+    dict(depth=50, width=0.25, sk_ratio=0.5, se_ratio=0.01),
+], ids=str)  # fmt: skip
+def test_parameters_of_small_models(settings):
+    arguments = dict(settings, width_multiplier=settings["width"])
+    arguments["small_stem"] = arguments.pop("small", False)
+    del arguments["width"]
+    assert built(**arguments) == count(**settings)
+
+
+@pytest.mark.parametrize("depth", [101, 152, 200])
+def test_parameters_of_the_deep_models(monkeypatch, depth):
+    """With the blocks of a group counted, two a group say what kind of block it is."""
+    assert resnet.BLOCKS_PER_GROUP == BLOCKS
+    for table in (resnet.BLOCKS_PER_GROUP, BLOCKS):
+        monkeypatch.setitem(table, depth, (1, 2, 1, 1))
+    assert built(depth=depth, width_multiplier=0.0625) == count(depth, 0.0625, 0)
+
+
+@pytest.fixture(scope="module")
+def basic():
+    return stages(depth=18, width_multiplier=0.125)
+
+
+@pytest.fixture(scope="module")
+def bottleneck_sk():
+    return stages(depth=50, width_multiplier=0.125, sk_ratio=0.0625)
+
+
+def sides(parts, side: int) -> list[int]:
+    x, found = np.zeros((1, side, side, 3), np.float32), []
+    for part in parts:
+        x = part(x)
+        found += [int(v.shape[1]) for v in (x if isinstance(x, (list, tuple)) else [x])]
+        x = x[-1] if isinstance(x, (list, tuple)) else x
+    return found
+
+
+@pytest.mark.parametrize("side, expected", [
+    (64, [32, 16, 16, 8, 4, 2]), (65, [33, 17, 17, 9, 5, 3]), (31, [16, 8, 8, 4, 2, 1])
+])  # fmt: skip
+def test_sides_of_the_endpoints(basic, bottleneck_sk, side, expected):
+    """Each stride halves and rounds up, at any size."""
+    assert sides(basic, side) == expected
+    assert sides(bottleneck_sk, side) == expected
+
+
+def test_small_stem_keeps_the_size_and_has_no_pooling():
+    parts = stages(depth=18, width_multiplier=0.125, small_stem=True)
+    assert sides(parts, 32) == [32, 32, 32, 16, 8, 4]
+    kernel = parts[0].get_layer("conv").kernel
+    assert tuple(kernel.shape) == (3, 3, 3, 8)
+    assert "max_pool" not in [layer.name for layer in parts[0].layers]
+
+
+@pytest.mark.parametrize("depth, width, expected", [
+    (34, 0.125, [8, 8, 16, 32, 64]), (50, 0.125, [8, 32, 64, 128, 256]),
+    (50, 0.1, [6, 24, 48, 100, 204]),  # each width is cut to a whole number by itself
+])  # fmt: skip
+def test_channels_of_the_endpoints(depth, width, expected):
+    parts = stages(depth=depth, width_multiplier=width)
+    outputs = [parts[0].output_shape[-1], *(part.output_shape for part in parts[1:])]
+    assert [shape[-1] for shape in outputs] == expected
+
+
+def gammas(parts):
+    for part in parts:
+        for layer in part.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                yield f"{part.name}.{layer.name}", np.array(layer.gamma)
+
+
+@pytest.mark.parametrize("model, last", [("basic", "conv2.bn"), ("bottleneck_sk", "conv3.bn")])
+def test_the_last_gamma_of_each_block_is_zero_and_no_other(request, model, last):
+    zeros = 0
+    for name, gamma in gammas(request.getfixturevalue(model)):
+        is_last = "block_group" in name and name.endswith(last)
+        zeros += is_last
+        assert (gamma == (0 if is_last else 1)).all(), name
+    assert zeros == {"basic": 8, "bottleneck_sk": 16}[model]
+
+
+def test_settings_reach_every_batch_norm():
+    bn = BatchNormSettings(momentum=0.42, synchronized=False)
+    parts = stages(depth=50, width_multiplier=0.0625, sk_ratio=0.0625, se_ratio=0.1, bn=bn)
+    layers = [
+        layer for part in parts for layer in part.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]  # fmt: skip
+    assert len(layers) == 3 + 4 + 16 * 4
+    assert {(n.momentum, n.synchronized, n.epsilon) for n in layers} == {(0.42, False, 1e-5)}
+
+
+def test_bottleneck_has_its_stride_on_the_3x3_convolution():
+    part = stages(depth=50, width_multiplier=0.125)[2]
+    layers = {n: part.get_layer(f"block1.{n}") for n in ("conv1", "conv2", "conv3", "shortcut")}
+    found = {name: (layer.kernel_size, layer.strides) for name, layer in layers.items()}
+    assert found == {"conv1": ((1, 1), (1, 1)), "conv2": ((3, 3), (2, 2)),
+                     "conv3": ((1, 1), (1, 1)), "shortcut": ((1, 1), (2, 2))}  # fmt: skip
+    strides = [layer.strides for layer in part.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert strides.count((2, 2)) == 2, "only the first block of a group strides"
+
+
+def test_selective_kernels_replace_the_3x3_of_bottlenecks_only(bottleneck_sk):
+    names = {layer.name for layer in bottleneck_sk[1].layers}
+    assert "block1.sk.conv" in names and "block1.conv2" not in names
+    basic = stages(depth=18, width_multiplier=0.125, sk_ratio=0.0625)
+    names = {layer.name for layer in basic[1].layers}
+    assert "block1.shortcut.pool" in names and not [n for n in names if ".sk." in n]
+
+
+def output_of(part, layer: str, x) -> np.ndarray:
+    return keras.Model(part.inputs, part.get_layer(layer).output)(x).numpy()
+
+
+def test_shortcut_pools_before_it_projects(bottleneck_sk):
+    """At stride 2 zeros are added below and to the right; at stride 1 only real pixels count."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 5, 5, 32)).astype(np.float32)
+    padded = np.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
+    expected = sum(padded[:, i : i + 5 : 2, j : j + 5 : 2] for i in (0, 1) for j in (0, 1)) / 4
+    pooled = output_of(bottleneck_sk[2], "block1.shortcut.pool", x)
+    np.testing.assert_allclose(pooled, expected, rtol=1e-5, atol=1e-6)
+    x = x[..., :8]
+    padded = np.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
+    real = np.pad(np.ones_like(x), ((0, 0), (0, 1), (0, 1), (0, 0)))
+    corners = [(i, j) for i in (0, 1) for j in (0, 1)]
+    sums = sum(padded[:, i : i + 5, j : j + 5] for i, j in corners)
+    pooled = output_of(bottleneck_sk[1], "block1.shortcut.pool", x)
+    counts = sum(real[:, i : i + 5, j : j + 5] for i, j in corners)
+    np.testing.assert_allclose(pooled, sums / counts, rtol=1e-5, atol=1e-6)
+    convolution = bottleneck_sk[2].get_layer("block1.shortcut")
+    assert convolution.strides == (1, 1)
+
+
+def test_stem_pools_the_3x3_maximum_of_relu_of_bn(basic, randomise):
+    randomise(basic[0])
+    x = np.random.default_rng(0).normal(size=(1, 16, 16, 3)).astype(np.float32)
+    initial_conv, pooled = (v.numpy() for v in basic[0](x))
+    bn = basic[0].get_layer("conv.bn")
+    mean, variance, gamma, beta = (
+        np.array(v) for v in (bn.moving_mean, bn.moving_variance, bn.gamma, bn.beta)
+    )
+    y = np.maximum((initial_conv - mean) / np.sqrt(variance + 1e-5) * gamma + beta, 0)
+    y = np.pad(y, ((0, 0), (0, 1), (0, 1), (0, 0)))  # an even side: one at the end
+    expected = np.max([y[:, i : i + 7 : 2, j : j + 7 : 2] for i in range(3) for j in range(3)], 0)
+    np.testing.assert_allclose(pooled, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_block_adds_its_shortcut_and_then_rectifies(basic):
+    x = np.random.default_rng(0).normal(size=(1, 4, 4, 8)).astype(np.float32)
+    shortcuts = {"block1": "block1.shortcut.bn", "block2": "block1.out"}
+    for block in shortcuts:
+        outputs = {n: output_of(basic[1], f"{block}.{n}", x) for n in ("add", "out", "conv2.bn")}
+        shortcut = output_of(basic[1], shortcuts[block], x)
+        np.testing.assert_allclose(outputs["add"], outputs["conv2.bn"] + shortcut, atol=1e-6)
+        np.testing.assert_array_equal(outputs["out"], np.maximum(outputs["add"], 0))
+
+
+def test_unknown_depth():
+    with pytest.raises(ValueError, match="resnet_depth must be one of .*18, 34, 50.*, got 20"):
+        stages(depth=20)

@@ -1,0 +1,1 @@
+"""SimCLR in TensorFlow and Keras: pretraining, fine-tuning, evaluation and export."""

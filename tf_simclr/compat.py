@@ -1,0 +1,80 @@
+"""The one place that tells Keras 2 (TensorFlow 2.15) and Keras 3 (TensorFlow >= 2.16) apart."""
+
+import keras
+import tensorflow as tf
+
+KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
+
+
+def tf_variable(variable) -> tf.Variable:
+    """The tf.Variable behind a Keras variable (Keras 2 variables are tf.Variables already)."""
+    return variable if isinstance(variable, tf.Variable) else variable.value
+
+
+def apply_gradients(optimizer, gradients_and_variables):
+    """Applies gradients that are already summed over the replicas.
+
+    Keras 2 would sum them once more by default; Keras 3 never does.
+    """
+    if KERAS_3:
+        gradients, variables = zip(*gradients_and_variables, strict=True)
+        optimizer.apply(list(gradients), list(variables))
+    else:
+        optimizer.apply_gradients(gradients_and_variables, skip_gradients_aggregation=True)
+
+
+SLOTS = {"momentum": ("momentums", "_momentums"), "velocity": ("velocities", "_velocities")}
+
+
+def optimizer_slots(optimizer) -> dict[str, list]:
+    """{slot's name: its variables, in the order of the variables the optimizer was built for}."""
+    found = {}
+    for name, attributes in SLOTS.items():
+        for attribute in attributes:
+            if slots := getattr(optimizer, attribute, None):
+                found[name] = list(slots)
+                break
+    known = sum(len(slots) for slots in found.values())
+    counters = 2  # iterations and, for a constant learning rate, the learning rate
+    assert len(optimizer.variables) - known <= counters, f"{optimizer} has slots of unknown names"
+    return found
+
+
+class SlotOptimizer(keras.optimizers.Optimizer):
+    """Base of optimizers with one slot a variable, the same on both Kerases.
+
+    A subclass implements `build` (call `super().build`, then `add_slots`) and
+    `update(gradient, variable, slot, position, learning_rate)`, where position is the variable's
+    place in the list given to `build`.
+    """
+
+    def __init__(self, learning_rate, name, **kwargs):
+        if KERAS_3:
+            super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        else:
+            # XLA compilation of the update is decided by the whole step, not by its optimizer.
+            kwargs.setdefault("jit_compile", False)
+            super().__init__(name=name, **kwargs)
+            self._learning_rate = self._build_learning_rate(learning_rate)
+
+    def add_slots(self, variables, name: str) -> list:
+        """Creates a zero variable beside each variable."""
+        if KERAS_3:
+            return [self.add_variable_from_reference(v, name=name) for v in variables]
+        return [self.add_variable_from_reference(v, variable_name=name) for v in variables]
+
+    def update_step(self, gradient, variable, learning_rate=None):
+        if KERAS_3:
+            position = self._get_variable_index(variable)
+        else:
+            position = self._index_dict[self._var_key(variable)]
+            learning_rate = self.learning_rate
+        learning_rate = tf.cast(learning_rate, variable.dtype)
+        self.update(gradient, variable, position, learning_rate)
+
+    def learning_rate_config(self):
+        """What get_config stores for the learning rate: a number, or a serialised schedule."""
+        if KERAS_3:
+            return super().get_config()["learning_rate"]
+        config = self._serialize_hyperparameter(self._learning_rate)
+        return config if isinstance(config, dict) else float(config)

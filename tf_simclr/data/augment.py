@@ -1,0 +1,268 @@
+"""Image and batch augmentation of SimCLR (official code; SimCLR paper, appendix A).
+
+Images are float32 in [0, 1] with channels last. Every random op takes a stateless seed, an integer
+tensor of shape (2,): the same seed gives the same result in any process, so that a resumed run
+augments exactly as an uninterrupted one would have. Everything runs eagerly, in a tf.function and
+in Dataset.map.
+"""
+
+import tensorflow as tf
+
+JITTER_IMPLS = ("simclrv2", "simclrv1")
+
+_JITTER_PROBABILITY = 0.8
+_GRAYSCALE_PROBABILITY = 0.2
+_CROP_AREA_RANGE = (0.08, 1.0)
+_CROP_ASPECT_RANGE = (3 / 4, 4 / 3)
+_CROP_MIN_COVERED = 0.1
+_CROP_ATTEMPTS = 100
+_EVAL_CROP_PROPORTION = 0.875
+_BLUR_SIGMA_RANGE = (0.1, 2.0)  # pixels
+# Official code: small images are evaluated whole.
+_MAX_UNCROPPED_SIZE = 32
+
+
+def _clip(image: tf.Tensor) -> tf.Tensor:
+    return tf.clip_by_value(image, 0.0, 1.0)
+
+
+def _to_float(image: tf.Tensor) -> tf.Tensor:
+    return tf.image.convert_image_dtype(image, tf.float32)
+
+
+def _split(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
+    return tf.unstack(tf.random.experimental.stateless_split(seed, count))
+
+
+def brightness(image: tf.Tensor, factor: float) -> tf.Tensor:
+    """Scales an image by a factor ("simclrv2" brightness); not clipped."""
+    return image * factor
+
+
+def brightness_additive(image: tf.Tensor, delta: float) -> tf.Tensor:
+    """Adds delta to an image ("simclrv1" brightness); not clipped."""
+    return tf.image.adjust_brightness(image, delta)
+
+
+def contrast(image: tf.Tensor, factor: float) -> tf.Tensor:
+    """Scales (h, w, c) about each channel's spatial mean; not clipped."""
+    return tf.image.adjust_contrast(image, factor)
+
+
+def saturation(image: tf.Tensor, factor: float) -> tf.Tensor:
+    """Scales the HSV saturation of (h, w, 3)."""
+    return tf.image.adjust_saturation(image, factor)
+
+
+def hue(image: tf.Tensor, delta: float) -> tf.Tensor:
+    """Turns the HSV hue of (h, w, 3) by delta turns, delta in [-1, 1]."""
+    return tf.image.adjust_hue(image, delta)
+
+
+def to_grayscale(image: tf.Tensor) -> tf.Tensor:
+    """Luma of (h, w, 3), repeated over the 3 channels."""
+    return tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(image))
+
+
+def color_jitter(
+    image: tf.Tensor, seed: tf.Tensor, *, strength: float, impl: str = "simclrv2"
+) -> tf.Tensor:
+    """Brightness, contrast, saturation and hue by random amounts in random order.
+
+    Args:
+      image: float32 (h, w, 3) in [0, 1].
+      seed: integers (2,).
+      strength: s; ranges are 0.8 s for the first three and 0.2 s for hue (paper, appendix A).
+      impl: "simclrv2" multiplies the brightness, "simclrv1" adds to it.
+
+    Returns:
+      float32 (h, w, 3), clipped to [0, 1] after each op.
+
+    Raises:
+      ValueError: unknown impl.
+    """
+    return _jitter(image, tf.random.stateless_uniform([8], seed), strength=strength, impl=impl)
+
+
+def color_distortion(
+    image: tf.Tensor, seed: tf.Tensor, *, strength: float, impl: str = "simclrv2"
+) -> tf.Tensor:
+    """With p = 0.8 a colour jitter, then with p = 0.2 grayscale (paper, appendix A).
+
+    Arguments and errors as for color_jitter; returns float32 (h, w, 3).
+    """
+    # One draw for everything: on small images the cost is the number of ops, not of pixels.
+    draws = tf.random.stateless_uniform([10], seed)
+    shape = image.shape
+    image = tf.cond(
+        draws[8] < _JITTER_PROBABILITY,
+        lambda: _jitter(image, draws[:8], strength=strength, impl=impl),
+        lambda: image,
+    )
+    gray = tf.cond(draws[9] < _GRAYSCALE_PROBABILITY, lambda: to_grayscale(image), lambda: image)
+    return tf.ensure_shape(gray, shape)
+
+
+def _jitter(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str) -> tf.Tensor:
+    """color_jitter from 8 uniform draws in [0, 1): 4 amounts, and 4 whose ranks are the order."""
+    if impl not in JITTER_IMPLS:
+        raise ValueError(f"color_jitter_impl must be one of {JITTER_IMPLS}, got {impl!r}")
+    spread, turn = 0.8 * strength, 0.2 * strength
+    factors = max(0.0, 1 - spread), 1 + spread
+    ranges = [
+        factors if impl == "simclrv2" else (-spread, spread),
+        factors,
+        factors,
+        # TensorFlow refuses more than a whole turn of hue, and it is no other hue.
+        (max(-1.0, -turn), min(1.0, turn)),
+    ]
+    lows, widths = [low for low, _ in ranges], [high - low for low, high in ranges]
+    amounts = tf.unstack(draws[:4] * widths + lows)
+    order = tf.unstack(tf.math.top_k(draws[4:], k=4).indices)
+    ops = (brightness if impl == "simclrv2" else brightness_additive, contrast, saturation, hue)
+    shape = image.shape
+    for which in order:
+        branches = [
+            lambda op=op, amount=amount, image=image: op(image, amount)
+            for op, amount in zip(ops, amounts, strict=True)
+        ]
+        image = _clip(tf.switch_case(which, branches))
+    return tf.ensure_shape(image, shape)
+
+
+def random_crop_box(
+    seed: tf.Tensor, height: tf.Tensor, width: tf.Tensor, *, target_aspect: float = 1.0
+) -> tf.Tensor:
+    """A box of 0.08 to 1 of the area and 3/4 to 4/3 of target_aspect, else the whole image.
+
+    Args:
+      seed: integers (2,).
+      height: of the image, in pixels.
+      width: likewise.
+      target_aspect: width / height of the view.
+
+    Returns:
+      int32 (4,): y, x, height, width in pixels.
+    """
+    begin, size = _sample_crop(seed, tf.stack([height, width, 3]), target_aspect)
+    return tf.concat([begin[:2], size[:2]], axis=0)
+
+
+def _sample_crop(
+    seed: tf.Tensor, image_shape: tf.Tensor, target_aspect: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """begin (y, x, 0) and size (height, width, -1), as tf.slice takes them."""
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        image_shape,
+        bounding_boxes=tf.zeros([1, 0, 4]),
+        seed=seed,
+        min_object_covered=_CROP_MIN_COVERED,
+        aspect_ratio_range=[target_aspect * ratio for ratio in _CROP_ASPECT_RANGE],
+        area_range=_CROP_AREA_RANGE,
+        max_attempts=_CROP_ATTEMPTS,
+        use_image_if_no_bounding_boxes=True,
+    )
+    return begin, size
+
+
+def _resize(image: tf.Tensor, size: int) -> tf.Tensor:
+    # Bicubic weights overshoot: the result may leave [0, 1], and views clip only at their end.
+    resized = tf.image.resize(_to_float(image), (size, size), tf.image.ResizeMethod.BICUBIC)
+    return tf.ensure_shape(resized, (size, size, 3))
+
+
+def random_crop_and_resize(image: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
+    """A random crop, resized with bicubic weights: (h, w, 3), uint8 or float -> float32."""
+    begin, extent = _sample_crop(seed, tf.shape(image), 1.0)
+    return _resize(tf.slice(image, begin, extent), size)
+
+
+def random_flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Mirrors (h, w, c) left to right with p = 0.5."""
+    return tf.image.stateless_random_flip_left_right(image, seed)
+
+
+def central_crop_and_resize(image: tf.Tensor, size: int) -> tf.Tensor:
+    """The central square of 0.875 of the shorter side, resized with bicubic weights.
+
+    (h, w, 3), uint8 or float -> float32 (size, size, 3), not clipped. Rounds the side to the nearest pixel and the offset up, as the official code does.
+    """
+    shape = tf.shape(image)
+    limit = tf.cast(tf.minimum(shape[0], shape[1]), tf.float32)
+    side = tf.cast(tf.math.rint(_EVAL_CROP_PROPORTION * limit), tf.int32)
+    y, x = (shape[0] - side + 1) // 2, (shape[1] - side + 1) // 2
+    return _resize(image[y : y + side, x : x + side], size)
+
+
+def gaussian_kernel(radius: int, sigma: float) -> tf.Tensor:
+    """Normalised Gaussian weights, float32 (2 radius + 1,); sigma in pixels."""
+    offsets = tf.range(-radius, radius + 1, dtype=tf.float32)
+    weights = tf.exp(-tf.square(offsets) / (2.0 * tf.square(tf.cast(sigma, tf.float32))))
+    return weights / tf.reduce_sum(weights)
+
+
+def gaussian_blur(images: tf.Tensor, kernel_size: int, sigma: float) -> tf.Tensor:
+    """Blurs (batch, h, w, c) with 2 (kernel_size // 2) + 1 taps a side, SAME zero padding."""
+    weights = gaussian_kernel(kernel_size // 2, sigma)
+    channels = images.shape[-1]
+    for shape in ((-1, 1, 1, 1), (1, -1, 1, 1)):
+        kernel = tf.tile(tf.reshape(weights, shape), (1, 1, channels, 1))
+        kernel = tf.cast(kernel, images.dtype)
+        images = tf.nn.depthwise_conv2d(images, kernel, strides=(1, 1, 1, 1), padding="SAME")
+    return images
+
+
+def random_blur(
+    images: tf.Tensor, seed: tf.Tensor, *, image_size: int, probability: float = 0.5
+) -> tf.Tensor:
+    """Blurs each image of a batch of one view with the given probability, and clips to [0, 1].
+
+    The kernel is image_size // 10 pixels. A deliberate quirk of the official code: ONE sigma,
+    uniform in [0.1, 2] pixels, for the whole batch, where the paper (appendix A) draws one for each
+    image. Compiles under XLA, which draws other numbers from a seed than eager and graph code do.
+
+    Args:
+      images: (batch, h, w, 3) in [0, 1].
+      seed: integers (2,).
+      image_size: side of a view in pixels.
+      probability: of an image to be blurred.
+
+    Returns:
+      Like images.
+    """
+    sigma_seed, choice_seed = _split(seed, 2)
+    low, high = _BLUR_SIGMA_RANGE
+    sigma = tf.random.stateless_uniform([], sigma_seed, low, high)
+    chosen = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], choice_seed) < probability
+    blurred = gaussian_blur(images, image_size // 10, sigma)
+    return tf.cast(_clip(tf.where(chosen, blurred, images)), images.dtype)
+
+
+def pretraining_view(
+    image: tf.Tensor, seed: tf.Tensor, *, image_size: int, strength: float, impl: str = "simclrv2"
+) -> tf.Tensor:
+    """Random crop, flip and colour distortion: uint8 (h, w, 3) -> float32 in [0, 1].
+
+    Returns (image_size, image_size, 3). Blur follows on the batch: random_blur.
+    """
+    crop_seed, flip_seed, color_seed = _split(seed, 3)
+    image = random_flip(random_crop_and_resize(image, crop_seed, image_size), flip_seed)
+    return _clip(color_distortion(image, color_seed, strength=strength, impl=impl))
+
+
+def finetuning_view(image: tf.Tensor, seed: tf.Tensor, *, image_size: int) -> tf.Tensor:
+    """Random crop and flip: uint8 (h, w, 3) -> float32 (image_size, image_size, 3) in [0, 1]."""
+    crop_seed, flip_seed = _split(seed, 2)
+    return _clip(random_flip(random_crop_and_resize(image, crop_seed, image_size), flip_seed))
+
+
+def evaluation_view(image: tf.Tensor, *, image_size: int) -> tf.Tensor:
+    """The fixed view of evaluation: uint8 (h, w, 3) -> float32 in [0, 1].
+
+    Central crop for image_size > 32. Up to 32 the whole image, resized only if it has another size
+    (the official code then fails). Returns (image_size, image_size, 3).
+    """
+    if image_size > _MAX_UNCROPPED_SIZE:
+        return _clip(central_crop_and_resize(image, image_size))
+    # At equal sizes the bicubic weights are exactly 0 and 1.
+    return _clip(_resize(image, image_size))

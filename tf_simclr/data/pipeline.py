@@ -1,0 +1,218 @@
+"""From a Source to batches: order, views, padding.
+
+Order and views are functions of (seed, position in the stream) alone, so that a training stream
+can be entered anywhere: a resumed run sees what an uninterrupted one would have seen.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tf_simclr.config import ConfigError
+from tf_simclr.data import augment
+from tf_simclr.data.sources import Source
+
+TRAIN_MODES = ("pretrain", "finetune")
+
+# Official code: the shuffle buffer in batches, for images up to 32 pixels and for larger ones.
+_SMALL_IMAGE_SIZE = 32
+_SHUFFLE_BATCHES_SMALL = 50
+_SHUFFLE_BATCHES_LARGE = 10
+
+# Each use of the seed takes its own stream of random numbers.
+_FILES, _SHUFFLE, _VIEWS = range(3)
+
+
+def train_batches(
+    source: Source,
+    *,
+    split: str,
+    train_mode: str,
+    image_size: int,
+    batch_size: int,
+    global_batch_size: int,
+    color_jitter_strength: float,
+    color_jitter_impl: str,
+    cache: bool,
+    seed: int,
+    start_example: int = 0,
+    num_shards: int = 1,
+    shard_index: int = 0,
+) -> tf.data.Dataset:
+    """The endless training stream.
+
+    Each epoch holds each example once, in an order of its own. Examples stay encoded in the
+    shuffle buffer (40,960 of them for ImageNet at batch 4096) and in the cache.
+
+    Args:
+      source: the data set.
+      split: TFDS split.
+      train_mode: "pretrain" (two views, with colour distortion) or "finetune" (one, without).
+      image_size: side of a view in pixels.
+      batch_size: of this shard.
+      global_batch_size: of all shards; the shuffle buffer is 50 (image_size <= 32) or 10 of these.
+      color_jitter_strength: s of the paper's appendix A.
+      color_jitter_impl: "simclrv2" or "simclrv1".
+      cache: keep the encoded examples in memory after the first epoch.
+      seed: of order and views.
+      start_example: examples of this shard already consumed. Epochs before it are not read; in the
+        epoch that it falls in, the examples before it are read but not decoded.
+      num_shards: input pipelines that share each epoch.
+      shard_index: which of them this is.
+
+    Returns:
+      Dataset of (images, labels): float32 (batch, s, s, 6), views on the channel axis, or
+      (batch, s, s, 3); one-hot float32 (batch, num_classes), or (batch, 0) if unlabelled.
+
+    Raises:
+      ConfigError: unknown split or train_mode, or fewer examples than shards.
+    """
+    if train_mode not in TRAIN_MODES:
+        raise ConfigError(f"train_mode must be one of {TRAIN_MODES}, got {train_mode!r}")
+    num_examples = _shard_examples(source, split, "train_split", num_shards, shard_index)
+    batches = _SHUFFLE_BATCHES_SMALL if image_size <= _SMALL_IMAGE_SIZE else _SHUFFLE_BATCHES_LARGE
+    buffer = min(global_batch_size * batches, num_examples)
+    first_epoch, position = divmod(start_example, num_examples)
+
+    read = _reader(source, split, num_shards, shard_index, cache=cache, seed=seed)
+
+    def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        order_seed = _derive_scalar(seed, _SHUFFLE, epoch)
+        return read(epoch).shuffle(buffer, seed=order_seed, reshuffle_each_iteration=False)
+
+    def views(index: tf.Tensor, example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        image = source.decode(example["image"])
+        view_seed = _derive(seed, _VIEWS, index * num_shards + shard_index)
+        if train_mode == "finetune":
+            view = augment.finetuning_view(image, view_seed, image_size=image_size)
+        else:
+            both = [
+                augment.pretraining_view(
+                    image,
+                    each,
+                    image_size=image_size,
+                    strength=color_jitter_strength,
+                    impl=color_jitter_impl,
+                )
+                for each in tf.unstack(tf.random.experimental.stateless_split(view_seed, 2))
+            ]
+            view = tf.concat(both, axis=-1)
+        return view, _one_hot(source, example["label"])
+
+    dataset = tf.data.Dataset.range(first_epoch, tf.int64.max)
+    dataset = dataset.flat_map(tf.autograph.experimental.do_not_convert(read_epoch))
+    dataset = dataset.skip(position).enumerate(start=start_example)
+    dataset = _parallel_map(dataset, views).batch(batch_size, drop_remainder=True)
+    return _finish(dataset)
+
+
+def eval_batches(
+    source: Source,
+    *,
+    split: str,
+    image_size: int,
+    batch_size: int,
+    num_shards: int = 1,
+    shard_index: int = 0,
+) -> tf.data.Dataset:
+    """One pass over a split in order, every example once.
+
+    Every shard has equally many batches, all full: the end is padded with zeros of weight 0.
+
+    Args:
+      source: the data set.
+      split: TFDS split.
+      image_size: side of a view in pixels.
+      batch_size: of this shard.
+      num_shards: input pipelines that share the split.
+      shard_index: which of them this is.
+
+    Returns:
+      Dataset of (images, labels, weights): float32 (batch, s, s, 3), one-hot (batch, num_classes)
+      or (batch, 0) if unlabelled, and (batch,).
+
+    Raises:
+      ConfigError: unknown or empty split, or fewer examples than shards.
+    """
+    _shard_examples(source, split, "eval_split", num_shards, shard_index)
+    largest_shard = -(-source.num_examples(split, flag="eval_split") // num_shards)
+    num_batches = -(-largest_shard // batch_size)
+
+    def view(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        image = augment.evaluation_view(source.decode(example["image"]), image_size=image_size)
+        return image, _one_hot(source, example["label"]), tf.constant(1.0)
+
+    dataset = source.encoded_examples(split).shard(num_shards, shard_index)
+    dataset = _parallel_map(dataset, view)
+    blank = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape), dataset.element_spec)
+    dataset = dataset.concatenate(tf.data.Dataset.from_tensors(blank).repeat())
+    dataset = dataset.batch(batch_size, drop_remainder=True).take(num_batches)
+    return _finish(dataset)
+
+
+def _reader(
+    source: Source, split: str, num_shards: int, shard_index: int, *, cache: bool, seed: int
+) -> Callable[[tf.Tensor], tf.data.Dataset]:
+    """A function from an epoch (int64 scalar) to this shard's encoded examples."""
+
+    def read(files_seed: tf.Tensor) -> tf.data.Dataset:
+        dataset = source.encoded_examples(split, shuffle_files=True, seed=files_seed)
+        # As the official code does: shards divide the files' examples anew in each epoch.
+        return dataset.shard(num_shards, shard_index)
+
+    if not cache:
+        return lambda epoch: read(_derive_scalar(seed, _FILES, epoch))
+    # One cache, made here and captured by every epoch. It keeps the order of its first pass, which
+    # therefore must not depend on the epoch that a resumed run starts in.
+    cached = read(_derive_scalar(seed, _FILES, 0)).cache()
+    return lambda epoch: cached
+
+
+def _derive(seed: int, purpose: int, index: int | tf.Tensor) -> tf.Tensor:
+    """A stateless seed, int64 (2,), for one use and one epoch or example."""
+    stream = tf.constant([seed, purpose], tf.int64)
+    return tf.random.experimental.stateless_fold_in(stream, tf.cast(index, tf.int64))
+
+
+def _derive_scalar(seed: int, purpose: int, index: int | tf.Tensor) -> tf.Tensor:
+    """Likewise a non-negative int64 scalar, as Dataset.shuffle takes it.
+
+    An element of a stateless seed would not do: stateless_fold_in changes only one of the two.
+    """
+    return tf.random.stateless_uniform(
+        [], _derive(seed, purpose, index), maxval=tf.int64.max, dtype=tf.int64
+    )
+
+
+def _shard_examples(
+    source: Source, split: str, flag: str, num_shards: int, shard_index: int
+) -> int:
+    total = source.num_examples(split, flag=flag)
+    if not 0 <= shard_index < num_shards:
+        raise ConfigError(f"shard_index must be in [0, {num_shards}), got {shard_index}")
+    if total < num_shards:
+        raise ConfigError(
+            f"--{flag}={split} has {total} examples for {num_shards} input pipelines: use a larger "
+            "split or fewer workers"
+        )
+    return (total - shard_index + num_shards - 1) // num_shards
+
+
+def _one_hot(source: Source, label: tf.Tensor) -> tf.Tensor:
+    return tf.one_hot(label, source.num_classes or 0, dtype=tf.float32)
+
+
+def _parallel_map(dataset: tf.data.Dataset, function: Callable) -> tf.data.Dataset:
+    return dataset.map(
+        tf.autograph.experimental.do_not_convert(function),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+
+
+def _finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.deterministic = True
+    # Shards are made above; a second, automatic one would drop examples.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)

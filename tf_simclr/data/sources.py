@@ -1,0 +1,297 @@
+"""Where images come from: any TFDS data set with an image feature, or the built-in "shapes"."""
+
+import dataclasses
+import difflib
+import logging
+import pathlib
+import shutil
+import socket
+import urllib.parse
+import urllib.request
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import naming
+
+from tf_simclr.config import ConfigError
+
+SHAPES = "shapes"
+UNLABELLED = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A prepared data set.
+
+    Attributes:
+      name: as given to --dataset.
+      num_classes: None if the data set is unlabelled.
+      class_names: one for each class, None if unlabelled.
+      image_shape: (height or None, width or None, channels) as stored.
+    """
+
+    name: str
+    num_classes: int | None
+    class_names: tuple[str, ...] | None
+    image_shape: tuple[int | None, int | None, int]
+    _builder: Any = dataclasses.field(repr=False, compare=False)
+    _image_key: str = dataclasses.field(repr=False)
+    _label_key: str | None = dataclasses.field(repr=False)
+
+    def num_examples(self, split: str, *, flag: str = "split") -> int:
+        """Examples in a split of TFDS's slicing syntax ("train[:1%]", "train+test").
+
+        Args:
+          split: the split.
+          flag: name of the flag that holds it, for the message.
+
+        Raises:
+          ConfigError: there is no such split, or it is empty.
+        """
+        splits = self._builder.info.splits
+        there = ", ".join(splits)
+        try:
+            count = splits[split].num_examples
+        except (ValueError, KeyError, AssertionError) as error:
+            raise ConfigError(
+                f"--{flag}={split} is not a split of {self.name}: use one of {there}, or a slice "
+                "such as train[:10%]"
+            ) from error
+        if not count:
+            raise ConfigError(f"--{flag}={split} is empty in {self.name}: use one of {there}")
+        return count
+
+    def encoded_examples(
+        self, split: str, *, shuffle_files: bool = False, seed: int | tf.Tensor | None = None
+    ) -> tf.data.Dataset:
+        """One pass of {'image': string (), 'label': int64 ()}: images as stored, for decode().
+
+        The order is a function of the arguments alone: with shuffle_files the files are read in an
+        order given by seed (an integer or an int64 scalar). Labels are -1 where there are none.
+        """
+        keys = {"image": self._image_key}
+        if self._label_key:
+            keys["label"] = self._label_key
+        options = tf.data.Options()
+        options.deterministic = True
+        dataset = self._builder.as_dataset(
+            split=split,
+            shuffle_files=shuffle_files,
+            read_config=tfds.ReadConfig(
+                options=options,
+                shuffle_seed=seed,
+                shuffle_reshuffle_each_iteration=False,
+                try_autocache=False,
+            ),
+            decoders=tfds.decode.PartialDecoding(
+                dict.fromkeys(keys.values(), True),
+                decoders={self._image_key: tfds.decode.SkipDecoding()},
+            ),
+        )
+        if keys == {"image": "image", "label": "label"}:
+            return dataset  # A map that changes nothing costs 3 % of the throughput at 32 pixels.
+        unlabelled = tf.constant(UNLABELLED, tf.int64)
+        return dataset.map(
+            lambda example: {
+                "image": example[keys["image"]],
+                "label": tf.cast(example[keys["label"]], tf.int64) if "label" in keys
+                else unlabelled,
+            }
+        )
+
+    def decode(self, encoded: tf.Tensor) -> tf.Tensor:
+        """Image bytes, a string scalar -> uint8 (h, w, 3).
+
+        Grayscale is repeated, alpha dropped, 16 bits scaled to 8.
+        """
+        image = self._builder.info.features[self._image_key].decode_example(encoded)
+        image = tf.image.convert_image_dtype(image, tf.uint8)
+        if self.image_shape[-1] == 1:
+            image = tf.repeat(image, 3, axis=-1)
+        return tf.ensure_shape(image[..., :3], (*self.image_shape[:2], 3))
+
+    def examples(
+        self, split: str, *, shuffle_files: bool = False, seed: int | tf.Tensor | None = None
+    ) -> tf.data.Dataset:
+        """One pass of {'image': uint8 (h, w, 3), 'label': int64 ()}; see encoded_examples."""
+        return self.encoded_examples(split, shuffle_files=shuffle_files, seed=seed).map(
+            lambda example: {**example, "image": self.decode(example["image"])},
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+
+
+def open_source(dataset: str, data_dir: str | None = None) -> Source:
+    """Opens a data set, downloading and preparing it first if it is not there.
+
+    Files in data_dir come first, in whatever version they are: no code of the data set and no
+    network is then needed.
+
+    Args:
+      dataset: a TFDS name, "name", "name/config" or "name:version", or "shapes".
+      data_dir: where TFDS keeps its data sets; None for TFDS's own default.
+
+    Returns:
+      A Source.
+
+    Raises:
+      ConfigError: one line, for every way in which this fails.
+    """
+    if dataset == SHAPES:
+        from tf_simclr.data import shapes
+
+        try:
+            builder = shapes.prepare(data_dir)
+        except OSError as error:
+            raise ConfigError(_cannot_write(dataset, data_dir, error)) from error
+    else:
+        builder = _from_files(dataset, data_dir) or _from_code(dataset, data_dir)
+    return _describe(dataset, builder)
+
+
+def _from_files(dataset: str, data_dir: str | None) -> Any | None:
+    """A read-only builder of what is on disk, or None."""
+    try:
+        name, kwargs = naming.parse_builder_name_kwargs(dataset)
+        if name.namespace or set(kwargs) - {"config", "version"}:
+            return None
+        builder = tfds.core.read_only_builder.builder_from_files(
+            str(name), data_dir=data_dir, **kwargs
+        )
+    except (tfds.core.DatasetNotFoundError, ValueError):
+        return None
+    return builder
+
+
+def _from_code(dataset: str, data_dir: str | None) -> Any:
+    """The builder from TFDS's registered code, downloaded and prepared."""
+    try:
+        builder = tfds.builder(dataset, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        raise ConfigError(_unknown_name(dataset)) from error
+    except ImportError as error:
+        raise ConfigError(_missing_package(dataset, error)) from error
+    except OSError as error:
+        raise ConfigError(_cannot_write(dataset, data_dir, error)) from error
+    except Exception as error:  # TFDS has no common class for a bad config or version
+        raise ConfigError(f"--dataset={dataset} cannot be opened: {_one_line(error)}") from error
+    if not builder.is_prepared():
+        _prepare(dataset, builder)
+    return builder
+
+
+def _prepare(dataset: str, builder: Any) -> None:
+    root = pathlib.Path(builder.data_dir_root)
+    downloads = root / "downloads"
+    made = [path for path in (root, root / builder.name) if not path.exists()]
+    try:
+        _check_manual(dataset, builder, downloads / "manual")
+        _check_network(dataset, builder, downloads)
+        builder.download_and_prepare()
+    except BaseException as error:
+        for path in reversed(made):
+            # Complete archives are kept: they took hours, and a second try reuses them.
+            if path != root or not any(file.is_file() for file in downloads.rglob("*")):
+                shutil.rmtree(path, ignore_errors=True)
+        if isinstance(error, ConfigError) or not isinstance(error, Exception):
+            raise
+        if isinstance(error, ImportError):
+            raise ConfigError(_missing_package(dataset, error)) from error
+        if isinstance(error, PermissionError | FileExistsError | NotADirectoryError):
+            raise ConfigError(_cannot_write(dataset, str(root), error)) from error
+        raise ConfigError(
+            f"--dataset={dataset} could not be downloaded and prepared in --data_dir={root} "
+            f"({_one_line(error)}): prepare it on a machine with network access and point "
+            f"--data_dir at it, or use --dataset={SHAPES}"
+        ) from error
+
+
+def _check_manual(dataset: str, builder: Any, folder: pathlib.Path) -> None:
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and not any(folder.glob("*")):
+        raise ConfigError(
+            f"--dataset={dataset} is not in --data_dir={folder.parents[1]} and must be downloaded "
+            f"by hand: put its archives into {folder} (see "
+            f"https://www.tensorflow.org/datasets/catalog/{builder.name}), or point --data_dir at "
+            "a folder where it is prepared"
+        )
+
+
+def _check_network(dataset: str, builder: Any, downloads: pathlib.Path) -> None:
+    """Fails at once where TFDS would retry each address for minutes."""
+    if urllib.request.getproxies() or any(downloads.glob("*")):
+        return  # A proxy resolves names itself; archives that are there need no network.
+    hosts = {urllib.parse.urlparse(url).hostname for url in builder.url_infos or ()}
+    for host in sorted(hosts - {None}):
+        try:
+            socket.getaddrinfo(host, None)
+        except OSError as error:
+            raise ConfigError(
+                f"--dataset={dataset} is not in --data_dir={downloads.parent} and cannot be "
+                f"downloaded, {host} cannot be reached: point --data_dir at a folder where it is "
+                f"prepared, or use --dataset={SHAPES}"
+            ) from error
+
+
+def _describe(dataset: str, builder: Any) -> Source:
+    info = builder.info
+    features = info.features
+    supervised = [key for key in info.supervised_keys or () if isinstance(key, str)]
+    if not isinstance(features, tfds.features.FeaturesDict):
+        features = {}
+    images = [
+        key
+        for key in dict.fromkeys(["image", *supervised, *features])
+        if key in features and isinstance(features[key], tfds.features.Image)
+    ]
+    if not images:
+        raise ConfigError(
+            f"--dataset={dataset} has no image feature, only {', '.join(features) or features}: "
+            "choose a data set of images"
+        )
+    shape, dtype = features[images[0]].shape, tf.as_dtype(features[images[0]].tf_dtype)
+    if shape[-1] not in (1, 3, 4) or dtype not in (tf.uint8, tf.uint16):
+        raise ConfigError(
+            f"--dataset={dataset} has images of {shape[-1]} channels in {dtype.name}: choose one "
+            "with 1, 3 or 4 channels in uint8 or uint16"
+        )
+    labels = [
+        key
+        for key in dict.fromkeys([*supervised, "label", "labels"])
+        if key in features and isinstance(features[key], tfds.features.ClassLabel)
+    ]
+    label = features[labels[0]] if labels else None
+    logging.getLogger(__name__).info("%s: %s", dataset, builder.data_dir)
+    return Source(
+        name=dataset,
+        num_classes=label.num_classes if label else None,
+        class_names=tuple(label.names) if label else None,
+        image_shape=tuple(shape),
+        _builder=builder,
+        _image_key=images[0],
+        _label_key=labels[0] if labels else None,
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}"
+
+
+def _unknown_name(dataset: str) -> str:
+    name = dataset.split("/")[0].split(":")[0]
+    known = [SHAPES, *tfds.list_builders(with_community_datasets=False)]
+    near = difflib.get_close_matches(name, known, n=3) or [SHAPES, "cifar10", "imagenet2012"]
+    return f"--dataset={dataset} is not a TFDS data set nor in --data_dir: try {', '.join(near)}"
+
+
+def _missing_package(dataset: str, error: ImportError) -> str:
+    package = error.name or _one_line(error)
+    return f"--dataset={dataset} needs a package that is missing: pip install {package}"
+
+
+def _cannot_write(dataset: str, data_dir: str | None, error: OSError) -> str:
+    return (
+        f"--dataset={dataset} cannot be prepared in --data_dir={data_dir} ({_one_line(error)}): "
+        "give a --data_dir that can be written to"
+    )

@@ -1,0 +1,419 @@
+"""From a Config to a finished run: data, devices, model, then the mode asked for.
+
+The order matters: all that can be wrong with the settings is found before the first step, and
+model_dir is not touched until then.
+"""
+
+import dataclasses
+import functools
+import math
+import os
+import sys
+import time
+
+import keras
+import tensorflow as tf
+from absl import logging
+
+from tf_simclr.config import Config, ConfigError
+from tf_simclr.data import augment, pipeline
+from tf_simclr.data.sources import Source, open_source
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.optim import policy, schedule
+from tf_simclr.training import checkpoint, distribute, evaluate, export, loop, steps
+
+BLUR_STREAM = 1  # keeps the blur's random numbers apart from any other use of the seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How long a run is.
+
+    Attributes:
+      num_train: examples of the training split.
+      num_eval: examples of the evaluation split; 0 where nothing is evaluated.
+      total_steps: where training ends.
+      checkpoint_steps: steps between checkpoints.
+      eval_batches: batches of one evaluation.
+    """
+
+    num_train: int
+    num_eval: int
+    total_steps: int
+    checkpoint_steps: int
+    eval_batches: int
+
+
+def run(config: Config, *, config_gin: str) -> dict:
+    """Does what config.runtime.mode says.
+
+    Args:
+      config: checked settings (`config.check`), the seed among them.
+      config_gin: their text, to be left in model_dir.
+
+    Returns:
+      step, the path of the latest checkpoint, that of the SavedModel, and the evaluation's results
+      under the names of the official code.
+
+    Raises:
+      ConfigError: a setting does not fit the data, the devices or the checkpoint.
+      loop.Stopped: the run was asked to stop and can be started again.
+      loop.NotFinite: the loss is not finite any more.
+    """
+    mode = config.runtime.mode
+    if not config.runtime.model_dir:
+        raise ConfigError("model_dir must be given: say where the run goes, e.g. "
+                          "--model_dir=runs/first")  # fmt: skip
+    source = open_source(config.data.dataset, config.data.data_dir)
+    has_labels = _needs_labels(config, source)
+    plan = make_plan(config, source, evaluates=mode != "train" and has_labels)
+    if config.training.checkpoint:
+        checkpoint.find(config.training.checkpoint)
+    experiment = Experiment(config, source, plan, num_classes=source.num_classes if has_labels
+                            else None)  # fmt: skip
+    if mode == "eval":
+        return experiment.follow()
+    experiment.restore()
+    experiment.write_settings(config_gin)
+    experiment.train()
+    experiment.export()
+    results = experiment.evaluate() if mode == "train_then_eval" else {}
+    if config.training.probe_summary and mode == "train_then_eval":
+        results |= experiment.probe()
+    return experiment.summary(results)
+
+
+def _needs_labels(config: Config, source: Source) -> bool:
+    """True where there is a supervised head to train."""
+    finetune = config.training.train_mode == "finetune"
+    wanted = finetune or config.model.lineareval_while_pretraining
+    if wanted and source.num_classes is None:
+        way_out = (
+            "fine-tuning needs a data set with labels"
+            if finetune
+            else "pretrain without them by --lineareval_while_pretraining=False"
+        )
+        raise ConfigError(f"dataset {source.name} has no class labels: {way_out}")
+    return wanted
+
+
+def make_plan(config: Config, source: Source, *, evaluates: bool) -> Plan:
+    """Counts examples and steps.
+
+    Raises:
+      ConfigError: a split does not exist, or it has fewer examples than a batch.
+    """
+    training = config.training
+    num_train = source.num_examples(config.data.train_split, flag="train_split")
+    num_eval = source.num_examples(config.data.eval_split, flag="eval_split") if evaluates else 0
+    batch = training.train_batch_size
+    if batch > num_train:
+        raise ConfigError(
+            f"train_batch_size must be at most {num_train}, the number of examples in "
+            f"{source.name}'s split {config.data.train_split}, got {batch}; lower it or choose a "
+            "larger --train_split"
+        )
+    total_steps = schedule.total_steps(
+        train_steps=training.train_steps,
+        train_epochs=training.train_epochs,
+        num_examples=num_train,
+        global_batch_size=batch,
+    )
+    epoch_steps = max(1, round(num_train / batch))
+    eval_batches = math.ceil(num_eval / training.eval_batch_size)
+    if training.eval_steps:
+        eval_batches = min(eval_batches, training.eval_steps)
+    return Plan(
+        num_train=num_train,
+        num_eval=num_eval,
+        total_steps=total_steps,
+        checkpoint_steps=training.checkpoint_steps or training.checkpoint_epochs * epoch_steps,
+        eval_batches=eval_batches,
+    )
+
+
+class Experiment:
+    """A model on its devices with its optimizer, data and files."""
+
+    def __init__(self, config: Config, source: Source, plan: Plan, *, num_classes: int | None):
+        """Starts the devices, builds the model and looks at the checkpoints that are there.
+
+        Raises:
+          ConfigError: a batch is not divisible by the replicas; another model's checkpoint.
+        """
+        self.config, self.source, self.plan = config, source, plan
+        runtime, training = config.runtime, config.training
+        self.model_dir = runtime.model_dir
+        self.strategy = distribute.make_strategy(
+            use_tpu=runtime.use_tpu,
+            tpu_name=runtime.tpu_name,
+            tpu_zone=runtime.tpu_zone,
+            gcp_project=runtime.gcp_project,
+            master=runtime.master,
+            cpu_replicas=runtime.cpu_replicas,
+        )
+        self._check_divisible("train_batch_size", training.train_batch_size)
+        self._check_divisible("eval_batch_size", training.eval_batch_size)
+        self.num_classes = num_classes
+        self.learning_rate = self._schedule()
+        with self.strategy.scope():
+            self.model = self.make_model()
+            self.optimizer = policy.make_optimizer(
+                self.model,
+                config.optimizer.optimizer,
+                self.learning_rate,
+                momentum=config.optimizer.momentum,
+                weight_decay=config.optimizer.weight_decay,
+            )
+            self.checkpointer = checkpoint.Checkpointer(
+                self.model,
+                self.optimizer,
+                self.model_dir,
+                max_to_keep=training.keep_checkpoint_max,
+            )
+        self.checkpointer.check_latest()
+        self.decayed = policy.loss_decay_variables(self.model, config.optimizer.optimizer)
+        self.saved_model = None
+
+    def make_model(self) -> SimCLR:
+        """The model as it is before any training: the same for the same seed."""
+        config = self.config
+        keras.utils.set_random_seed(self.config.runtime.seed)
+        settings = dataclasses.asdict(config.model)
+        for name in ("lineareval_while_pretraining", "zero_init_logits_layer"):
+            del settings[name]
+        return SimCLR(
+            num_classes=self.num_classes,
+            image_size=config.data.image_size,
+            stop_supervised_gradient=config.training.train_mode == "pretrain",
+            **settings,
+        )
+
+    def write_settings(self, config_gin: str):
+        """Leaves config.gin and flags.json in model_dir."""
+        tf.io.gfile.makedirs(self.model_dir)
+        for name, content in (
+            ("config.gin", config_gin),
+            ("flags.json", self.config.to_json() + "\n"),
+        ):
+            evaluate.write_file(os.path.join(self.model_dir, name), content)
+
+    def restore(self):
+        """Takes up the run, or starts from --checkpoint (checkpoint.py has the order)."""
+        training = self.config.training
+        latest = self.checkpointer.latest
+        if latest:
+            self.checkpointer.restore(latest)
+            logging.info("Going on from %s", latest)
+        elif training.checkpoint:
+            report = checkpoint.restore_weights(
+                self.model,
+                training.checkpoint,
+                variable_schema=training.variable_schema,
+                zero_init_logits_layer=self.config.model.zero_init_logits_layer,
+            )
+            print(f"{training.checkpoint}: {report}", file=sys.stderr)
+
+    def train(self):
+        """Trains from the restored step to the last."""
+        config, training = self.config, self.config.training
+        step, total = self.checkpointer.step, self.plan.total_steps
+        if step >= total:
+            print(f"{self.model_dir} is trained already: step {step} of {total}. For a new run "
+                  "name another --model_dir.", file=sys.stderr)  # fmt: skip
+            return
+        print(f"{training.train_mode}: {self.source.name}, {self.plan.num_train} images, steps "
+              f"{step} to {total} of {training.train_batch_size} images on "
+              f"{distribute.describe(self.strategy)}, seed {config.runtime.seed}",
+              file=sys.stderr)  # fmt: skip
+        pretraining = training.train_mode == "pretrain"
+        metrics = steps.PRETRAIN_METRICS if pretraining else steps.FINETUNE_METRICS
+        if pretraining and self.num_classes is not None:
+            metrics += steps.SUPERVISED_METRICS
+        run_steps = loop.make_run_steps(
+            self.strategy, self._step, metrics, config.data.image_size
+        )
+        writer = tf.summary.create_file_writer(self.model_dir)
+        try:
+            loop.train(
+                run_steps,
+                iter(self.train_batches(step)),
+                checkpointer=self.checkpointer,
+                total_steps=total,
+                checkpoint_steps=self.plan.checkpoint_steps,
+                summary_steps=training.train_summary_steps,
+                batch_size=training.train_batch_size,
+                learning_rate=self.learning_rate,
+                writer=writer,
+                description=training.train_mode,
+            )
+        finally:
+            writer.close()
+
+    def _step(self, images, labels) -> dict[str, tf.Tensor]:
+        """One training step on one replica."""
+        config = self.config
+        decay = dict(decayed=self.decayed, weight_decay=config.optimizer.weight_decay)
+        if config.training.train_mode == "pretrain":
+            loss_fn = functools.partial(
+                steps.pretrain_loss,
+                self.model,
+                images,
+                labels,
+                temperature=config.loss.temperature,
+                hidden_norm=config.loss.hidden_norm,
+                blur=self._blur if config.augment.use_blur else None,
+                **decay,
+            )
+        else:
+            loss_fn = functools.partial(
+                steps.finetune_loss, self.model, images, labels, **decay
+            )
+        return steps.train_step(loss_fn, self.optimizer, policy.trainable_variables(self.model))
+
+    def _blur(self, view, number: int):
+        """Blurs a view (n, h, w, 3); its randomness derives from seed, step, replica and view."""
+        context = tf.distribute.get_replica_context()
+        seed = tf.constant([self.config.runtime.seed, BLUR_STREAM], tf.int32)
+        for part in (self.optimizer.iterations, context.replica_id_in_sync_group, number):
+            seed = tf.random.experimental.stateless_fold_in(seed, tf.cast(part, tf.int32))
+        return augment.random_blur(view, seed, image_size=self.config.data.image_size)
+
+    def train_batches(self, step: int):
+        """Distributed training batches from the given step on."""
+        config = self.config
+
+        def make(context: tf.distribute.InputContext):
+            batch_size = context.get_per_replica_batch_size(config.training.train_batch_size)
+            per_step = config.training.train_batch_size // context.num_input_pipelines
+            return pipeline.train_batches(
+                self.source,
+                split=config.data.train_split,
+                train_mode=config.training.train_mode,
+                image_size=config.data.image_size,
+                batch_size=batch_size,
+                global_batch_size=config.training.train_batch_size,
+                color_jitter_strength=config.augment.color_jitter_strength,
+                color_jitter_impl=config.augment.color_jitter_impl,
+                cache=config.data.cache_dataset,
+                seed=self.config.runtime.seed,
+                start_example=step * per_step,
+                num_shards=context.num_input_pipelines,
+                shard_index=context.input_pipeline_id,
+            )
+
+        return self.strategy.distribute_datasets_from_function(make)
+
+    def eval_batches(self, split: str):
+        """Undistributed batches of the evaluation view of a split."""
+        return pipeline.eval_batches(
+            self.source,
+            split=split,
+            image_size=self.config.data.image_size,
+            batch_size=self.config.training.eval_batch_size,
+        )
+
+    def evaluate(self) -> dict[str, float]:
+        """Evaluates the weights as they are and writes result.json."""
+        config = self.config
+        if self.num_classes is None:
+            print("No supervised head (lineareval_while_pretraining=False): nothing to evaluate. "
+                  "Fine-tune to learn what the features are worth.", file=sys.stderr)  # fmt: skip
+            return {}
+        decay = steps.weight_decay_loss(self.decayed, config.optimizer.weight_decay)
+        results = {"eval/regularization_loss": float(decay)}
+        results |= evaluate.evaluate(
+            self.strategy,
+            self.model,
+            self.strategy.experimental_distribute_dataset(
+                self.eval_batches(config.data.eval_split)
+            ),
+            num_batches=self.plan.eval_batches,
+        )
+        evaluate.write_results(
+            self.model_dir, results, step=self.checkpointer.step, name=config.training.eval_name
+        )
+        return results
+
+    def export(self):
+        """Writes saved_model/STEP."""
+        self.saved_model = export.export(
+            self.model,
+            os.path.join(self.model_dir, "saved_model"),
+            self.checkpointer.step,
+            keep=self.config.training.keep_hub_module_max,
+        )
+
+    def follow(self) -> dict:
+        """mode=eval: evaluates and exports each new checkpoint until the last step's.
+
+        Raises:
+          ConfigError: not one checkpoint came in eval_timeout seconds.
+        """
+        timeout = self.config.training.eval_timeout or None
+        results, began = None, time.monotonic()
+        for prefix in tf.train.checkpoints_iterator(
+            self.model_dir, min_interval_secs=1, timeout=timeout
+        ):
+            self.checkpointer.restore(prefix, weights_only=True)
+            results = self.evaluate()
+            self.export()
+            print(f"{prefix}: " + ", ".join(f"{k} {v:.4f}" for k, v in results.items()))
+            if self.checkpointer.step >= self.plan.total_steps:
+                break
+        if results is None:
+            raise ConfigError(
+                f"model_dir {self.model_dir!r} got no checkpoint in "
+                f"{time.monotonic() - began:.0f} s (eval_timeout): train there first"
+            )
+        return self.summary(results)
+
+    def probe(self) -> dict[str, float]:
+        """Linear probes of raw pixels, of the untrained and of the trained encoder.
+
+        Returns:
+          Top-1 accuracies on the evaluation split: probe/raw_pixels, probe/untrained_encoder and
+          probe/pretrained_encoder.
+        """
+        from tf_simclr.probes import linear  # scikit-learn takes a second to import
+
+        splits = (self.config.data.train_split, self.config.data.eval_split)
+        untrained = self.make_model()
+        accuracies = {}
+        for name, model in (("untrained_encoder", untrained), ("pretrained_encoder", self.model)):
+            (train_pixels, train_x, train_y), (test_pixels, test_x, test_y) = (
+                linear.extract(model, self.eval_batches(split), description=f"{name}, {split}")
+                for split in splits
+            )
+            accuracies[f"probe/{name}"] = linear.accuracy(train_x, train_y, test_x, test_y)
+        pixels = linear.accuracy(train_pixels, train_y, test_pixels, test_y, iterations=20)
+        return {"probe/raw_pixels": pixels} | accuracies
+
+    def summary(self, results: dict[str, float]) -> dict:
+        """What run returns."""
+        return results | {
+            "step": self.checkpointer.step,
+            "checkpoint": self.checkpointer.latest,
+            "saved_model": self.saved_model,
+        }
+
+    def _schedule(self):
+        optimizer, training = self.config.optimizer, self.config.training
+        return schedule.WarmUpAndCosineDecay(
+            schedule.scaled_learning_rate(
+                optimizer.learning_rate, optimizer.learning_rate_scaling, training.train_batch_size
+            ),
+            warmup_steps=schedule.warmup_steps(
+                optimizer.warmup_epochs, self.plan.num_train, training.train_batch_size
+            ),
+            total_steps=self.plan.total_steps,
+        )
+
+    def _check_divisible(self, flag: str, batch_size: int):
+        replicas = self.strategy.num_replicas_in_sync
+        if batch_size % replicas:
+            nearest = max(1, round(batch_size / replicas)) * replicas
+            raise ConfigError(
+                f"{flag} must be divisible by the {replicas} replicas, got {batch_size}; "
+                f"the nearest is {nearest}"
+            )

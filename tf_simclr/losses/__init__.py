@@ -1,0 +1,1 @@
+"""Contrastive and supervised losses as pure functions."""

@@ -1,0 +1,86 @@
+"""NT-Xent, the contrastive loss of SimCLR (paper, section 2.1 and Algorithm 1).
+
+Scaled as in the official code: the mean over anchors a plus the mean over anchors b, which is twice
+the paper's 1/(2N) normalisation.
+"""
+
+import tensorflow as tf
+
+SELF_SIMILARITY_MASK = 1e9  # taken off an anchor's similarity to itself, as in the official code
+
+
+def nt_xent(hidden, *, temperature: float, hidden_norm: bool = True) -> dict[str, tf.Tensor]:
+    """Normalised temperature-scaled cross-entropy over the batches of all replicas.
+
+    Inside strategy.run each replica passes its own part; the negatives come from all of them, and
+    the gradient of the sum of all replicas' losses flows back through the gathered tensors.
+
+    Args:
+      hidden: (2n, d), first the n hiddens of view a, then those of view b in the same order.
+      temperature: > 0 (paper, section 5.1).
+      hidden_norm: divide each hidden by its Euclidean length.
+
+    Returns:
+      contrast_loss (): mean over the local anchors.
+      contrast_acc (): share of anchors a whose own b is the most similar of all b.
+      contrast_entropy (): mean entropy in nats of the softmax over all b.
+      logits_ab: (n, m), m = n * replicas, similarities of a to all b over temperature.
+    """
+    hidden = tf.cast(hidden, tf.float32)
+    if hidden_norm:
+        hidden = tf.math.l2_normalize(hidden, axis=-1)
+    a, b = tf.split(hidden, 2, axis=0)  # (n, d)
+    all_a, all_b = gather(a), gather(b)  # (m, d)
+    n, m = tf.shape(a)[0], tf.shape(all_a)[0]
+    own = replica_id() * n + tf.range(n)
+    self_mask = tf.one_hot(own, m) * SELF_SIMILARITY_MASK
+
+    logits_aa = tf.matmul(a, all_a, transpose_b=True) / temperature - self_mask  # (n, m)
+    logits_bb = tf.matmul(b, all_b, transpose_b=True) / temperature - self_mask
+    logits_ab = tf.matmul(a, all_b, transpose_b=True) / temperature
+    logits_ba = tf.matmul(b, all_a, transpose_b=True) / temperature
+    loss_a = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        own, tf.concat([logits_ab, logits_aa], axis=1)
+    )
+    loss_b = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        own, tf.concat([logits_ba, logits_bb], axis=1)
+    )
+    hit = tf.equal(tf.argmax(logits_ab, axis=1, output_type=tf.int32), own)
+    log_probabilities = tf.nn.log_softmax(logits_ab)
+    entropy = -tf.reduce_sum(tf.exp(log_probabilities) * log_probabilities, axis=1)
+    return {
+        "contrast_loss": tf.reduce_mean(loss_a + loss_b),
+        "contrast_acc": tf.reduce_mean(tf.cast(hit, tf.float32)),
+        "contrast_entropy": tf.reduce_mean(entropy),
+        "logits_ab": logits_ab,
+    }
+
+
+def replica_id():
+    """This replica's place in the global batch; 0 outside of strategy.run."""
+    context = tf.distribute.get_replica_context()
+    return 0 if context is None else context.replica_id_in_sync_group
+
+
+def gather(tensor):
+    """Concatenates every replica's tensor (n, d) to (n * replicas, d), in the replicas' order.
+
+    Its gradient is the sum over the replicas of the gradients with respect to this replica's part.
+    (ReplicaContext.all_gather's own gradient is another one: it gathers the gradients.)
+    """
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return tensor
+
+    @tf.custom_gradient
+    def gather_with_gradient(part):
+        size = tf.shape(part)[0]
+
+        def gradient(upstream):
+            total = context.all_reduce(tf.distribute.ReduceOp.SUM, upstream)
+            start = context.replica_id_in_sync_group * size
+            return tf.slice(total, [start, 0], tf.shape(part))
+
+        return context.all_gather(part, axis=0), gradient
+
+    return gather_with_gradient(tensor)

@@ -1,0 +1,125 @@
+"""The layers that the ResNet and the heads are made of.
+
+Each function takes a Keras tensor and returns one; the layers it makes carry dotted names
+("block1.conv2") from which the stable variable paths of `simclr.SimCLR` are made.
+"""
+
+import dataclasses
+
+import keras
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchNormSettings:
+    """How every batch normalisation of a model works.
+
+    Attributes:
+      momentum: decay of the moving averages (the flag batch_norm_decay).
+      synchronized: statistics over all replicas (the flag global_bn).
+    """
+
+    momentum: float = 0.9
+    synchronized: bool = True
+
+
+def batch_norm(
+    x, name: str, settings: BatchNormSettings, *, relu=True, center=True, zero_gamma=False
+):
+    """Batch normalisation (epsilon 1e-5) and, where asked for, ReLU."""
+    x = keras.layers.BatchNormalization(
+        momentum=settings.momentum,
+        epsilon=1e-5,
+        center=center,
+        gamma_initializer="zeros" if zero_gamma else "ones",
+        synchronized=settings.synchronized,
+        name=f"{name}.bn",
+    )(x)
+    return keras.layers.Activation("relu", name=f"{name}.relu")(x) if relu else x
+
+
+def conv(x, name: str, *, filters: int, kernel_size: int, strides: int = 1, use_bias=False):
+    """Convolution whose padding does not depend on the input's size.
+
+    Strided kernels pad (k-1)//2 before and the rest after, then use VALID, so that the same weights
+    see the same neighbourhoods at every image size (official code, conv2d_fixed_padding).
+    """
+    padding = "same"
+    if strides > 1:
+        x = fixed_padding(x, f"{name}.pad", kernel_size)
+        padding = "valid"
+    return keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        strides,
+        padding=padding,
+        use_bias=use_bias,
+        kernel_initializer=keras.initializers.VarianceScaling(),
+        name=name,
+    )(x)
+
+
+def fixed_padding(x, name: str, kernel_size: int):
+    """Zero padding by kernel_size - 1 in all: (kernel_size - 1) // 2 before, the rest after."""
+    before = (kernel_size - 1) // 2
+    after = kernel_size - 1 - before
+    if before == after == 0:
+        return x
+    return keras.layers.ZeroPadding2D(((before, after), (before, after)), name=name)(x)
+
+
+def squeeze_excitation(x, name: str, *, filters: int, ratio: float):
+    """Squeeze-and-excitation gate on the channels (arXiv:1709.01507), biases on.
+
+    The reduction is to max(1, int(filters * ratio)), where filters is the block's base width.
+    """
+    channels = x.shape[-1]
+    gate = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.pool")(x)
+    reduced = max(1, int(filters * ratio))
+    gate = conv(gate, f"{name}.reduce", filters=reduced, kernel_size=1, use_bias=True)
+    gate = keras.layers.Activation("relu", name=f"{name}.relu")(gate)
+    gate = conv(gate, f"{name}.expand", filters=channels, kernel_size=1, use_bias=True)
+    gate = keras.layers.Activation("sigmoid", name=f"{name}.sigmoid")(gate)
+    return keras.layers.Multiply(name=f"{name}.scale")([gate, x])
+
+
+@keras.utils.register_keras_serializable("tf_simclr")
+class StreamSum(keras.layers.Layer):
+    """Sum of the two halves of the channels: (b, h, w, 2c) -> (b, h, w, c)."""
+
+    def call(self, streams):
+        first, second = tf.split(streams, 2, axis=-1)
+        return first + second
+
+
+@keras.utils.register_keras_serializable("tf_simclr")
+class StreamMix(keras.layers.Layer):
+    """Mixes two streams by a softmax over the streams, channel by channel.
+
+    Call with [streams (b, h, w, 2c), logits (b, 1, 1, 2c)]; returns (b, h, w, c).
+    """
+
+    def call(self, inputs):
+        streams, logits = inputs
+        first, second = tf.split(streams, 2, axis=-1)
+        weights = tf.nn.softmax(tf.stack(tf.split(logits, 2, axis=-1)), axis=0)
+        return weights[0] * first + weights[1] * second
+
+
+def selective_kernel(
+    x, name: str, *, filters: int, strides: int, ratio: float, bn: BatchNormSettings
+):
+    """Selective-kernel 3x3 convolution with BN-ReLU (arXiv:1903.06586 as simplified in SimCLRv2).
+
+    Two streams come from one convolution of twice the width; their pooled sum decides by a small
+    bottleneck of max(int(filters * ratio), 32) channels how each channel mixes the two.
+    """
+    streams = conv(x, f"{name}.conv", filters=2 * filters, kernel_size=3, strides=strides)
+    streams = batch_norm(streams, f"{name}.conv", bn)
+    pooled = StreamSum(name=f"{name}.sum")(streams)
+    pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.pool")(pooled)
+    reduced = max(int(filters * ratio), 32)
+    logits = conv(pooled, f"{name}.reduce", filters=reduced, kernel_size=1)
+    logits = batch_norm(logits, f"{name}.reduce", bn)
+    logits = conv(logits, f"{name}.expand", filters=2 * filters, kernel_size=1)
+    return StreamMix(name=f"{name}.mix")([streams, logits])

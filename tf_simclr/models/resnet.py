@@ -1,0 +1,142 @@
+"""Post-activation ResNet v1 with selective kernels and squeeze-excitation on request.
+
+The same networks as the official code's resnet.py: depths 18 and 34 of basic blocks, 50 to 200 of
+bottlenecks with the stride on the 3x3 convolution.
+"""
+
+import keras
+
+from tf_simclr.models import layers
+from tf_simclr.models.layers import BatchNormSettings
+
+BLOCKS_PER_GROUP = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+}
+BOTTLENECK_DEPTHS = (50, 101, 152, 200)
+
+
+def stages(
+    *,
+    depth: int,
+    width_multiplier: float = 1.0,
+    small_stem: bool = False,
+    sk_ratio: float = 0.0,
+    se_ratio: float = 0.0,
+    bn: BatchNormSettings,
+) -> list[keras.Model]:
+    """The five parts of a ResNet, each a functional model, to be called one after the other.
+
+    Args:
+      depth: a key of BLOCKS_PER_GROUP.
+      width_multiplier: times the usual widths 64, 128, 256, 512; may be a fraction.
+      small_stem: for pictures up to 32 pixels: one 3x3 convolution at stride 1 and no pooling.
+      sk_ratio: > 0 for selective kernels and the ResNet-D stem and shortcuts (SimCLRv2).
+      se_ratio: > 0 for squeeze-and-excitation.
+      bn: settings of every batch normalisation.
+
+    Returns:
+      [stem, block_group1, ..., block_group4]. The stem maps images (b, h, w, 3) to the pair
+      (initial_conv, initial_max_pool); each block group maps features to features.
+    """
+    if depth not in BLOCKS_PER_GROUP:
+        raise ValueError(f"resnet_depth must be one of {sorted(BLOCKS_PER_GROUP)}, got {depth}")
+    width = int(64 * width_multiplier)
+    parts = [_stem(width, small_stem=small_stem, sk=sk_ratio > 0, bn=bn)]
+    channels = width
+    for i, num_blocks in enumerate(BLOCKS_PER_GROUP[depth]):
+        inputs = keras.Input((None, None, channels))
+        x = inputs
+        for b in range(num_blocks):
+            block = _bottleneck_block if depth in BOTTLENECK_DEPTHS else _basic_block
+            x = block(
+                x,
+                f"block{b + 1}",
+                filters=int(64 * 2**i * width_multiplier),
+                strides=2 if b == 0 and i > 0 else 1,
+                project=b == 0,
+                sk_ratio=sk_ratio,
+                se_ratio=se_ratio,
+                bn=bn,
+            )
+        parts.append(keras.Model(inputs, x, name=f"block_group{i + 1}"))
+        channels = x.shape[-1]
+    return parts
+
+
+def _stem(width: int, *, small_stem: bool, sk: bool, bn: BatchNormSettings) -> keras.Model:
+    inputs = keras.Input((None, None, 3))
+    if small_stem:
+        initial_conv = layers.conv(inputs, "conv", filters=width, kernel_size=3)
+        x = layers.batch_norm(initial_conv, "conv", bn)
+    else:
+        x = inputs
+        if sk:  # ResNet-D (arXiv:1812.01187): three 3x3 convolutions for the 7x7
+            x = layers.conv(x, "conv1", filters=width // 2, kernel_size=3, strides=2)
+            x = layers.batch_norm(x, "conv1", bn)
+            x = layers.conv(x, "conv2", filters=width // 2, kernel_size=3)
+            x = layers.batch_norm(x, "conv2", bn)
+            initial_conv = layers.conv(x, "conv", filters=width, kernel_size=3)
+        else:
+            initial_conv = layers.conv(x, "conv", filters=width, kernel_size=7, strides=2)
+        x = layers.batch_norm(initial_conv, "conv", bn)
+        x = keras.layers.MaxPooling2D(3, 2, padding="same", name="max_pool")(x)
+    return keras.Model(inputs, [initial_conv, x], name="stem")
+
+
+def _shortcut(x, name: str, *, filters: int, strides: int, sk: bool, bn: BatchNormSettings):
+    """Projection of the input of a group's first block to the shape of the block's output."""
+    if sk:  # ResNet-D: average pooling takes the stride, so that no pixel is ignored
+        if strides > 1:
+            x = layers.fixed_padding(x, f"{name}.pad", 2)
+        padding = "same" if strides == 1 else "valid"
+        x = keras.layers.AveragePooling2D(2, strides, padding=padding, name=f"{name}.pool")(x)
+        strides = 1
+    x = layers.conv(x, name, filters=filters, kernel_size=1, strides=strides)
+    return layers.batch_norm(x, name, bn, relu=False)
+
+
+def _basic_block(x, name, *, filters, strides, project, sk_ratio, se_ratio, bn):
+    """Two 3x3 convolutions. SK reaches only the shortcut here, as in the official code."""
+    shortcut = x
+    if project:
+        shortcut = _shortcut(
+            x, f"{name}.shortcut", filters=filters, strides=strides, sk=sk_ratio > 0, bn=bn
+        )
+    x = layers.conv(x, f"{name}.conv1", filters=filters, kernel_size=3, strides=strides)
+    x = layers.batch_norm(x, f"{name}.conv1", bn)
+    x = layers.conv(x, f"{name}.conv2", filters=filters, kernel_size=3)
+    x = layers.batch_norm(x, f"{name}.conv2", bn, relu=False, zero_gamma=True)
+    return _join(x, shortcut, name, filters=filters, se_ratio=se_ratio)
+
+
+def _bottleneck_block(x, name, *, filters, strides, project, sk_ratio, se_ratio, bn):
+    """1x1, 3x3 (strided; selective kernels where sk_ratio > 0), 1x1 to four times the width."""
+    shortcut = x
+    if project:
+        shortcut = _shortcut(
+            x, f"{name}.shortcut", filters=4 * filters, strides=strides, sk=sk_ratio > 0, bn=bn
+        )
+    x = layers.conv(x, f"{name}.conv1", filters=filters, kernel_size=1)
+    x = layers.batch_norm(x, f"{name}.conv1", bn)
+    if sk_ratio > 0:
+        x = layers.selective_kernel(
+            x, f"{name}.sk", filters=filters, strides=strides, ratio=sk_ratio, bn=bn
+        )
+    else:
+        x = layers.conv(x, f"{name}.conv2", filters=filters, kernel_size=3, strides=strides)
+        x = layers.batch_norm(x, f"{name}.conv2", bn)
+    x = layers.conv(x, f"{name}.conv3", filters=4 * filters, kernel_size=1)
+    x = layers.batch_norm(x, f"{name}.conv3", bn, relu=False, zero_gamma=True)
+    return _join(x, shortcut, name, filters=filters, se_ratio=se_ratio)
+
+
+def _join(x, shortcut, name, *, filters, se_ratio):
+    if se_ratio > 0:
+        x = layers.squeeze_excitation(x, f"{name}.se", filters=filters, ratio=se_ratio)
+    x = keras.layers.Add(name=f"{name}.add")([x, shortcut])
+    return keras.layers.Activation("relu", name=f"{name}.out")(x)

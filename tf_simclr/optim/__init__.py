@@ -1,0 +1,1 @@
+"""Optimizers, learning-rate schedules, and which variable gets what treatment."""

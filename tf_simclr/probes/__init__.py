@@ -1,0 +1,1 @@
+"""What frozen features are worth: linear probes on top of them."""

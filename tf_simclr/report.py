@@ -1,0 +1,50 @@
+"""The few lines that end a run: what came out, where it lies, what to type next."""
+
+from tf_simclr.config import Config
+
+PROBES = (
+    ("probe/raw_pixels", "raw pixels"),
+    ("probe/untrained_encoder", "untrained encoder"),
+    ("probe/pretrained_encoder", "pretrained encoder"),
+)
+
+
+def format_results(config: Config, results: dict) -> str:
+    """A summary of what experiment.run returned."""
+    lines = ["", f"Step {results['step']}."]
+    if "eval/label_top_1_accuracy" in results:
+        lines.append(
+            f"Supervised head on {config.data.dataset} {config.data.eval_split}: "
+            f"top-1 {100 * results['eval/label_top_1_accuracy']:.1f}%, "
+            f"top-5 {100 * results['eval/label_top_5_accuracy']:.1f}%"
+        )
+    if "probe/raw_pixels" in results:
+        lines.append(f"Linear probes on {config.data.dataset} {config.data.eval_split}, top-1:")
+        for key, name in PROBES:
+            accuracy = 100 * results[key]
+            lines.append(f"  {name:<20}{accuracy:5.1f}%  {'#' * round(accuracy / 2)}")
+    lines.append(f"Checkpoint:  {results['checkpoint']}")
+    if results["saved_model"]:
+        lines.append(f"SavedModel:  {results['saved_model']}")
+    lines.append(f"Curves:      tensorboard --logdir={config.runtime.model_dir}")
+    if config.training.train_mode == "pretrain":
+        lines += ["Next, fine-tune the pretrained encoder:", *_finetune_command(config)]
+    return "\n".join(lines)
+
+
+def _finetune_command(config: Config) -> list[str]:
+    model_dir = config.runtime.model_dir
+    options = {
+        "mode": "train_then_eval",
+        "train_mode": "finetune",
+        "gin_file": f"{model_dir}/config.gin",
+        "checkpoint": model_dir,
+        "model_dir": f"{model_dir.rstrip('/')}_finetuned",
+        "zero_init_logits_layer": "True",
+        "optimizer": "momentum",
+        "learning_rate": "0.05",
+        "warmup_epochs": "0",
+    }
+    written = [f"--{name}={value}" for name, value in options.items()]
+    rows = [" ".join(written[i : i + 3]) for i in range(0, len(written), 3)]
+    return ["  python run.py " + " \\\n    ".join(rows)]

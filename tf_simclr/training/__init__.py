@@ -1,0 +1,1 @@
+"""Steps, loop, checkpoints, evaluation and export."""

@@ -1,0 +1,203 @@
+"""The training loop: a host loop over a tf.function that runs many steps at a time."""
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from tf_simclr.training.checkpoint import Checkpointer
+
+SECONDS_BETWEEN_UPDATES = 2.0  # how long the device runs without the host, about
+NUM_SUMMARY_IMAGES = 3
+
+
+class Stopped(Exception):
+    """The run was asked to stop (SIGTERM, Ctrl-C) and has left a checkpoint.
+
+    Attributes:
+      signal: the signal's number.
+    """
+
+    def __init__(self, signal_number: int, message: str):
+        super().__init__(message)
+        self.signal = signal_number
+
+
+class NotFinite(Exception):
+    """The loss has become NaN or infinite."""
+
+
+def make_run_steps(strategy, step_fn: Callable, metric_names: Sequence[str], image_size: int):
+    """Makes the function that runs many training steps without the host.
+
+    Args:
+      strategy: on whose replicas step_fn runs.
+      step_fn: (images, labels) -> {metric: ()}, one step on one replica.
+      metric_names: the metrics that step_fn returns.
+      image_size: side of the images, in pixels.
+
+    Returns:
+      A tf.function (iterator, num_steps ()) -> (sums over the steps of the metrics' means over the
+      replicas, first views (3, image_size, image_size, 3) of the last step for the image summary).
+    """
+
+    def replica_step(images, labels):
+        return step_fn(images, labels), images[:NUM_SUMMARY_IMAGES, ..., :3]
+
+    @tf.function
+    def run_steps(iterator, num_steps):
+        sums = {name: tf.constant(0.0) for name in metric_names}
+        views = tf.zeros((0, image_size, image_size, 3))
+        for _ in tf.range(num_steps):
+            tf.autograph.experimental.set_loop_options(
+                shape_invariants=[(views, tf.TensorShape((None, image_size, image_size, 3)))]
+            )
+            metrics, views = strategy.run(replica_step, args=next(iterator))
+            views = strategy.experimental_local_results(views)[0]
+            means = {
+                name: strategy.reduce(tf.distribute.ReduceOp.MEAN, metrics[name], axis=None)
+                for name in metric_names
+            }
+            sums = {name: sums[name] + means[name] for name in metric_names}
+        return sums, views
+
+    return run_steps
+
+
+def train(
+    run_steps: Callable,
+    iterator,
+    *,
+    checkpointer: Checkpointer,
+    total_steps: int,
+    checkpoint_steps: int,
+    summary_steps: int,
+    batch_size: int,
+    learning_rate: Callable,
+    writer: tf.summary.SummaryWriter,
+    description: str,
+):
+    """Trains from the checkpointer's step to total_steps, exactly.
+
+    Args:
+      run_steps: of `make_run_steps`.
+      iterator: over distributed batches, at the position of the checkpointer's step.
+      checkpointer: saves every checkpoint_steps steps, at the end, and when asked to stop.
+      total_steps: where to end; need be no multiple of anything.
+      checkpoint_steps: steps between checkpoints.
+      summary_steps: steps between summaries, which are means over these steps; 0 for none.
+      batch_size: images a step, over all replicas, for the rate.
+      learning_rate: step -> learning rate, for the summaries.
+      writer: of the summaries.
+      description: of the progress bar.
+
+    Raises:
+      Stopped: after SIGTERM or Ctrl-C, with the checkpoint written.
+      NotFinite: the loss is NaN or infinite; nothing of it is saved.
+    """
+    summary_steps = summary_steps or total_steps
+    step = first_step = checkpointer.step
+    means = _Means()
+    chunk = 1  # the first call compiles; then as many steps as SECONDS_BETWEEN_UPDATES take
+    bar = tqdm(total=total_steps, initial=step, desc=description, unit="step", smoothing=0.1)
+    with bar, _stop_requests() as requests:
+        while step < total_steps:
+            limits = (
+                step + chunk,
+                _next_multiple(step, summary_steps),
+                _next_multiple(step, checkpoint_steps),
+                total_steps,
+            )
+            count = min(limits) - step
+            began = time.monotonic()
+            sums, views = run_steps(iterator, tf.constant(count))
+            sums = {name: float(value) for name, value in sums.items()}
+            seconds = time.monotonic() - began
+            if not math.isfinite(sums["total_loss"]):
+                raise NotFinite(
+                    f"the loss is {sums['total_loss']} between steps {step} and {step + count} at "
+                    f"learning rate {float(learning_rate(step)):.4g}; the last good checkpoint is "
+                    f"{checkpointer.latest or 'none'}: lower --learning_rate or raise "
+                    "--warmup_epochs"
+                )
+            means.add(sums, count)
+            if step > first_step:  # the first call also compiled
+                chunk = max(1, int(SECONDS_BETWEEN_UPDATES * count / max(seconds, 1e-3)))
+            step += count
+            bar.set_postfix_str(_postfix(means, batch_size * count / seconds), refresh=False)
+            bar.update(count)
+            if step % summary_steps == 0 or step == total_steps:
+                with writer.as_default(step=step):
+                    for name, value in means.pop().items():
+                        tf.summary.scalar(f"train/{name}", value)
+                    tf.summary.scalar("learning_rate", learning_rate(step))
+                    tf.summary.image("image", views, max_outputs=NUM_SUMMARY_IMAGES)
+            if step % checkpoint_steps == 0 or step == total_steps or requests:
+                checkpointer.save()
+                writer.flush()
+            if requests and step < total_steps:
+                name = signal.Signals(requests[0]).name
+                raise Stopped(
+                    requests[0],
+                    f"{name}: stopped at step {step} of {total_steps}, saved as "
+                    f"{checkpointer.latest}; the same command goes on from there",
+                )
+
+
+class _Means:
+    """Sums of metrics over steps, until they are popped as means."""
+
+    def __init__(self):
+        self.sums, self.count = {}, 0
+
+    def add(self, sums: dict[str, float], count: int):
+        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in sums.items()}
+        self.count += count
+
+    def means(self) -> dict[str, float]:
+        return {name: value / self.count for name, value in self.sums.items()}
+
+    def pop(self) -> dict[str, float]:
+        means = self.means()
+        self.sums, self.count = {}, 0
+        return means
+
+
+def _postfix(means: _Means, images_per_second: float) -> str:
+    now = means.means()
+    parts = [f"{images_per_second:.0f} images/s", f"loss {now['total_loss']:.3f}"]
+    for name in ("contrast_acc", "supervised_acc"):
+        if name in now:
+            parts.append(f"{name} {now[name]:.3f}")
+    return ", ".join(parts)
+
+
+def _next_multiple(step: int, of: int) -> int:
+    return (step // of + 1) * of
+
+
+@contextlib.contextmanager
+def _stop_requests():
+    """Collects SIGINT and SIGTERM in a list; the second Ctrl-C interrupts at once."""
+    requests = []
+
+    def note(number, frame):
+        if requests and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        requests.append(number)
+
+    previous = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, note)
+    except ValueError:
+        pass  # not the main thread, as in a notebook's worker: the default handlers stay
+    try:
+        yield requests
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,122 @@
+"""One training or evaluation step, on one replica: plain functions that return their metrics.
+
+They are called inside strategy.run. Losses are per-replica means divided by the number of replicas,
+so that summing gradients over the replicas gives the gradient of the global loss (official code).
+"""
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from tf_simclr import compat
+from tf_simclr.losses.nt_xent import nt_xent
+
+PRETRAIN_METRICS = ("weight_decay", "total_loss", "contrast_loss", "contrast_acc",
+                    "contrast_entropy")  # fmt: skip
+SUPERVISED_METRICS = ("supervised_loss", "supervised_acc")
+FINETUNE_METRICS = ("weight_decay", "total_loss", *SUPERVISED_METRICS)
+
+
+def weight_decay_loss(variables: Sequence, weight_decay: float) -> tf.Tensor:
+    """weight_decay times the sum of half squared norms; 0 for no variables."""
+    if not variables or not weight_decay:
+        return tf.constant(0.0)
+    return weight_decay * tf.add_n([tf.nn.l2_loss(tf.cast(v, tf.float32)) for v in variables])
+
+
+def supervised_loss(logits, labels) -> dict[str, tf.Tensor]:
+    """Mean softmax cross-entropy and top-1 accuracy of logits (n, c) and one-hot labels (n, c)."""
+    logits = tf.cast(logits, tf.float32)
+    loss = tf.nn.softmax_cross_entropy_with_logits(labels, logits)
+    hit = tf.equal(tf.argmax(labels, axis=1), tf.argmax(logits, axis=1))
+    return {
+        "supervised_loss": tf.reduce_mean(loss),
+        "supervised_acc": tf.reduce_mean(tf.cast(hit, tf.float32)),
+    }
+
+
+def pretrain_loss(
+    model, images, labels, *, temperature, hidden_norm, decayed, weight_decay, blur=None
+) -> dict[str, tf.Tensor]:
+    """NT-Xent, the watching supervised head's loss, and the weight decay.
+
+    Args:
+      model: SimCLR.
+      images: (n, h, w, 6), the two views on the channel axis, float32 in [0, 1].
+      labels: (n, classes) one-hot; unused without a supervised head.
+      temperature: of NT-Xent.
+      hidden_norm: of NT-Xent.
+      decayed: variables of `optim.policy.loss_decay_variables`.
+      weight_decay: their coefficient.
+      blur: function from views (n, h, w, 3) and the view's number to blurred views; None: no blur.
+
+    Returns:
+      PRETRAIN_METRICS, and SUPERVISED_METRICS where there is a supervised head; total_loss is the
+      one to differentiate.
+    """
+    views = tf.split(images, 2, axis=-1)
+    if blur is not None:
+        views = [blur(view, number) for number, view in enumerate(views)]
+    endpoints = model(tf.concat(views, axis=0), training=True)
+    metrics = nt_xent(
+        endpoints["proj_head_output"], temperature=temperature, hidden_norm=hidden_norm
+    )
+    del metrics["logits_ab"]
+    metrics["weight_decay"] = weight_decay_loss(decayed, weight_decay)
+    total = metrics["contrast_loss"] + metrics["weight_decay"]
+    if "logits_sup" in endpoints:
+        metrics |= supervised_loss(endpoints["logits_sup"], tf.concat([labels, labels], axis=0))
+        total += metrics["supervised_loss"]
+    return metrics | {"total_loss": total}
+
+
+def finetune_loss(model, images, labels, *, decayed, weight_decay) -> dict[str, tf.Tensor]:
+    """Supervised loss of images (n, h, w, 3) and one-hot labels (n, classes): FINETUNE_METRICS."""
+    endpoints = model(images, training=True)
+    metrics = supervised_loss(endpoints["logits_sup"], labels)
+    metrics["weight_decay"] = weight_decay_loss(decayed, weight_decay)
+    return metrics | {"total_loss": metrics["supervised_loss"] + metrics["weight_decay"]}
+
+
+def train_step(
+    loss_fn: Callable[[], dict[str, tf.Tensor]], optimizer, trainable: Sequence
+) -> dict[str, tf.Tensor]:
+    """Differentiates loss_fn()'s total_loss and takes one step of the optimizer.
+
+    Args:
+      loss_fn: `pretrain_loss` or `finetune_loss` with its arguments bound.
+      optimizer: built for `trainable`.
+      trainable: variables; those that the loss does not reach are left alone.
+
+    Returns:
+      This replica's metrics.
+    """
+    context = tf.distribute.get_replica_context()
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch([compat.tf_variable(v) for v in trainable])
+        metrics = loss_fn()
+        loss = metrics["total_loss"] / context.num_replicas_in_sync
+    gradients = tape.gradient(loss, [compat.tf_variable(v) for v in trainable])
+    reached = [(g, v) for g, v in zip(gradients, trainable, strict=True) if g is not None]
+    summed = context.all_reduce(tf.distribute.ReduceOp.SUM, [g for g, _ in reached])
+    compat.apply_gradients(optimizer, list(zip(summed, [v for _, v in reached], strict=True)))
+    return metrics
+
+
+def evaluation_step(model, images, labels, weights) -> dict[str, tf.Tensor]:
+    """Weighted numbers of hits among the images (n, h, w, 3), in inference mode.
+
+    Args:
+      labels: (n, classes) one-hot.
+      weights: (n,) 1 for an example, 0 for padding.
+
+    Returns:
+      top_1, top_5 and examples: sums over the batch, each ().
+    """
+    logits = tf.cast(model(images, training=False)["logits_sup"], tf.float32)
+    target = tf.argmax(labels, axis=1)
+    hits = {
+        f"top_{k}": tf.cast(tf.math.in_top_k(target, logits, k), tf.float32) for k in (1, 5)
+    }
+    sums = {name: tf.reduce_sum(hit * weights) for name, hit in hits.items()}
+    return sums | {"examples": tf.reduce_sum(weights)}

@@ -1,0 +1,1 @@
+"""The comparisons of tools/verify_golden.py, one module a kind of golden file."""

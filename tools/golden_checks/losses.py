@@ -1,0 +1,79 @@
+"""ntxent.npz: the contrastive loss on one replica and on several."""
+
+import re
+from collections import defaultdict
+
+import numpy as np
+import tensorflow as tf
+from golden_checks.report import GRADIENT, LOSS, Report
+
+from tf_simclr.config import Loss
+from tf_simclr.losses.nt_xent import nt_xent
+
+_INPUTS = ("hidden", "temperature", "hidden_norm")
+_TOLERANCES = {
+    "loss": LOSS,
+    "logits_ab": LOSS,
+    "grad": GRADIENT,
+    "contrast_acc": LOSS,
+    "contrast_entropy": LOSS,
+}
+_FIELD = re.compile(rf"([cr]\d+)_({'|'.join((*_INPUTS, *_TOLERANCES))})")
+
+
+def num_replicas(values: dict[str, np.ndarray]) -> int:
+    """The most replicas that a case needs."""
+    return max((len(value) for key, value in values.items()
+                if key.endswith("_hidden") and value.ndim == 3), default=1)  # fmt: skip
+
+
+def compare(report: Report, name: str, values: dict[str, np.ndarray]):
+    """Compares each case of ntxent.npz."""
+    cases = defaultdict(dict)
+    for key, value in values.items():
+        if match := _FIELD.fullmatch(key):
+            cases[match[1]][match[2]] = value
+    for case, fields in cases.items():
+        with report.guard(f"{name} {case}"):
+            found = _run(
+                fields["hidden"],
+                temperature=float(fields.get("temperature", Loss.temperature)),
+                hidden_norm=bool(fields.get("hidden_norm", Loss.hidden_norm)),
+            )
+            for field, tolerance in _TOLERANCES.items():
+                if field in fields:
+                    report.close(
+                        f"{name} {case}_{field}", found[field], fields[field], relative=tolerance
+                    )
+    report.not_compared(f"{name} {key}" for key in values if not _FIELD.fullmatch(key))
+
+
+def _run(hidden: np.ndarray, **settings) -> dict[str, np.ndarray]:
+    """Loss, gradient and the rest of hidden (2n, d), or of (replicas, 2n, d) likewise stacked."""
+    if hidden.ndim == 2:
+        return {k: v.numpy() for k, v in _differentiate(tf.constant(hidden), 1, **settings).items()}
+    replicas = len(hidden)
+    # In one process, strategies of different size clash with any other way of reducing.
+    strategy = tf.distribute.MirroredStrategy(
+        [f"CPU:{i}" for i in range(replicas)],
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
+    parts = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.constant(hidden[context.replica_id_in_sync_group])
+    )
+
+    @tf.function
+    def run(parts):
+        return strategy.run(lambda part: _differentiate(part, replicas, **settings), args=(parts,))
+
+    return {k: np.stack([part.numpy() for part in strategy.experimental_local_results(v)])
+            for k, v in run(parts).items()}  # fmt: skip
+
+
+def _differentiate(hidden, replicas: int, **settings) -> dict[str, tf.Tensor]:
+    with tf.GradientTape() as tape:
+        tape.watch(hidden)
+        found = nt_xent(hidden, **settings)
+        scaled = found["contrast_loss"] / replicas
+    gradient = tape.gradient(scaled, hidden)
+    return found | {"loss": found["contrast_loss"], "grad": gradient}

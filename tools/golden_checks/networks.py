@@ -1,0 +1,167 @@
+"""models/NAME/: converted checkpoints, their endpoints, and one forward and backward pass."""
+
+import re
+import tempfile
+from pathlib import Path
+
+import convert_checkpoint
+import numpy as np
+import tensorflow as tf
+from golden_checks import names
+from golden_checks.report import GRADIENT, LOSS, Report
+
+from tf_simclr import compat
+from tf_simclr.config import Config
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.optim import policy
+from tf_simclr.training import checkpoint, steps
+
+_KNOWN = {
+    "args", "x", "labels", "num_params", "num_trainable", "grad_names", "grad_norms",
+    "grad_global_norm", "after_train|moving_names", "after_train|moving_mean_sum",
+    "after_train|moving_variance_sum",
+}  # fmt: skip
+# Of gradients, relative to their global norm: what is smaller is 0 but for rounding.
+_GRADIENT_NOISE = 1e-6
+
+
+class _Recorder:
+    """A model that remembers the endpoints of its latest call."""
+
+    def __init__(self, model: SimCLR):
+        self._model = model
+        self.endpoints = {}
+
+    def __call__(self, images, training: bool):
+        self.endpoints = self._model(images, training=training)
+        return self.endpoints
+
+
+def compare(report: Report, name: str, directory: Path):
+    """Compares one model with its expected.npz."""
+    with np.load(directory / "expected.npz") as file:
+        expected = dict(file)
+    config = convert_checkpoint.parse_settings([str(arg) for arg in expected["args"]])
+    with tempfile.TemporaryDirectory() as folder:
+        model_dir = str(Path(folder, "model_dir"))
+        found = convert_checkpoint.convert(str(directory), model_dir, config)
+        _compare_exported(report, name, expected, Path(model_dir, "saved_model", "0"))
+        if config.model.fine_tune_after_block >= 0:
+            report.note(
+                f"{name} train| and after_train| hold the official code's mode, in which frozen "
+                "blocks normalise by the batch (frozen_batch_norm=training); our default, "
+                "inference, differs on purpose"
+            )
+        model = convert_checkpoint.build_model(
+            config.replace(frozen_batch_norm="training"), found.num_classes
+        )
+        checkpoint.restore_weights(model, model_dir)
+    _compare_training(report, name, expected, model, config)
+    report.not_compared(
+        [f"{name}/expected.npz {key}" for key in expected
+         if key not in _KNOWN and not key.startswith(("eval|", "train|"))]
+        + [f"{name}/{path.name}" for path in directory.iterdir()
+           if not re.fullmatch(r"expected\.npz|checkpoint|.*\.index|.*\.data-.*", path.name)]
+    )  # fmt: skip
+
+
+def _compare_exported(report: Report, name: str, expected: dict, path: Path):
+    """The SavedModel's endpoints in inference."""
+    images = expected["x"]
+    views = np.concatenate(np.split(images, images.shape[-1] // 3, axis=-1))
+    endpoints = tf.saved_model.load(str(path))(tf.constant(views), trainable=False)
+    for key, value in expected.items():
+        if key.startswith("eval|"):
+            endpoint = endpoints.get(key.removeprefix("eval|"))
+            if endpoint is None:
+                report.wrong(f"{name} {key}", "our SavedModel has no such endpoint")
+            else:
+                report.close(f"{name} {key}", _like(endpoint, value), value, relative=LOSS)
+
+
+def _compare_training(report: Report, name: str, expected: dict, model: SimCLR, config: Config):
+    """Losses, outputs, gradients and moving averages of one step in training mode."""
+    groups = policy.groups(model)
+    trainable = [compat.tf_variable(v) for v in policy.trainable_variables(model)]
+    recorder = _Recorder(model)
+    with tf.GradientTape() as tape:
+        metrics = _loss(recorder, model, expected, config)
+    gradients = tape.gradient(metrics["total_loss"], trainable)
+    # A variable that the loss does not reach has the gradient 0 in the official code.
+    norms = [0.0 if g is None else float(tf.norm(g)) for g in gradients]
+
+    outputs = recorder.endpoints | metrics
+    for key, value in expected.items():
+        if key.startswith("train|"):
+            output = outputs.get(key.removeprefix("train|"))
+            if output is None:
+                report.not_compared([f"{name} {key}"])
+            else:
+                report.close(f"{name} {key}", _like(output, value), value, relative=LOSS)
+    if "grad_global_norm" in expected:
+        norm = np.linalg.norm(norms)
+        report.close(f"{name} grad_global_norm", norm, expected["grad_global_norm"],
+                     relative=GRADIENT)  # fmt: skip
+    if "grad_norms" in expected:
+        with report.guard(f"{name} grad_norms"):
+            theirs = _by_path(expected["grad_names"], expected["grad_norms"], groups)
+            ours = dict(zip(groups, norms, strict=True))
+            report.close_each(
+                f"{name} grad_norms",
+                {path: (ours[path], norm) for path, norm in theirs.items()},
+                relative=GRADIENT,
+                scale=_GRADIENT_NOISE * np.linalg.norm(expected["grad_norms"]),
+            )
+    for average in ("moving_mean", "moving_variance"):
+        if f"after_train|{average}_sum" in expected:
+            with report.guard(f"{name} after_train|{average}_sum"):
+                _compare_moving(report, name, average, expected, model)
+    for key, count in (("num_trainable", len(trainable)),
+                       ("num_params", sum(int(np.prod(v.shape)) for v in trainable))):  # fmt: skip
+        if key in expected:
+            report.exact(f"{name} {key}", count, expected[key])
+
+
+def _loss(recorder: _Recorder, model: SimCLR, expected: dict, config: Config) -> dict:
+    decay = dict(
+        decayed=policy.loss_decay_variables(model, config.optimizer.optimizer),
+        weight_decay=config.optimizer.weight_decay,
+    )
+    if config.training.train_mode == "finetune":
+        return steps.finetune_loss(recorder, expected["x"], expected["labels"], **decay)
+    return steps.pretrain_loss(
+        recorder,
+        expected["x"],
+        expected["labels"],
+        temperature=config.loss.temperature,
+        hidden_norm=config.loss.hidden_norm,
+        **decay,
+    )
+
+
+def _compare_moving(report: Report, name: str, average: str, expected: dict, model: SimCLR):
+    """Sums of the moving means or variances of each layer after the step."""
+    # The golden names are those of the moving means.
+    layers = [path.removesuffix("/moving_mean") for path in model.variables_by_path()
+              if path.endswith("/moving_mean")]  # fmt: skip
+    sums = expected[f"after_train|{average}_sum"]
+    theirs = _by_path(expected["after_train|moving_names"], sums,
+                      [f"{layer}/moving_mean" for layer in layers])  # fmt: skip
+    ours = model.variables_by_path()
+    pairs = {}
+    for layer in layers:
+        values = tf.convert_to_tensor(ours[f"{layer}/{average}"]).numpy()
+        pairs[layer] = (np.sum(values, dtype=np.float64), theirs[f"{layer}/moving_mean"])
+    report.close_each(f"{name} after_train|{average}_sum", pairs, relative=LOSS)
+
+
+def _by_path(official_names, values, ours) -> dict[str, float]:
+    """{our path: golden value}."""
+    paths = names.our_paths([str(name) for name in official_names], ours)
+    return dict(zip((paths[str(name)] for name in official_names), values, strict=True))
+
+
+def _like(output, expected: np.ndarray) -> np.ndarray:
+    """Golden endpoints (b, h, w, c) are averaged over space."""
+    output = np.asarray(output)
+    return output.mean((1, 2)) if output.ndim == 4 and expected.ndim == 2 else output

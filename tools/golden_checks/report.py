@@ -1,0 +1,140 @@
+"""The lines that verify_golden prints, and what counts as equal."""
+
+import contextlib
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from scipy import stats
+
+LOSS = 1e-4  # relative: losses, logits, endpoints, learning rates, metrics, moving averages
+GRADIENT = 1e-3  # relative: gradients and their norms
+WEIGHT = 1e-5  # relative: weights after LARS steps
+RESIZED_PIXEL = 2 / 255  # absolute: images that were resized
+PIXEL = 1e-5  # absolute: other images
+MIN_P_VALUE = 1e-4  # two-sample Kolmogorov-Smirnov test of random quantities
+
+_ROW = "{:<57} {:>9} {:>9}  {:<11} {:<7} {}"
+HEADER = _ROW.format("quantity", "max abs", "max rel", "tolerance", "", "").rstrip()
+
+
+def difference(got, expected, *, scale: float = 0.0) -> tuple[float, float]:
+    """max|got - expected|, and that over max|expected| (or over `scale`, if that is larger).
+
+    Raises:
+      ValueError: the shapes differ, or there is nothing in them.
+    """
+    got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
+    if got.shape != expected.shape:
+        raise ValueError(f"shape {got.shape} instead of {expected.shape}")
+    if not expected.size:
+        raise ValueError("the golden array is empty")
+    absolute = float(np.max(np.abs(got - expected)))
+    scale = max(float(np.max(np.abs(expected))), scale)
+    if scale:
+        return absolute, absolute / scale
+    return absolute, 0.0 if absolute == 0 else math.inf
+
+
+class Report:
+    """Prints a line a quantity and counts them.
+
+    Attributes:
+      compared: quantities compared so far.
+      num_wrong: those of them that are wrong.
+    """
+
+    def __init__(self):
+        self.compared = 0
+        self.num_wrong = 0
+
+    def close(self, name: str, got, expected, *, relative=None, absolute=None):
+        """Compares two arrays by one of the two tolerances."""
+        self.close_each(name, {"": (got, expected)}, relative=relative, absolute=absolute)
+
+    def close_each(self, name: str, pairs: Mapping[str, tuple], *, relative=None, absolute=None,
+                   scale: float = 0.0):  # fmt: skip
+        """Compares pairs (got, expected) by label, each by its own size.
+
+        One line with the worst of them if all are right, else a line for each that is wrong.
+
+        Args:
+          scale: sizes below it count as it, so that rounding noise about 0 is not a difference.
+        """
+        limit = f"rel {relative:.1e}" if absolute is None else f"abs {absolute:.1e}"
+        rows, wrong = [], []
+        for label, (got, expected) in pairs.items():
+            try:
+                by_size = difference(got, expected, scale=scale)
+            except ValueError as error:
+                self.wrong(f"{name} {label}".rstrip(), str(error))
+                continue
+            error = by_size[1] / relative if absolute is None else by_size[0] / absolute
+            row = (error, by_size, label)
+            rows.append(row)
+            if not error <= 1:  # also where it is not a number
+                wrong.append(row)
+        for _, by_size, label in wrong:
+            self._count(f"{name} {label}".rstrip(), *map(_short, by_size), limit, ok=False)
+        if rows and len(rows) == len(pairs) and not wrong:
+            _, by_size, label = max(rows)
+            remark = f"worst of {len(pairs)}: {label}" if len(pairs) > 1 else label
+            self._count(name, *map(_short, by_size), limit, ok=True, remark=remark)
+
+    def exact(self, name: str, got: int, expected):
+        """Compares two counts."""
+        expected = int(expected)
+        remark = f"{got}" if got == expected else f"{got} instead of {expected}"
+        self._count(name, str(abs(got - expected)), "", "exact", ok=got == expected, remark=remark)
+
+    def same_distribution(self, name: str, got, expected):
+        """Tests whether two samples (n,) and (m,) come from one distribution."""
+        found = stats.ks_2samp(got, expected, method="asymp")
+        self._count(name, f"D {found.statistic:.3f}", f"p {_short(found.pvalue)}",
+                    f"p > {_short(MIN_P_VALUE)}", ok=found.pvalue > MIN_P_VALUE)  # fmt: skip
+
+    def wrong(self, name: str, reason: str):
+        """A quantity that could not even be compared."""
+        self._count(name, "", "", "", ok=False, remark=reason)
+
+    def skipped(self, name: str, reason: str):
+        """Something known that is left out on purpose."""
+        print(_ROW.format(name, "", "", "", "skipped", reason))
+
+    def not_compared(self, names: Iterable[str]):
+        """Files and fields that nobody knows: said aloud, so that nothing passes in silence."""
+        for name in sorted(names):
+            print(_ROW.format(name, "", "", "", "not compared", "unknown to this tool"))
+
+    def note(self, text: str):
+        """A remark on the lines that follow."""
+        print(f"note: {text}")
+
+    @contextlib.contextmanager
+    def guard(self, name: str):
+        """Turns whatever goes wrong inside into one WRONG line."""
+        try:
+            yield
+        except Exception as error:  # golden files may hold anything
+            lines = str(error).strip().splitlines() or [""]
+            self.wrong(name, f"{type(error).__name__}: {lines[0][:200]}")
+
+    def finish(self) -> int:
+        """Prints the last line and returns the exit status."""
+        if self.num_wrong:
+            print(f"{self.num_wrong} of {self.compared} quantities WRONG")
+        elif self.compared:
+            print(f"{self.compared} quantities compared: all ok")
+        else:
+            print("nothing was compared")
+        return 0 if self.compared and not self.num_wrong else 1
+
+    def _count(self, name, absolute, relative, limit, *, ok, remark=""):
+        self.compared += 1
+        self.num_wrong += not ok
+        row = _ROW.format(name, absolute, relative, limit, "ok" if ok else "WRONG", remark)
+        print(row.rstrip(), flush=True)
+
+
+def _short(number: float) -> str:
+    return "0" if number == 0 else f"{number:.1e}"

@@ -1,0 +1,102 @@
+"""Compares us with golden numbers of the official code.
+
+    python tools/verify_golden.py ../shared/golden
+
+takes a directory with any of ntxent.npz, lars.npz, schedule.json, augment.npz and models/NAME/, in
+the format of its README, and prints a line a quantity: the largest absolute difference, the largest
+relative one, the tolerance, and "ok" or "WRONG". Relative differences are max|ours - golden| over
+max|golden| of the array; of gradient norms, moving averages and LARS weights each variable has a
+ratio of its own, and the line is that of the worst. Random operations are compared by a two-sample
+Kolmogorov-Smirnov test, our draws having fixed seeds. Exits with 0 if all that was compared is ok,
+with 1 if anything is wrong or there was nothing to compare.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from absl import logging  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from golden_checks import images, losses, networks, optimizers  # noqa: E402
+from golden_checks.report import HEADER, Report  # noqa: E402
+
+_ARRAYS = {
+    "ntxent.npz": losses.compare,
+    "lars.npz": optimizers.compare_lars,
+    "augment.npz": images.compare,
+}
+_SKIPPED = {
+    "tf1": "TF1 checkpoints are not supported yet",
+    "saved_model": "loading the official SavedModel is not supported yet",
+    "curves.json": "takes two training runs",
+}
+_OTHERS = {"README.md", "schedule.json", "models"}
+
+
+def verify(directory: Path) -> int:
+    """Compares everything in the directory, and returns the exit status."""
+    report = Report()
+    arrays = {}
+    print(HEADER)
+    for name in _ARRAYS:
+        if (directory / name).exists():
+            with report.guard(name), np.load(directory / name) as file:
+                arrays[name] = dict(file)
+    # TensorFlow must know its devices before its first operation.
+    _split_cpu(losses.num_replicas(arrays.get("ntxent.npz", {})))
+    for name, values in arrays.items():
+        with report.guard(name):
+            _ARRAYS[name](report, name, values)
+    if (directory / "schedule.json").exists():
+        with report.guard("schedule.json"):
+            cases = json.loads((directory / "schedule.json").read_text())
+            optimizers.compare_schedules(report, "schedule.json", cases)
+    for folder in _subfolders(directory / "models"):
+        with report.guard(f"models/{folder.name}"):
+            networks.compare(report, f"models/{folder.name}", folder)
+    for name, reason in _SKIPPED.items():
+        if (directory / name).exists():
+            report.skipped(name, reason)
+    known = set(_ARRAYS) | set(_SKIPPED) | _OTHERS
+    report.not_compared({path.name for path in directory.iterdir()} - known)
+    return report.finish()
+
+
+def _subfolders(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+def _split_cpu(replicas: int):
+    """Splits the CPU in so many devices, unless the process did it already."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    if replicas > 1 and tf.config.get_logical_device_configuration(cpu) is None:
+        parts = [tf.config.LogicalDeviceConfiguration()] * replicas
+        try:
+            tf.config.set_logical_device_configuration(cpu, parts)
+        except RuntimeError:
+            pass  # TensorFlow has started: the cases that need more devices will say so
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("directory", metavar="DIR", help="the golden files")
+    directory = Path(parser.parse_args(argv).directory)
+    if not directory.is_dir():
+        sys.exit(f"verify_golden.py: {str(directory)!r} is not a directory")
+    logging.set_verbosity(logging.ERROR)
+    sys.exit(verify(directory))
+
+
+if __name__ == "__main__":
+    main()
