@@ -368,26 +368,47 @@ class Experiment:
             )
         return self.summary(results)
 
-    def probe(self) -> dict[str, float]:
-        """Linear probes of raw pixels, of the untrained and of the trained encoder.
+    def probe(self) -> dict:
+        """Linear probes of raw pixels, of the untrained and of the trained encoder, and a picture.
 
         Returns:
-          Top-1 accuracies on the evaluation split: probe/raw_pixels, probe/untrained_encoder and
-          probe/pretrained_encoder.
+          Top-1 accuracies on the evaluation split: probe/raw_pixels, probe/untrained and
+          probe/pretrained; picture: the path of neighbours.png.
         """
-        from tf_simclr.probes import linear  # scikit-learn takes a second to import
+        # scikit-learn and matplotlib take seconds to import; most runs do without.
+        from tf_simclr.probes import linear, neighbours
 
-        splits = (self.config.data.train_split, self.config.data.eval_split)
-        untrained = self.make_model()
-        accuracies = {}
-        for name, model in (("untrained_encoder", untrained), ("pretrained_encoder", self.model)):
-            (train_pixels, train_x, train_y), (test_pixels, test_x, test_y) = (
-                linear.extract(model, self.eval_batches(split), description=f"{name}, {split}")
-                for split in splits
+        print("Linear probes of raw pixels, untrained and pretrained encoder ...", file=sys.stderr)
+        train, test = (
+            linear.extract(
+                {"untrained": self.make_model(), "pretrained": self.model},
+                self.eval_batches(split),
+                description=f"features of {split}",
             )
-            accuracies[f"probe/{name}"] = linear.accuracy(train_x, train_y, test_x, test_y)
-        pixels = linear.accuracy(train_pixels, train_y, test_pixels, test_y, iterations=20)
-        return {"probe/raw_pixels": pixels} | accuracies
+            for split in (self.config.data.train_split, self.config.data.eval_split)
+        )
+        results = {
+            f"probe/{name}": linear.accuracy(
+                train.flat(name), train.labels, test.flat(name), test.labels
+            )
+            for name in ("raw_pixels", "untrained", "pretrained")
+        }
+        rows = neighbours.one_of_each_class(test.labels)
+        nearest = {
+            title: neighbours.nearest(train.flat(name), test.flat(name)[rows], count=7)
+            for title, name in (("raw pixels", "raw_pixels"), ("pretrained encoder", "pretrained"))
+        }
+        picture = neighbours.figure(
+            train.features["raw_pixels"],
+            train.labels,
+            test.features["raw_pixels"][rows],
+            test.labels[rows],
+            nearest,
+        )
+        path = os.path.join(self.model_dir, "neighbours.png")
+        with tf.io.gfile.GFile(path, "wb") as file:
+            picture.savefig(file, format="png", dpi=100)
+        return results | {"picture": path}
 
     def summary(self, results: dict[str, float]) -> dict:
         """What run returns."""

@@ -4,8 +4,8 @@ from tf_simclr.config import Config
 
 PROBES = (
     ("probe/raw_pixels", "raw pixels"),
-    ("probe/untrained_encoder", "untrained encoder"),
-    ("probe/pretrained_encoder", "pretrained encoder"),
+    ("probe/untrained", "untrained encoder"),
+    ("probe/pretrained", "pretrained encoder"),
 )
 
 
@@ -26,6 +26,8 @@ def format_results(config: Config, results: dict) -> str:
     lines.append(f"Checkpoint:  {results['checkpoint']}")
     if results["saved_model"]:
         lines.append(f"SavedModel:  {results['saved_model']}")
+    if "picture" in results:
+        lines.append(f"Picture:     {results['picture']}")
     lines.append(f"Curves:      tensorboard --logdir={config.runtime.model_dir}")
     if config.training.train_mode == "pretrain":
         lines += ["Next, fine-tune the pretrained encoder:", *_finetune_command(config)]

@@ -179,7 +179,7 @@ def _check_official(source: str, keys):
 
 def _check_fit(source: str, weights: dict[str, np.ndarray], shapes: dict[str, tuple]):
     """Raises ConfigError at the first variable that differs, in the order of the model."""
-    for path in [*shapes, *(path for path in weights if path not in shapes)]:
+    for path in [*shapes, *sorted(weights.keys() - shapes.keys())]:
         there = weights[path].shape if path in weights else "absent"
         here = shapes.get(path, "absent")
         if there != here:

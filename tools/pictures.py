@@ -2,8 +2,8 @@
 
     python tools/pictures.py contact_sheet --dataset=shapes --output=shapes.png
 
-writes a contact sheet: one row per class, its name at the left. Any TFDS data set with an "image"
-and a "label" will do; "shapes" is drawn on the spot, any other must be prepared already.
+writes a contact sheet: one row per class, its name at the left. Any labelled data set that run.py
+takes will do.
 """
 
 import argparse
@@ -16,11 +16,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
-import tensorflow_datasets as tfds  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tf_simclr.data import shapes  # noqa: E402
+from tf_simclr.config import ConfigError  # noqa: E402
+from tf_simclr.data.sources import open_source  # noqa: E402
 
 _TILE_INCHES = 0.64
 _GAP = 0.08  # between pictures, in tiles
@@ -104,20 +104,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description="Pictures of data sets.")
     command = parser.add_subparsers(dest="command", required=True).add_parser("contact_sheet")
-    command.add_argument("--dataset", default="shapes", help='"shapes" or a prepared TFDS name')
+    command.add_argument("--dataset", default="shapes", help="as run.py takes it")
     command.add_argument("--data_dir", help="the TFDS data folder (default: TFDS's own)")
     command.add_argument("--split", default="train")
     command.add_argument("--output", default="shapes.png", help="the PNG to write")
     command.add_argument("--rows", type=int, default=10, help="classes")
     command.add_argument("--columns", type=int, default=12, help="pictures a class")
     args = parser.parse_args(argv)
-    if args.dataset == "shapes":
-        builder = shapes.prepare(args.data_dir)
-    else:
-        builder = tfds.builder(args.dataset, data_dir=args.data_dir)
-    names, examples = builder.info.features["label"].names, builder.as_dataset(split=args.split)
-    images, labels = pick(tfds.as_numpy(examples), args.rows, args.columns)
-    figure = contact_sheet(images, labels, names, args.rows, args.columns)
+    try:
+        source = open_source(args.dataset, args.data_dir)
+        source.num_examples(args.split)
+    except ConfigError as error:
+        sys.exit(f"pictures.py: {error}")
+    if source.class_names is None:
+        sys.exit(f"pictures.py: --dataset={args.dataset} has no class labels to sort by")
+    examples = source.examples(args.split).as_numpy_iterator()
+    images, labels = pick(examples, args.rows, args.columns)
+    figure = contact_sheet(images, labels, source.class_names, args.rows, args.columns)
     figure.savefig(args.output, dpi=200)
     plt.close(figure)
     print(f"Wrote {args.output}.")

@@ -33,8 +33,7 @@ def variables_like(arrays) -> list:
 
 def steps(optimizer, variables, gradients) -> list[list[np.ndarray]]:
     """The variables' values after each step."""
-    if not optimizer.built:
-        optimizer.build(variables)
+    optimizer.build(variables)
     found = []
     for step in gradients:
         pairs = list(zip(map(tf.constant, step), variables, strict=True))

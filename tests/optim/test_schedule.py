@@ -15,7 +15,8 @@ from tf_simclr.optim.schedule import WarmUpAndCosineDecay
 def expected(step: int, peak: float, warmup: int, total: int) -> float:
     if step < warmup:
         return peak * step / warmup
-    return peak * (1 + math.cos(math.pi * min(step - warmup, total - warmup) / (total - warmup))) / 2
+    progress = min(step - warmup, total - warmup) / (total - warmup)
+    return peak * (1 + math.cos(math.pi * progress)) / 2
 
 
 def rates(made, steps) -> tuple[list[float], list[float]]:

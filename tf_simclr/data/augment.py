@@ -185,7 +185,8 @@ def random_flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def central_crop_and_resize(image: tf.Tensor, size: int) -> tf.Tensor:
     """The central square of 0.875 of the shorter side, resized with bicubic weights.
 
-    (h, w, 3), uint8 or float -> float32 (size, size, 3), not clipped. Rounds the side to the nearest pixel and the offset up, as the official code does.
+    (h, w, 3), uint8 or float -> float32 (size, size, 3), not clipped. Rounds the side to
+    the nearest pixel and the offset up, as the official code does.
     """
     shape = tf.shape(image)
     limit = tf.cast(tf.minimum(shape[0], shape[1]), tf.float32)

@@ -136,7 +136,7 @@ class _Dice:
 
     def choice(self, weights: dict[str, float]) -> str:
         left = float(self._rng.random()) * sum(weights.values())
-        for name, weight in weights.items():
+        for name, weight in weights.items():  # noqa: B007 - the loop's last name is the choice
             left -= weight
             if left < 0:
                 break

@@ -1,5 +1,6 @@
 """Linear probes: how much of the labels a linear classifier reads off frozen features."""
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -10,33 +11,55 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
+RAW_PIXELS = "raw_pixels"
 
-def extract(model, batches, *, description: str, num_batches: int | None = None):
-    """Raw pixels, encoder outputs and labels of a split.
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """A split as several encoders see it.
+
+    Attributes:
+      features: {encoder's name: (n, d)}, and under "raw_pixels" the images (n, h, w, 3).
+      labels: (n,) class numbers.
+    """
+
+    features: dict[str, np.ndarray]
+    labels: np.ndarray
+
+    def flat(self, name: str) -> np.ndarray:
+        """The features of one encoder, (n, d); the pixels as d = h * w * 3."""
+        return self.features[name].reshape(len(self.labels), -1)
+
+
+def extract(models: dict, batches, *, description: str) -> Features:
+    """Runs encoders over a split in one pass.
 
     Args:
-      model: SimCLR, run in inference mode.
+      models: {name: SimCLR}, run in inference mode; their final_avg_pool counts.
       batches: data set of (images (n, h, w, 3), one-hot labels (n, classes), weights (n,)).
       description: of the progress bar.
-      num_batches: its length, where it is known.
 
     Returns:
-      (pixels (m, h * w * 3), features (m, d), labels (m,)) of the m examples of weight 1.
+      The Features of the examples of weight 1.
     """
 
     @tf.function
     def encode(images):
-        return model(images, training=False)["final_avg_pool"]
+        return {
+            name: model(images, training=False)["final_avg_pool"]
+            for name, model in models.items()
+        }
 
-    pixels, features, labels = [], [], []
-    for x, y, weights in tqdm(
-        batches, desc=description, unit="batch", total=num_batches, leave=False
+    parts = []
+    total = int(batches.cardinality())
+    for images, labels, weights in tqdm(
+        batches, desc=description, unit="batch", total=total if total > 0 else None, leave=False
     ):
         real = weights.numpy() > 0
-        features.append(encode(x).numpy()[real])
-        pixels.append(x.numpy()[real].reshape(real.sum(), -1))
-        labels.append(np.argmax(y.numpy()[real], axis=1))
-    return np.concatenate(pixels), np.concatenate(features), np.concatenate(labels)
+        seen = {RAW_PIXELS: images} | encode(images) | {"labels": tf.argmax(labels, axis=1)}
+        parts.append({name: value.numpy()[real] for name, value in seen.items()})
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return Features(labels=joined.pop("labels"), features=joined)
 
 
 def accuracy(train_x, train_y, test_x, test_y, *, strength: float = 1.0, iterations: int = 100):

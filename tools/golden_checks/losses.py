@@ -5,8 +5,8 @@ from collections import defaultdict
 
 import numpy as np
 import tensorflow as tf
-from golden_checks.report import GRADIENT, LOSS, Report
 
+from golden_checks.report import GRADIENT, LOSS, Report
 from tf_simclr.config import Loss
 from tf_simclr.losses.nt_xent import nt_xent
 

@@ -5,8 +5,8 @@ import re
 import keras
 import numpy as np
 import tensorflow as tf
-from golden_checks.report import LOSS, WEIGHT, Report
 
+from golden_checks.report import LOSS, WEIGHT, Report
 from tf_simclr import compat
 from tf_simclr.optim import schedule
 from tf_simclr.optim.lars import LARS

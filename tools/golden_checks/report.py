@@ -14,7 +14,7 @@ RESIZED_PIXEL = 2 / 255  # absolute: images that were resized
 PIXEL = 1e-5  # absolute: other images
 MIN_P_VALUE = 1e-4  # two-sample Kolmogorov-Smirnov test of random quantities
 
-_ROW = "{:<57} {:>9} {:>9}  {:<11} {:<7} {}"
+_ROW = "{:<60} {:>9} {:>9}  {:<11} {:<7} {}"
 HEADER = _ROW.format("quantity", "max abs", "max rel", "tolerance", "", "").rstrip()
 
 
@@ -104,7 +104,7 @@ class Report:
     def not_compared(self, names: Iterable[str]):
         """Files and fields that nobody knows: said aloud, so that nothing passes in silence."""
         for name in sorted(names):
-            print(_ROW.format(name, "", "", "", "not compared", "unknown to this tool"))
+            self.skipped(name, "not compared: unknown to this tool")
 
     def note(self, text: str):
         """A remark on the lines that follow."""

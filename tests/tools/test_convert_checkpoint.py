@@ -1,0 +1,227 @@
+"""Converted official checkpoints answer the golden endpoints and work wherever ours do."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+import convert_checkpoint  # noqa: E402
+
+from tf_simclr import flags  # noqa: E402
+from tf_simclr.optim import policy  # noqa: E402
+from tf_simclr.training import checkpoint, official  # noqa: E402
+
+CIFAR_FLAGS = ["--image_size=32", "--resnet_depth=18", "--width_multiplier=0.125"]
+
+
+@pytest.fixture(scope="module")
+def source(golden):
+    return golden("models/r18_cifar")
+
+
+@pytest.fixture(scope="module")
+def converted(source, tmp_path_factory):
+    """A model_dir made by the command line."""
+    output = tmp_path_factory.mktemp("converted") / "run"
+    output.mkdir()  # an empty directory may be there
+    convert_checkpoint.main([f"--source={source}/ckpt-0", f"--output={output}", *CIFAR_FLAGS])
+    return output
+
+
+def model_of(model_dir):
+    config = flags.parse(["", f"--model_dir={model_dir}"]).config
+    return convert_checkpoint.build_model(config, 10), config
+
+
+def error_of(capsys, *arguments):
+    """The one line on stderr with which the command line fails."""
+    with pytest.raises(SystemExit) as stopped:
+        convert_checkpoint.main([str(argument) for argument in arguments])
+    message = stopped.value.code
+    assert isinstance(message, str)  # Python prints it to stderr and exits with 1
+    assert message.startswith("convert_checkpoint.py: ") and "\n" not in message
+    assert capsys.readouterr().out == ""
+    return message
+
+
+def test_everything_is_there_and_nothing_else(converted):
+    assert sorted(path.name for path in converted.iterdir()) == [
+        "checkpoint", "ckpt-0.data-00000-of-00001", "ckpt-0.index", "config.gin", "saved_model",
+    ]  # fmt: skip
+    assert [path.name for path in (converted / "saved_model").iterdir()] == ["0"]
+    assert [path.name for path in converted.parent.iterdir()] == ["run"]
+
+
+def test_saved_model_answers_the_golden_endpoints(converted, source):
+    expected = np.load(source / "expected.npz")
+    views = tf.concat(tf.split(expected["x"], 2, axis=-1), axis=0)
+    endpoints = tf.saved_model.load(str(converted / "saved_model" / "0"))(views, trainable=False)
+    names = [key for key in expected.files if key.startswith("eval|")]
+    assert len(names) == 9
+    for name in names:
+        endpoint = endpoints[name.removeprefix("eval|")].numpy()
+        endpoint = endpoint.mean((1, 2)) if endpoint.ndim == 4 else endpoint
+        scale = np.abs(expected[name]).max()
+        np.testing.assert_allclose(endpoint / scale, expected[name] / scale, atol=1e-5)
+
+
+def test_works_as_checkpoint(converted, source):
+    model, _ = model_of(converted)
+    report = checkpoint.restore_weights(model, str(converted))
+    assert not report.missing and not report.skipped
+    weights = official.read(str(source / "ckpt-0"))
+    for path, variable in model.variables_by_path().items():
+        np.testing.assert_array_equal(tf.convert_to_tensor(variable), weights.pop(path))
+    assert not weights
+
+
+def test_works_as_model_dir(converted, source, tmp_path):
+    shutil.copytree(converted, tmp_path / "run")
+    model, config = model_of(tmp_path / "run")
+    optimizer = policy.make_optimizer(
+        model, config.optimizer.optimizer, 0.1, momentum=0.9, weight_decay=0.0
+    )
+    checkpointer = checkpoint.Checkpointer(
+        model, optimizer, str(tmp_path / "run"), max_to_keep=1
+    )
+    assert checkpointer.latest == str(tmp_path / "run" / "ckpt-0")
+    checkpointer.check_latest()
+    checkpointer.restore(checkpointer.latest)
+    assert checkpointer.step == 0
+    bias = official.read(str(source / "ckpt-0"))["head_supervised/dense/bias"]
+    np.testing.assert_array_equal(
+        tf.convert_to_tensor(model.variables_by_path()["head_supervised/dense/bias"]), bias
+    )
+
+
+def test_config_holds_the_flags(converted):
+    _, config = model_of(converted)
+    assert config.model.resnet_depth == 18
+    assert config.model.width_multiplier == 0.125
+    assert config.data.image_size == 32
+    assert config.training.train_mode == "pretrain"
+    assert config.model.lineareval_while_pretraining
+
+
+@pytest.mark.parametrize("flag, path, shapes, hints", [
+    ("--width_multiplier=0.25", "base_model/stem/conv/kernel", ["(3, 3, 3, 8)", "(3, 3, 3, 16)"],
+     ["--width_multiplier"]),
+    ("--image_size=64", "base_model/stem/conv/kernel", ["(3, 3, 3, 8)", "(7, 7, 3, 8)"],
+     ["--image_size"]),
+    ("--resnet_depth=34", "base_model/block_group1/block3/conv1/kernel", ["absent"],
+     ["--resnet_depth"]),
+    ("--se_ratio=0.25", "base_model/block_group1/block1/se/reduce/kernel", ["absent"],
+     ["--se_ratio"]),
+    ("--num_proj_layers=2", "head_contrastive/layer2/dense/kernel", ["(64, 64)", "(64, 128)"],
+     ["--num_proj_layers"]),
+    ("--proj_out_dim=64", "head_contrastive/layer3/dense/kernel", ["(64, 128)", "(64, 64)"],
+     ["--proj_out_dim"]),
+    ("--proj_head_mode=none", "head_contrastive/layer1/", ["absent"], ["--proj_head_mode"]),
+])  # fmt: skip
+def test_flags_that_do_not_fit(capsys, source, tmp_path, flag, path, shapes, hints):
+    message = error_of(
+        capsys, f"--source={source}", f"--output={tmp_path}/new", *CIFAR_FLAGS, flag
+    )
+    for part in (path, *shapes, *hints):
+        assert part in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_absent_sources(capsys, tmp_path):
+    output = f"--output={tmp_path}/new"
+    assert "does not exist; name a checkpoint's prefix" in error_of(
+        capsys, f"--source={tmp_path}/no-such", output
+    )
+    (tmp_path / "empty").mkdir()
+    assert "directory without a checkpoint" in error_of(
+        capsys, f"--source={tmp_path}/empty", output
+    )
+    for step in (1, 2):
+        (tmp_path / "empty" / f"ckpt-{step}.index").touch()
+    assert "holds 2 checkpoints; name one" in error_of(capsys, f"--source={tmp_path}/empty", output)
+    assert not (tmp_path / "new").exists()
+
+
+def test_sources_of_other_kinds(capsys, converted, tmp_path):
+    output = f"--output={tmp_path}/new"
+    for saved_model in ("saved_model/0", "saved_model/0/variables/variables"):
+        assert "is a SavedModel, which is not supported yet" in error_of(
+            capsys, f"--source={converted}/{saved_model}", output
+        )
+    assert "one of ours already; use it as --checkpoint" in error_of(
+        capsys, f"--source={converted}", output
+    )
+    other = tf.train.Checkpoint(a=tf.Variable(1.0)).write(str(tmp_path / "other"))
+    assert "not one of the official TF2 code" in error_of(capsys, f"--source={other}", output)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        variable = tf.compat.v1.get_variable("base_model/conv2d/kernel", initializer=1.0)
+        session.run(variable.initializer)
+        tf.compat.v1.train.Saver().save(session, str(tmp_path / "tf1"))
+    assert "TF1 checkpoint, which is not supported yet" in error_of(
+        capsys, f"--source={tmp_path}/tf1", output
+    )
+
+
+def test_truncated_source(capsys, source, tmp_path):
+    shutil.copytree(source, tmp_path / "source")
+    data = tmp_path / "source" / "ckpt-0.data-00000-of-00001"
+    data.chmod(0o644)
+    data.write_bytes(data.read_bytes()[:1000])
+    message = error_of(
+        capsys, f"--source={tmp_path}/source", f"--output={tmp_path}/new", *CIFAR_FLAGS
+    )
+    assert "cannot be read" in message
+    assert not (tmp_path / "new").exists()
+
+
+def test_output_must_be_new_or_empty(capsys, source, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for output in (tmp_path, tmp_path / "notes.txt"):
+        message = error_of(capsys, f"--source={source}", f"--output={output}", *CIFAR_FLAGS)
+        assert "exists and is not an empty directory; name another" in message
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_nothing_is_left_behind_when_writing_fails(capsys, source, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(convert_checkpoint.export, "export", fail)
+    message = error_of(capsys, f"--source={source}", f"--output={tmp_path}/new", *CIFAR_FLAGS)
+    assert "output" in message and "No space left on device" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_value_names_its_flag(capsys, source, tmp_path):
+    arguments = [f"--source={source}", f"--output={tmp_path}/new"]
+    assert "resnet_depth must be one of 18, 34, 50, 101, 152, 200, got 19" in error_of(
+        capsys, *arguments, "--resnet_depth=19"
+    )
+    assert "image_size must be an int, got 'big'" in error_of(
+        capsys, *arguments, "--image_size=big"
+    )
+    assert "fine_tune_after_block must be -1 when pretraining" in error_of(
+        capsys, *arguments, "--fine_tune_after_block=2"
+    )
+    assert "width_multiplier=0.001" in error_of(
+        capsys, *arguments, "--width_multiplier=0.001", "--resnet_depth=18"
+    )
+
+
+def test_a_checkpoint_without_supervised_head(capsys, source, tmp_path, monkeypatch):
+    weights = official.read(str(source / "ckpt-0"))
+    encoder = {k: v for k, v in weights.items() if not k.startswith("head_supervised")}
+    monkeypatch.setattr(official, "read", lambda _: encoder)
+    arguments = [f"--source={source}", f"--output={tmp_path}/new", *CIFAR_FLAGS]
+    assert "train_mode must be pretrain, got finetune" in error_of(
+        capsys, *arguments, "--train_mode=finetune"
+    )
+    monkeypatch.setattr(convert_checkpoint.export, "export", lambda *_, **__: None)
+    convert_checkpoint.main(arguments)
+    assert "no supervised head" in capsys.readouterr().out
+    saved = flags.parse(["", f"--model_dir={tmp_path}/new"]).config
+    assert not saved.model.lineareval_while_pretraining
