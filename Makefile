@@ -1,18 +1,20 @@
 # make demo and make test set up all they need: Python 3.10 or 3.11 (or a later one, for the modern
 # stack), and make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test demo-keras3 test-keras3 lint clean
 
 # The first Python on this machine that has the reference stack.
 PYTHON := $(shell for p in python3.11 python3.10 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] < (3, 10))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
+VENV3 := .venv-keras3
 
 help:
 	@echo "make demo   pretrain, probe and export on an embedded data set: about 4 minutes, no network"
 	@echo "make test   all tests"
+	@echo "make demo-keras3, make test-keras3   the same on TensorFlow 2.21 and Keras 3"
 	@echo "make lint   ruff"
-	@echo "make clean  removes $(VENV)"
+	@echo "make clean  removes $(VENV) and $(VENV3)"
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python run.py --mode=train_then_eval
@@ -20,6 +22,12 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m pytest
+
+demo-keras3: $(VENV3)/installed
+	$(VENV3)/bin/python run.py --mode=train_then_eval --model_dir=runs/demo_keras3
+
+test-keras3: $(VENV3)/installed
+	$(VENV3)/bin/python -m pytest
 
 lint: $(VENV)/installed
 	$(VENV)/bin/python -m ruff check .
@@ -31,5 +39,13 @@ $(VENV)/installed: requirements.txt setup.cfg pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
+$(VENV3)/installed: requirements-keras3.txt setup.cfg pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.10 found: install one, or say make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV3)
+	$(VENV3)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV3)/bin/python -m pip install --quiet -r requirements-keras3.txt -r requirements-test.txt
+	$(VENV3)/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV3)

@@ -23,9 +23,9 @@ def main(parsed: flags.Parsed):
         config = config.replace(seed=random.randrange(2**31))
     try:
         results = experiment.run(config, config_gin=flags.to_gin(config))
-    except (ConfigError, experiment.loop.NotFinite) as error:
+    except (ConfigError, *experiment.FAILURES) as error:
         sys.exit(f"run.py: {error}")
-    except experiment.loop.Stopped as stopped:
+    except experiment.Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal)
     print(report.format_results(config, results))

@@ -72,17 +72,22 @@ def replicas():
 def run_on():
     """Function: (strategy, function, *arrays) -> [results of each replica by name].
 
-    The arrays have one slice a replica; the function returns a dict and runs as a tf.function.
+    The arrays have one slice a replica; the function returns a dict. With graph=False it does not
+    run as a tf.function: tracing a whole model for each of several replicas takes minutes.
     """
 
-    def run(strategy, function, *arrays):
+    def run(strategy, function, *arrays, graph=True):
         local = [
             strategy.experimental_distribute_values_from_function(
                 lambda context, a=a: tf.convert_to_tensor(a[context.replica_id_in_sync_group])
             )
             for a in arrays
         ]
-        results = tf.function(lambda args: strategy.run(function, args=args))(tuple(local))
+
+        def run_all(args):
+            return strategy.run(function, args=args)
+
+        results = (tf.function(run_all) if graph else run_all)(tuple(local))
         per_replica = {
             name: strategy.experimental_local_results(value) for name, value in results.items()
         }
@@ -105,6 +110,23 @@ def tiny_model():
             num_classes=5, image_size=32, resnet_depth=18, width_multiplier=0.0625, proj_out_dim=8
         )
         return SimCLR(**(defaults | settings))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def short_model(tiny_model):
+    """Like tiny_model, but of one block a group and with gammas that let every layer count."""
+    from tf_simclr.models import resnet
+
+    def make(**settings):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(resnet.BLOCKS_PER_GROUP, 18, (1, 1, 1, 1))
+            model = tiny_model(**settings)
+        for path, variable in model.variables_by_path().items():
+            if path.endswith("/gamma"):
+                variable.assign(np.full(variable.shape, 0.7))
+        return model
 
     return make
 

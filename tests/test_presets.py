@@ -64,6 +64,9 @@ def test_values(name, tmp_path, monkeypatch):
     values = config.to_dict()
     assert {key: values[key] for key in EXPECTED[name]} == EXPECTED[name]
     assert config != Config()
+    if name == "demo.gin":  # it must run with nothing else typed, and always alike
+        assert values["model_dir"] == "runs/demo" and values["seed"] is not None
+        return
     # Where and what now is for the command line.
     for key in ("mode", "model_dir", "use_tpu", "master", "seed", "data_dir"):
         assert values[key] == Config().to_dict()[key]

@@ -14,9 +14,11 @@ def tf_variable(variable) -> tf.Variable:
 def apply_gradients(optimizer, gradients_and_variables):
     """Applies gradients that are already summed over the replicas.
 
-    Keras 2 would sum them once more by default; Keras 3 never does.
+    Both Kerases would sum them once more. Keras 2 has an argument against it; Keras 3 (from some
+    3.x on) does so in a method of its TensorFlow optimizers.
     """
     if KERAS_3:
+        optimizer._all_reduce_sum_gradients = lambda summed: summed
         gradients, variables = zip(*gradients_and_variables, strict=True)
         optimizer.apply(list(gradients), list(variables))
     else:
@@ -56,6 +58,17 @@ class SlotOptimizer(keras.optimizers.Optimizer):
             kwargs.setdefault("jit_compile", False)
             super().__init__(name=name, **kwargs)
             self._learning_rate = self._build_learning_rate(learning_rate)
+
+    def build(self, variables):
+        """Numbers the variables, once.
+
+        Keras 2 calls build in each step with the variables that have a gradient, and would number
+        them anew: a missing gradient would shift the slots and exclusions of all that follow.
+        """
+        if not KERAS_3 and getattr(self, "_built", False):
+            return
+        super().build(variables)
+        self._built = True
 
     def add_slots(self, variables, name: str) -> list:
         """Creates a zero variable beside each variable."""

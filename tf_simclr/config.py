@@ -21,6 +21,11 @@ class ConfigError(ValueError):
     """A setting is wrong. One line that names the setting, its value and the way out."""
 
 
+def one_line(error) -> str:
+    """An error's text in one line, at most 300 characters; its type's name if it has no text."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 class Rule(NamedTuple):
     """What a value must satisfy: `must be {text}`."""
 

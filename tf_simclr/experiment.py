@@ -6,42 +6,33 @@ model_dir is not touched until then.
 
 import dataclasses
 import functools
-import math
 import os
 import sys
 import time
 
 import keras
 import tensorflow as tf
-from absl import logging
 
-from tf_simclr.config import Config, ConfigError
+from tf_simclr.config import Config, ConfigError, one_line
 from tf_simclr.data import augment, pipeline
 from tf_simclr.data.sources import Source, open_source
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy, schedule
-from tf_simclr.training import checkpoint, distribute, evaluate, export, loop, steps
+from tf_simclr.training import (
+    checkpoint,
+    distribute,
+    evaluate,
+    export,
+    loop,
+    model_dir,
+    steps,
+)
+from tf_simclr.training.plan import Plan, make_plan
 
+Stopped = loop.Stopped
+FAILURES = (loop.NotFinite, checkpoint.NotSaved)  # of training; their text says all there is to say
+NEIGHBOUR_CANDIDATES = 1000  # of ten thousands, some are the test image but for a few pixels
 BLUR_STREAM = 1  # keeps the blur's random numbers apart from any other use of the seed
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """How long a run is.
-
-    Attributes:
-      num_train: examples of the training split.
-      num_eval: examples of the evaluation split; 0 where nothing is evaluated.
-      total_steps: where training ends.
-      checkpoint_steps: steps between checkpoints.
-      eval_batches: batches of one evaluation.
-    """
-
-    num_train: int
-    num_eval: int
-    total_steps: int
-    checkpoint_steps: int
-    eval_batches: int
 
 
 def run(config: Config, *, config_gin: str) -> dict:
@@ -57,8 +48,8 @@ def run(config: Config, *, config_gin: str) -> dict:
 
     Raises:
       ConfigError: a setting does not fit the data, the devices or the checkpoint.
-      loop.Stopped: the run was asked to stop and can be started again.
-      loop.NotFinite: the loss is not finite any more.
+      Stopped: the run was asked to stop and can be started again.
+      FAILURES: the loss is not finite any more; a checkpoint cannot be written.
     """
     mode = config.runtime.mode
     if not config.runtime.model_dir:
@@ -66,21 +57,23 @@ def run(config: Config, *, config_gin: str) -> dict:
                           "--model_dir=runs/first")  # fmt: skip
     source = open_source(config.data.dataset, config.data.data_dir)
     has_labels = _needs_labels(config, source)
-    plan = make_plan(config, source, evaluates=mode != "train" and has_labels)
+    evaluates = mode != "train" and (has_labels or config.training.probe_summary)
+    plan = make_plan(config, source, evaluates=evaluates)
     if config.training.checkpoint:
         checkpoint.find(config.training.checkpoint)
     experiment = Experiment(config, source, plan, num_classes=source.num_classes if has_labels
                             else None)  # fmt: skip
     if mode == "eval":
         return experiment.follow()
-    experiment.restore()
-    experiment.write_settings(config_gin)
-    experiment.train()
-    experiment.export()
-    results = experiment.evaluate() if mode == "train_then_eval" else {}
-    if config.training.probe_summary and mode == "train_then_eval":
-        results |= experiment.probe()
-    return experiment.summary(results)
+    with model_dir.lock(config.runtime.model_dir):
+        experiment.restore()
+        experiment.write_settings(config_gin)
+        experiment.train()
+        experiment.export()
+        results = experiment.evaluate() if mode == "train_then_eval" else {}
+        if config.training.probe_summary and mode == "train_then_eval":
+            results |= experiment.probe()
+        return experiment.summary(results)
 
 
 def _needs_labels(config: Config, source: Source) -> bool:
@@ -94,42 +87,38 @@ def _needs_labels(config: Config, source: Source) -> bool:
             else "pretrain without them by --lineareval_while_pretraining=False"
         )
         raise ConfigError(f"dataset {source.name} has no class labels: {way_out}")
+    if config.training.probe_summary and source.num_classes is None:
+        raise ConfigError(f"probe_summary must be False with dataset {source.name}, which has no "
+                          "class labels to probe with")  # fmt: skip
     return wanted
 
 
-def make_plan(config: Config, source: Source, *, evaluates: bool) -> Plan:
-    """Counts examples and steps.
+def build_model(config: Config, num_classes: int | None) -> SimCLR:
+    """The model as it is before any training: the same for the same seed.
+
+    Args:
+      config: its seed must be set.
+      num_classes: of the supervised head; None for a model without one.
 
     Raises:
-      ConfigError: a split does not exist, or it has fewer examples than a batch.
+      ConfigError: there is no such model.
     """
-    training = config.training
-    num_train = source.num_examples(config.data.train_split, flag="train_split")
-    num_eval = source.num_examples(config.data.eval_split, flag="eval_split") if evaluates else 0
-    batch = training.train_batch_size
-    if batch > num_train:
-        raise ConfigError(
-            f"train_batch_size must be at most {num_train}, the number of examples in "
-            f"{source.name}'s split {config.data.train_split}, got {batch}; lower it or choose a "
-            "larger --train_split"
+    keras.utils.set_random_seed(config.runtime.seed)
+    settings = dataclasses.asdict(config.model)
+    for name in ("lineareval_while_pretraining", "zero_init_logits_layer"):
+        del settings[name]  # settings of the run, not of the network
+    try:
+        return SimCLR(
+            num_classes=num_classes,
+            image_size=config.data.image_size,
+            stop_supervised_gradient=config.training.train_mode == "pretrain",
+            **settings,
         )
-    total_steps = schedule.total_steps(
-        train_steps=training.train_steps,
-        train_epochs=training.train_epochs,
-        num_examples=num_train,
-        global_batch_size=batch,
-    )
-    epoch_steps = max(1, round(num_train / batch))
-    eval_batches = math.ceil(num_eval / training.eval_batch_size)
-    if training.eval_steps:
-        eval_batches = min(eval_batches, training.eval_steps)
-    return Plan(
-        num_train=num_train,
-        num_eval=num_eval,
-        total_steps=total_steps,
-        checkpoint_steps=training.checkpoint_steps or training.checkpoint_epochs * epoch_steps,
-        eval_batches=eval_batches,
-    )
+    except ValueError as error:  # a width_multiplier so small that a layer has no channel
+        raise ConfigError(
+            f"width_multiplier {config.model.width_multiplier} and the other model flags make no "
+            f"model: {one_line(error)}"
+        ) from error
 
 
 class Experiment:
@@ -157,7 +146,7 @@ class Experiment:
         self.num_classes = num_classes
         self.learning_rate = self._schedule()
         with self.strategy.scope():
-            self.model = self.make_model()
+            self.model = build_model(config, num_classes)
             self.optimizer = policy.make_optimizer(
                 self.model,
                 config.optimizer.optimizer,
@@ -172,22 +161,9 @@ class Experiment:
                 max_to_keep=training.keep_checkpoint_max,
             )
         self.checkpointer.check_latest()
+        self.trainable = policy.trainable_variables(self.model)
         self.decayed = policy.loss_decay_variables(self.model, config.optimizer.optimizer)
         self.saved_model = None
-
-    def make_model(self) -> SimCLR:
-        """The model as it is before any training: the same for the same seed."""
-        config = self.config
-        keras.utils.set_random_seed(self.config.runtime.seed)
-        settings = dataclasses.asdict(config.model)
-        for name in ("lineareval_while_pretraining", "zero_init_logits_layer"):
-            del settings[name]
-        return SimCLR(
-            num_classes=self.num_classes,
-            image_size=config.data.image_size,
-            stop_supervised_gradient=config.training.train_mode == "pretrain",
-            **settings,
-        )
 
     def write_settings(self, config_gin: str):
         """Leaves config.gin and flags.json in model_dir."""
@@ -196,16 +172,12 @@ class Experiment:
             ("config.gin", config_gin),
             ("flags.json", self.config.to_json() + "\n"),
         ):
-            evaluate.write_file(os.path.join(self.model_dir, name), content)
+            model_dir.write_text(os.path.join(self.model_dir, name), content)
 
     def restore(self):
         """Takes up the run, or starts from --checkpoint (checkpoint.py has the order)."""
         training = self.config.training
-        latest = self.checkpointer.latest
-        if latest:
-            self.checkpointer.restore(latest)
-            logging.info("Going on from %s", latest)
-        elif training.checkpoint:
+        if self.checkpointer.restore_latest() is None and training.checkpoint:
             report = checkpoint.restore_weights(
                 self.model,
                 training.checkpoint,
@@ -269,7 +241,7 @@ class Experiment:
             loss_fn = functools.partial(
                 steps.finetune_loss, self.model, images, labels, **decay
             )
-        return steps.train_step(loss_fn, self.optimizer, policy.trainable_variables(self.model))
+        return steps.train_step(loss_fn, self.optimizer, self.trainable)
 
     def _blur(self, view, number: int):
         """Blurs a view (n, h, w, 3); its randomness derives from seed, step, replica and view."""
@@ -330,7 +302,7 @@ class Experiment:
             ),
             num_batches=self.plan.eval_batches,
         )
-        evaluate.write_results(
+        model_dir.write_results(
             self.model_dir, results, step=self.checkpointer.step, name=config.training.eval_name
         )
         return results
@@ -381,7 +353,7 @@ class Experiment:
         print("Linear probes of raw pixels, untrained and pretrained encoder ...", file=sys.stderr)
         train, test = (
             linear.extract(
-                {"untrained": self.make_model(), "pretrained": self.model},
+                {"untrained": build_model(self.config, self.num_classes), "pretrained": self.model},
                 self.eval_batches(split),
                 description=f"features of {split}",
             )
@@ -393,16 +365,16 @@ class Experiment:
             )
             for name in ("raw_pixels", "untrained", "pretrained")
         }
-        rows = neighbours.one_of_each_class(test.labels)
+        few = slice(NEIGHBOUR_CANDIDATES)
         nearest = {
-            title: neighbours.nearest(train.flat(name), test.flat(name)[rows], count=7)
+            title: neighbours.nearest(train.flat(name)[few], test.flat(name), count=7)
             for title, name in (("raw pixels", "raw_pixels"), ("pretrained encoder", "pretrained"))
         }
         picture = neighbours.figure(
-            train.features["raw_pixels"],
-            train.labels,
-            test.features["raw_pixels"][rows],
-            test.labels[rows],
+            train.features["raw_pixels"][few],
+            train.labels[few],
+            test.features["raw_pixels"],
+            test.labels,
             nearest,
         )
         path = os.path.join(self.model_dir, "neighbours.png")

@@ -21,7 +21,7 @@ import gin
 from absl import flags
 
 from tf_simclr import config as config_lib
-from tf_simclr.config import Config, ConfigError, Setting, did_you_mean, settings
+from tf_simclr.config import Config, ConfigError, Setting, did_you_mean, one_line, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESETS = ROOT / "gin"
@@ -81,7 +81,7 @@ def _is_file(path: str) -> bool:
     try:
         return tf.io.gfile.exists(path)
     except tf.errors.OpError as error:
-        raise ConfigError(f"cannot look up {path}: {_one_line(error)}") from None
+        raise ConfigError(f"cannot look up {path}: {one_line(error)}") from None
 
 
 gin.config.register_file_reader(_open_url, lambda path: _is_url(path) and _is_file(path))
@@ -173,7 +173,7 @@ def _parse_flags(argv: list[str]) -> flags.FlagValues:
         # absl wraps what a parser raises in longer words.
         if isinstance(error.__context__, ConfigError):
             raise error.__context__ from None
-        raise ConfigError(_one_line(error)) from None
+        raise ConfigError(one_line(error)) from None
     for argument in rest:
         name = argument.lstrip("-").split("=")[0]
         if not argument.startswith("-") or not name:
@@ -253,7 +253,7 @@ def _explain_gin_error(error: Exception) -> str:
     if isinstance(error, SyntaxError):
         where = f"{error.filename} line {error.lineno}" if error.filename else "gin_bindings"
         line = (error.text or "").strip()
-        return f"{where}: {_one_line(error.msg)}" + (f" In: {line}" if line else "")
+        return f"{where}: {one_line(error.msg)}" + (f" In: {line}" if line else "")
     message, *locations = str(error).split("\n  In ")
     where = "gin_bindings" if "\n  In bindings string" in str(error) else "gin"
     file_line = re.search(r'file "(.*)", line (\d+)', locations[0]) if locations else None
@@ -275,11 +275,7 @@ def _explain_gin_error(error: Exception) -> str:
             own = [n for n, s in settings().items() if s.section == section_name]
             near = f"; {section_name} has {', '.join(own)}"
         return f"{where}: unknown setting {section_name}.{name}{near}"
-    return f"{where}: {_one_line(message)}"
-
-
-def _one_line(text) -> str:
-    return " ".join(str(text).split())
+    return f"{where}: {one_line(message)}"
 
 
 def to_gin(config: Config) -> str:

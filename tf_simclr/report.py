@@ -14,7 +14,7 @@ def format_results(config: Config, results: dict) -> str:
     lines = ["", f"Step {results['step']}."]
     if "eval/label_top_1_accuracy" in results:
         lines.append(
-            f"Supervised head on {config.data.dataset} {config.data.eval_split}: "
+            f"{_head_name(config)} on {config.data.dataset} {config.data.eval_split}: "
             f"top-1 {100 * results['eval/label_top_1_accuracy']:.1f}%, "
             f"top-5 {100 * results['eval/label_top_5_accuracy']:.1f}%"
         )
@@ -32,6 +32,12 @@ def format_results(config: Config, results: dict) -> str:
     if config.training.train_mode == "pretrain":
         lines += ["Next, fine-tune the pretrained encoder:", *_finetune_command(config)]
     return "\n".join(lines)
+
+
+def _head_name(config: Config) -> str:
+    if config.training.train_mode == "pretrain":
+        return "Classifier trained on the side"
+    return "Classifier"
 
 
 def _finetune_command(config: Config) -> list[str]:

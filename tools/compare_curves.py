@@ -31,7 +31,8 @@ def read_curves(model_dir: str) -> dict[str, dict[int, float]]:
     events.Reload()
     return {
         metric: {
-            event.step: float(tensor_util.make_ndarray(event.tensor_proto)) for event in events.Tensors(metric)
+            event.step: float(tensor_util.make_ndarray(event.tensor_proto))
+            for event in events.Tensors(metric)
         }
         for metric in METRICS
     }

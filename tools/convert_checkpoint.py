@@ -9,7 +9,6 @@ The step is always 0, whatever the official global_step, because the optimizer s
 """
 
 import argparse
-import dataclasses
 import os
 import re
 import sys
@@ -24,11 +23,11 @@ import tensorflow as tf  # noqa: E402
 from absl import logging  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tf_simclr import flags  # noqa: E402
-from tf_simclr.config import Config, ConfigError, settings  # noqa: E402
+from tf_simclr import experiment, flags  # noqa: E402
+from tf_simclr.config import Config, ConfigError, one_line, settings  # noqa: E402
 from tf_simclr.models.simclr import SimCLR  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
-from tf_simclr.training import checkpoint, evaluate, export, official  # noqa: E402
+from tf_simclr.training import checkpoint, export, model_dir, official  # noqa: E402
 
 FLAGS = (
     "resnet_depth", "width_multiplier", "image_size", "sk_ratio", "se_ratio", "proj_head_mode",
@@ -45,7 +44,6 @@ _FLAGS_BY_PATH = (
     (r"head_contrastive/", ("num_proj_layers", "proj_out_dim", "proj_head_mode")),
     (r"head_supervised/", ("ft_proj_selector", "proj_head_mode", "proj_out_dim")),
 )
-_READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
 
 
 class Converted(NamedTuple):
@@ -82,36 +80,13 @@ def convert(source: str, output: str, config: Config) -> Converted:
         raise ConfigError(f"train_mode must be pretrain, got finetune: source {source!r} has no "
                           "supervised head")  # fmt: skip
     config = config.replace(lineareval_while_pretraining=num_classes is not None)
-    model = build_model(config, num_classes)
+    model = experiment.build_model(config, num_classes)
     variables = model.variables_by_path()
     _check_fit(source, weights, {path: tuple(v.shape) for path, v in variables.items()})
     for path, variable in variables.items():
         variable.assign(weights[path])
     _write(output, model, config)
     return Converted(len(variables), num_classes, official_step)
-
-
-def build_model(config: Config, num_classes: int | None) -> SimCLR:
-    """The model that the settings describe.
-
-    Raises:
-      ConfigError: there is no such model.
-    """
-    arguments = dataclasses.asdict(config.model)
-    for name in ("lineareval_while_pretraining", "zero_init_logits_layer"):
-        del arguments[name]
-    try:
-        return SimCLR(
-            num_classes=num_classes,
-            image_size=config.data.image_size,
-            stop_supervised_gradient=config.training.train_mode == "pretrain",
-            **arguments,
-        )
-    except ValueError as error:  # e.g. a width_multiplier so small that a layer has no channel
-        raise ConfigError(
-            f"no model has width_multiplier={config.model.width_multiplier} and the other flags "
-            f"given: {_one_line(error)}"
-        ) from error
 
 
 def _check_output(output: str):
@@ -133,8 +108,8 @@ def _read(source: str) -> tuple[dict[str, np.ndarray], int]:
         return official.read(prefix), step
     except ConfigError:
         raise
-    except _READ_ERRORS as error:
-        raise ConfigError(f"source {source!r} cannot be read: {_one_line(error)}; is the file "
+    except checkpoint.READ_ERRORS as error:
+        raise ConfigError(f"source {source!r} cannot be read: {one_line(error)}; is the file "
                           "whole?") from error  # fmt: skip
 
 
@@ -203,12 +178,12 @@ def _write(output: str, model: SimCLR, config: Config):
         _remove(unfinished)
         tf.io.gfile.makedirs(unfinished)
         checkpoint.Checkpointer(model, optimizer, unfinished, max_to_keep=1).save()
-        evaluate.write_file(os.path.join(unfinished, "config.gin"), flags.to_gin(config))
+        model_dir.write_text(os.path.join(unfinished, "config.gin"), flags.to_gin(config))
         export.export(model, os.path.join(unfinished, "saved_model"), 0, keep=1)
         _remove(output)
         tf.io.gfile.rename(unfinished, output)
     except (tf.errors.OpError, OSError) as error:
-        raise ConfigError(f"output {output!r} cannot be written: {_one_line(error)}; name another "
+        raise ConfigError(f"output {output!r} cannot be written: {one_line(error)}; name another "
                           "directory") from error  # fmt: skip
     finally:
         _remove(unfinished)
@@ -217,10 +192,6 @@ def _write(output: str, model: SimCLR, config: Config):
 def _remove(directory: str):
     if tf.io.gfile.exists(directory):
         tf.io.gfile.rmtree(directory)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -257,8 +228,9 @@ def parse_settings(given: Sequence[str]) -> Config:
     Raises:
       ConfigError: one of them is wrong, or their combination is.
     """
-    # The empty binding keeps `parse` from starting at the demonstration's settings.
-    return flags.parse(["", "--gin_bindings=", *given]).config
+    # The empty binding keeps `parse` from starting at the demonstration's settings. Nothing random
+    # survives the conversion, but a model is not built without a seed.
+    return flags.parse(["", "--gin_bindings=", "--seed=0", *given]).config
 
 
 if __name__ == "__main__":

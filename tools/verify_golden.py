@@ -6,9 +6,10 @@ takes a directory with any of ntxent.npz, lars.npz, schedule.json, augment.npz a
 the format of its README, and prints a line a quantity: the largest absolute difference, the largest
 relative one, the tolerance, and "ok" or "WRONG". Relative differences are max|ours - golden| over
 max|golden| of the array; of gradient norms, moving averages and LARS weights each variable has a
-ratio of its own, and the line is that of the worst. Random operations are compared by a two-sample
-Kolmogorov-Smirnov test, our draws having fixed seeds. Exits with 0 if all that was compared is ok,
-with 1 if anything is wrong or there was nothing to compare.
+ratio of its own (a gradient below 1e-4 of the global norm is measured against that), and the line
+is that of the worst. Random operations are compared by a two-sample Kolmogorov-Smirnov test, our
+draws having fixed seeds. Exits with 0 if all that was compared is ok, with 1 if anything is wrong
+or there was nothing to compare.
 """
 
 import argparse

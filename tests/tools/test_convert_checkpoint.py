@@ -11,7 +11,7 @@ import tensorflow as tf
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import convert_checkpoint  # noqa: E402
 
-from tf_simclr import flags  # noqa: E402
+from tf_simclr import experiment, flags  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
 from tf_simclr.training import checkpoint, official  # noqa: E402
 
@@ -34,7 +34,7 @@ def converted(source, tmp_path_factory):
 
 def model_of(model_dir):
     config = flags.parse(["", f"--model_dir={model_dir}"]).config
-    return convert_checkpoint.build_model(config, 10), config
+    return experiment.build_model(config, 10), config
 
 
 def error_of(capsys, *arguments):
@@ -207,7 +207,7 @@ def test_a_wrong_value_names_its_flag(capsys, source, tmp_path):
     assert "fine_tune_after_block must be -1 when pretraining" in error_of(
         capsys, *arguments, "--fine_tune_after_block=2"
     )
-    assert "width_multiplier=0.001" in error_of(
+    assert "width_multiplier 0.001" in error_of(
         capsys, *arguments, "--width_multiplier=0.001", "--resnet_depth=18"
     )
 

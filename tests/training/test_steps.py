@@ -30,12 +30,13 @@ def cross_entropy(logits, labels) -> float:
 
 
 def test_supervised_loss_by_hand():
-    logits = RNG.normal(size=(BATCH, 5)).astype(np.float32) * 3
+    logits = RNG.normal(size=(BATCH, 5)).astype(np.float32)
+    logits[:3] += 10 * LABELS[:3]
+    logits[3:] -= 10 * LABELS[3:]
     found = steps.supervised_loss(tf.constant(logits), tf.constant(LABELS))
     assert float(found["supervised_loss"]) == pytest.approx(cross_entropy(logits, LABELS), 1e-5)
     hits = logits.argmax(1) == LABELS.argmax(1)
-    assert 0 < hits.mean() < 1
-    assert float(found["supervised_acc"]) == hits.mean()
+    assert float(found["supervised_acc"]) == hits.mean() == 3 / 8
     half = steps.supervised_loss(tf.constant(logits, tf.float16), tf.constant(LABELS))
     assert half["supervised_loss"].dtype == tf.float32
 
@@ -104,13 +105,12 @@ def test_fine_tuning_loss_is_made_of_its_parts(tiny_model):
     assert float(found["total_loss"]) == pytest.approx(supervised + decay, rel=1e-4)
 
 
-def trained(strategy, run_on, make_model, randomise, *, mode: str, optimizer: str, rate=0.1):
+def trained(strategy, run_on, make_model, *, mode: str, optimizer: str):
     """(model, metrics of each replica) after one step from the same weights."""
     number = strategy.num_replicas_in_sync
     with strategy.scope():
         model = make_model()
-        randomise(model)
-        made = policy.make_optimizer(model, optimizer, rate, momentum=0.9, weight_decay=0.01)
+        made = policy.make_optimizer(model, optimizer, 0.1, momentum=0.9, weight_decay=0.01)
     decay = dict(decayed=policy.loss_decay_variables(model, optimizer), weight_decay=0.01)
 
     def step(images, labels):
@@ -120,28 +120,32 @@ def trained(strategy, run_on, make_model, randomise, *, mode: str, optimizer: st
             loss = functools.partial(steps.finetune_loss, model, images[..., :3], labels, **decay)
         return steps.train_step(loss, made, policy.trainable_variables(model))
 
-    return model, run_on(strategy, step, sliced(IMAGES, number), sliced(LABELS, number))
+    batch = sliced(IMAGES, number), sliced(LABELS, number)
+    return model, run_on(strategy, step, *batch, graph=False)
 
 
-@pytest.mark.parametrize("mode, optimizer", [("pretrain", "lars"), ("finetune", "momentum")])
+@pytest.mark.parametrize("mode, optimizer, number", [
+    ("pretrain", "lars", 2), ("pretrain", "lars", 4), ("pretrain", "momentum", 2),
+    ("finetune", "momentum", 2),
+])  # fmt: skip
 def test_replicas_take_the_same_step_as_one(
-    replicas, run_on, tiny_model, randomise, values, mode, optimizer
+    replicas, run_on, short_model, values, mode, optimizer, number
 ):
-    make = functools.partial(tiny_model, stop_supervised_gradient=mode == "pretrain")
+    """Up to rounding: a thousandth of the variable's largest change."""
+    make = functools.partial(short_model, stop_supervised_gradient=mode == "pretrain")
     settings = dict(mode=mode, optimizer=optimizer)
-    model, (single,) = trained(replicas(1), run_on, make, randomise, **settings)
+    before = values(make())
+    model, (single,) = trained(replicas(1), run_on, make, **settings)
     expected = values(model)
-    before = make()
-    randomise(before)
-    kernel = "base_model/block_group2/block1/conv1/kernel"
-    assert np.abs(expected[kernel] - values(before)[kernel]).max() > 1e-6
-    for number in (2, 4) if mode == "pretrain" else (2,):
-        model, metrics = trained(replicas(number), run_on, make, randomise, **settings)
-        for name, value in single.items():
-            means = np.mean([m[name] for m in metrics])
-            np.testing.assert_allclose(means, value, rtol=1e-4, err_msg=name)
-        for path, value in values(model).items():
-            np.testing.assert_allclose(value, expected[path], rtol=1e-5, atol=1e-5, err_msg=path)
+    model, metrics = trained(replicas(number), run_on, make, **settings)
+    for name, value in single.items():
+        means = np.mean([m[name] for m in metrics])
+        np.testing.assert_allclose(means, value, rtol=1e-4, err_msg=name)
+    for path, value in values(model).items():
+        change = np.abs(expected[path] - before[path]).max()
+        assert np.abs(value - expected[path]).max() <= 2e-3 * change + 1e-6, path
+    moved = [path for path in before if not np.array_equal(before[path], expected[path])]
+    assert len(moved) > 0.8 * len(before)
 
 
 def test_train_step_is_plain_sgd_by_hand(replicas, run_on):
@@ -170,12 +174,10 @@ def test_train_step_is_plain_sgd_by_hand(replicas, run_on):
     assert np.array(tf.convert_to_tensor(layer.kernel)).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_only_what_trains_and_is_reached_moves(replicas, run_on, tiny_model, randomise, values):
-    make = functools.partial(tiny_model, fine_tune_after_block=1, ft_proj_selector=1)
-    before = make()
-    randomise(before)
-    model, _ = trained(replicas(1), run_on, make, randomise, mode="finetune", optimizer="adam")
-    before, after = values(before), values(model)
+def test_only_what_trains_and_is_reached_moves(replicas, run_on, short_model, values):
+    make = functools.partial(short_model, fine_tune_after_block=1, ft_proj_selector=1)
+    model, _ = trained(replicas(1), run_on, make, mode="finetune", optimizer="lars")
+    before, after = values(make()), values(model)
     frozen = ("base_model/stem", "base_model/block_group1")
     unreached = ("head_contrastive/layer2", "head_contrastive/layer3")
     for path in before:

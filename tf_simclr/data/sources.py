@@ -14,7 +14,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import naming
 
-from tf_simclr.config import ConfigError
+from tf_simclr.config import ConfigError, one_line
 
 SHAPES = "shapes"
 UNLABELLED = -1
@@ -175,7 +175,7 @@ def _from_code(dataset: str, data_dir: str | None) -> Any:
     except OSError as error:
         raise ConfigError(_cannot_write(dataset, data_dir, error)) from error
     except Exception as error:  # TFDS has no common class for a bad config or version
-        raise ConfigError(f"--dataset={dataset} cannot be opened: {_one_line(error)}") from error
+        raise ConfigError(f"--dataset={dataset} cannot be opened: {one_line(error)}") from error
     if not builder.is_prepared():
         _prepare(dataset, builder)
     return builder
@@ -202,7 +202,7 @@ def _prepare(dataset: str, builder: Any) -> None:
             raise ConfigError(_cannot_write(dataset, str(root), error)) from error
         raise ConfigError(
             f"--dataset={dataset} could not be downloaded and prepared in --data_dir={root} "
-            f"({_one_line(error)}): prepare it on a machine with network access and point "
+            f"({one_line(error)}): prepare it on a machine with network access and point "
             f"--data_dir at it, or use --dataset={SHAPES}"
         ) from error
 
@@ -273,11 +273,6 @@ def _describe(dataset: str, builder: Any) -> Source:
     )
 
 
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}"
-
-
 def _unknown_name(dataset: str) -> str:
     name = dataset.split("/")[0].split(":")[0]
     known = [SHAPES, *tfds.list_builders(with_community_datasets=False)]
@@ -286,12 +281,12 @@ def _unknown_name(dataset: str) -> str:
 
 
 def _missing_package(dataset: str, error: ImportError) -> str:
-    package = error.name or _one_line(error)
+    package = error.name or one_line(error)
     return f"--dataset={dataset} needs a package that is missing: pip install {package}"
 
 
 def _cannot_write(dataset: str, data_dir: str | None, error: OSError) -> str:
     return (
-        f"--dataset={dataset} cannot be prepared in --data_dir={data_dir} ({_one_line(error)}): "
+        f"--dataset={dataset} cannot be prepared in --data_dir={data_dir} ({one_line(error)}): "
         "give a --data_dir that can be written to"
     )

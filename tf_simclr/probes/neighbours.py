@@ -8,6 +8,7 @@ import numpy as np  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from sklearn.neighbors import NearestNeighbors  # noqa: E402
 
+MAX_ROWS = 10
 RIGHT, WRONG = "#2a9d4a", "#d1495b"
 
 
@@ -21,19 +22,22 @@ def nearest(train_features, test_features, count: int) -> np.ndarray:
 
 
 def figure(train_images, train_labels, test_images, test_labels, neighbours: dict) -> Figure:
-    """One row a test image: the image, then its neighbours by each encoder.
+    """One row for the first test image of each class: the image, its neighbours by each encoder.
 
     Args:
       train_images: (n, h, w, 3) in [0, 1].
       train_labels: (n,) class numbers.
-      test_images: (m, h, w, 3), one row each.
+      test_images: (m, h, w, 3).
       test_labels: (m,).
       neighbours: {encoder's name: indices (m, k) into the training images}.
 
     Returns:
-      The Figure. Neighbours of the test image's class have a green frame, others a red one.
+      The Figure. Neighbours of the test image's class have a green frame, others a red one; the
+      titles say how many of all test images' neighbours are.
     """
-    rows = len(test_images)
+    shown = [np.flatnonzero(test_labels == label)[0] for label in np.unique(test_labels)]
+    shown = shown[:MAX_ROWS]
+    rows = len(shown)
     widths = [1] + [k for name in neighbours for k in (0.35, *[1] * neighbours[name].shape[1])]
     size = 0.62
     fig, axes = plt.subplots(
@@ -50,11 +54,12 @@ def figure(train_images, train_labels, test_images, test_labels, neighbours: dic
     for name, indices in neighbours.items():
         share = np.mean(train_labels[indices] == test_labels[:, None])
         middle = axes[0, column + 1 + indices.shape[1] // 2]
-        _title(middle, f"nearest by {name}: {100 * share:.0f}% of the class")
-        for row in range(rows):
-            _show(axes[row, 0], test_images[row])
-            for place, index in enumerate(indices[row]):
-                same = train_labels[index] == test_labels[row]
+        among = f"nearest of {len(train_labels):,} by {name}"
+        _title(middle, f"{among}: {100 * share:.0f}% of its class")
+        for row, test in enumerate(shown):
+            _show(axes[row, 0], test_images[test])
+            for place, index in enumerate(indices[test]):
+                same = train_labels[index] == test_labels[test]
                 axis = axes[row, column + 1 + place]
                 _show(axis, train_images[index], frame=RIGHT if same else WRONG)
         column += 1 + indices.shape[1]
@@ -74,8 +79,3 @@ def _show(axis, image, frame: str | None = None):
         axis.set_yticks([])
         for spine in axis.spines.values():
             spine.set(color=frame, linewidth=2)
-
-
-def one_of_each_class(labels) -> np.ndarray:
-    """Indices of the first example of each class, in the order of the classes; ten at most."""
-    return np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)[:10]])

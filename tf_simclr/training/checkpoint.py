@@ -13,19 +13,21 @@ optimizer/momentum/..., step), so that both Kerases read each other's.
 import dataclasses
 import os
 import re
+import sys
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from tf_simclr import compat
-from tf_simclr.config import ConfigError
+from tf_simclr.config import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
 from tf_simclr.training import official
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+# What TensorFlow's readers raise on files that are cut short or spoilt.
+READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
 SUPERVISED_HEAD = "head_supervised/"
 
 
@@ -41,6 +43,10 @@ def variable_tree(variables: dict) -> dict:
     return tree
 
 
+class NotSaved(Exception):
+    """A checkpoint could not be written."""
+
+
 class Checkpointer:
     """Saves a run to its model_dir and takes it up again.
 
@@ -52,6 +58,7 @@ class Checkpointer:
         self.directory = directory
         self._model = model
         self._optimizer = optimizer
+        self._unreadable = set()
         # Keras 2 counts in int64 and Keras 3 in int32: the file has one type.
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
         slots = {
@@ -79,18 +86,56 @@ class Checkpointer:
         return self._manager.latest_checkpoint
 
     def save(self) -> str:
-        """Writes ckpt-STEP (unless it is there already) and returns its prefix."""
+        """Writes ckpt-STEP (unless it is there already) and returns its prefix.
+
+        Raises:
+          NotSaved: the file system refuses, e.g. because it is full; earlier checkpoints stay.
+        """
         prefix = os.path.join(self.directory, f"ckpt-{self.step}")
-        if self.latest == prefix:
+        if self.latest == prefix and prefix not in self._unreadable:
             return prefix
         self._step.assign(self.step)
-        return self._manager.save(checkpoint_number=self.step)
+        try:
+            return self._manager.save(checkpoint_number=self.step)
+        except (tf.errors.OpError, OSError) as error:
+            for leftover in tf.io.gfile.glob(f"{prefix}[._]*"):
+                remove = tf.io.gfile.rmtree if tf.io.gfile.isdir(leftover) else tf.io.gfile.remove
+                remove(leftover)
+            raise NotSaved(
+                f"model_dir {self.directory!r}: ckpt-{self.step} cannot be written "
+                f"({one_line(error)}); the last good checkpoint is {self.latest or 'none'}"
+            ) from error
+
+    def restore_latest(self) -> str | None:
+        """Restores the newest checkpoint that can be read and returns its prefix; None if none is.
+
+        Raises:
+          ConfigError: there are checkpoints, and not one can be read.
+        """
+        prefixes = list(reversed(self._manager.checkpoints))
+        for prefix in prefixes:
+            try:
+                self.restore(prefix)
+                return prefix
+            except READ_ERRORS as error:
+                self._unreadable.add(prefix)
+                print(f"{prefix} cannot be read ({one_line(error)}): trying the one before",
+                      file=sys.stderr)  # fmt: skip
+        if prefixes:
+            raise ConfigError(
+                f"model_dir {self.directory!r}: none of its {len(prefixes)} checkpoints can be "
+                "read; name another model_dir, or delete them to begin again"
+            )
+        return None
 
     def check_latest(self):
         """Raises ConfigError where the newest checkpoint is that of another model or optimizer."""
-        if self.latest is None:
+        try:
+            there = _shapes(self.latest) if self.latest else None
+        except READ_ERRORS:
+            return  # restore_latest says so and takes an earlier one
+        if there is None:
             return
-        there = _shapes(self.latest)
         here = {
             path: tuple(variable.shape)
             for path, variable in self._model.variables_by_path().items()
@@ -195,9 +240,7 @@ def restore_weights(
     if zero_init_logits_layer and model.supervised_head is not None:
         for variable in model.supervised_head.variables:
             variable.assign(tf.zeros_like(tf.convert_to_tensor(variable)))
-    report = RestoreReport(list(chosen), skipped, missing)
-    logging.info("%s: %s", path, report)
-    return report
+    return RestoreReport(list(chosen), skipped, missing)
 
 
 def read_weights(path: str) -> dict[str, np.ndarray]:
@@ -207,11 +250,16 @@ def read_weights(path: str) -> dict[str, np.ndarray]:
       ConfigError: there is none, or its variables have unknown names.
     """
     prefix = find(path)
-    names = [name for name, _ in tf.train.list_variables(prefix)]
-    if official.is_official(names):
-        return official.read(prefix)
-    reader = tf.train.load_checkpoint(prefix)
-    found = {path: reader.get_tensor(key) for path, key in _model_keys(reader).items()}
+    try:
+        names = [name for name, _ in tf.train.list_variables(prefix)]
+        if official.is_official(names):
+            return official.read(prefix)
+        reader = tf.train.load_checkpoint(prefix)
+        found = {name: reader.get_tensor(key) for name, key in _model_keys(reader).items()}
+    except READ_ERRORS as error:
+        raise ConfigError(
+            f"checkpoint {path!r} cannot be read ({one_line(error)}): give another"
+        ) from error
     if not found:
         raise ConfigError(
             f"checkpoint {path!r} is neither one of ours nor one of the official TF2 code: its "

@@ -5,7 +5,7 @@ import os
 import tensorflow as tf
 from absl import logging
 
-from tf_simclr.config import ConfigError
+from tf_simclr.config import ConfigError, one_line
 
 
 def make_strategy(
@@ -70,10 +70,9 @@ def _tpu_strategy(address: str | None, *, zone: str | None, project: str | None)
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except Exception as error:  # the resolver raises whatever its transport raises
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"use_tpu: no TPU answers at {address!r} ({reason}): check --tpu_name, --tpu_zone and "
-            "--gcp_project, or run without one by --use_tpu=False"
+            f"use_tpu: no TPU answers at {address!r} ({one_line(error)}): check --tpu_name, "
+            "--tpu_zone and --gcp_project, or run without one by --use_tpu=False"
         ) from error
     strategy = tf.distribute.TPUStrategy(resolver)
     logging.info("TPU %s: %d cores", address, strategy.num_replicas_in_sync)

@@ -1,7 +1,4 @@
-"""Top-1 and top-5 accuracy of the supervised head over a split, and the result files."""
-
-import json
-import os
+"""Top-1 and top-5 accuracy of the supervised head over a split."""
 
 import tensorflow as tf
 from tqdm import tqdm
@@ -41,29 +38,3 @@ def evaluate(strategy, model, batches, *, num_batches: int) -> dict[str, float]:
         "eval/label_top_1_accuracy": totals["top_1"] / totals["examples"],
         "eval/label_top_5_accuracy": totals["top_5"] / totals["examples"],
     }
-
-
-def write_results(model_dir: str, results: dict[str, float], *, step: int, name: str | None):
-    """Writes result.json and result_STEP.json, and the summaries, as the official code does.
-
-    Args:
-      results: {metric: value}; the files hold global_step too.
-      name: of the evaluation (eval_name): goes into the files' names and the summaries' folder.
-    """
-    suffix = f"_{name}" if name else ""
-    content = json.dumps(results | {"global_step": step}, indent=2)
-    for file in (f"result{suffix}.json", f"result{suffix}_{step}.json"):
-        write_file(os.path.join(model_dir, file), content + "\n")
-    writer = tf.summary.create_file_writer(os.path.join(model_dir, f"eval{suffix}"))
-    with writer.as_default(step=step):
-        for metric, value in results.items():
-            tf.summary.scalar(metric, value)
-    writer.close()
-
-
-def write_file(path: str, content: str):
-    """Writes a text file that is either there in full or not at all."""
-    unfinished = path + ".unfinished"
-    with tf.io.gfile.GFile(unfinished, "w") as file:
-        file.write(content)
-    tf.io.gfile.rename(unfinished, path, overwrite=True)

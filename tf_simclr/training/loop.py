@@ -98,6 +98,7 @@ def train(
     Raises:
       Stopped: after SIGTERM or Ctrl-C, with the checkpoint written.
       NotFinite: the loss is NaN or infinite; nothing of it is saved.
+      checkpoint.NotSaved: the file system refuses.
     """
     summary_steps = summary_steps or total_steps
     step = first_step = checkpointer.step

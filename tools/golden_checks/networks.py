@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from golden_checks import names
 from golden_checks.report import GRADIENT, LOSS, Report
-from tf_simclr import compat
+from tf_simclr import compat, experiment
 from tf_simclr.config import Config
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
@@ -21,8 +21,9 @@ _KNOWN = {
     "grad_global_norm", "after_train|moving_names", "after_train|moving_mean_sum",
     "after_train|moving_variance_sum",
 }  # fmt: skip
-# Of gradients, relative to their global norm: what is smaller is 0 but for rounding.
-_GRADIENT_NOISE = 1e-6
+# Gradients below this part of their global norm are measured against it: they are what is left of
+# sums of larger terms, whose float32 rounding differs between releases of TensorFlow.
+_SMALL_GRADIENT = 1e-4
 
 
 class _Recorder:
@@ -52,7 +53,7 @@ def compare(report: Report, name: str, directory: Path):
                 "blocks normalise by the batch (frozen_batch_norm=training); our default, "
                 "inference, differs on purpose"
             )
-        model = convert_checkpoint.build_model(
+        model = experiment.build_model(
             config.replace(frozen_batch_norm="training"), found.num_classes
         )
         checkpoint.restore_weights(model, model_dir)
@@ -121,7 +122,7 @@ def _compare_step(report: Report, name: str, expected: dict, model: SimCLR, conf
                 f"{name} grad_norms",
                 {path: (ours[path], norm) for path, norm in theirs.items()},
                 relative=GRADIENT,
-                scale=_GRADIENT_NOISE * np.linalg.norm(expected["grad_norms"]),
+                scale=_SMALL_GRADIENT * np.linalg.norm(expected["grad_norms"]),
             )
     for average in ("moving_mean", "moving_variance"):
         if f"after_train|{average}_sum" in expected:

@@ -1,0 +1,32 @@
+"""The picture of nearest neighbours."""
+
+import numpy as np
+
+from tf_simclr.probes import neighbours
+
+
+def test_nearest_goes_by_angle_and_not_by_length():
+    train = np.array([[1.0, 0.0], [0.0, 5.0], [3.0, 3.1]])
+    test = np.array([[10.0, 0.1], [0.1, 0.1]])
+    np.testing.assert_array_equal(neighbours.nearest(train, test, count=2), [[0, 2], [2, 1]])
+
+
+def test_figure_shows_each_class_once_and_frames_hits_green():
+    train_images, test_images = np.zeros((4, 8, 8, 3)), np.ones((3, 8, 8, 3))
+    train_labels, test_labels = np.array([0, 0, 1, 1]), np.array([1, 0, 1])
+    indices = np.array([[2, 0], [0, 1], [1, 0]])
+    picture = neighbours.figure(
+        train_images, train_labels, test_images, test_labels, {"pixels": indices}
+    )
+    axes = np.array(picture.axes).reshape(2, 4)  # image, gap, two neighbours
+    assert [a.get_title() for a in axes[0] if a.get_title()][0] == "image"
+    # Of all six neighbours, three are of their test image's class.
+    assert any("nearest of 4 by pixels: 50% of its class" in a.get_title() for a in axes[0])
+    frames = [[a.spines["left"].get_edgecolor() for a in row[2:]] for row in axes]
+    green, red = (
+        [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        for colour in (neighbours.RIGHT, neighbours.WRONG)
+    )
+    # Rows are classes 0 and 1: test image 1 has two hits; test image 0 a hit and a miss.
+    expected = [[green, green], [green, red]]
+    np.testing.assert_allclose(np.array(frames)[..., :3], expected)

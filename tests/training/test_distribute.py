@@ -1,0 +1,140 @@
+"""Which strategy comes out, and what is said where none does."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_simclr.config import ConfigError
+from tf_simclr.training import distribute
+
+
+@pytest.fixture(autouse=True)
+def no_tpu(monkeypatch):
+    monkeypatch.delenv("TPU_NAME", raising=False)
+    monkeypatch.setattr(distribute, "_tpu_is_attached", lambda: False)
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Function: number -> TensorFlow believes that there are as many GPUs."""
+    real = tf.config.list_physical_devices
+
+    def pretend(number: int):
+        fake = [f"GPU:{i}" for i in range(number)]
+        monkeypatch.setattr(
+            tf.config, "list_physical_devices",
+            lambda kind=None: fake if kind == "GPU" else real(kind),
+        )  # fmt: skip
+
+    pretend(0)
+    return pretend
+
+
+@pytest.mark.parametrize("use_tpu", [False, "auto"])
+def test_a_cpu_alone_is_one_device(gpus, use_tpu):
+    strategy = distribute.make_strategy(use_tpu=use_tpu)
+    assert isinstance(strategy, tf.distribute.OneDeviceStrategy)
+    assert distribute.describe(strategy) == "1 CPU"
+
+
+def test_cpu_replicas_work_together(gpus):
+    strategy = distribute.make_strategy(use_tpu=False, cpu_replicas=3)
+    assert strategy.num_replicas_in_sync == 3
+    assert distribute.describe(strategy) == "1 CPU as 3 replicas"
+
+    @tf.function
+    def total():
+        def replica():
+            context = tf.distribute.get_replica_context()
+            own = tf.cast(context.replica_id_in_sync_group, tf.float32) + 1
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
+
+        return strategy.experimental_local_results(strategy.run(replica))
+
+    np.testing.assert_array_equal(total(), [6, 6, 6])
+
+
+def test_more_cpu_replicas_than_devices(gpus):
+    with pytest.raises(ConfigError, match="cpu_replicas is 99, but .* with 4 CPU device"):
+        distribute.make_strategy(use_tpu=False, cpu_replicas=99)
+
+
+def test_gpus_come_before_the_cpu(gpus, monkeypatch):
+    made = []
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda devices: made.append(devices))
+    monkeypatch.setattr(tf.distribute, "OneDeviceStrategy", lambda device: made.append(device))
+    for number in (2, 1):
+        gpus(number)
+        distribute.make_strategy(cpu_replicas=4)
+    assert made == [["GPU:0", "GPU:1"], "GPU:0"]
+
+
+class FakeTPU:
+    """Notes what TensorFlow is asked to do with a TPU; `fails` says which call raises what."""
+
+    def __init__(self, monkeypatch, fails=None):
+        self.calls = []
+        resolvers = tf.distribute.cluster_resolver
+        monkeypatch.setattr(resolvers, "TPUClusterResolver", self.note("resolve", fails))
+        monkeypatch.setattr(tf.config, "experimental_connect_to_cluster", self.note("connect"))
+        monkeypatch.setattr(tf.tpu.experimental, "initialize_tpu_system", self.note("initialize"))
+        monkeypatch.setattr(tf.distribute, "TPUStrategy", self.note("strategy"))
+
+    def note(self, name, fails=None):
+        def call(*args, **kwargs):
+            self.calls.append((name, *args, kwargs) if name == "resolve" else (name,))
+            if fails:
+                raise fails
+            self.num_replicas_in_sync = 8
+            return self
+
+        return call
+
+
+def test_a_named_tpu_is_taken(monkeypatch):
+    tpu = FakeTPU(monkeypatch)
+    strategy = distribute.make_strategy(tpu_name="mine", tpu_zone="z", gcp_project="p")
+    assert strategy is tpu
+    assert tpu.calls == [
+        ("resolve", "mine", {"zone": "z", "project": "p"}), ("connect",), ("initialize",),
+        ("strategy",),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("settings, address", [
+    (dict(master="grpc://1.2.3.4:8470"), "grpc://1.2.3.4:8470"),
+    (dict(use_tpu=True), "local"), (dict(tpu_name="local"), "local"),
+])  # fmt: skip
+def test_address_of_the_tpu(monkeypatch, settings, address):
+    tpu = FakeTPU(monkeypatch)
+    distribute.make_strategy(**settings)
+    assert tpu.calls[0][1] == address
+    assert (("connect",) in tpu.calls) == (address != "local")
+
+
+def test_a_tpu_named_by_the_environment_or_attached_is_taken(monkeypatch):
+    tpu = FakeTPU(monkeypatch)
+    monkeypatch.setattr(distribute, "_tpu_is_attached", lambda: True)
+    distribute.make_strategy()
+    assert tpu.calls[0][1] == "local"
+    monkeypatch.setenv("TPU_NAME", "mine")
+    tpu.calls.clear()
+    distribute.make_strategy()
+    assert tpu.calls[0][1] == "mine"
+
+
+def test_use_tpu_false_leaves_a_tpu_alone(monkeypatch, gpus):
+    tpu = FakeTPU(monkeypatch)
+    monkeypatch.setattr(distribute, "_tpu_is_attached", lambda: True)
+    distribute.make_strategy(use_tpu=False, tpu_name="mine")
+    assert tpu.calls == []
+
+
+def test_a_tpu_that_does_not_answer_is_told_in_one_line(monkeypatch):
+    FakeTPU(monkeypatch, fails=RuntimeError("timed out\nand a stack trace\nof many lines"))
+    with pytest.raises(ConfigError) as error:
+        distribute.make_strategy(use_tpu=True, tpu_name="mine")
+    text = str(error.value)
+    assert len(text.splitlines()) == 1
+    for part in ("use_tpu", "'mine'", "timed out", "--tpu_name", "--use_tpu=False"):
+        assert part in text

@@ -1,0 +1,92 @@
+"""Accuracy against NumPy on a split that does not fill its last batch, and the result files."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_simclr.training import evaluate, model_dir
+
+RNG = np.random.default_rng(0)
+CLASSES, BATCH, EXAMPLES = 7, 8, 21
+LOGITS = RNG.normal(size=(EXAMPLES, CLASSES)).astype(np.float32)
+TARGETS = RNG.integers(CLASSES, size=EXAMPLES)
+
+
+def model(images, training):
+    """The images are the logits."""
+    assert training is False
+    return {"logits_sup": images[:, 0, 0]}
+
+
+def batches() -> tf.data.Dataset:
+    """Padding that would count as hits: its label is the class of its largest logit."""
+    missing = -EXAMPLES % BATCH
+    padding = np.zeros((missing, CLASSES), np.float32)
+    padding[:, 3] = 1
+    logits = np.concatenate([LOGITS, padding])[:, None, None]
+    labels = np.concatenate([np.eye(CLASSES, dtype=np.float32)[TARGETS], padding])
+    weights = np.concatenate([np.ones(EXAMPLES), np.zeros(missing)]).astype(np.float32)
+    return tf.data.Dataset.from_tensor_slices((logits, labels, weights)).batch(BATCH)
+
+
+def top(k: int, examples=EXAMPLES) -> float:
+    order = np.argsort(-LOGITS[:examples], axis=1)[:, :k]
+    return (order == TARGETS[:examples, None]).any(1).mean()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_accuracy_leaves_the_padding_out(replicas, number):
+    strategy = replicas(number)
+    found = evaluate.evaluate(
+        strategy, model, strategy.experimental_distribute_dataset(batches()), num_batches=3
+    )
+    assert found == pytest.approx(
+        {"eval/label_top_1_accuracy": top(1), "eval/label_top_5_accuracy": top(5)}
+    )
+    assert 0 < top(1) < top(5) < 1
+
+
+def test_takes_as_many_batches_as_it_is_told(replicas):
+    strategy = replicas(1)
+    dataset = strategy.experimental_distribute_dataset(batches())
+    found = evaluate.evaluate(strategy, model, dataset, num_batches=2)
+    assert found["eval/label_top_1_accuracy"] == pytest.approx(top(1, examples=2 * BATCH))
+
+
+@pytest.mark.parametrize("name, suffix", [(None, ""), ("small", "_small")])
+def test_result_files_and_summaries(tmp_path, events, name, suffix):
+    results = {"eval/label_top_1_accuracy": 0.25, "eval/regularization_loss": 1.5}
+    model_dir.write_results(str(tmp_path), results, step=12, name=name)
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {f"result{suffix}.json", f"result{suffix}_12.json", f"eval{suffix}"}
+    for file in (f"result{suffix}.json", f"result{suffix}_12.json"):
+        assert json.loads((tmp_path / file).read_text()) == results | {"global_step": 12}
+    found = events(tmp_path / f"eval{suffix}")
+    assert {tag: {s: float(v) for s, v in by_step.items()} for tag, by_step in found.items()} == {
+        name: {12: value} for name, value in results.items()
+    }
+
+
+def test_later_results_replace_the_earlier(tmp_path):
+    for step in (1, 2):
+        model_dir.write_results(str(tmp_path), {"eval/x": float(step)}, step=step, name=None)
+    assert json.loads((tmp_path / "result.json").read_text())["global_step"] == 2
+    assert json.loads((tmp_path / "result_1.json").read_text())["global_step"] == 1
+
+
+def test_a_file_is_replaced_in_full_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    model_dir.write_text(str(path), "old")
+    model_dir.write_text(str(path), "new")
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+    def full(self, content):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(tf.io.gfile.GFile, "write", full)
+    with pytest.raises(OSError, match="no space"):
+        model_dir.write_text(str(path), "newer")
+    assert path.read_text() == "new"

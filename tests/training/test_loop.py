@@ -1,0 +1,192 @@
+"""The loop with tiny steps: where it ends, saves, summarises and stops."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_simclr.training import loop
+
+TAGS = {f"train/{name}" for name in (
+    "weight_decay", "total_loss", "contrast_loss", "contrast_acc", "contrast_entropy",
+    "supervised_loss", "supervised_acc")} | {"learning_rate", "image"}  # fmt: skip
+
+
+class Saves:
+    """In the place of a Checkpointer: notes the steps at which it saves."""
+
+    def __init__(self, step=0):
+        self.step, self.saved, self.latest = step, [], None
+
+    def save(self):
+        if self.step not in self.saved:
+            self.saved.append(self.step)
+        self.latest = f"ckpt-{self.step}"
+
+
+class Steps:
+    """In the place of run_steps: step number s (from 0) has loss s."""
+
+    def __init__(self, saves, names=("total_loss",), before=lambda step: None):
+        self.saves, self.names, self.before, self.counts = saves, names, before, []
+
+    def __call__(self, iterator, count):
+        count = int(count)
+        self.counts.append(count)
+        total = 0.0
+        for _ in range(count):
+            loss = self.before(self.saves.step)
+            total += self.saves.step if loss is None else loss
+            self.saves.step += 1
+        sums = {name: tf.constant(total) for name in self.names}
+        return sums, tf.fill((2, 4, 4, 3), 0.5)
+
+
+def run(tmp_path, steps, saves, **settings):
+    writer = tf.summary.create_file_writer(str(tmp_path))
+    defaults = dict(
+        total_steps=17, checkpoint_steps=5, summary_steps=4, batch_size=8,
+        learning_rate=lambda step: 0.1 * step, writer=writer, description="test",
+    )  # fmt: skip
+    try:
+        loop.train(steps, None, checkpointer=saves, **(defaults | settings))
+    finally:
+        writer.close()
+
+
+def test_ends_at_the_last_step_and_saves_at_multiples_and_there(tmp_path):
+    saves = Saves()
+    steps = Steps(saves)
+    run(tmp_path, steps, saves)
+    assert saves.step == sum(steps.counts) == 17
+    assert saves.saved == [5, 10, 15, 17]
+
+
+def test_goes_on_from_the_checkpointers_step(tmp_path, events):
+    saves = Saves(step=7)
+    run(tmp_path, Steps(saves), saves)
+    assert saves.step == 17 and saves.saved == [10, 15, 17]
+    losses = events(tmp_path)["train/total_loss"]
+    assert {step: float(v) for step, v in losses.items()} == {8: 7.0, 12: 9.5, 16: 13.5, 17: 16.0}
+
+
+def test_does_nothing_at_the_last_step(tmp_path):
+    saves = Saves(step=17)
+    steps = Steps(saves)
+    run(tmp_path, steps, saves)
+    assert steps.counts == [] and saves.saved == []
+
+
+def test_summaries_are_means_since_the_last_and_have_the_official_tags(tmp_path, events):
+    saves = Saves()
+    names = [tag.removeprefix("train/") for tag in TAGS if tag.startswith("train/")]
+    run(tmp_path, Steps(saves, names), saves)
+    found = events(tmp_path)
+    assert set(found) == TAGS
+    means = {4: 1.5, 8: 5.5, 12: 9.5, 16: 13.5, 17: 16.0}
+    for tag in TAGS - {"learning_rate", "image"}:
+        assert {step: float(value) for step, value in found[tag].items()} == means
+    rates = {step: float(value) for step, value in found["learning_rate"].items()}
+    assert rates == pytest.approx({step: 0.1 * step for step in means})
+    width, height, *pngs = found["image"][17]
+    assert (int(width), int(height), len(pngs)) == (4, 4, 2)
+    image = tf.image.decode_png(pngs[0]).numpy()
+    assert image.shape == (4, 4, 3) and abs(int(image[0, 0, 0]) - 128) <= 1
+
+
+def test_no_summary_steps_means_one_summary_at_the_end(tmp_path, events):
+    saves = Saves()
+    run(tmp_path, Steps(saves), saves, summary_steps=0)
+    losses = events(tmp_path)["train/total_loss"]
+    assert {step: float(v) for step, v in losses.items()} == {17: 8.0}
+
+
+def test_a_fast_device_runs_many_steps_at_a_time_but_not_past_a_limit(tmp_path):
+    saves = Saves()
+    steps = Steps(saves)
+    run(tmp_path, steps, saves, total_steps=1000, checkpoint_steps=400, summary_steps=300)
+    assert steps.counts[:2] == [1, 1], "the first call compiles, the second is measured"
+    assert len(steps.counts) < 20
+    assert saves.saved == [400, 800, 1000]
+
+
+def test_the_host_looks_in_every_two_seconds(tmp_path, monkeypatch):
+    clock = [0.0]
+
+    def work(step):
+        clock[0] += 60 if step == 0 else 0.25  # compiles, then a quarter of a second a step
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
+    saves = Saves()
+    steps = Steps(saves, before=work)
+    run(tmp_path, steps, saves, total_steps=30, checkpoint_steps=100, summary_steps=0)
+    assert steps.counts == [1, 1, 8, 8, 8, 4]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_stops(tmp_path, number):
+    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    saves = Saves()
+    steps = Steps(saves, before=lambda step: os.kill(os.getpid(), number) if step == 6 else None)
+    with pytest.raises(loop.Stopped) as stopped:
+        run(tmp_path, steps, saves, summary_steps=1)
+    assert stopped.value.signal == number
+    assert saves.saved == [5, 7]
+    text = str(stopped.value)
+    assert number.name in text and "step 7 of 17" in text and "ckpt-7" in text
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_a_signal_in_the_last_step_is_no_stop(tmp_path):
+    saves = Saves()
+    steps = Steps(
+        saves, before=lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 16 else None
+    )
+    run(tmp_path, steps, saves)
+    assert saves.saved == [5, 10, 15, 17]
+
+
+def test_a_second_ctrl_c_interrupts_at_once(tmp_path):
+    def twice(step):
+        if step == 2:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    saves = Saves()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Steps(saves, before=twice), saves)
+    assert saves.saved == []
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_is_not_saved(tmp_path, bad):
+    saves = Saves()
+    steps = Steps(saves, before=lambda step: bad if step == 9 else None)
+    with pytest.raises(loop.NotFinite, match="--learning_rate") as error:
+        run(tmp_path, steps, saves)
+    assert saves.saved == [5]
+    assert "ckpt-5" in str(error.value) and str(bad) in str(error.value)
+
+
+def test_run_steps_sums_the_means_over_the_replicas(replicas):
+    strategy = replicas(2)
+    batches = np.arange(24, dtype=np.float32).reshape(3, 8)
+
+    def step(images, labels):
+        mean = tf.reduce_mean(labels)
+        return {"total_loss": mean, "other": mean**2}
+
+    images = np.stack([np.full((8, 4, 4, 6), i, np.float32) for i in range(3)])
+    images[..., 3:] = -1
+    dataset = tf.data.Dataset.from_tensor_slices((images, batches))
+    iterator = iter(strategy.experimental_distribute_dataset(dataset))
+    run_steps = loop.make_run_steps(strategy, step, ("total_loss", "other"), image_size=4)
+    sums, views = run_steps(iterator, tf.constant(2))
+    halves = batches[:2].reshape(2, 2, 4).mean(2)
+    np.testing.assert_allclose(sums["total_loss"], halves.mean(1).sum(), rtol=1e-6)
+    np.testing.assert_allclose(sums["other"], (halves**2).mean(1).sum(), rtol=1e-6)
+    np.testing.assert_array_equal(views, np.ones((3, 4, 4, 3)))
+    sums, _ = run_steps(iterator, tf.constant(1))
+    np.testing.assert_allclose(sums["total_loss"], batches[2].mean(), rtol=1e-6)

@@ -1,0 +1,75 @@
+"""A run's directory: who may write there, and its small files."""
+
+import contextlib
+import fcntl
+import json
+import os
+
+import tensorflow as tf
+
+from tf_simclr.config import ConfigError, one_line
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def lock(model_dir: str):
+    """Holds model_dir for this run; the system lets go of it when the process dies.
+
+    A directory that does not exist yet is made, and removed again if nothing is put in it. Remote
+    ones (gs://...) are not locked: they have no such thing.
+
+    Raises:
+      ConfigError: another run trains there.
+    """
+    if "://" in model_dir:
+        yield
+        return
+    made = not os.path.isdir(model_dir)
+    path = os.path.join(model_dir, LOCK)
+    try:
+        os.makedirs(model_dir, exist_ok=True)
+        file = open(path, "a")
+    except OSError as error:
+        raise ConfigError(
+            f"model_dir {model_dir!r} cannot be written to ({one_line(error)}): name another"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(
+                f"model_dir {model_dir!r} is in use by another run: wait for it, or name another"
+            ) from None
+        try:
+            yield
+        finally:
+            if made and os.listdir(model_dir) == [LOCK]:
+                os.remove(path)
+                os.rmdir(model_dir)
+
+
+def write_results(model_dir: str, results: dict[str, float], *, step: int, name: str | None):
+    """Writes result.json and result_STEP.json, and the summaries, as the official code does.
+
+    Args:
+      results: {metric: value}; the files hold global_step too.
+      name: of the evaluation (eval_name): goes into the files' names and the summaries' folder.
+    """
+    suffix = f"_{name}" if name else ""
+    content = json.dumps(results | {"global_step": step}, indent=2)
+    for file in (f"result{suffix}.json", f"result{suffix}_{step}.json"):
+        write_text(os.path.join(model_dir, file), content + "\n")
+    writer = tf.summary.create_file_writer(os.path.join(model_dir, f"eval{suffix}"))
+    with writer.as_default(step=step):
+        for metric, value in results.items():
+            tf.summary.scalar(metric, value)
+    writer.close()
+
+
+def write_text(path: str, content: str):
+    """Writes a text file that is either there in full or not at all."""
+    unfinished = path + ".unfinished"
+    with tf.io.gfile.GFile(unfinished, "w") as file:
+        file.write(content)
+    tf.io.gfile.rename(unfinished, path, overwrite=True)

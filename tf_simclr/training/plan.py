@@ -1,0 +1,62 @@
+"""How long a run is, counted from its settings and its data before anything starts."""
+
+import dataclasses
+import math
+
+from tf_simclr.config import Config, ConfigError
+from tf_simclr.data.sources import Source
+from tf_simclr.optim import schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How long a run is.
+
+    Attributes:
+      num_train: examples of the training split.
+      num_eval: examples of the evaluation split; 0 where nothing is evaluated.
+      total_steps: where training ends.
+      checkpoint_steps: steps between checkpoints.
+      eval_batches: batches of one evaluation.
+    """
+
+    num_train: int
+    num_eval: int
+    total_steps: int
+    checkpoint_steps: int
+    eval_batches: int
+
+
+def make_plan(config: Config, source: Source, *, evaluates: bool) -> Plan:
+    """Counts examples and steps.
+
+    Raises:
+      ConfigError: a split does not exist, or it has fewer examples than a batch.
+    """
+    training = config.training
+    num_train = source.num_examples(config.data.train_split, flag="train_split")
+    num_eval = source.num_examples(config.data.eval_split, flag="eval_split") if evaluates else 0
+    batch = training.train_batch_size
+    if batch > num_train:
+        raise ConfigError(
+            f"train_batch_size must be at most {num_train}, the number of examples in "
+            f"{source.name}'s split {config.data.train_split}, got {batch}; lower it or choose a "
+            "larger --train_split"
+        )
+    total_steps = schedule.total_steps(
+        train_steps=training.train_steps,
+        train_epochs=training.train_epochs,
+        num_examples=num_train,
+        global_batch_size=batch,
+    )
+    epoch_steps = max(1, round(num_train / batch))
+    eval_batches = math.ceil(num_eval / training.eval_batch_size)
+    if training.eval_steps:
+        eval_batches = min(eval_batches, training.eval_steps)
+    return Plan(
+        num_train=num_train,
+        num_eval=num_eval,
+        total_steps=total_steps,
+        checkpoint_steps=training.checkpoint_steps or training.checkpoint_epochs * epoch_steps,
+        eval_batches=eval_batches,
+    )
