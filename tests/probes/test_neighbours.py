@@ -7,7 +7,7 @@ from tf_simclr.probes import neighbours
 
 def test_nearest_goes_by_angle_and_not_by_length():
     train = np.array([[1.0, 0.0], [0.0, 5.0], [3.0, 3.1]])
-    test = np.array([[10.0, 0.1], [0.1, 0.1]])
+    test = np.array([[10.0, 0.1], [0.1, 0.12]])
     np.testing.assert_array_equal(neighbours.nearest(train, test, count=2), [[0, 2], [2, 1]])
 
 
