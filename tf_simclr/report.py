@@ -12,17 +12,17 @@ PROBES = (
 def format_results(config: Config, results: dict) -> str:
     """A summary of what experiment.run returned."""
     lines = ["", f"Step {results['step']}."]
-    if "eval/label_top_1_accuracy" in results:
-        lines.append(
-            f"{_head_name(config)} on {config.data.dataset} {config.data.eval_split}: "
-            f"top-1 {100 * results['eval/label_top_1_accuracy']:.1f}%, "
-            f"top-5 {100 * results['eval/label_top_5_accuracy']:.1f}%"
-        )
     if "probe/raw_pixels" in results:
         lines.append(f"Linear probes on {config.data.dataset} {config.data.eval_split}, top-1:")
         for key, name in PROBES:
             accuracy = 100 * results[key]
             lines.append(f"  {name:<20}{accuracy:5.1f}%  {'#' * round(accuracy / 2)}")
+    elif "eval/label_top_1_accuracy" in results:
+        lines.append(
+            f"{_head_name(config)} on {config.data.dataset} {config.data.eval_split}: "
+            f"top-1 {100 * results['eval/label_top_1_accuracy']:.1f}%, "
+            f"top-5 {100 * results['eval/label_top_5_accuracy']:.1f}%"
+        )
     lines.append(f"Checkpoint:  {results['checkpoint']}")
     if results["saved_model"]:
         lines.append(f"SavedModel:  {results['saved_model']}")

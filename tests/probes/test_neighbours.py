@@ -21,7 +21,7 @@ def test_figure_shows_each_class_once_and_frames_hits_green():
     axes = np.array(picture.axes).reshape(2, 4)  # image, gap, two neighbours
     assert [a.get_title() for a in axes[0] if a.get_title()][0] == "image"
     # Of all six neighbours, three are of their test image's class.
-    assert any("nearest of 4 by pixels: 50% of its class" in a.get_title() for a in axes[0])
+    assert any("nearest of 4 by pixels: 50% of the same class" in a.get_title() for a in axes[0])
     frames = [[a.spines["left"].get_edgecolor() for a in row[2:]] for row in axes]
     green, red = (
         [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]

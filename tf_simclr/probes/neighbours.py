@@ -55,7 +55,7 @@ def figure(train_images, train_labels, test_images, test_labels, neighbours: dic
         share = np.mean(train_labels[indices] == test_labels[:, None])
         middle = axes[0, column + 1 + indices.shape[1] // 2]
         among = f"nearest of {len(train_labels):,} by {name}"
-        _title(middle, f"{among}: {100 * share:.0f}% of its class")
+        _title(middle, f"{among}: {100 * share:.0f}% of the same class")
         for row, test in enumerate(shown):
             _show(axes[row, 0], test_images[test])
             for place, index in enumerate(indices[test]):

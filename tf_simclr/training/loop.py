@@ -170,7 +170,9 @@ class _Means:
 
 def _postfix(means: _Means, images_per_second: float) -> str:
     now = means.means()
-    parts = [f"{images_per_second:.0f} images/s", f"loss {now['total_loss']:.3f}"]
+    # total_loss also holds the supervised head's, which only watches the pretraining.
+    loss = now.get("contrast_loss", now["total_loss"])
+    parts = [f"{images_per_second:.0f} images/s", f"loss {loss:.3f}"]
     for name in ("contrast_acc", "supervised_acc"):
         if name in now:
             parts.append(f"{name} {now[name]:.3f}")
