@@ -29,6 +29,14 @@ def test_probes_take_the_place_of_the_classifier_on_the_side():
     assert "on the side" not in text
 
 
+def test_after_fine_tuning_the_classifier_counts_and_the_encoder_is_called_fine_tuned():
+    probes = {"probe/raw_pixels": 0.1, "probe/untrained": 0.2, "probe/pretrained": 0.6}
+    config = Config().replace(train_mode="finetune", model_dir="runs/x")
+    text = report.format_results(config, RESULTS | probes)
+    assert "top-1 25.0%" in text
+    assert "fine-tuned encoder   60.0%" in text and "pretrained" not in text
+
+
 def test_the_command_to_type_next_is_one_that_parses(tmp_path):
     model_dir = tmp_path / "run"
     model_dir.mkdir()

@@ -2,42 +2,42 @@
 
 from tf_simclr.config import Config
 
-PROBES = (
-    ("probe/raw_pixels", "raw pixels"),
-    ("probe/untrained", "untrained encoder"),
-    ("probe/pretrained", "pretrained encoder"),
-)
+PROBES = {
+    "probe/raw_pixels": "raw pixels",
+    "probe/untrained": "untrained encoder",
+    "probe/pretrained": "pretrained encoder",
+}
 
 
 def format_results(config: Config, results: dict) -> str:
     """A summary of what experiment.run returned."""
+    pretraining = config.training.train_mode == "pretrain"
+    split = f"{config.data.dataset} {config.data.eval_split}"
+    probes = PROBES if "probe/raw_pixels" in results else {}
     lines = ["", f"Step {results['step']}."]
-    if "probe/raw_pixels" in results:
-        lines.append(f"Linear probes on {config.data.dataset} {config.data.eval_split}, top-1:")
-        for key, name in PROBES:
-            accuracy = 100 * results[key]
-            lines.append(f"  {name:<20}{accuracy:5.1f}%  {'#' * round(accuracy / 2)}")
-    elif "eval/label_top_1_accuracy" in results:
+    # In pretraining the classifier is only an indication, of which the probes are a better one.
+    if "eval/label_top_1_accuracy" in results and not (pretraining and probes):
         lines.append(
-            f"{_head_name(config)} on {config.data.dataset} {config.data.eval_split}: "
+            f"{'Classifier trained on the side' if pretraining else 'Classifier'} on {split}: "
             f"top-1 {100 * results['eval/label_top_1_accuracy']:.1f}%, "
             f"top-5 {100 * results['eval/label_top_5_accuracy']:.1f}%"
         )
+    if probes:
+        lines.append(f"Linear probes on {split}, top-1:")
+    for key, name in probes.items():
+        if not pretraining:
+            name = name.replace("pretrained", "fine-tuned")
+        accuracy = 100 * results[key]
+        lines.append(f"  {name:<20}{accuracy:5.1f}%  {'#' * round(accuracy / 2)}")
     lines.append(f"Checkpoint:  {results['checkpoint']}")
     if results["saved_model"]:
         lines.append(f"SavedModel:  {results['saved_model']}")
     if "picture" in results:
         lines.append(f"Picture:     {results['picture']}")
     lines.append(f"Curves:      tensorboard --logdir={config.runtime.model_dir}")
-    if config.training.train_mode == "pretrain":
+    if pretraining:
         lines += ["Next, fine-tune the pretrained encoder:", *_finetune_command(config)]
     return "\n".join(lines)
-
-
-def _head_name(config: Config) -> str:
-    if config.training.train_mode == "pretrain":
-        return "Classifier trained on the side"
-    return "Classifier"
 
 
 def _finetune_command(config: Config) -> list[str]:
