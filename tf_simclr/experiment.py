@@ -363,17 +363,18 @@ class Experiment:
             f"probe/{name}": linear.accuracy(
                 train.flat(name), train.labels, test.flat(name), test.labels
             )
-            for name in ("raw_pixels", "untrained", "pretrained")
+            for name in (linear.RAW_PIXELS, "untrained", "pretrained")
         }
         few = slice(NEIGHBOUR_CANDIDATES)
+        titles = {linear.RAW_PIXELS: "raw pixels", "pretrained": "pretrained encoder"}
         nearest = {
             title: neighbours.nearest(train.flat(name)[few], test.flat(name), count=7)
-            for title, name in (("raw pixels", "raw_pixels"), ("pretrained encoder", "pretrained"))
+            for name, title in titles.items()
         }
         picture = neighbours.figure(
-            train.features["raw_pixels"][few],
+            train.features[linear.RAW_PIXELS][few],
             train.labels[few],
-            test.features["raw_pixels"],
+            test.features[linear.RAW_PIXELS],
             test.labels,
             nearest,
         )

@@ -68,7 +68,7 @@ def figure(train_images, train_labels, test_images, test_labels, neighbours: dic
 
 
 def _title(axis, text: str):
-    axis.set_title(text, fontsize=11, pad=8)
+    axis.set_title(text, fontsize=9, pad=8)  # a row of seven pictures is as wide as its title
 
 
 def _show(axis, image, frame: str | None = None):
