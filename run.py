@@ -25,10 +25,14 @@ def main(parsed: flags.Parsed):
         results = experiment.run(config, config_gin=flags.to_gin(config))
     except (ConfigError, *experiment.FAILURES) as error:
         sys.exit(f"run.py: {error}")
+    except experiment.WorkerLost as lost:
+        print(f"run.py: {lost}", file=sys.stderr)
+        sys.exit(os.EX_TEMPFAIL)
     except experiment.Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal)
-    print(report.format_results(config, results))
+    if results:
+        print(report.format_results(config, results))
 
 
 if __name__ == "__main__":

@@ -229,6 +229,10 @@ class Runtime(Section):
         "later start in the same directory takes its settings.", saved=False)
     seed: int | None = setting(None, "Seed of all randomness. Unset, one is drawn and written down "
                                "in config.gin.", check=between(0, 2**31 - 1))
+    strategy: str = setting(
+        "auto", "auto: the devices of this machine. multi_worker: those of several, each running "
+        "this command; TF_CONFIG or SLURM (srun) names them, and model_dir must be one directory "
+        "that all of them see.", choices=("auto", "multi_worker"), saved=False)
     use_tpu: bool | str = setting(
         "auto", "Train on a TPU. auto takes a TPU if there is one, else the GPUs, else the CPU "
         "(the official default is True).", choices=(True, False, "auto"), saved=False)
@@ -377,6 +381,14 @@ def check(config: Config) -> None:
     if not training.checkpoint_epochs and not training.checkpoint_steps:
         raise ConfigError("checkpoint_epochs or checkpoint_steps must be at least 1, got 0 for "
                           "both: nothing would be saved")
+    if runtime.strategy == "multi_worker":
+        if runtime.mode == "eval":
+            raise ConfigError("strategy must be auto with mode=eval, got multi_worker: one process "
+                              "follows the checkpoints of all")
+        if runtime.use_tpu is True or runtime.cpu_replicas > 1:
+            other = "cpu_replicas" if runtime.cpu_replicas > 1 else "use_tpu"
+            raise ConfigError(f"strategy must be auto with {other}, got multi_worker: its workers "
+                              "take their GPUs, or their CPU as one replica")
     if runtime.mode == "eval":
         if not runtime.model_dir:
             raise ConfigError("model_dir must be given with mode=eval, got None; pass the "

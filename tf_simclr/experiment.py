@@ -2,18 +2,23 @@
 
 The order matters: all that can be wrong with the settings is found before the first step, and
 model_dir is not touched until then.
+
+With several workers all of this runs on each of them; what only the chief does says so. A variable
+of a distributed model may be read and written by all workers at once only.
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
 import sys
 import time
+import zlib
 
 import keras
 import tensorflow as tf
 
-from tf_simclr.config import Config, ConfigError, one_line
+from tf_simclr.config import Config, ConfigError, one_line, settings
 from tf_simclr.data import augment, pipeline
 from tf_simclr.data.sources import Source, open_source
 from tf_simclr.models.simclr import SimCLR
@@ -26,10 +31,12 @@ from tf_simclr.training import (
     loop,
     model_dir,
     steps,
+    workers,
 )
 from tf_simclr.training.plan import Plan, make_plan
 
 Stopped = loop.Stopped
+WorkerLost = workers.WorkerLost
 FAILURES = (loop.NotFinite, checkpoint.NotSaved)  # of training; their text says all there is to say
 NEIGHBOUR_CANDIDATES = 1000  # of ten thousands, some are the test image but for a few pixels
 BLUR_STREAM = 1  # keeps the blur's random numbers apart from any other use of the seed
@@ -44,36 +51,55 @@ def run(config: Config, *, config_gin: str) -> dict:
 
     Returns:
       step, the path of the latest checkpoint, that of the SavedModel, and the evaluation's results
-      under the names of the official code.
+      under the names of the official code. Nothing on workers other than the chief.
 
     Raises:
       ConfigError: a setting does not fit the data, the devices or the checkpoint.
       Stopped: the run was asked to stop and can be started again.
+      WorkerLost: another worker is gone; all can be started again.
       FAILURES: the loss is not finite any more; a checkpoint cannot be written.
     """
     mode = config.runtime.mode
     if not config.runtime.model_dir:
         raise ConfigError("model_dir must be given: say where the run goes, e.g. "
                           "--model_dir=runs/first")  # fmt: skip
-    source = open_source(config.data.dataset, config.data.data_dir)
-    has_labels = _needs_labels(config, source)
-    evaluates = mode != "train" and (has_labels or config.training.probe_summary)
-    plan = make_plan(config, source, evaluates=evaluates)
-    if config.training.checkpoint:
-        checkpoint.find(config.training.checkpoint)
-    experiment = Experiment(config, source, plan, num_classes=source.num_classes if has_labels
-                            else None)  # fmt: skip
-    if mode == "eval":
-        return experiment.follow()
-    with model_dir.lock(config.runtime.model_dir):
-        experiment.restore()
-        experiment.write_settings(config_gin)
-        experiment.train()
-        experiment.export()
-        results = experiment.evaluate() if mode == "train_then_eval" else {}
-        if config.training.probe_summary and mode == "train_then_eval":
-            results |= experiment.probe()
-        return experiment.summary(results)
+    # A cluster must be joined before TensorFlow does anything else. All other devices come last.
+    cluster = _make_strategy(config) if config.runtime.strategy == "multi_worker" else None
+    with workers.lost_workers_named(cluster):
+        with workers.chief_first(cluster):  # it may have to prepare the data set
+            source = open_source(config.data.dataset, config.data.data_dir)
+        has_labels = _needs_labels(config, source)
+        evaluates = mode != "train" and (has_labels or config.training.probe_summary)
+        plan = make_plan(config, source, evaluates=evaluates)
+        if config.training.checkpoint:
+            checkpoint.find(config.training.checkpoint)
+        experiment = Experiment(config, source, plan, cluster or _make_strategy(config),
+                                num_classes=source.num_classes if has_labels else None)
+        if mode == "eval":
+            return experiment.follow()
+        with experiment.lock():
+            experiment.restore()
+            experiment.write_settings(config_gin)
+            experiment.train()
+            experiment.export()
+            results = experiment.evaluate() if mode == "train_then_eval" else {}
+            if config.training.probe_summary and mode == "train_then_eval":
+                results |= experiment.probe()
+            experiment.wait_for_all()
+            return experiment.summary(results) if experiment.is_chief else {}
+
+
+def _make_strategy(config: Config) -> tf.distribute.Strategy:
+    runtime = config.runtime
+    return distribute.make_strategy(
+        strategy=runtime.strategy,
+        use_tpu=runtime.use_tpu,
+        tpu_name=runtime.tpu_name,
+        tpu_zone=runtime.tpu_zone,
+        gcp_project=runtime.gcp_project,
+        master=runtime.master,
+        cpu_replicas=runtime.cpu_replicas,
+    )
 
 
 def _needs_labels(config: Config, source: Source) -> bool:
@@ -124,23 +150,27 @@ def build_model(config: Config, num_classes: int | None) -> SimCLR:
 class Experiment:
     """A model on its devices with its optimizer, data and files."""
 
-    def __init__(self, config: Config, source: Source, plan: Plan, *, num_classes: int | None):
-        """Starts the devices, builds the model and looks at the checkpoints that are there.
+    def __init__(
+        self,
+        config: Config,
+        source: Source,
+        plan: Plan,
+        strategy: tf.distribute.Strategy,
+        *,
+        num_classes: int | None,
+    ):
+        """Builds the model and looks at the checkpoints that are there.
 
         Raises:
-          ConfigError: a batch is not divisible by the replicas; another model's checkpoint.
+          ConfigError: a batch is not divisible by the replicas; another model's checkpoint; the
+            workers' settings differ.
         """
         self.config, self.source, self.plan = config, source, plan
-        runtime, training = config.runtime, config.training
-        self.model_dir = runtime.model_dir
-        self.strategy = distribute.make_strategy(
-            use_tpu=runtime.use_tpu,
-            tpu_name=runtime.tpu_name,
-            tpu_zone=runtime.tpu_zone,
-            gcp_project=runtime.gcp_project,
-            master=runtime.master,
-            cpu_replicas=runtime.cpu_replicas,
-        )
+        training = config.training
+        self.model_dir = config.runtime.model_dir
+        self.strategy = strategy
+        self.is_chief = workers.is_chief(self.strategy)
+        self.config = config = self._agreed(config)
         self._check_divisible("train_batch_size", training.train_batch_size)
         self._check_divisible("eval_batch_size", training.eval_batch_size)
         self.num_classes = num_classes
@@ -159,14 +189,44 @@ class Experiment:
                 self.optimizer,
                 self.model_dir,
                 max_to_keep=training.keep_checkpoint_max,
+                strategy=self.strategy,
             )
         self.checkpointer.check_latest()
         self.trainable = policy.trainable_variables(self.model)
         self.decayed = policy.loss_decay_variables(self.model, config.optimizer.optimizer)
         self.saved_model = None
 
+    def _agreed(self, config: Config) -> Config:
+        """The settings with the chief's seed, which it may have drawn.
+
+        Raises:
+          ConfigError: this worker's settings are not the chief's.
+        """
+        seed = workers.from_chief(self.strategy, config.runtime.seed)
+        config = config.replace(seed=seed)
+        saved = [(n, v) for _, n, v in config.items() if settings()[n].saved]
+        if not workers.all_same(self.strategy, zlib.crc32(repr(saved).encode())):
+            raise ConfigError("strategy is multi_worker, and its workers were started with "
+                              "different settings: give all of them the same")  # fmt: skip
+        return config
+
+    def _say(self, text: str):
+        """Prints to stderr, once for all workers."""
+        if self.is_chief:
+            print(text, file=sys.stderr)
+
+    def lock(self):
+        """The chief's hold on model_dir (`model_dir.lock`)."""
+        return model_dir.lock(self.model_dir) if self.is_chief else contextlib.nullcontext()
+
+    def wait_for_all(self):
+        """Waits for the other workers; the chief may still be at its probes."""
+        workers.mean_over_workers(self.strategy, [0.0])
+
     def write_settings(self, config_gin: str):
-        """Leaves config.gin and flags.json in model_dir."""
+        """The chief leaves config.gin and flags.json in model_dir."""
+        if not self.is_chief:
+            return
         tf.io.gfile.makedirs(self.model_dir)
         for name, content in (
             ("config.gin", config_gin),
@@ -184,20 +244,27 @@ class Experiment:
                 variable_schema=training.variable_schema,
                 zero_init_logits_layer=self.config.model.zero_init_logits_layer,
             )
-            print(f"{training.checkpoint}: {report}", file=sys.stderr)
+            self._say(f"{training.checkpoint}: {report}")
+        if not workers.all_same(self.strategy, self.checkpointer.step):
+            raise ConfigError(
+                f"model_dir {self.model_dir!r} is at step {self.checkpointer.step} here and at "
+                "another on another worker: with strategy=multi_worker it must be one directory "
+                "that all of them see"
+            )
 
     def train(self):
         """Trains from the restored step to the last."""
         config, training = self.config, self.config.training
         step, total = self.checkpointer.step, self.plan.total_steps
         if step >= total:
-            print(f"{self.model_dir} is trained already: step {step} of {total}. For a new run "
-                  "name another --model_dir.", file=sys.stderr)  # fmt: skip
+            self._say(f"{self.model_dir} is trained already: step {step} of {total}. For a new "
+                      "run name another --model_dir.")  # fmt: skip
             return
-        print(f"{training.train_mode}: {self.source.name}, {self.plan.num_train} images, steps "
-              f"{step} to {total} of {training.train_batch_size} images on "
-              f"{distribute.describe(self.strategy)}, seed {config.runtime.seed}",
-              file=sys.stderr)  # fmt: skip
+        self._say(
+            f"{training.train_mode}: {self.source.name}, {self.plan.num_train} images, steps "
+            f"{step} to {total} of {training.train_batch_size} images on "
+            f"{distribute.describe(self.strategy)}, seed {config.runtime.seed}"
+        )
         pretraining = training.train_mode == "pretrain"
         metrics = steps.PRETRAIN_METRICS if pretraining else steps.FINETUNE_METRICS
         if pretraining and self.num_classes is not None:
@@ -205,11 +272,16 @@ class Experiment:
         run_steps = loop.make_run_steps(
             self.strategy, self._step, metrics, config.data.image_size
         )
-        writer = tf.summary.create_file_writer(self.model_dir)
+        writer = (
+            tf.summary.create_file_writer(self.model_dir)
+            if self.is_chief
+            else tf.summary.create_noop_writer()
+        )
         try:
             loop.train(
                 run_steps,
                 iter(self.train_batches(step)),
+                strategy=self.strategy,
                 checkpointer=self.checkpointer,
                 total_steps=total,
                 checkpoint_steps=self.plan.checkpoint_steps,
@@ -276,41 +348,63 @@ class Experiment:
 
         return self.strategy.distribute_datasets_from_function(make)
 
-    def eval_batches(self, split: str):
-        """Undistributed batches of the evaluation view of a split."""
+    def eval_batches(
+        self, split: str, context: tf.distribute.InputContext | None = None
+    ) -> tf.data.Dataset:
+        """Batches of the evaluation view of a split: all of it, or one input pipeline's part.
+
+        That part comes in batches for single replicas, as many for one as for the other.
+        """
+        context = context or tf.distribute.InputContext()
+        batch_size = self.config.training.eval_batch_size
         return pipeline.eval_batches(
             self.source,
             split=split,
             image_size=self.config.data.image_size,
-            batch_size=self.config.training.eval_batch_size,
-        )
+            batch_size=batch_size // context.num_input_pipelines,
+            num_shards=context.num_input_pipelines,
+            shard_index=context.input_pipeline_id,
+        ).rebatch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)
 
     def evaluate(self) -> dict[str, float]:
-        """Evaluates the weights as they are and writes result.json."""
+        """Evaluates the weights as they are; the chief writes result.json."""
         config = self.config
         if self.num_classes is None:
-            print("No supervised head (lineareval_while_pretraining=False): nothing to evaluate. "
-                  "Fine-tune to learn what the features are worth.", file=sys.stderr)  # fmt: skip
+            self._say("No supervised head (lineareval_while_pretraining=False): nothing to "
+                      "evaluate. Fine-tune to learn what the features are worth.")  # fmt: skip
             return {}
         decay = steps.weight_decay_loss(self.decayed, config.optimizer.weight_decay)
         results = {"eval/regularization_loss": float(decay)}
         results |= evaluate.evaluate(
             self.strategy,
             self.model,
-            self.strategy.experimental_distribute_dataset(
-                self.eval_batches(config.data.eval_split)
+            self.strategy.distribute_datasets_from_function(
+                lambda context: self.eval_batches(config.data.eval_split, context)
             ),
             num_batches=self.plan.eval_batches,
         )
-        model_dir.write_results(
-            self.model_dir, results, step=self.checkpointer.step, name=config.training.eval_name
-        )
+        if self.is_chief:
+            model_dir.write_results(
+                self.model_dir, results, step=self.checkpointer.step, name=config.training.eval_name
+            )
         return results
 
+    def _own_model(self) -> SimCLR:
+        """The model as this worker can use it alone: the model itself where there is but one."""
+        if workers.num_workers(self.strategy) == 1:
+            return self.model
+        own = build_model(self.config, self.num_classes)
+        values = self.model.variables_by_path()
+        for path, variable in own.variables_by_path().items():
+            variable.assign(workers.local_variable(values[path]))
+        return own
+
     def export(self):
-        """Writes saved_model/STEP."""
+        """The chief writes saved_model/STEP."""
+        if not self.is_chief:
+            return
         self.saved_model = export.export(
-            self.model,
+            self._own_model(),
             os.path.join(self.model_dir, "saved_model"),
             self.checkpointer.step,
             keep=self.config.training.keep_hub_module_max,
@@ -327,7 +421,11 @@ class Experiment:
         for prefix in tf.train.checkpoints_iterator(
             self.model_dir, min_interval_secs=1, timeout=timeout
         ):
-            self.checkpointer.restore(prefix, weights_only=True)
+            try:
+                self.checkpointer.restore(prefix, weights_only=True)
+            except checkpoint.READ_ERRORS as error:
+                self._say(f"{prefix} cannot be read ({one_line(error)}): waiting for the next")
+                continue
             results = self.evaluate()
             self.export()
             print(f"{prefix}: " + ", ".join(f"{k} {v:.4f}" for k, v in results.items()))
@@ -341,19 +439,25 @@ class Experiment:
         return self.summary(results)
 
     def probe(self) -> dict:
-        """Linear probes of raw pixels, of the untrained and of the trained encoder, and a picture.
+        """The chief probes raw pixels, the untrained and the trained encoder, and draws a picture.
 
         Returns:
           Top-1 accuracies on the evaluation split: probe/raw_pixels, probe/untrained and
           probe/pretrained; picture: the path of neighbours.png.
         """
+        if not self.is_chief:
+            return {}
         # scikit-learn and matplotlib take seconds to import; most runs do without.
         from tf_simclr.probes import linear, neighbours
 
-        print("Linear probes of raw pixels, untrained and pretrained encoder ...", file=sys.stderr)
+        self._say("Linear probes of raw pixels, untrained and pretrained encoder ...")
+        encoders = {
+            "untrained": build_model(self.config, self.num_classes),
+            "pretrained": self._own_model(),
+        }
         train, test = (
             linear.extract(
-                {"untrained": build_model(self.config, self.num_classes), "pretrained": self.model},
+                encoders,
                 self.eval_batches(split),
                 description=f"features of {split}",
             )

@@ -8,7 +8,7 @@ from tf_simclr import compat
 from tf_simclr.config import ConfigError
 from tf_simclr.optim import policy
 from tf_simclr.optim.schedule import WarmUpAndCosineDecay
-from tf_simclr.training.checkpoint import Checkpointer
+from tf_simclr.training.checkpoint import Checkpointer, find, read_weights
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
@@ -133,3 +133,61 @@ def test_a_checkpoint_of_another_run_is_refused(
 
 def test_an_empty_model_dir_is_fine(tmp_path, model):
     Checkpointer(model, optimizer_for(model), str(tmp_path), max_to_keep=1).check_latest()
+
+
+@pytest.mark.parametrize("global_bn", [True, False])
+def test_of_replicas_the_mean_is_saved_and_all_get_it_back(
+    tmp_path, replicas, short_model, global_bn
+):
+    strategy = replicas(2)
+    with strategy.scope():
+        model = short_model(global_bn=global_bn)
+        optimizer = optimizer_for(model)
+    checkpointer = Checkpointer(
+        model, optimizer, str(tmp_path), max_to_keep=1, strategy=strategy
+    )
+    parts = {
+        path: compat.tf_variable(variable).values
+        for path, variable in model.variables_by_path().items()
+        if "moving_" in path
+    }
+    assert parts
+    rng = np.random.default_rng(0)
+    means = {}
+    for path, (first, second) in parts.items():
+        values = rng.uniform(size=(2, *first.shape)).astype(np.float32)
+        if global_bn:
+            values[1] = values[0]
+        first.assign(values[0])
+        second.assign(values[1])
+        means[path] = values.mean(0)
+    checkpointer.save()
+    saved = read_weights(str(tmp_path))
+    for path, variables in parts.items():
+        np.testing.assert_allclose(saved[path], means[path], rtol=1e-6)
+        for variable in variables:
+            variable.assign(tf.zeros_like(variable))
+    assert checkpointer.restore_latest()
+    for path, variables in parts.items():
+        for variable in variables:
+            np.testing.assert_allclose(variable, means[path], rtol=1e-6)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path, model):
+    checkpointer = Checkpointer(model, optimizer_for(model), str(tmp_path), max_to_keep=1)
+    checkpointer.save()
+    leftover = tmp_path / "ckpt-3_temp"
+    leftover.mkdir()
+    (leftover / "part-00000-of-00001.data-00000-of-00001").write_bytes(b"half")
+    assert checkpointer.restore_latest() == str(tmp_path / "ckpt-0")
+    assert not leftover.exists()
+
+
+def test_checkpoints_copied_without_their_list_are_found(tmp_path, model):
+    optimizer = optimizer_for(model)
+    checkpointer = Checkpointer(model, optimizer, str(tmp_path), max_to_keep=3)
+    for seed in range(2):
+        checkpointer.save()
+        step(model, optimizer, seed)
+    (tmp_path / "checkpoint").unlink()
+    assert find(str(tmp_path)) == str(tmp_path / "ckpt-1")

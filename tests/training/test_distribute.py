@@ -1,5 +1,7 @@
 """Which strategy comes out, and what is said where none does."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,7 +12,8 @@ from tf_simclr.training import distribute
 
 @pytest.fixture(autouse=True)
 def no_tpu(monkeypatch):
-    monkeypatch.delenv("TPU_NAME", raising=False)
+    for name in ("TPU_NAME", "TF_CONFIG", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(distribute, "_tpu_is_attached", lambda: False)
 
 
@@ -138,3 +141,70 @@ def test_a_tpu_that_does_not_answer_is_told_in_one_line(monkeypatch):
     assert len(text.splitlines()) == 1
     for part in ("use_tpu", "'mine'", "timed out", "--tpu_name", "--use_tpu=False"):
         assert part in text
+
+
+class Cluster:
+    """Notes the resolver with which a cluster would be joined."""
+
+    def __init__(self, monkeypatch):
+        monkeypatch.setattr(
+            tf.distribute, "MultiWorkerMirroredStrategy",
+            lambda cluster_resolver: setattr(self, "resolver", cluster_resolver),
+        )  # fmt: skip
+
+
+def tf_config(monkeypatch, **task):
+    cluster = {"chief": ["a:1"], "worker": ["b:2", "c:3"]}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+
+
+def test_tf_config_describes_the_cluster(monkeypatch):
+    cluster = Cluster(monkeypatch)
+    tf_config(monkeypatch, type="worker", index=1)
+    monkeypatch.setenv("SLURM_PROCID", "0")  # TF_CONFIG comes first
+    distribute.make_strategy(strategy="multi_worker")
+    resolver = cluster.resolver
+    assert (resolver.task_type, resolver.task_id) == ("worker", 1)
+    assert resolver.cluster_spec().as_dict() == {"chief": ["a:1"], "worker": ["b:2", "c:3"]}
+
+
+def slurm(monkeypatch, rank: int, nodes="n[08-10]", tasks="2(x2),1", **more):
+    named = dict(PROCID=str(rank), STEP_NUM_TASKS="5", STEP_NODELIST=nodes,
+                 STEP_TASKS_PER_NODE=tasks)  # fmt: skip
+    for name, value in named.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    for name, value in more.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("visible_gpus", [None, "0", "0,1,2,3"])
+def test_slurm_describes_the_cluster(monkeypatch, gpus, visible_gpus):
+    cluster = Cluster(monkeypatch)
+    if visible_gpus:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible_gpus)
+        gpus(visible_gpus.count(",") + 1)
+    slurm(monkeypatch, 3, SLURMD_NODENAME="n09")
+    distribute.make_strategy(strategy="multi_worker")
+    resolver = cluster.resolver
+    assert (resolver.task_type, resolver.task_id) == ("worker", 3)
+    ports = ["n08:8888", "n08:8889", "n09:8888", "n09:8889", "n10:8888"]
+    assert resolver.cluster_spec().as_dict() == {"worker": ports}
+    here = len(visible_gpus.split(",")) if visible_gpus else 0
+    assert resolver.num_accelerators() == {"GPU": here}
+
+
+@pytest.mark.parametrize("prepare, words", [
+    (lambda patch: None, ["TF_CONFIG", "srun"]),
+    (lambda patch: patch.setenv("TF_CONFIG", "{'a': 1}"), ["TF_CONFIG cannot be read", "host"]),
+    (lambda patch: patch.setenv("TF_CONFIG", "[1]"), ["TF_CONFIG", "srun"]),
+    (lambda patch: tf_config(patch, type="evaluator", index=0), ["evaluator", "--mode=eval"]),
+    (lambda patch: patch.setenv("SLURM_PROCID", "0"), ["SLURM_STEP_NUM_TASKS", "srun"]),
+    (lambda patch: slurm(patch, 0, "n[9-11]", SLURMD_NODENAME="n9"), ["n10:8888", "on n9"]),
+], ids=["nothing", "no JSON", "no cluster", "evaluator", "no srun", "order of hosts"])  # fmt: skip
+def test_no_cluster_is_told_in_one_line(monkeypatch, prepare, words):
+    prepare(monkeypatch)
+    with pytest.raises(ConfigError) as error:
+        distribute.make_strategy(strategy="multi_worker")
+    assert len(str(error.value).splitlines()) == 1
+    for word in words:
+        assert word in str(error.value)

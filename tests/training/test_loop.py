@@ -51,7 +51,10 @@ def run(tmp_path, steps, saves, **settings):
         learning_rate=lambda step: 0.1 * step, writer=writer, description="test",
     )  # fmt: skip
     try:
-        loop.train(steps, None, checkpointer=saves, **(defaults | settings))
+        loop.train(
+            steps, None, strategy=tf.distribute.get_strategy(), checkpointer=saves,
+            **(defaults | settings),
+        )  # fmt: skip
     finally:
         writer.close()
 

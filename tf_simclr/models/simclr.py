@@ -147,5 +147,15 @@ class SimCLR(keras.Model):
             found |= {f"{path}/{name}": variable for name, variable in own.items()}
         return found
 
+    def own_statistics(self) -> list:
+        """The moving averages of which each replica has its own: those of global_bn=False."""
+        layers = (layer for _, layer in self.named_layers())
+        return [
+            variable
+            for layer in layers
+            if isinstance(layer, keras.layers.BatchNormalization) and not layer.synchronized
+            for variable in (layer.moving_mean, layer.moving_variance)
+        ]
+
     def get_config(self):
         return super().get_config() | self._config

@@ -8,6 +8,8 @@ Restore order:
 
 A checkpoint's keys are our own variable paths (model/base_model/stem/conv/kernel,
 optimizer/momentum/..., step), so that both Kerases read each other's.
+
+Of several workers only the chief writes, from its first replica's variables; all of them read.
 """
 
 import dataclasses
@@ -23,7 +25,7 @@ from tf_simclr import compat
 from tf_simclr.config import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
-from tf_simclr.training import official
+from tf_simclr.training import official, workers
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 # What TensorFlow's readers raise on files that are cut short or spoilt.
@@ -32,7 +34,7 @@ SUPERVISED_HEAD = "head_supervised/"
 
 
 def variable_tree(variables: dict) -> dict:
-    """{"a/b/c": variable} as nested dictionaries {"a": {"b": {"c": variable}}}."""
+    """{"a/b/c": variable} as nested dictionaries {"a": {"b": {"c": tf.Variable}}}."""
     tree = {}
     for path, variable in variables.items():
         *parents, name = path.split("/")
@@ -54,26 +56,42 @@ class Checkpointer:
       directory: where the checkpoints lie, as ckpt-STEP.
     """
 
-    def __init__(self, model: SimCLR, optimizer, directory: str, *, max_to_keep: int):
+    def __init__(
+        self,
+        model: SimCLR,
+        optimizer,
+        directory: str,
+        *,
+        max_to_keep: int,
+        strategy: tf.distribute.Strategy | None = None,
+    ):
+        """Looks at what is there.
+
+        Args:
+          max_to_keep: older checkpoints are deleted.
+          strategy: under which model and optimizer were made; None for the current one.
+        """
         self.directory = directory
         self._model = model
         self._optimizer = optimizer
+        self._strategy = strategy or tf.distribute.get_strategy()
         self._unreadable = set()
         # Keras 2 counts in int64 and Keras 3 in int32: the file has one type.
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
-        slots = {
-            f"{slot}/{path}": variable
-            for slot, variables in compat.optimizer_slots(optimizer).items()
-            for path, variable in zip(policy.groups(model), variables, strict=True)
-        }
-        self._checkpoint = tf.train.Checkpoint(
-            step=self._step,
-            model=variable_tree(model.variables_by_path()),
-            optimizer=variable_tree(slots),
-        )
+        variables = {f"model/{path}": v for path, v in model.variables_by_path().items()}
+        for slot, slots in compat.optimizer_slots(optimizer).items():
+            for path, variable in zip(policy.groups(model), slots, strict=True):
+                variables[f"optimizer/{slot}/{path}"] = variable
+        # What is restored goes to all replicas; what is saved comes from one.
+        self._checkpoint = tf.train.Checkpoint(step=self._step, **variable_tree(variables))
+        local = {path: workers.local_variable(v) for path, v in variables.items()}
         self._manager = tf.train.CheckpointManager(
-            self._checkpoint, directory, max_to_keep=max_to_keep, checkpoint_name="ckpt"
+            tf.train.Checkpoint(step=self._step, **variable_tree(local)),
+            directory,
+            max_to_keep=max_to_keep,
+            checkpoint_name="ckpt",
         )
+        self._latest = self._manager.latest_checkpoint
 
     @property
     def step(self) -> int:
@@ -83,10 +101,14 @@ class Checkpointer:
     @property
     def latest(self) -> str | None:
         """Prefix of the newest checkpoint, or None."""
-        return self._manager.latest_checkpoint
+        return self._latest
 
     def save(self) -> str:
         """Writes ckpt-STEP (unless it is there already) and returns its prefix.
+
+        All workers must call it. Statistics of batch normalisation that each replica keeps for
+        itself (global_bn=False) become their mean, on the replicas too, as the official code saves
+        them: a mean of moving averages is the moving average of the means.
 
         Raises:
           NotSaved: the file system refuses, e.g. because it is full; earlier checkpoints stay.
@@ -94,9 +116,16 @@ class Checkpointer:
         prefix = os.path.join(self.directory, f"ckpt-{self.step}")
         if self.latest == prefix and prefix not in self._unreadable:
             return prefix
+        workers.average_over_replicas(self._strategy, self._model.own_statistics())
+        if workers.is_chief(self._strategy):
+            self._write(prefix)
+        self._latest = prefix
+        return prefix
+
+    def _write(self, prefix: str):
         self._step.assign(self.step)
         try:
-            return self._manager.save(checkpoint_number=self.step)
+            self._manager.save(checkpoint_number=self.step)
         except (tf.errors.OpError, OSError) as error:
             for leftover in tf.io.gfile.glob(f"{prefix}[._]*"):
                 remove = tf.io.gfile.rmtree if tf.io.gfile.isdir(leftover) else tf.io.gfile.remove
@@ -109,9 +138,14 @@ class Checkpointer:
     def restore_latest(self) -> str | None:
         """Restores the newest checkpoint that can be read and returns its prefix; None if none is.
 
+        What a killed process left of an unfinished checkpoint is removed.
+
         Raises:
           ConfigError: there are checkpoints, and not one can be read.
         """
+        if workers.is_chief(self._strategy):
+            for leftover in tf.io.gfile.glob(os.path.join(self.directory, "ckpt-*_temp*")):
+                tf.io.gfile.rmtree(leftover)
         prefixes = list(reversed(self._manager.checkpoints))
         for prefix in prefixes:
             try:
@@ -279,6 +313,8 @@ def find(path: str) -> str:
     if tf.io.gfile.isdir(path):
         if latest := tf.train.latest_checkpoint(path):
             return latest
+        if copied := tf.io.gfile.glob(os.path.join(path, "*-*.index")):  # without their list
+            return max(copied, key=_step_of).removesuffix(".index")
         saved_model = os.path.join(path, "variables", "variables")
         if tf.io.gfile.exists(saved_model + ".index"):
             return saved_model
@@ -287,6 +323,12 @@ def find(path: str) -> str:
         f"checkpoint {path!r} does not exist: give a prefix such as DIR/ckpt-1000, a model_dir "
         "or the directory of a SavedModel"
     )
+
+
+def _step_of(index: str) -> int:
+    """42 for DIR/ckpt-42.index; -1 where there is no number."""
+    number = index.removesuffix(".index").rpartition("-")[2]
+    return int(number) if number.isdecimal() else -1
 
 
 def _model_keys(reader) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Which devices a run uses: a TPU, the GPUs, or the CPU."""
+"""Which devices a run uses: a TPU, the GPUs, the CPU, or those of several machines."""
 
 import os
 
@@ -6,10 +6,15 @@ import tensorflow as tf
 from absl import logging
 
 from tf_simclr.config import ConfigError, one_line
+from tf_simclr.training.workers import TRAINING_JOBS, num_workers
+
+SLURM_PORT = 8888  # of a node's first task; the others count on from there
+MANY = 1024  # more tasks than a SLURM node runs
 
 
 def make_strategy(
     *,
+    strategy: str = "auto",
     use_tpu: bool | str = "auto",
     tpu_name: str | None = None,
     tpu_zone: str | None = None,
@@ -17,9 +22,11 @@ def make_strategy(
     master: str | None = None,
     cpu_replicas: int = 1,
 ) -> tf.distribute.Strategy:
-    """TPUStrategy, MirroredStrategy over several GPUs, or a single device.
+    """TPUStrategy, MirroredStrategy over several GPUs, a single device, or several workers.
 
     Args:
+      strategy: "multi_worker" for MultiWorkerMirroredStrategy over the cluster that TF_CONFIG or
+        SLURM describes, before TensorFlow has done anything else; "auto" for this machine alone.
       use_tpu: True, False, or "auto": a TPU where one is named or attached, else GPUs, else CPU.
       tpu_name: name of a Cloud TPU, or "local" on a TPU VM.
       tpu_zone: its zone.
@@ -28,8 +35,11 @@ def make_strategy(
       cpu_replicas: on a machine without accelerators, split the CPU in this many replicas.
 
     Raises:
-      ConfigError: use_tpu is True and no TPU answers; more cpu_replicas than can be made.
+      ConfigError: use_tpu is True and no TPU answers; more cpu_replicas than can be made; no
+        cluster is described.
     """
+    if strategy == "multi_worker":
+        return _multi_worker_strategy()
     named = tpu_name or master or os.environ.get("TPU_NAME")
     if use_tpu is True or (use_tpu == "auto" and (named or _tpu_is_attached())):
         return _tpu_strategy(tpu_name or master, zone=tpu_zone, project=gcp_project)
@@ -45,13 +55,78 @@ def make_strategy(
 
 def describe(strategy: tf.distribute.Strategy) -> str:
     """E.g. "1 CPU", "8 GPUs", "32 TPU cores"."""
-    n = strategy.num_replicas_in_sync
+    n, workers = strategy.num_replicas_in_sync, num_workers(strategy)
     if isinstance(strategy, tf.distribute.TPUStrategy):
         return f"{n} TPU cores"
     kind = "GPU" if "GPU" in strategy.extended.worker_devices[0].upper() else "CPU"
+    if workers > 1:
+        return f"{n} {kind}s of {workers} workers"
     if kind == "CPU" and n > 1:
         return f"1 CPU as {n} replicas"
     return f"{n} {kind}{'s' if n > 1 else ''}"
+
+
+def _multi_worker_strategy():
+    resolver = _cluster_resolver()
+    if not resolver.cluster_spec().as_dict():
+        raise ConfigError(
+            "strategy is multi_worker, but no cluster is described: set TF_CONFIG on each worker, "
+            "or start them by srun in SLURM"
+        )
+    if resolver.task_type not in TRAINING_JOBS:
+        raise ConfigError(
+            f"strategy is multi_worker, and TF_CONFIG says that this is a {resolver.task_type!r}: "
+            f"training has only {' and '.join(TRAINING_JOBS)}; evaluate with --mode=eval alone"
+        )
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    except (RuntimeError, ValueError, tf.errors.OpError) as error:
+        raise ConfigError(
+            f"strategy is multi_worker, but the cluster cannot be started ({one_line(error)}): "
+            "check that TF_CONFIG names the same addresses on all workers and that their ports "
+            "are free"
+        ) from error
+
+
+def _cluster_resolver():
+    """The cluster of TF_CONFIG, else of SLURM."""
+    resolvers = tf.distribute.cluster_resolver
+    if os.environ.get("TF_CONFIG") or "SLURM_PROCID" not in os.environ:
+        try:
+            resolver = resolvers.TFConfigClusterResolver()
+            resolver.cluster_spec()
+            return resolver
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ConfigError(f"TF_CONFIG cannot be read ({one_line(error)}): it must be "
+                              '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": '
+                              '"worker", "index": 0}}') from error  # fmt: skip
+    try:
+        # Only the hosts and ranks: the resolver's own division of the GPUs fails where a node has
+        # none, or where SLURM has divided them already (--gpus-per-task).
+        slurm = resolvers.SlurmClusterResolver(
+            port_base=SLURM_PORT, gpus_per_node=MANY, gpus_per_task=1, auto_set_gpu=False
+        )
+        cluster = slurm.cluster_spec()
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(
+            "strategy is multi_worker, but SLURM's variables describe no cluster "
+            f"({one_line(error)}): start the workers by srun, or set TF_CONFIG"
+        ) from error
+    address = cluster.task_address(slurm.task_type, slurm.task_id)
+    node = os.environ.get("SLURMD_NODENAME", address)
+    if not address.startswith(node):
+        # The resolver sorts the hosts as text, SLURM as numbers: n10 before n9, or after it.
+        raise ConfigError(
+            f"strategy is multi_worker, but TensorFlow takes this task to be on {address}, and it "
+            f"is on {node}: set TF_CONFIG instead"
+        )
+    return resolvers.SimpleClusterResolver(
+        cluster,
+        task_type=slurm.task_type,
+        task_id=slurm.task_id,
+        num_accelerators={"GPU": len(tf.config.list_physical_devices("GPU"))},
+        rpc_layer="grpc",
+    )
 
 
 def _tpu_is_attached() -> bool:

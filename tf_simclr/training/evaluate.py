@@ -3,7 +3,7 @@
 import tensorflow as tf
 from tqdm import tqdm
 
-from tf_simclr.training import steps
+from tf_simclr.training import steps, workers
 
 
 def evaluate(strategy, model, batches, *, num_batches: int) -> dict[str, float]:
@@ -31,7 +31,10 @@ def evaluate(strategy, model, batches, *, num_batches: int) -> dict[str, float]:
 
     totals = {"top_1": 0.0, "top_5": 0.0, "examples": 0.0}
     iterator = iter(batches)
-    for _ in tqdm(range(num_batches), desc="evaluate", unit="batch", leave=False):
+    chief = workers.is_chief(strategy)
+    for _ in tqdm(
+        range(num_batches), desc="evaluate", unit="batch", leave=False, disable=not chief
+    ):
         for name, value in evaluate_batch(*next(iterator)).items():
             totals[name] += float(value)
     return {

@@ -1,4 +1,10 @@
-"""The training loop: a host loop over a tf.function that runs many steps at a time."""
+"""The training loop: a host loop over a tf.function that runs many steps at a time.
+
+Of several workers each runs the loop. How many steps a call takes depends on the clock, and when to
+stop on a signal that may reach one of them only, so both are agreed on after each call. (TensorFlow
+has PreemptionCheckpointHandler for the second; it counts calls, which must then be the same on all
+workers anyway, has all of them write, and ends the process itself.)
+"""
 
 import contextlib
 import math
@@ -9,14 +15,16 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 from tqdm import tqdm
 
+from tf_simclr.training import workers
 from tf_simclr.training.checkpoint import Checkpointer
 
 SECONDS_BETWEEN_UPDATES = 2.0  # how long the device runs without the host, about
 NUM_SUMMARY_IMAGES = 3
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopped(Exception):
-    """The run was asked to stop (SIGTERM, Ctrl-C) and has left a checkpoint.
+    """The run was asked to stop (SIGTERM, Ctrl-C), on any worker, and has left a checkpoint.
 
     Attributes:
       signal: the signal's number.
@@ -46,11 +54,14 @@ def make_run_steps(strategy, step_fn: Callable, metric_names: Sequence[str], ima
     """
 
     def replica_step(images, labels):
-        return step_fn(images, labels), images[:NUM_SUMMARY_IMAGES, ..., :3]
+        metrics = step_fn(images, labels)
+        # One vector, so that it takes one reduction.
+        stacked = tf.stack([metrics[name] for name in metric_names])
+        return stacked, images[:NUM_SUMMARY_IMAGES, ..., :3]
 
     @tf.function
     def run_steps(iterator, num_steps):
-        sums = {name: tf.constant(0.0) for name in metric_names}
+        sums = tf.zeros(len(metric_names))
         views = tf.zeros((0, image_size, image_size, 3))
         for _ in tf.range(num_steps):
             tf.autograph.experimental.set_loop_options(
@@ -58,12 +69,8 @@ def make_run_steps(strategy, step_fn: Callable, metric_names: Sequence[str], ima
             )
             metrics, views = strategy.run(replica_step, args=next(iterator))
             views = strategy.experimental_local_results(views)[0]
-            means = {
-                name: strategy.reduce(tf.distribute.ReduceOp.MEAN, metrics[name], axis=None)
-                for name in metric_names
-            }
-            sums = {name: sums[name] + means[name] for name in metric_names}
-        return sums, views
+            sums += strategy.reduce(tf.distribute.ReduceOp.MEAN, metrics, axis=None)
+        return dict(zip(metric_names, tf.unstack(sums), strict=True)), views
 
     return run_steps
 
@@ -72,6 +79,7 @@ def train(
     run_steps: Callable,
     iterator,
     *,
+    strategy: tf.distribute.Strategy,
     checkpointer: Checkpointer,
     total_steps: int,
     checkpoint_steps: int,
@@ -86,17 +94,18 @@ def train(
     Args:
       run_steps: of `make_run_steps`.
       iterator: over distributed batches, at the position of the checkpointer's step.
+      strategy: that of run_steps; its chief shows the progress.
       checkpointer: saves every checkpoint_steps steps, at the end, and when asked to stop.
       total_steps: where to end; need be no multiple of anything.
       checkpoint_steps: steps between checkpoints.
       summary_steps: steps between summaries, which are means over these steps; 0 for none.
       batch_size: images a step, over all replicas, for the rate.
       learning_rate: step -> learning rate, for the summaries.
-      writer: of the summaries.
+      writer: of the summaries; the chief's is the one that counts.
       description: of the progress bar.
 
     Raises:
-      Stopped: after SIGTERM or Ctrl-C, with the checkpoint written.
+      Stopped: after SIGTERM or Ctrl-C on any worker, with the checkpoint written.
       NotFinite: the loss is NaN or infinite; nothing of it is saved.
       checkpoint.NotSaved: the file system refuses.
     """
@@ -104,7 +113,8 @@ def train(
     step = first_step = checkpointer.step
     means = _Means()
     chunk = 1  # the first call compiles; then as many steps as SECONDS_BETWEEN_UPDATES take
-    bar = tqdm(total=total_steps, initial=step, desc=description, unit="step", smoothing=0.1)
+    bar = tqdm(total=total_steps, initial=step, desc=description, unit="step", smoothing=0.1,
+               disable=not workers.is_chief(strategy))  # fmt: skip
     with bar, _stop_requests() as requests:
         while step < total_steps:
             limits = (
@@ -117,7 +127,10 @@ def train(
             began = time.monotonic()
             sums, views = run_steps(iterator, tf.constant(count))
             sums = {name: float(value) for name, value in sums.items()}
-            seconds = time.monotonic() - began
+            seconds, *asked = workers.mean_over_workers(
+                strategy, [time.monotonic() - began, *(n in requests for n in STOP_SIGNALS)]
+            )
+            stop = next((n for n, share in zip(STOP_SIGNALS, asked, strict=True) if share), None)
             if not math.isfinite(sums["total_loss"]):
                 raise NotFinite(
                     f"the loss is {sums['total_loss']} between steps {step} and {step + count} at "
@@ -137,15 +150,14 @@ def train(
                         tf.summary.scalar(f"train/{name}", value)
                     tf.summary.scalar("learning_rate", learning_rate(step))
                     tf.summary.image("image", views, max_outputs=NUM_SUMMARY_IMAGES)
-            if step % checkpoint_steps == 0 or step == total_steps or requests:
+            if step % checkpoint_steps == 0 or step == total_steps or stop:
                 checkpointer.save()
                 writer.flush()
-            if requests and step < total_steps:
-                name = signal.Signals(requests[0]).name
+            if stop and step < total_steps:
                 raise Stopped(
-                    requests[0],
-                    f"{name}: stopped at step {step} of {total_steps}, saved as "
-                    f"{checkpointer.latest}; the same command goes on from there",
+                    stop,
+                    f"{signal.Signals(stop).name}: stopped at step {step} of {total_steps}, saved "
+                    f"as {checkpointer.latest}; the same command goes on from there",
                 )
 
 
@@ -195,7 +207,7 @@ def _stop_requests():
 
     previous = {}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOP_SIGNALS:
             previous[number] = signal.signal(number, note)
     except ValueError:
         pass  # not the main thread, as in a notebook's worker: the default handlers stay
