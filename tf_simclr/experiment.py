@@ -281,6 +281,7 @@ class Experiment:
             loop.train(
                 run_steps,
                 iter(self.train_batches(step)),
+                metric_names=metrics,
                 strategy=self.strategy,
                 checkpointer=self.checkpointer,
                 total_steps=total,

@@ -73,6 +73,23 @@ def test_train_then_eval_trains_exactly_train_steps_and_leaves_every_file(pretra
     assert "Checkpoint:" in done.stdout and f"{model_dir}/saved_model/7" in done.stdout
 
 
+def test_a_second_run_has_identical_metrics(pretrained, tiny, events, tmp_path):
+    model_dir = tmp_path / "again"
+    run(
+        *tiny, "--mode=train_then_eval", "--train_split=train[:64]", "--train_steps=7",
+        "--checkpoint_steps=3", "--train_summary_steps=2", f"--model_dir={model_dir}",
+    )  # fmt: skip
+    for folder in (".", "eval"):
+        first, second = events(pretrained[0] / folder), events(model_dir / folder)
+        assert first.keys() == second.keys() and first
+        for tag, values in first.items():
+            assert values.keys() == second[tag].keys()
+            for step, value in values.items():
+                np.testing.assert_array_equal(second[tag][step], value, err_msg=f"{tag} {step}")
+    results = [(folder / "result.json").read_text() for folder in (pretrained[0], model_dir)]
+    assert results[0] == results[1]
+
+
 def test_an_interrupted_run_ends_with_the_same_weights(pretrained, tiny, tmp_path):
     model_dir = tmp_path / "interrupted"
     settings = (

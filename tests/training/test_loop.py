@@ -35,13 +35,13 @@ class Steps:
     def __call__(self, iterator, count):
         count = int(count)
         self.counts.append(count)
-        total = 0.0
+        losses = []
         for _ in range(count):
             loss = self.before(self.saves.step)
-            total += self.saves.step if loss is None else loss
+            losses.append(float(self.saves.step) if loss is None else loss)
             self.saves.step += 1
-        sums = {name: tf.constant(total) for name in self.names}
-        return sums, tf.fill((2, 4, 4, 3), 0.5)
+        rows = tf.constant([[loss] * len(self.names) for loss in losses])
+        return rows, tf.fill((2, 4, 4, 3), 0.5)
 
 
 def run(tmp_path, steps, saves, **settings):
@@ -52,8 +52,8 @@ def run(tmp_path, steps, saves, **settings):
     )  # fmt: skip
     try:
         loop.train(
-            steps, None, strategy=tf.distribute.get_strategy(), checkpointer=saves,
-            **(defaults | settings),
+            steps, None, checkpointer=saves, metric_names=steps.names,
+            strategy=tf.distribute.get_strategy(), **(defaults | settings),
         )  # fmt: skip
     finally:
         writer.close()
@@ -170,10 +170,11 @@ def test_a_loss_that_is_not_finite_is_not_saved(tmp_path, bad):
     with pytest.raises(loop.NotFinite, match="--learning_rate") as error:
         run(tmp_path, steps, saves)
     assert saves.saved == [5]
-    assert "ckpt-5" in str(error.value) and str(bad) in str(error.value)
+    text = str(error.value)
+    assert f"the loss is {bad} in step 10 at learning rate 0.9;" in text and "ckpt-5" in text
 
 
-def test_run_steps_sums_the_means_over_the_replicas(replicas):
+def test_run_steps_gives_the_means_over_the_replicas_step_by_step(replicas):
     strategy = replicas(2)
     batches = np.arange(24, dtype=np.float32).reshape(3, 8)
 
@@ -186,10 +187,10 @@ def test_run_steps_sums_the_means_over_the_replicas(replicas):
     dataset = tf.data.Dataset.from_tensor_slices((images, batches))
     iterator = iter(strategy.experimental_distribute_dataset(dataset))
     run_steps = loop.make_run_steps(strategy, step, ("total_loss", "other"), image_size=4)
-    sums, views = run_steps(iterator, tf.constant(2))
+    rows, views = run_steps(iterator, tf.constant(2))
     halves = batches[:2].reshape(2, 2, 4).mean(2)
-    np.testing.assert_allclose(sums["total_loss"], halves.mean(1).sum(), rtol=1e-6)
-    np.testing.assert_allclose(sums["other"], (halves**2).mean(1).sum(), rtol=1e-6)
+    np.testing.assert_allclose(rows[:, 0], halves.mean(1), rtol=1e-6)
+    np.testing.assert_allclose(rows[:, 1], (halves**2).mean(1), rtol=1e-6)
     np.testing.assert_array_equal(views, np.ones((3, 4, 4, 3)))
-    sums, _ = run_steps(iterator, tf.constant(1))
-    np.testing.assert_allclose(sums["total_loss"], batches[2].mean(), rtol=1e-6)
+    rows, _ = run_steps(iterator, tf.constant(1))
+    np.testing.assert_allclose(rows[:, 0], [batches[2].mean()], rtol=1e-6)

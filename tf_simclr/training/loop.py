@@ -7,11 +7,11 @@ workers anyway, has all of them write, and ends the process itself.)
 """
 
 import contextlib
-import math
 import signal
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -49,8 +49,9 @@ def make_run_steps(strategy, step_fn: Callable, metric_names: Sequence[str], ima
       image_size: side of the images, in pixels.
 
     Returns:
-      A tf.function (iterator, num_steps ()) -> (sums over the steps of the metrics' means over the
-      replicas, first views (3, image_size, image_size, 3) of the last step for the image summary).
+      A tf.function (iterator, num_steps ()) -> (the metrics' means over the replicas (num_steps,
+      len(metric_names)), first views (3, image_size, image_size, 3) of the last step for the image
+      summary).
     """
 
     def replica_step(images, labels):
@@ -61,16 +62,16 @@ def make_run_steps(strategy, step_fn: Callable, metric_names: Sequence[str], ima
 
     @tf.function
     def run_steps(iterator, num_steps):
-        sums = tf.zeros(len(metric_names))
+        rows = tf.TensorArray(tf.float32, num_steps, element_shape=(len(metric_names),))
         views = tf.zeros((0, image_size, image_size, 3))
-        for _ in tf.range(num_steps):
+        for i in tf.range(num_steps):
             tf.autograph.experimental.set_loop_options(
                 shape_invariants=[(views, tf.TensorShape((None, image_size, image_size, 3)))]
             )
             metrics, views = strategy.run(replica_step, args=next(iterator))
             views = strategy.experimental_local_results(views)[0]
-            sums += strategy.reduce(tf.distribute.ReduceOp.MEAN, metrics, axis=None)
-        return dict(zip(metric_names, tf.unstack(sums), strict=True)), views
+            rows = rows.write(i, strategy.reduce(tf.distribute.ReduceOp.MEAN, metrics, axis=None))
+        return rows.stack(), views
 
     return run_steps
 
@@ -79,6 +80,7 @@ def train(
     run_steps: Callable,
     iterator,
     *,
+    metric_names: Sequence[str],
     strategy: tf.distribute.Strategy,
     checkpointer: Checkpointer,
     total_steps: int,
@@ -94,6 +96,7 @@ def train(
     Args:
       run_steps: of `make_run_steps`.
       iterator: over distributed batches, at the position of the checkpointer's step.
+      metric_names: those of run_steps, total_loss among them.
       strategy: that of run_steps; its chief shows the progress.
       checkpointer: saves every checkpoint_steps steps, at the end, and when asked to stop.
       total_steps: where to end; need be no multiple of anything.
@@ -111,7 +114,7 @@ def train(
     """
     summary_steps = summary_steps or total_steps
     step = first_step = checkpointer.step
-    means = _Means()
+    means = _Means(metric_names)
     chunk = 1  # the first call compiles; then as many steps as SECONDS_BETWEEN_UPDATES take
     bar = tqdm(total=total_steps, initial=step, desc=description, unit="step", smoothing=0.1,
                disable=not workers.is_chief(strategy))  # fmt: skip
@@ -125,20 +128,22 @@ def train(
             )
             count = min(limits) - step
             began = time.monotonic()
-            sums, views = run_steps(iterator, tf.constant(count))
-            sums = {name: float(value) for name, value in sums.items()}
+            rows, views = run_steps(iterator, tf.constant(count))
+            rows = rows.numpy()
             seconds, *asked = workers.mean_over_workers(
                 strategy, [time.monotonic() - began, *(n in requests for n in STOP_SIGNALS)]
             )
             stop = next((n for n, share in zip(STOP_SIGNALS, asked, strict=True) if share), None)
-            if not math.isfinite(sums["total_loss"]):
+            losses = rows[:, metric_names.index("total_loss")]
+            if bad := np.flatnonzero(~np.isfinite(losses)).tolist():
+                last = step + bad[0]
                 raise NotFinite(
-                    f"the loss is {sums['total_loss']} between steps {step} and {step + count} at "
-                    f"learning rate {float(learning_rate(step)):.4g}; the last good checkpoint is "
+                    f"the loss is {losses[bad[0]]} in step {last + 1} at learning rate "
+                    f"{float(learning_rate(last)):.4g}; the last good checkpoint is "
                     f"{checkpointer.latest or 'none'}: lower --learning_rate or raise "
                     "--warmup_epochs"
                 )
-            means.add(sums, count)
+            means.add(rows)
             if step > first_step:  # the first call also compiled
                 chunk = max(1, int(SECONDS_BETWEEN_UPDATES * count / max(seconds, 1e-3)))
             step += count
@@ -162,21 +167,30 @@ def train(
 
 
 class _Means:
-    """Sums of metrics over steps, until they are popped as means."""
+    """Means of the metrics over the steps since the last pop.
 
-    def __init__(self):
-        self.sums, self.count = {}, 0
+    Added up step by step in float64, so that they do not depend on how many steps a call took.
+    """
 
-    def add(self, sums: dict[str, float], count: int):
-        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in sums.items()}
-        self.count += count
+    def __init__(self, names: Sequence[str]):
+        self.names = names
+        self._begin()
+
+    def _begin(self):
+        self.sums, self.count = np.zeros(len(self.names)), 0
+
+    def add(self, rows: np.ndarray):
+        """Takes in (steps, metrics)."""
+        for row in rows:
+            self.sums = self.sums + row
+            self.count += 1
 
     def means(self) -> dict[str, float]:
-        return {name: value / self.count for name, value in self.sums.items()}
+        return dict(zip(self.names, (self.sums / self.count).tolist(), strict=True))
 
     def pop(self) -> dict[str, float]:
         means = self.means()
-        self.sums, self.count = {}, 0
+        self._begin()
         return means
 
 
