@@ -40,6 +40,16 @@ def shared_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shapes_dir(tmp_path_factory) -> Path:
+    """A folder in which the shapes data set is prepared."""
+    from tf_simclr.data import shapes
+
+    folder = tmp_path_factory.mktemp("tfds")
+    shapes.prepare(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def golden(golden_dir):
     """Function: name of a golden file or folder -> its path; skips where there is none."""
 

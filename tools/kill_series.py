@@ -1,0 +1,150 @@
+"""Kills a run again and again, starts it again each time, and compares where it ends.
+
+    python tools/kill_series.py --kills=10 --work_dir=runs/kills --seed=0 \\
+        -- --train_steps=300 --checkpoint_steps=10
+
+What stands behind `--` goes to run.py. The run is made once undisturbed; then once more, killed
+(kill -9) `kills` times: at random moments of the training, in the middle of writing a checkpoint,
+the last time in the middle of the export. All that the last checkpoints hold, weights and
+optimizer, must be equal. Prints a Markdown table; exits 1 if a value differs.
+"""
+
+import argparse
+import itertools
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+MOMENTS = ("training", "training", "checkpoint")  # in turn; the last kill is in the export
+
+
+def start(model_dir: Path, log: Path, arguments: list[str]) -> subprocess.Popen:
+    """Starts run.py, its output in the file log."""
+    program = [sys.executable, str(ROOT / "run.py"), *arguments, f"--model_dir={model_dir}"]
+    with open(log, "w") as file:
+        return subprocess.Popen(program, stdout=file, stderr=file)
+
+
+def await_true(condition: Callable[[], bool], process: subprocess.Popen) -> bool:
+    """Waits until the condition holds; False if the process ends first."""
+    while not condition():
+        if process.poll() is not None:
+            return False
+        time.sleep(0.0005)
+    return True
+
+
+def wait_for_moment(
+    moment: str, process: subprocess.Popen, model_dir: Path, log: Path, seconds: float
+) -> bool:
+    """Waits for the moment to kill; False if the process ended before it came.
+
+    Args:
+      moment: "training", "checkpoint" or "export".
+      seconds: how far into the training, for "training".
+    """
+    if moment == "training":
+        if not await_true(lambda: " images, steps " in log.read_text(), process):
+            return False
+        end = time.monotonic() + seconds
+        return await_true(lambda: time.monotonic() > end, process)
+    pattern = {"checkpoint": "ckpt-*_temp", "export": "saved_model/*.unfinished"}[moment]
+    return await_true(lambda: any(model_dir.glob(pattern)), process)
+
+
+def values(model_dir: Path) -> dict[str, np.ndarray]:
+    """All that the latest checkpoint holds: weights, optimizer and step."""
+    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(model_dir)))
+    return {
+        name: reader.get_tensor(name)
+        for name in reader.get_variable_to_shape_map()
+        if not name.startswith("_CHECKPOINTABLE")
+    }
+
+
+def largest_difference(first: dict, second: dict) -> float:
+    """The largest absolute difference of two runs' values; infinite if one lacks a variable."""
+    if first.keys() != second.keys():
+        return float("inf")
+    return max(float(np.abs(first[name] - second[name]).max(initial=0)) for name in first)
+
+
+def kill_series(
+    work_dir: Path, arguments: list[str], *, moments: list[str], rng: random.Random
+) -> tuple[list[tuple], float]:
+    """Makes the undisturbed and the killed run.
+
+    Args:
+      work_dir: where both runs and their logs go; must not hold any yet.
+      arguments: of run.py.
+      moments: when to kill, one for each kill.
+      rng: chooses the random moments.
+
+    Returns:
+      Rows (start's number, steps line of its output, moment, checkpoint left), and the largest
+      difference between the last checkpoints.
+    """
+    whole, killed = work_dir / "undisturbed", work_dir / "killed"
+    work_dir.mkdir(parents=True)
+    log = work_dir / "undisturbed.log"
+    process = start(whole, log, arguments)
+    await_true(lambda: " images, steps " in log.read_text(), process)
+    began = time.monotonic()
+    assert process.wait() == 0, log.read_text()
+    # On average a kill comes in the middle of its span: the run does not end before the last one.
+    span = 1.5 * (time.monotonic() - began) / max(1, len(moments))
+    rows = []
+    for number in itertools.count(1):
+        log = work_dir / f"killed_{number}.log"
+        process = start(killed, log, arguments)
+        moment = moments[number - 1] if number <= len(moments) else None
+        seconds = rng.uniform(0, span)
+        if moment and wait_for_moment(moment, process, killed, log, seconds):
+            process.kill()
+        code = process.wait()
+        assert code in (0, -9), log.read_text()
+        text = log.read_text()
+        steps = text.partition(" images, steps ")[2].partition(" of ")[0]
+        what = f"killed in {moment}" if code else "ended"
+        latest = tf.train.latest_checkpoint(str(killed))
+        rows.append((number, steps or "trained already", what, Path(latest or "none").name))
+        if code == 0:
+            return rows, largest_difference(values(whole), values(killed))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=10, help="how often to kill")
+    parser.add_argument("--work_dir", type=Path, required=True, help="a new directory")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments, and of the run")
+    parser.add_argument("arguments", nargs="*", help="flags of run.py, behind --")
+    options = parser.parse_args(argv)
+    if options.work_dir.exists():
+        parser.error(f"--work_dir {options.work_dir} exists already: name a new one")
+    moments = [MOMENTS[i % len(MOMENTS)] for i in range(options.kills - 1)] + ["export"]
+    rows, difference = kill_series(
+        options.work_dir, [*options.arguments, f"--seed={options.seed}"],
+        moments=moments[: options.kills], rng=random.Random(options.seed),
+    )  # fmt: skip
+    print("| start | steps | end | latest checkpoint |\n|---|---|---|---|")
+    for row in rows:
+        print("| " + " | ".join(map(str, row)) + " |")
+    print(f"\nLargest difference of any weight or optimizer value: {difference:g}")
+    return int(difference > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
