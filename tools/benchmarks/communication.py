@@ -1,0 +1,186 @@
+"""What replicas exchange in a training step: gathered hiddens, statistics, gradients.
+
+Measured on replicas that are parts of this machine's CPU and exchange by TensorFlow's ring
+collectives, as MirroredStrategy does; with --predict, computed for training on ImageNet.
+
+The baseline of the hiddens is the official code's gathering: each replica puts its own hiddens
+into a tensor of zeros that has room for all replicas' and sums these tensors over the replicas.
+That of the batch normalisation is one all-reduce a layer and direction in the place of Keras's
+three forward and two backward, that of the gradients one all-reduce a variable.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks import counts, local, report, scaling, timing
+from benchmarks.collectives import count, total_sent
+from benchmarks.counts import Settings
+from benchmarks.report import Report, Row
+from tf_simclr.losses.nt_xent import gather
+from tf_simclr.models.resnet import BLOCKS_PER_GROUP
+
+SUM = tf.distribute.ReduceOp.SUM
+
+NOTES = """\
+- measured: milliseconds a call, with the call's own cost, which is that of the empty step. The
+  replicas are parts of one CPU: their wire is its memory, and no time here is one of a network.
+- counted: the collective operations in the graph of an executed step, of one replica, and the
+  sizes that their inputs had.
+- computed: what one replica sends by the ring algorithms for inputs that were counted so: 2(R-1)/R
+  of an all-reduce's input and R-1 times an all-gather's.
+- Baselines: of the hiddens the official zero-padded sum; of the BN statistics one all-reduce a
+  layer and direction (Keras: 3 forward, 2 backward); of the gradients one all-reduce a variable
+  (ours: one for all); of what is "against formula" the closed formula of docs/scaling.md."""
+
+
+def add_arguments(parser: argparse.ArgumentParser):
+    """The arguments of this subcommand."""
+    parser.add_argument("--predict", action="store_true",
+                        help="only print the predictions of docs/scaling.md")  # fmt: skip
+    parser.add_argument("--replicas", type=report.list_of(report.at_least(2)), default=[2, 4],
+                        help="numbers of replicas, with commas between (default: 2,4)")  # fmt: skip
+    parser.add_argument("--batch", type=report.list_of(report.positive), default=[512, 4096],
+                        help="images a replica, n, of whose two views the hiddens are gathered; "
+                             "with commas between (default: 512,4096)")  # fmt: skip
+    parser.add_argument("--dim", type=report.positive, default=128,
+                        help="width of a hidden, d (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--resnet_depth", type=int, choices=sorted(BLOCKS_PER_GROUP), default=18,
+                        help="of the model that the statistics and gradients are those of "
+                             "(default: %(default)s)")  # fmt: skip
+    parser.add_argument("--width_multiplier", type=float, default=0.5,
+                        help="of that model (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--step_replicas", type=int, choices=(0, 2, 3, 4), default=2,
+                        help="replicas on which the collectives of a whole training step are "
+                             "counted; 0 for none (default: %(default)s)")  # fmt: skip
+    report.add_arguments(parser, repetitions=20)
+
+
+def run(args: argparse.Namespace):
+    """Prints the table of the command line's measurements, or of the predictions."""
+    if args.predict:
+        print(scaling.table())
+        return
+    names = [field.name for field in dataclasses.fields(Settings)]
+    settings = Settings(**{name: getattr(args, name) for name in names})
+    out = Report("communication", repetitions=args.repetitions, json_path=args.json)
+    for replicas in args.replicas:
+        for row in local.in_new_process(measure, replicas, settings):
+            out.add(row)
+    if args.step_replicas:
+        for row in local.in_new_process(counts.rows, args.step_replicas, settings):
+            out.add(row)
+    out.finish(NOTES)
+
+
+def padded_sum(tensor):
+    """The official code's gathering: (n, d) of each replica -> (n * replicas, d)."""
+    context = tf.distribute.get_replica_context()
+    own = tf.reshape(context.replica_id_in_sync_group, (1, 1))
+    shape = (context.num_replicas_in_sync, *tensor.shape)
+    padded = tf.scatter_nd(own, tensor[tf.newaxis], shape)  # zeros but for this replica's part
+    return tf.reshape(context.all_reduce(SUM, padded), (-1, tensor.shape[-1]))
+
+
+def measure(replicas: int, settings: Settings) -> list[Row]:
+    """All rows of a number of replicas but those of `counts.rows`. For a new process."""
+    strategy = local.make_strategy(replicas)
+    rows = [_call_cost(strategy, settings.repetitions)]
+    for n in settings.batch:
+        rows += _hiddens(strategy, n, settings.dim, settings.repetitions)
+    return rows + list(_model(strategy, settings))
+
+
+def _call_cost(strategy, repetitions: int) -> Row:
+    values = local.random(strategy, ())
+    (taken,) = timing.medians([_call(strategy, lambda x: x, values)], repetitions=repetitions)
+    return Row("empty step", f"R = {strategy.num_replicas_in_sync}", "ms", taken, None, "measured")
+
+
+def _hiddens(strategy, n: int, d: int, repetitions: int) -> Iterator[Row]:
+    replicas = strategy.num_replicas_in_sync
+    setting = f"R = {replicas}, n = {n}, d = {d}"
+    hidden = local.random(strategy, (2 * n, d))
+    weights = local.random(strategy, (2, replicas * n, d))
+
+    def forward(scheme):
+        return lambda hidden, weights: [scheme(view) for view in tf.split(hidden, 2)]
+
+    def forward_and_backward(scheme):
+        def step(hidden, weights):
+            with tf.GradientTape() as tape:
+                tape.watch(hidden)
+                loss = tf.reduce_sum(weights * tf.stack(forward(scheme)(hidden, weights)))
+            return tape.gradient(loss, hidden)
+
+        return step
+
+    for name, part in (("forward", forward), ("forward and backward", forward_and_backward)):
+        both = [part(scheme) for scheme in (gather, padded_sum)]
+        calls = [_call(strategy, step, hidden, weights) for step in both]
+        _check_equal(*(call() for call in calls))
+        yield Row(f"hiddens, {name}", setting, "ms",
+                  *timing.medians(calls, repetitions=repetitions), "measured")  # fmt: skip
+        sent = [total_sent(count(strategy, step, hidden, weights), replicas) for step in both]
+        yield Row(f"hiddens, {name}: bytes sent", setting, "bytes", *sent, "computed")
+
+    calls = [_call(strategy, lambda w: [_all_reduce(view) for view in tf.unstack(w)], weights)]
+    (taken,) = timing.medians(calls, repetitions=repetitions)
+    yield Row("all-reduce of the gathered size", setting, "ms", taken, None, "measured")
+
+
+def _model(strategy, settings: Settings) -> Iterator[Row]:
+    """Statistics and gradients of a model, without the rest of its step."""
+    model = settings.model_size()
+    setting = f"R = {strategy.num_replicas_in_sync}, {settings.model_name}"
+
+    def separately(*layers):
+        return _one_after_the_other([*layers] * 3 + [*layers[::-1]] * 2)
+
+    def packed(*layers):
+        # Without the count, which is the same for all channels.
+        both_sums = [tf.tile(values, [2]) for values in layers]
+        return _one_after_the_other(both_sums + both_sums[::-1])
+
+    def together(*variables):
+        return _all_reduce(list(variables))
+
+    def one_by_one(*variables):
+        return [_all_reduce(values) for values in variables]
+
+    for what, sizes, ours, baseline in (
+        ("BN statistics", model.bn_channels, separately, packed),
+        ("gradients", model.variables, together, one_by_one),
+    ):
+        values = [local.random(strategy, (size,)) for size in sizes]
+        calls = [_call(strategy, step, *values) for step in (ours, baseline)]
+        yield Row(what, setting, "ms",
+                  *timing.medians(calls, repetitions=settings.repetitions), "measured")  # fmt: skip
+
+
+def _one_after_the_other(tensors: list) -> list:
+    """All-reduces that wait for one another, as those of a network's layers do."""
+    sums = []
+    for tensor in tensors:
+        with tf.control_dependencies(sums[-1:]):
+            sums.append(_all_reduce(tensor))
+    return sums
+
+
+def _all_reduce(tensors):
+    return tf.distribute.get_replica_context().all_reduce(SUM, tensors)
+
+
+def _call(strategy, step: Callable, *values) -> Callable:
+    """A function that runs step(*values) on all replicas."""
+    return tf.function(lambda: strategy.run(step, args=values))
+
+
+def _check_equal(ours, baseline):
+    """Raises unless both sides gave the same: else their times would not compare."""
+    ours, baseline = (tf.nest.flatten(x, expand_composites=True) for x in (ours, baseline))
+    for left, right in zip(ours, baseline, strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)

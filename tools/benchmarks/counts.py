@@ -1,0 +1,105 @@
+"""The collectives of a BN layer and of a whole training step, counted beside the formulas."""
+
+import dataclasses
+
+import keras
+import tensorflow as tf
+
+from benchmarks import local, network, scaling
+from benchmarks.collectives import Collective, count, total_bytes
+from benchmarks.report import Row
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.optim import policy
+from tf_simclr.training import steps
+
+NUM_CLASSES, IMAGE_SIZE, STEP_BATCH_SIZE = 10, 32, 2
+BN_CHANNELS = 64  # of the single layer
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Those of `communication.add_arguments`."""
+
+    batch: list[int]
+    dim: int
+    resnet_depth: int
+    width_multiplier: float
+    repetitions: int
+
+    @property
+    def model_name(self) -> str:
+        """E.g. "ResNet-18 (0.5x)"."""
+        return f"ResNet-{self.resnet_depth} ({self.width_multiplier:g}x)"
+
+    def model_size(self) -> network.Network:
+        """The size of the model of `step_collectives`, by formula."""
+        return network.simclr(
+            resnet_depth=self.resnet_depth, width_multiplier=self.width_multiplier,
+            small_stem=True, num_classes=NUM_CLASSES, proj_out_dim=self.dim,
+        )  # fmt: skip
+
+
+def rows(replicas: int, settings: Settings) -> list[Row]:
+    """Counts the collectives of a BN layer and of a training step. For a new process."""
+    strategy = local.make_strategy(replicas)
+    setting = f"R = {replicas}, {BN_CHANNELS} channels"
+    forward, both_directions = batch_norm_collectives(strategy)
+    expected = scaling.batch_norm_forward([BN_CHANNELS])
+    found = _against_formula("BN layer, forward", setting, forward, expected)
+    expected = expected + scaling.batch_norm_backward([BN_CHANNELS])
+    found += _against_formula("BN layer, forward and backward", setting, both_directions, expected)
+    setting = f"R = {replicas}, n = {STEP_BATCH_SIZE}, d = {settings.dim}, {settings.model_name}"
+    expected = scaling.step(settings.model_size(), STEP_BATCH_SIZE, settings.dim, replicas)
+    counted = step_collectives(strategy, settings)
+    return found + _against_formula("training step", setting, counted, expected)
+
+
+def batch_norm_collectives(strategy) -> tuple[list[Collective], list[Collective]]:
+    """Those of a Keras layer of BN_CHANNELS channels: forward; forward and backward."""
+    with strategy.scope():
+        layer = keras.layers.BatchNormalization(synchronized=True)
+        layer.build((None, BN_CHANNELS))
+    images = local.random(strategy, (STEP_BATCH_SIZE, BN_CHANNELS))
+
+    def forward(x):
+        return layer(x, training=True)
+
+    def both_directions(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(forward(x) ** 3)
+        return tape.gradient(loss, x)
+
+    return count(strategy, forward, images), count(strategy, both_directions, images)
+
+
+def step_collectives(strategy, settings: Settings) -> list[Collective]:
+    """Those of a step of pretraining with NT-Xent and LARS."""
+    with strategy.scope():
+        model = SimCLR(num_classes=NUM_CLASSES, image_size=IMAGE_SIZE, proj_out_dim=settings.dim,
+                       resnet_depth=settings.resnet_depth, stop_supervised_gradient=True,
+                       width_multiplier=settings.width_multiplier)  # fmt: skip
+        optimizer = policy.make_optimizer(model, "lars", 0.1, momentum=0.9, weight_decay=1e-6)
+    trainable = policy.trainable_variables(model)
+    decayed = policy.loss_decay_variables(model, "lars")
+
+    def step(images):
+        labels = tf.one_hot(tf.range(STEP_BATCH_SIZE), NUM_CLASSES)
+
+        def loss():
+            return steps.pretrain_loss(model, images, labels, temperature=0.1, hidden_norm=True,
+                                       decayed=decayed, weight_decay=1e-6)  # fmt: skip
+
+        return steps.train_step(loss, optimizer, trainable)
+
+    images = local.random(strategy, (STEP_BATCH_SIZE, IMAGE_SIZE, IMAGE_SIZE, 6))
+    return count(strategy, step, images)
+
+
+def _against_formula(what: str, setting: str, counted: list, expected: list) -> list[Row]:
+    return [
+        Row(f"{what}: collectives, against formula", setting, "count",
+            len(counted), len(expected), "counted"),
+        Row(f"{what}: collective inputs, against formula", setting, "bytes",
+            total_bytes(counted), total_bytes(expected), "counted"),
+    ]  # fmt: skip

@@ -1,0 +1,134 @@
+"""What every benchmark prints: the machine, then a line of a Markdown table a measurement."""
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+_FORMATS = {"ms": "{:.2f} ms", "bytes": "{:,.0f} B", "count": "{:,.0f}"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One quantity of ours beside the same quantity of a baseline.
+
+    Attributes:
+      what: the quantity.
+      setting: of both sides.
+      unit: "ms", "bytes" or "count".
+      ours: the value.
+      baseline: that of the baseline; None where there is nothing to compare with.
+      origin: "measured" (a clock), "counted" (in what was executed) or "computed" (a formula).
+    """
+
+    what: str
+    setting: str
+    unit: str
+    ours: float
+    baseline: float | None
+    origin: str
+
+    @property
+    def ratio(self) -> float | None:
+        """Ours over the baseline: below 1 where ours is less."""
+        return self.ours / self.baseline if self.baseline else None
+
+    def markdown(self) -> str:
+        """The line of the table."""
+        show = _FORMATS[self.unit].format
+        baseline = "" if self.baseline is None else show(self.baseline)
+        ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
+        cells = (f"{self.what} ({self.origin})", self.setting, show(self.ours), baseline, ratio)
+        return "| " + " | ".join(cells) + " |"
+
+
+class Report:
+    """Prints rows as they come and, where asked, leaves each as a line of JSON."""
+
+    def __init__(self, benchmark: str, *, repetitions: int, json_path: str | None = None):
+        """Prints the machine and the head of the table, and empties the JSON file."""
+        self._known = {"benchmark": benchmark, "repetitions": repetitions} | machine()
+        self._json_path = Path(json_path) if json_path else None
+        if self._json_path:
+            self._json_path.write_text("")
+        print("{cpu}, {cores} cores; TensorFlow {tensorflow}, Keras {keras}, "
+              "Python {python}.\n".format(**self._known))  # fmt: skip
+        print("| what | setting | ours | baseline | ratio |\n|---|---|---:|---:|---:|", flush=True)
+
+    def add(self, row: Row):
+        """Prints one line."""
+        print(row.markdown(), flush=True)
+        if self._json_path:
+            line = self._known | dataclasses.asdict(row) | {"ratio": row.ratio}
+            with self._json_path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def finish(self, notes: str):
+        """Says how to read the table."""
+        print(f"\n{notes}")
+
+
+def machine() -> dict[str, str | int]:
+    """The CPU's model, the cores that this process may use, and the versions."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "cpu": _cpu_model(),
+        "cores": cores,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, repetitions: int):
+    """The arguments of every benchmark."""
+    parser.add_argument("--repetitions", type=positive, default=repetitions,
+                        help="timed calls of each side, of which the median is taken; the two "
+                             "sides take turns (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--json", metavar="FILE", type=_writable,
+                        help="also write each line, with the machine and the versions, as a line "
+                             "of JSON")  # fmt: skip
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on, for argparse."""
+    return at_least(1)(text)
+
+
+def at_least(low: int):
+    """Makes the argparse type of whole numbers from low on."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"needs a whole number >= {low}, got {text!r}")
+        return int(text)
+
+    return parse
+
+
+def list_of(parse):
+    """Makes the argparse type of values with commas between them."""
+    return lambda text: [parse(part) for part in text.split(",")]
+
+
+def _writable(text: str) -> str:
+    try:
+        Path(text).touch()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot write {text!r}: {error.strerror}") from error
+    return text

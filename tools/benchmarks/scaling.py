@@ -1,0 +1,99 @@
+"""What the replicas exchange in a training step: the closed formulas of docs/scaling.md.
+
+n is the batch of a replica, d the width of the projection head's output, R the number of replicas.
+"""
+
+from collections.abc import Callable, Sequence
+
+from benchmarks import network
+from benchmarks.collectives import GATHER, SUM, Collective, total_sent
+
+FLOAT = 4  # bytes: hiddens, statistics and gradients are exchanged in float32
+SHAPE = 8  # bytes: TensorFlow gathers the shape (n, d) as int32 before the tensor itself
+VIEWS = 2
+
+GLOBAL_BATCH_SIZE, DIM = 4096, 128
+REPLICAS = (8, 128, 2048)
+NETWORKS = {
+    "ResNet-50 (1x)": dict(resnet_depth=50),
+    "ResNet-152 (3x+SK)": dict(resnet_depth=152, width_multiplier=3, sk_ratio=0.0625),
+}
+
+
+def gathered_forward(n: int, d: int, replicas: int) -> list[Collective]:
+    """Our all-gather of the hiddens of each view."""
+    return VIEWS * [Collective(GATHER, SHAPE), Collective(GATHER, n * d * FLOAT)]
+
+
+def padded_forward(n: int, d: int, replicas: int) -> list[Collective]:
+    """The official sum of each view's hiddens, padded with zeros to those of all replicas."""
+    return VIEWS * [Collective(SUM, replicas * n * d * FLOAT)]
+
+
+# The gradient flows through the gathered hiddens of all replicas: a sum either way.
+hiddens_backward = padded_forward
+
+
+def batch_norm_forward(bn_channels: Sequence[int]) -> list[Collective]:
+    """Of each layer the sums of values, of squares and of ones (the count), a channel each."""
+    return [Collective(SUM, c * FLOAT) for c in bn_channels for _ in range(3)]
+
+
+def batch_norm_backward(bn_channels: Sequence[int]) -> list[Collective]:
+    """Of each layer the gradients of the first two; the count has none."""
+    return [Collective(SUM, c * FLOAT) for c in bn_channels for _ in range(2)]
+
+
+def gradients(parameters: int) -> list[Collective]:
+    """One sum: TensorFlow packs a list of tensors into one."""
+    return [Collective(SUM, parameters * FLOAT)]
+
+
+def step(
+    model: network.Network, n: int, d: int, replicas: int, *, forward: Callable = gathered_forward
+) -> list[Collective]:
+    """All collectives of a step of pretraining.
+
+    Args:
+      forward: `gathered_forward` (ours) or `padded_forward` (the official code's).
+    """
+    return [
+        *forward(n, d, replicas),
+        *hiddens_backward(n, d, replicas),
+        *batch_norm_forward(model.bn_channels),
+        *batch_norm_backward(model.bn_channels),
+        *gradients(model.parameters),
+    ]
+
+
+def logits_bytes(n: int, replicas: int) -> int:
+    """Of one replica's logits: for each view, (n, 2nR) of float32."""
+    return VIEWS * n * 2 * n * replicas * FLOAT
+
+
+def table() -> str:
+    """Markdown: predicted megabytes that each replica sends in a step, by the ring algorithms."""
+    lines = [
+        "| network | R | n | hiddens, all-gather | hiddens, padded sum | BN statistics | gradients "
+        "| all, all-gather | all, padded sum | collectives | logits |",
+        "|---|" + "---:|" * 10,
+    ]
+    for name, settings in NETWORKS.items():
+        model = network.simclr(proj_out_dim=DIM, **settings)
+        bn = batch_norm_forward(model.bn_channels) + batch_norm_backward(model.bn_channels)
+        for replicas in REPLICAS:
+            sizes = (GLOBAL_BATCH_SIZE // replicas, DIM, replicas)
+            hiddens = {
+                forward: forward(*sizes) + hiddens_backward(*sizes)
+                for forward in (gathered_forward, padded_forward)
+            }
+            ours = step(model, *sizes)
+            sent = [
+                *hiddens.values(), bn, gradients(model.parameters), ours,
+                step(model, *sizes, forward=padded_forward),
+            ]  # fmt: skip
+            cells = [f"{total_sent(collectives, replicas) / 1e6:,.2f}" for collectives in sent]
+            logits = f"{logits_bytes(sizes[0], replicas) / 1e6:,.2f}"
+            row = [name, str(replicas), str(sizes[0]), *cells, str(len(ours)), logits]
+            lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines)
