@@ -129,7 +129,8 @@ def build_model(config: Config, num_classes: int | None) -> SimCLR:
     Raises:
       ConfigError: there is no such model.
     """
-    keras.utils.set_random_seed(config.runtime.seed)
+    # TensorFlow cannot combine a global seed of 0 with one that is a tensor (Dataset.shuffle).
+    keras.utils.set_random_seed(config.runtime.seed or 2**31)
     settings = dataclasses.asdict(config.model)
     for name in ("lineareval_while_pretraining", "zero_init_logits_layer"):
         del settings[name]  # settings of the run, not of the network

@@ -175,7 +175,7 @@ def test_the_saved_model_answers_as_the_checkpoint_does(pretrained):
 def test_pretraining_without_labels_exports_and_says_what_to_do(tiny, tmp_path):
     done = run(
         *tiny, "--mode=train_then_eval", "--lineareval_while_pretraining=False",
-        "--train_split=train[:32]", "--train_steps=1", "--proj_head_mode=linear",
+        "--train_split=train[:32]", "--train_steps=1", "--proj_head_mode=linear", "--seed=0",
         f"--model_dir={tmp_path / 'run'}",
     )  # fmt: skip
     assert "nothing to evaluate" in done.stderr
