@@ -13,6 +13,7 @@ import argparse
 import itertools
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -45,31 +46,49 @@ def await_true(condition: Callable[[], bool], process: subprocess.Popen) -> bool
     return True
 
 
+def progress(log: Path) -> tuple[int, int, int]:
+    """(first step, step now, last step) of the run that writes this log; zeros before it trains."""
+    text = log.read_text()
+    if not (begun := re.search(r" images, steps (\d+) to (\d+) ", text)):
+        return 0, 0, 0
+    first, last = map(int, begun.groups())
+    seen = re.findall(rf"(\d+)/{last} \[", text)
+    return first, int(seen[-1]) if seen else first, last
+
+
 def wait_for_moment(
-    moment: str, process: subprocess.Popen, model_dir: Path, log: Path, seconds: float
+    moment: str, process: subprocess.Popen, model_dir: Path, log: Path, share: float
 ) -> bool:
     """Waits for the moment to kill; False if the process ended before it came.
 
     Args:
-      moment: "training", "checkpoint" or "export".
-      seconds: how far into the training, for "training".
+      moment: "training", "checkpoint" (while one is written) or "export".
+      share: of all steps that are to be trained before it; ignored for "export".
     """
+
+    def far_enough() -> bool:
+        first, now, last = progress(log)
+        return last > 0 and now - first >= share * last
+
+    if moment != "export" and not await_true(far_enough, process):
+        return False
     if moment == "training":
-        if not await_true(lambda: " images, steps " in log.read_text(), process):
-            return False
-        end = time.monotonic() + seconds
+        end = time.monotonic() + 0.1 * share  # not always just after the bar has moved
         return await_true(lambda: time.monotonic() > end, process)
     pattern = {"checkpoint": "ckpt-*_temp", "export": "saved_model/*.unfinished"}[moment]
     return await_true(lambda: any(model_dir.glob(pattern)), process)
 
 
 def values(model_dir: Path) -> dict[str, np.ndarray]:
-    """All that the latest checkpoint holds: weights, optimizer and step."""
+    """All that the latest checkpoint holds: weights, optimizer and step.
+
+    Not TensorFlow's save_counter, which counts the files that one process has written.
+    """
     reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(model_dir)))
     return {
         name: reader.get_tensor(name)
         for name in reader.get_variable_to_shape_map()
-        if not name.startswith("_CHECKPOINTABLE")
+        if not name.startswith(("_CHECKPOINTABLE", "save_counter"))
     }
 
 
@@ -92,33 +111,31 @@ def kill_series(
       rng: chooses the random moments.
 
     Returns:
-      Rows (start's number, steps line of its output, moment, checkpoint left), and the largest
-      difference between the last checkpoints.
+      Rows (start's number, steps it took, its end, latest checkpoint), and the largest difference
+      between the last checkpoints.
     """
     whole, killed = work_dir / "undisturbed", work_dir / "killed"
     work_dir.mkdir(parents=True)
     log = work_dir / "undisturbed.log"
-    process = start(whole, log, arguments)
-    await_true(lambda: " images, steps " in log.read_text(), process)
-    began = time.monotonic()
-    assert process.wait() == 0, log.read_text()
-    # On average a kill comes in the middle of its span: the run does not end before the last one.
-    span = 1.5 * (time.monotonic() - began) / max(1, len(moments))
+    assert start(whole, log, arguments).wait() == 0, log.read_text()
+    # Each start gets on by three quarters of an equal share on average, less what a kill costs: the
+    # run does not end before its last kill.
+    longest = 1.5 / max(1, len(moments))
     rows = []
     for number in itertools.count(1):
         log = work_dir / f"killed_{number}.log"
         process = start(killed, log, arguments)
         moment = moments[number - 1] if number <= len(moments) else None
-        seconds = rng.uniform(0, span)
-        if moment and wait_for_moment(moment, process, killed, log, seconds):
+        share = rng.uniform(0, longest)
+        if moment and wait_for_moment(moment, process, killed, log, share):
             process.kill()
         code = process.wait()
         assert code in (0, -9), log.read_text()
-        text = log.read_text()
-        steps = text.partition(" images, steps ")[2].partition(" of ")[0]
+        first, now, last = progress(log)
+        steps = f"{first} to {now}" if last else "none left"
         what = f"killed in {moment}" if code else "ended"
         latest = tf.train.latest_checkpoint(str(killed))
-        rows.append((number, steps or "trained already", what, Path(latest or "none").name))
+        rows.append((number, steps, what, Path(latest or "none").name))
         if code == 0:
             return rows, largest_difference(values(whole), values(killed))
 

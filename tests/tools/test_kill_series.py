@@ -24,7 +24,8 @@ def test_kill_9_at_every_stage_changes_nothing(shapes_dir, tmp_path):
     )
     assert difference == 0
     assert [row[2] for row in rows] == [f"killed in {moment}" for moment in moments] + ["ended"]
-    assert rows[0][1] == "0 to 40" and rows[-1][3] == "ckpt-40"
+    assert rows[0][1].startswith("0 to ") and rows[1][1] != rows[0][1]
+    assert rows[-1][1] == "none left" and rows[-1][3] == "ckpt-40"
     killed = tmp_path / "work" / "killed"
     assert [path.name for path in (killed / "saved_model").iterdir()] == ["40"]
     leftovers = [p.name for p in killed.rglob("*") if "_temp" in p.name or "unfinished" in p.name]
