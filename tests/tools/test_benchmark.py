@@ -29,7 +29,7 @@ from benchmarks import (  # noqa: E402
 from benchmarks.collectives import GATHER, SUM, Collective  # noqa: E402
 from benchmarks.report import Row  # noqa: E402
 
-from tf_simclr.losses.nt_xent import gather  # noqa: E402
+from tf_simclr.losses.nt_xent import gather_views  # noqa: E402
 from tf_simclr.models import resnet  # noqa: E402
 from tf_simclr.models.simclr import SimCLR  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
@@ -85,8 +85,8 @@ def short_network(monkeypatch):
 def test_collectives_of_a_training_step_are_those_of_the_formulas(results, short_network):
     counted, n = results[0][2], counts.STEP_BATCH_SIZE
     assert Counter(counted) == Counter(scaling.step(short_network, n, DIM, replicas=2))
-    assert len(counted) == 5 * 7 + 7
-    assert counted.count(Collective(GATHER, n * DIM * 4)) == 2
+    assert len(counted) == 5 * 7 + 4
+    assert counted.count(Collective(GATHER, 2 * n * DIM * 4)) == 1
     assert counted.count(Collective(SUM, short_network.parameters * 4)) == 1
 
 
@@ -103,15 +103,14 @@ def test_bytes_sent_for_the_hiddens_are_those_of_the_formulas(results):
     forward = rows["hiddens, forward: bytes sent"]
     both = rows["hiddens, forward and backward: bytes sent"]
     part, others = 2 * BATCH * DIM * 4, REPLICAS - 1  # bytes of a replica's hiddens
-    assert forward["ours"] == pytest.approx(others * (part + 2 * 8))  # and of two shapes
+    assert forward["ours"] == pytest.approx(others * (part + 8))  # and of a shape
     assert forward["baseline"] == pytest.approx(2 * others * part)
-    for side, formula in (("ours", scaling.gathered_forward), ("baseline", scaling.padded_forward)):
+    for side, scheme in (("ours", scaling.OURS), ("baseline", scaling.OFFICIAL)):
         assert both[side] - forward[side] == pytest.approx(2 * others * part)
-        expected = formula(BATCH, DIM, REPLICAS)
-        for row in (forward, both):
+        for row, directions in ((forward, scheme[:1]), (both, scheme)):
+            expected = scaling.hiddens(BATCH, DIM, REPLICAS, directions)
             assert row["origin"] == "computed"
             assert row[side] == pytest.approx(collectives.total_sent(expected, REPLICAS))
-            expected = expected + scaling.hiddens_backward(BATCH, DIM, REPLICAS)
 
 
 def test_output_is_a_table_with_the_machine_above_and_notes_below(results):
@@ -157,20 +156,21 @@ def test_counts_stand_beside_the_formulas(monkeypatch, short_network):
 
 def test_both_gathering_schemes_give_the_same_values_and_gradients(replicas, run_on):
     rng = np.random.default_rng(0)
-    parts = rng.normal(size=(REPLICAS, 2, 4)).astype(np.float32)
-    weights = rng.normal(size=(REPLICAS, REPLICAS * 2, 4)).astype(np.float32)
-    for scheme in (gather, communication.padded_sum):
+    parts = rng.normal(size=(REPLICAS, 2, 3, 4)).astype(np.float32)  # two views of three images
+    weights = rng.normal(size=(REPLICAS, 2, REPLICAS * 3, 4)).astype(np.float32)
+    for scheme in (gather_views, communication.padded_sums):
 
         def replica(part, weight, scheme=scheme):
             with tf.GradientTape() as tape:
                 tape.watch(part)
-                gathered = scheme(part)
+                gathered = tf.stack(scheme(*tf.unstack(part)))
                 loss = tf.reduce_sum(gathered * weight)
             return {"gathered": gathered, "gradient": tape.gradient(loss, part)}
 
+        everything = parts.transpose(1, 0, 2, 3).reshape(2, -1, 4)
         for number, result in enumerate(run_on(replicas(REPLICAS), replica, parts, weights)):
-            np.testing.assert_array_equal(result["gathered"], parts.reshape(-1, 4))
-            expected = weights.sum(0)[2 * number : 2 * number + 2]
+            np.testing.assert_array_equal(result["gathered"], everything)
+            expected = weights.sum(0)[:, 3 * number : 3 * number + 3]
             np.testing.assert_allclose(result["gradient"], expected, rtol=1e-5)
 
 

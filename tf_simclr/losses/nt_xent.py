@@ -30,7 +30,7 @@ def nt_xent(hidden, *, temperature: float, hidden_norm: bool = True) -> dict[str
     if hidden_norm:
         hidden = tf.math.l2_normalize(hidden, axis=-1)
     a, b = tf.split(hidden, 2, axis=0)  # (n, d)
-    all_a, all_b = gather(a), gather(b)  # (m, d)
+    all_a, all_b = gather_views(a, b)  # (m, d)
     n, m = tf.shape(a)[0], tf.shape(all_a)[0]
     own = replica_id() * n + tf.range(n)
     self_mask = tf.one_hot(own, m) * SELF_SIMILARITY_MASK
@@ -60,6 +60,11 @@ def replica_id():
     """This replica's place in the global batch; 0 outside of strategy.run."""
     context = tf.distribute.get_replica_context()
     return 0 if context is None else context.replica_id_in_sync_group
+
+
+def gather_views(a, b) -> list[tf.Tensor]:
+    """`gather` of both views' hiddens, (n, d) each, by one collective, which is faster than two."""
+    return tf.split(gather(tf.concat([a, b], axis=1)), 2, axis=1)
 
 
 def gather(tensor):

@@ -21,8 +21,13 @@ NETWORKS = {
 
 
 def gathered_forward(n: int, d: int, replicas: int) -> list[Collective]:
-    """Our all-gather of the hiddens of each view."""
-    return VIEWS * [Collective(GATHER, SHAPE), Collective(GATHER, n * d * FLOAT)]
+    """Our all-gather of the hiddens of both views."""
+    return [Collective(GATHER, SHAPE), Collective(GATHER, VIEWS * n * d * FLOAT)]
+
+
+def gathered_backward(n: int, d: int, replicas: int) -> list[Collective]:
+    """The gradient flows through the gathered hiddens of all replicas: a sum either way."""
+    return [Collective(SUM, VIEWS * replicas * n * d * FLOAT)]
 
 
 def padded_forward(n: int, d: int, replicas: int) -> list[Collective]:
@@ -30,8 +35,14 @@ def padded_forward(n: int, d: int, replicas: int) -> list[Collective]:
     return VIEWS * [Collective(SUM, replicas * n * d * FLOAT)]
 
 
-# The gradient flows through the gathered hiddens of all replicas: a sum either way.
-hiddens_backward = padded_forward
+padded_backward = padded_forward
+OURS = gathered_forward, gathered_backward
+OFFICIAL = padded_forward, padded_backward
+
+
+def hiddens(n: int, d: int, replicas: int, scheme: Sequence[Callable]) -> list[Collective]:
+    """Forward and backward, of OURS or OFFICIAL."""
+    return [collective for direction in scheme for collective in direction(n, d, replicas)]
 
 
 def batch_norm_forward(bn_channels: Sequence[int]) -> list[Collective]:
@@ -50,16 +61,15 @@ def gradients(parameters: int) -> list[Collective]:
 
 
 def step(
-    model: network.Network, n: int, d: int, replicas: int, *, forward: Callable = gathered_forward
+    model: network.Network, n: int, d: int, replicas: int, *, scheme: Sequence[Callable] = OURS
 ) -> list[Collective]:
     """All collectives of a step of pretraining.
 
     Args:
-      forward: `gathered_forward` (ours) or `padded_forward` (the official code's).
+      scheme: OURS or OFFICIAL: what gathers the hiddens.
     """
     return [
-        *forward(n, d, replicas),
-        *hiddens_backward(n, d, replicas),
+        *hiddens(n, d, replicas, scheme),
         *batch_norm_forward(model.bn_channels),
         *batch_norm_backward(model.bn_channels),
         *gradients(model.parameters),
@@ -83,14 +93,10 @@ def table() -> str:
         bn = batch_norm_forward(model.bn_channels) + batch_norm_backward(model.bn_channels)
         for replicas in REPLICAS:
             sizes = (GLOBAL_BATCH_SIZE // replicas, DIM, replicas)
-            hiddens = {
-                forward: forward(*sizes) + hiddens_backward(*sizes)
-                for forward in (gathered_forward, padded_forward)
-            }
             ours = step(model, *sizes)
             sent = [
-                *hiddens.values(), bn, gradients(model.parameters), ours,
-                step(model, *sizes, forward=padded_forward),
+                hiddens(*sizes, OURS), hiddens(*sizes, OFFICIAL), bn, gradients(model.parameters),
+                ours, step(model, *sizes, scheme=OFFICIAL),
             ]  # fmt: skip
             cells = [f"{total_sent(collectives, replicas) / 1e6:,.2f}" for collectives in sent]
             logits = f"{logits_bytes(sizes[0], replicas) / 1e6:,.2f}"
