@@ -254,11 +254,11 @@ def test_predictions_are_the_ones_in_the_docs(capsys, repo_root):
     hiddens = 2 * 512 * 128 * 4  # bytes of a replica
     gradients = 2 * 7 / 8 * 4 * 34_216_104
     bn = 2 * 7 / 8 * 4 * 5 * 30_784
-    ours, official = 7 * (hiddens + 16) + 14 * hiddens, 28 * hiddens
+    ours, official = 7 * (hiddens + 8) + 14 * hiddens, 28 * hiddens
     expected = [ours, official, bn, gradients, ours + bn + gradients, official + bn + gradients]
     logits = 4 * 512 * 4096 * 4
     assert cells[3:9] == [f"{size / 1e6:.2f}" for size in expected]
-    assert cells[9:] == [str(5 * 56 + 7), f"{logits / 1e6:.2f}"]
+    assert cells[9:] == [str(5 * 56 + 4), f"{logits / 1e6:.2f}"]
 
 
 def test_timed_functions_take_turns_and_the_first_calls_do_not_count(monkeypatch):
