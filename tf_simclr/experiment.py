@@ -31,6 +31,7 @@ from tf_simclr.training import (
     loop,
     model_dir,
     steps,
+    weights,
     workers,
 )
 from tf_simclr.training.plan import Plan, make_plan
@@ -72,7 +73,7 @@ def run(config: Config, *, config_gin: str) -> dict:
         evaluates = mode != "train" and (has_labels or config.training.probe_summary)
         plan = make_plan(config, source, evaluates=evaluates)
         if config.training.checkpoint:
-            checkpoint.find(config.training.checkpoint)
+            weights.find(config.training.checkpoint)
         experiment = Experiment(config, source, plan, cluster or _make_strategy(config),
                                 num_classes=source.num_classes if has_labels else None)
         if mode == "eval":
@@ -239,7 +240,7 @@ class Experiment:
         """Takes up the run, or starts from --checkpoint (checkpoint.py has the order)."""
         training = self.config.training
         if self.checkpointer.restore_latest() is None and training.checkpoint:
-            report = checkpoint.restore_weights(
+            report = weights.restore_weights(
                 self.model,
                 training.checkpoint,
                 variable_schema=training.variable_schema,
@@ -425,7 +426,7 @@ class Experiment:
         ):
             try:
                 self.checkpointer.restore(prefix, weights_only=True)
-            except checkpoint.READ_ERRORS as error:
+            except weights.READ_ERRORS as error:
                 self._say(f"{prefix} cannot be read ({one_line(error)}): waiting for the next")
                 continue
             results = self.evaluate()

@@ -27,7 +27,7 @@ from tf_simclr import experiment, flags  # noqa: E402
 from tf_simclr.config import Config, ConfigError, one_line, settings  # noqa: E402
 from tf_simclr.models.simclr import SimCLR  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
-from tf_simclr.training import checkpoint, export, model_dir, official  # noqa: E402
+from tf_simclr.training import checkpoint, export, model_dir, official, weights  # noqa: E402
 
 FLAGS = (
     "resnet_depth", "width_multiplier", "image_size", "sk_ratio", "se_ratio", "proj_head_mode",
@@ -108,7 +108,7 @@ def _read(source: str) -> tuple[dict[str, np.ndarray], int]:
         return official.read(prefix), step
     except ConfigError:
         raise
-    except checkpoint.READ_ERRORS as error:
+    except weights.READ_ERRORS as error:
         raise ConfigError(f"source {source!r} cannot be read: {one_line(error)}; is the file "
                           "whole?") from error  # fmt: skip
 
@@ -143,10 +143,10 @@ def _check_official(source: str, keys):
         return
     if any(key.startswith("model/base_model/") for key in keys):
         reason = "is one of ours already; use it as --checkpoint"
-    elif checkpoint.OBJECT_GRAPH not in keys:
+    elif weights.OBJECT_GRAPH not in keys:
         reason = "is a TF1 checkpoint, which is not supported yet; name one of the TF2 code"
     else:
-        some = ", ".join(sorted(key for key in keys if key != checkpoint.OBJECT_GRAPH)[:3])
+        some = ", ".join(sorted(key for key in keys if key != weights.OBJECT_GRAPH)[:3])
         reason = (f"is not one of the official TF2 code (its variables are called {some}); name "
                   f"one whose variables are called {official.ENCODER}...")  # fmt: skip
     raise ConfigError(f"source {source!r} {reason}")

@@ -12,7 +12,7 @@ sys.path.insert(0, str(FIXTURES))
 import make  # noqa: E402
 
 from tf_simclr import compat  # noqa: E402
-from tf_simclr.training import checkpoint  # noqa: E402
+from tf_simclr.training import checkpoint, weights  # noqa: E402
 
 
 @pytest.fixture(params=["keras2", "keras3"])
@@ -45,7 +45,7 @@ def test_a_run_goes_on_from_either_keras(written, tmp_path):
 def test_weights_come_from_either_keras(written, source):
     folder, expected = written
     model, _ = make.make_parts()
-    report = checkpoint.restore_weights(model, str(folder / source))
+    report = weights.restore_weights(model, str(folder / source))
     assert not report.missing and not report.skipped
     assert_endpoints(make.endpoints(model), expected)
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.training import checkpoint
+from tf_simclr.training import weights
 
 ROOT = Path(__file__).resolve().parents[2]
 # At the default temperature so small a model is so badly conditioned that float32's rounding grows
@@ -93,8 +93,8 @@ def test_a_cluster_computes_what_one_process_does(tiny, tmp_path, events, number
 
     for step in (3, 5):
         assert_same_weights(
-            checkpoint.read_weights(f"{cluster}/ckpt-{step}"),
-            checkpoint.read_weights(f"{single}/ckpt-{step}"),
+            weights.read_weights(f"{cluster}/ckpt-{step}"),
+            weights.read_weights(f"{single}/ckpt-{step}"),
         )
     losses = [events(folder)["train/total_loss"] for folder in (cluster, single)]
     assert list(losses[0]) == [1, 2, 3, 4, 5]
@@ -129,7 +129,7 @@ def test_a_cluster_that_loses_a_worker_stops_and_goes_on(tiny, tmp_path):
     for index in range(2):
         text = (logs / f"worker_{index}").read_text()
         assert "SIGTERM: stopped at step" in text and "the same command goes on" in text
-    stopped = checkpoint.find(str(model_dir))
+    stopped = weights.find(str(model_dir))
 
     workers = start(2, logs, *command)
     wait_for(model_dir / "ckpt-30.index", workers)
@@ -151,6 +151,6 @@ def test_a_cluster_that_loses_a_worker_stops_and_goes_on(tiny, tmp_path):
     undisturbed = tmp_path / "undisturbed"
     assert finish(start(2, logs, *settings, f"--model_dir={undisturbed}")) == [0, 0]
     assert_same_weights(
-        checkpoint.read_weights(f"{model_dir}/ckpt-60"),
-        checkpoint.read_weights(f"{undisturbed}/ckpt-60"),
+        weights.read_weights(f"{model_dir}/ckpt-60"),
+        weights.read_weights(f"{undisturbed}/ckpt-60"),
     )

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from tf_simclr import flags
-from tf_simclr.training import checkpoint
+from tf_simclr.training.weights import read_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (
@@ -34,7 +34,7 @@ def run(*arguments, expect=0):
 
 
 def weights(model_dir, step):
-    return checkpoint.read_weights(f"{model_dir}/ckpt-{step}")
+    return read_weights(f"{model_dir}/ckpt-{step}")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import convert_checkpoint  # noqa: E402
 
 from tf_simclr import experiment, flags  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
-from tf_simclr.training import checkpoint, official  # noqa: E402
+from tf_simclr.training import checkpoint, official, weights  # noqa: E402
 
 CIFAR_FLAGS = ["--image_size=32", "--resnet_depth=18", "--width_multiplier=0.125"]
 
@@ -71,12 +71,12 @@ def test_saved_model_answers_the_golden_endpoints(converted, source):
 
 def test_works_as_checkpoint(converted, source):
     model, _ = model_of(converted)
-    report = checkpoint.restore_weights(model, str(converted))
+    report = weights.restore_weights(model, str(converted))
     assert not report.missing and not report.skipped
-    weights = official.read(str(source / "ckpt-0"))
+    values = official.read(str(source / "ckpt-0"))
     for path, variable in model.variables_by_path().items():
-        np.testing.assert_array_equal(tf.convert_to_tensor(variable), weights.pop(path))
-    assert not weights
+        np.testing.assert_array_equal(tf.convert_to_tensor(variable), values.pop(path))
+    assert not values
 
 
 def test_works_as_model_dir(converted, source, tmp_path):
@@ -213,8 +213,8 @@ def test_a_wrong_value_names_its_flag(capsys, source, tmp_path):
 
 
 def test_a_checkpoint_without_supervised_head(capsys, source, tmp_path, monkeypatch):
-    weights = official.read(str(source / "ckpt-0"))
-    encoder = {k: v for k, v in weights.items() if not k.startswith("head_supervised")}
+    values = official.read(str(source / "ckpt-0"))
+    encoder = {k: v for k, v in values.items() if not k.startswith("head_supervised")}
     monkeypatch.setattr(official, "read", lambda _: encoder)
     arguments = [f"--source={source}", f"--output={tmp_path}/new", *CIFAR_FLAGS]
     assert "train_mode must be pretrain, got finetune" in error_of(

@@ -8,7 +8,8 @@ from tf_simclr import compat
 from tf_simclr.config import ConfigError
 from tf_simclr.optim import policy
 from tf_simclr.optim.schedule import WarmUpAndCosineDecay
-from tf_simclr.training.checkpoint import Checkpointer, find, read_weights
+from tf_simclr.training.checkpoint import Checkpointer
+from tf_simclr.training.weights import find, read_weights
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tf_simclr.training import official
-from tf_simclr.training.checkpoint import restore_weights
+from tf_simclr.training.weights import restore_weights
 
 
 def flags_of(expected) -> dict[str, str]:

@@ -9,7 +9,8 @@ import tensorflow as tf
 from tf_simclr.config import ConfigError
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
-from tf_simclr.training.checkpoint import Checkpointer, NotSaved, read_weights
+from tf_simclr.training.checkpoint import Checkpointer, NotSaved
+from tf_simclr.training.weights import read_weights
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from tf_simclr.config import ConfigError
 from tf_simclr.optim import policy
-from tf_simclr.training import checkpoint, export
-from tf_simclr.training.checkpoint import Checkpointer, restore_weights
+from tf_simclr.training import checkpoint, export, weights
+from tf_simclr.training.checkpoint import Checkpointer
+from tf_simclr.training.weights import restore_weights
 
 README_SCHEMA = "(?!global_step|(?:.*/|^)Momentum|head)"
 
@@ -68,8 +69,8 @@ def test_saved_model(tmp_path, source, short_model, expected, values, monkeypatc
 
 
 def test_find_takes_the_latest(model_dir):
-    assert checkpoint.find(model_dir) == f"{model_dir}/ckpt-2"
-    assert checkpoint.find(f"{model_dir}/ckpt-1") == f"{model_dir}/ckpt-1"
+    assert weights.find(model_dir) == f"{model_dir}/ckpt-2"
+    assert weights.find(f"{model_dir}/ckpt-1") == f"{model_dir}/ckpt-1"
 
 
 @pytest.mark.parametrize("path, message", [
@@ -78,7 +79,7 @@ def test_find_takes_the_latest(model_dir):
 ])  # fmt: skip
 def test_no_such_checkpoint(tmp_path, path, message):
     with pytest.raises(ConfigError, match=message):
-        checkpoint.find(str(tmp_path / path))
+        weights.find(str(tmp_path / path))
 
 
 @pytest.mark.parametrize("schema, selected", [

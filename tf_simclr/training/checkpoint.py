@@ -1,9 +1,9 @@
-"""Checkpoints: what is in them, how they are saved, and in which order a run is restored.
+"""A run's own checkpoints: what is in them, how they are saved, and in which order it is restored.
 
 Restore order:
 1. the latest checkpoint in model_dir: weights, optimizer and step, so that the run goes on;
-2. else --checkpoint: weights only (`restore_weights`), after which zero_init_logits_layer zeroes
-   the supervised head;
+2. else --checkpoint: weights only (`weights.restore_weights`), after which zero_init_logits_layer
+   zeroes the supervised head;
 3. else the fresh initialisation stands.
 
 A checkpoint's keys are our own variable paths (model/base_model/stem/conv/kernel,
@@ -12,25 +12,17 @@ optimizer/momentum/..., step), so that both Kerases read each other's.
 Of several workers only the chief writes, from its first replica's variables; all of them read.
 """
 
-import dataclasses
 import os
-import re
 import sys
 
-import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from tf_simclr import compat
 from tf_simclr.config import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
-from tf_simclr.training import official, workers
-
-OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-# What TensorFlow's readers raise on files that are cut short or spoilt.
-READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
-SUPERVISED_HEAD = "head_supervised/"
+from tf_simclr.training import workers
+from tf_simclr.training.weights import READ_ERRORS, read_shapes
 
 
 def variable_tree(variables: dict) -> dict:
@@ -165,7 +157,7 @@ class Checkpointer:
     def check_latest(self):
         """Raises ConfigError where the newest checkpoint is that of another model or optimizer."""
         try:
-            there = _shapes(self.latest) if self.latest else None
+            there = read_shapes(self.latest) if self.latest else None
         except READ_ERRORS:
             return  # restore_latest says so and takes an earlier one
         if there is None:
@@ -202,165 +194,6 @@ class Checkpointer:
         self._optimizer.iterations.assign(
             tf.cast(self._step, self._optimizer.iterations.dtype)
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class RestoreReport:
-    """Paths of the variables that restore_weights took, left out, and did not find."""
-
-    restored: list[str]
-    skipped: list[str]
-    missing: list[str]
-
-    def __str__(self):
-        rows = [f"{len(self.restored)} variables restored"]
-        for name, paths in (("left out", self.skipped), ("not in the checkpoint", self.missing)):
-            if paths:
-                parts = sorted({path.split("/")[0] for path in paths})
-                rows.append(f"{len(paths)} {name} ({', '.join(parts)})")
-        return "; ".join(rows)
-
-
-def restore_weights(
-    model: SimCLR,
-    path: str,
-    *,
-    variable_schema: str | None = None,
-    zero_init_logits_layer: bool = False,
-) -> RestoreReport:
-    """Sets the model's variables from a checkpoint of ours or of the official TF2 code.
-
-    Args:
-      path: prefix, directory of checkpoints (model_dir: the latest is taken) or SavedModel.
-      variable_schema: regular expression; only variables whose path it matches (re.match) are set.
-      zero_init_logits_layer: the supervised head is not restored but zeroed.
-
-    Raises:
-      ConfigError: no such checkpoint; a part of the encoder that the schema selects is not in it; a
-        shape differs. Nothing is assigned in these cases.
-    """
-    values = read_weights(path)
-    chosen, skipped, missing = {}, [], []
-    for name, variable in model.variables_by_path().items():
-        supervised = name.startswith(SUPERVISED_HEAD)
-        if variable_schema is not None and not re.match(variable_schema, name):
-            skipped.append(name)
-        elif supervised and zero_init_logits_layer:
-            skipped.append(name)
-        elif name not in values:
-            missing.append(name)
-        elif values[name].shape != tuple(variable.shape):
-            hint = (
-                "leave the head out with --zero_init_logits_layer or "
-                "--variable_schema='(?!head_supervised)'"
-                if supervised
-                else "give the model flags that it was trained with"
-            )
-            raise ConfigError(
-                f"checkpoint {path!r}: {name} has shape {values[name].shape} there and "
-                f"{tuple(variable.shape)} here; {hint}"
-            )
-        else:
-            chosen[name] = variable
-    lost = [name for name in missing if name.startswith("base_model/")]
-    if lost or not chosen:
-        what = f"lacks {lost[0]}" if lost else "has no variable that variable_schema selects"
-        raise ConfigError(
-            f"checkpoint {path!r} {what}: is it of another model? Give the model flags that it was "
-            "trained with"
-        )
-    for name, variable in chosen.items():
-        variable.assign(values[name])
-    if zero_init_logits_layer and model.supervised_head is not None:
-        for variable in model.supervised_head.variables:
-            variable.assign(tf.zeros_like(tf.convert_to_tensor(variable)))
-    return RestoreReport(list(chosen), skipped, missing)
-
-
-def read_weights(path: str) -> dict[str, np.ndarray]:
-    """{our path: value} of the model's variables in a checkpoint or SavedModel.
-
-    Raises:
-      ConfigError: there is none, or its variables have unknown names.
-    """
-    prefix = find(path)
-    try:
-        names = [name for name, _ in tf.train.list_variables(prefix)]
-        if official.is_official(names):
-            return official.read(prefix)
-        reader = tf.train.load_checkpoint(prefix)
-        found = {name: reader.get_tensor(key) for name, key in _model_keys(reader).items()}
-    except READ_ERRORS as error:
-        raise ConfigError(
-            f"checkpoint {path!r} cannot be read ({one_line(error)}): give another"
-        ) from error
-    if not found:
-        raise ConfigError(
-            f"checkpoint {path!r} is neither one of ours nor one of the official TF2 code: its "
-            f"variables are called {', '.join(names[:3])}"
-        )
-    return found
-
-
-def find(path: str) -> str:
-    """Prefix of the checkpoint that a path names: prefix, directory or SavedModel.
-
-    Raises:
-      ConfigError: there is none.
-    """
-    if tf.io.gfile.exists(path + ".index"):
-        return path
-    if tf.io.gfile.isdir(path):
-        if latest := tf.train.latest_checkpoint(path):
-            return latest
-        if copied := tf.io.gfile.glob(os.path.join(path, "*-*.index")):  # without their list
-            return max(copied, key=_step_of).removesuffix(".index")
-        saved_model = os.path.join(path, "variables", "variables")
-        if tf.io.gfile.exists(saved_model + ".index"):
-            return saved_model
-        raise ConfigError(f"checkpoint {path!r} is a directory without checkpoint or SavedModel")
-    raise ConfigError(
-        f"checkpoint {path!r} does not exist: give a prefix such as DIR/ckpt-1000, a model_dir "
-        "or the directory of a SavedModel"
-    )
-
-
-def _step_of(index: str) -> int:
-    """42 for DIR/ckpt-42.index; -1 where there is no number."""
-    number = index.removesuffix(".index").rpartition("-")[2]
-    return int(number) if number.isdecimal() else -1
-
-
-def _model_keys(reader) -> dict[str, str]:
-    """{our path: key in the file} of the model's variables.
-
-    A SavedModel stores a variable under the shortest of its names, so the object graph is walked
-    from the attribute `model` down, which is the same in checkpoints and SavedModels.
-    """
-    if not reader.has_tensor(OBJECT_GRAPH):
-        return {}
-    graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(
-        reader.get_tensor(OBJECT_GRAPH)
-    )
-    keys = {}
-
-    def walk(node_id: int, path: str):
-        node = graph.nodes[node_id]
-        for attribute in node.attributes:
-            keys[path] = attribute.checkpoint_key
-        for child in node.children:
-            walk(child.node_id, f"{path}/{child.local_name}" if path else child.local_name)
-
-    for child in graph.nodes[0].children:
-        if child.local_name == "model":
-            walk(child.node_id, "")
-    return keys
-
-
-def _shapes(prefix: str) -> dict[str, tuple]:
-    reader = tf.train.load_checkpoint(prefix)
-    shapes = reader.get_variable_to_shape_map()
-    return {path: tuple(shapes[key]) for path, key in _model_keys(reader).items()}
 
 
 def _first_difference(there: dict[str, tuple], here: dict[str, tuple]) -> str | None:

@@ -14,7 +14,7 @@ from tf_simclr import compat, experiment
 from tf_simclr.config import Config
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
-from tf_simclr.training import checkpoint, steps
+from tf_simclr.training import steps, weights
 
 _KNOWN = {
     "args", "x", "labels", "num_params", "num_trainable", "grad_names", "grad_norms",
@@ -56,7 +56,7 @@ def compare(report: Report, name: str, directory: Path):
         model = experiment.build_model(
             config.replace(frozen_batch_norm="training"), found.num_classes
         )
-        checkpoint.restore_weights(model, model_dir)
+        weights.restore_weights(model, model_dir)
     _compare_counts(report, name, expected, model)
     if any(key.startswith(("train|", "grad_", "after_train|")) for key in expected):
         _compare_step(report, name, expected, model, config)
