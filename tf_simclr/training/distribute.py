@@ -1,6 +1,8 @@
 """Which devices a run uses: a TPU, the GPUs, the CPU, or those of several machines."""
 
 import os
+import signal
+import sys
 
 import tensorflow as tf
 from absl import logging
@@ -78,6 +80,10 @@ def _multi_worker_strategy():
             f"strategy is multi_worker, and TF_CONFIG says that this is a {resolver.task_type!r}: "
             f"training has only {' and '.join(TRAINING_JOBS)}; evaluate with --mode=eval alone"
         )
+    number = sum(map(len, resolver.cluster_spec().as_dict().values()))
+    print(f"{resolver.task_type} {resolver.task_id}: joining the {number} workers of the cluster",
+          file=sys.stderr)  # fmt: skip
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the waiting
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
@@ -86,6 +92,9 @@ def _multi_worker_strategy():
             "check that TF_CONFIG names the same addresses on all workers and that their ports "
             "are free"
         ) from error
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # TensorFlow catches it, to do nothing here
 
 
 def _cluster_resolver():
