@@ -2,6 +2,7 @@
 
 import collections
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -220,11 +221,12 @@ def test_batches_larger_than_the_split_span_epochs(source):
 
 
 @pytest.mark.parametrize("cache", [False, True])
-def test_shards_divide_each_epoch(source, cache):
+@pytest.mark.parametrize("sizes", [[13, 13], [9, 9, 8], [7, 7, 6, 6]])
+def test_shards_divide_each_epoch(source, cache, sizes):
     shards = [
-        train(source, num_shards=4, shard_index=index, cache=cache) for index in range(4)
+        train(source, num_shards=len(sizes), shard_index=index, cache=cache)
+        for index in range(len(sizes))
     ]
-    sizes = [7, 7, 6, 6]
     for epoch in range(2):
         seen = []
         for shard, size in zip(shards, sizes, strict=True):
@@ -240,14 +242,29 @@ def test_shard_resumes(source):
     np.testing.assert_array_equal(rest, whole[9:])
 
 
-@pytest.mark.parametrize("num_shards, num_batches", [(1, 3), (2, 2), (3, 1)])
-def test_evaluation_is_one_pass_in_order(source, num_shards, num_batches):
-    plain = [int(x["label"]) for x in source.examples("test")]
-    for index in range(num_shards):
+def test_a_shard_opens_only_the_files_that_its_part_lies_in(source, tmp_path):
+    folder = pathlib.Path(source._builder.data_dir)
+    copy = tmp_path / folder.relative_to(folder.parents[1])
+    shutil.copytree(folder, copy)
+    # 26 examples in three files of 8 or 9: the first of three parts lies in the first file or two.
+    (copy / "tiny_pipeline-train.tfrecord-00002-of-00003").unlink()
+    lame = sources.open_source("tiny_pipeline", str(tmp_path))
+    assert len(take(train(lame, num_shards=3, shard_index=0), 9)[0]) == 9
+    with pytest.raises(tf.errors.NotFoundError):
+        take(train(lame, num_shards=3, shard_index=2), 9)
+
+
+@pytest.mark.parametrize("split, sizes", [("test", [11]), ("test", [6, 5]), ("test", [4, 4, 3]),
+                                          ("test[:5]+test[7:]", [3, 3, 3])])  # fmt: skip
+def test_evaluation_is_one_pass_in_order(source, split, sizes):
+    num_shards = len(sizes)
+    num_batches = -(-sizes[0] // 4)
+    whole = []
+    for index, size in enumerate(sizes):
         batches = list(
             pipeline.eval_batches(
                 source,
-                split="test",
+                split=split,
                 image_size=12,
                 batch_size=4,
                 num_shards=num_shards,
@@ -257,11 +274,14 @@ def test_evaluation_is_one_pass_in_order(source, num_shards, num_batches):
         assert len(batches) == num_batches
         images, labels, weights = (np.concatenate(part) for part in zip(*batches, strict=True))
         assert all(x.shape == (4, 12, 12, 3) for x, _, _ in batches)
-        expected = plain[index::num_shards]
-        assert weights.tolist() == [1] * len(expected) + [0] * (len(weights) - len(expected))
-        assert levels(images)[: len(expected)] == expected
-        assert np.argmax(labels, -1)[: len(expected)].tolist() == expected
-        assert not labels[len(expected) :].any() and not images[len(expected) :].any()
+        part = source.part(split, num_shards, index)
+        expected = [int(x["label"]) for x in source.examples(part)]
+        assert weights.tolist() == [1] * size + [0] * (len(weights) - size)
+        assert levels(images)[:size] == expected
+        assert np.argmax(labels, -1)[:size].tolist() == expected
+        assert not labels[size:].any() and not images[size:].any()
+        whole += expected
+    assert sorted(whole) == sorted(int(x["label"]) for x in source.examples(split))
 
 
 def test_evaluation_view_is_used(source):

@@ -44,6 +44,10 @@ def train_batches(
     Each epoch holds each example once, in an order of its own. Examples stay encoded in the
     shuffle buffer (40,960 of them for ImageNet at batch 4096) and in the cache.
 
+    A shard reads only its own part of the split, the same in each epoch, where in the official code
+    every worker reads all files and drops what is not its turn. The parts do not mix: an example is
+    only ever shuffled among those of its part.
+
     Args:
       source: the data set.
       split: TFDS split.
@@ -57,7 +61,7 @@ def train_batches(
       seed: of order and views.
       start_example: examples of this shard already consumed. Epochs before it are not read; in the
         epoch that it falls in, the examples before it are read but not decoded.
-      num_shards: input pipelines that share each epoch.
+      num_shards: input pipelines that share the split; each reads an equal part of it.
       shard_index: which of them this is.
 
     Returns:
@@ -69,12 +73,13 @@ def train_batches(
     """
     if train_mode not in TRAIN_MODES:
         raise ConfigError(f"train_mode must be one of {TRAIN_MODES}, got {train_mode!r}")
-    num_examples = _shard_examples(source, split, "train_split", num_shards, shard_index)
+    split = source.part(split, num_shards, shard_index, flag="train_split")
+    num_examples = source.num_examples(split)
     batches = _SHUFFLE_BATCHES_SMALL if image_size <= _SMALL_IMAGE_SIZE else _SHUFFLE_BATCHES_LARGE
     buffer = min(global_batch_size * batches, num_examples)
     first_epoch, position = divmod(start_example, num_examples)
 
-    read = _reader(source, split, num_shards, shard_index, cache=cache, seed=seed)
+    read = _reader(source, split, cache=cache, seed=seed)
 
     def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         order_seed = _derive_scalar(seed, _SHUFFLE, epoch)
@@ -124,7 +129,7 @@ def eval_batches(
       split: TFDS split.
       image_size: side of a view in pixels.
       batch_size: of this shard.
-      num_shards: input pipelines that share the split.
+      num_shards: input pipelines that share the split; each reads an equal part of it.
       shard_index: which of them this is.
 
     Returns:
@@ -134,16 +139,15 @@ def eval_batches(
     Raises:
       ConfigError: unknown or empty split, or fewer examples than shards.
     """
-    _shard_examples(source, split, "eval_split", num_shards, shard_index)
-    largest_shard = -(-source.num_examples(split, flag="eval_split") // num_shards)
-    num_batches = -(-largest_shard // batch_size)
+    part = source.part(split, num_shards, shard_index, flag="eval_split")
+    largest_part = -(-source.num_examples(split) // num_shards)
+    num_batches = -(-largest_part // batch_size)
 
     def view(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         image = augment.evaluation_view(source.decode(example["image"]), image_size=image_size)
         return image, _one_hot(source, example["label"]), tf.constant(1.0)
 
-    dataset = source.encoded_examples(split).shard(num_shards, shard_index)
-    dataset = _parallel_map(dataset, view)
+    dataset = _parallel_map(source.encoded_examples(part), view)
     blank = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape), dataset.element_spec)
     dataset = dataset.concatenate(tf.data.Dataset.from_tensors(blank).repeat())
     dataset = dataset.batch(batch_size, drop_remainder=True).take(num_batches)
@@ -151,14 +155,12 @@ def eval_batches(
 
 
 def _reader(
-    source: Source, split: str, num_shards: int, shard_index: int, *, cache: bool, seed: int
+    source: Source, split: str, *, cache: bool, seed: int
 ) -> Callable[[tf.Tensor], tf.data.Dataset]:
-    """A function from an epoch (int64 scalar) to this shard's encoded examples."""
+    """A function from an epoch (int64 scalar) to the split's encoded examples."""
 
     def read(files_seed: tf.Tensor) -> tf.data.Dataset:
-        dataset = source.encoded_examples(split, shuffle_files=True, seed=files_seed)
-        # As the official code does: shards divide the files' examples anew in each epoch.
-        return dataset.shard(num_shards, shard_index)
+        return source.encoded_examples(split, shuffle_files=True, seed=files_seed)
 
     if not cache:
         return lambda epoch: read(_derive_scalar(seed, _FILES, epoch))
@@ -184,20 +186,6 @@ def _derive_scalar(seed: int, purpose: int, index: int | tf.Tensor) -> tf.Tensor
     )
 
 
-def _shard_examples(
-    source: Source, split: str, flag: str, num_shards: int, shard_index: int
-) -> int:
-    total = source.num_examples(split, flag=flag)
-    if not 0 <= shard_index < num_shards:
-        raise ConfigError(f"shard_index must be in [0, {num_shards}), got {shard_index}")
-    if total < num_shards:
-        raise ConfigError(
-            f"--{flag}={split} has {total} examples for {num_shards} input pipelines: use a larger "
-            "split or fewer workers"
-        )
-    return (total - shard_index + num_shards - 1) // num_shards
-
-
 def _one_hot(source: Source, label: tf.Tensor) -> tf.Tensor:
     return tf.one_hot(label, source.num_classes or 0, dtype=tf.float32)
 
@@ -213,6 +201,6 @@ def _parallel_map(dataset: tf.data.Dataset, function: Callable) -> tf.data.Datas
 def _finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.deterministic = True
-    # Shards are made above; a second, automatic one would drop examples.
+    # Each shard reads its part already; a second, automatic sharding would drop examples.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
