@@ -70,9 +70,15 @@ def train(source, **changes):
         color_jitter_strength=1.0,
         color_jitter_impl="simclrv2",
         cache=False,
+        strict=False,
         seed=5,
     )
     return pipeline.train_batches(source, **{**settings, **changes})
+
+
+def evaluation(source, **changes):
+    settings = dict(split="test", image_size=12, batch_size=4, strict=False)
+    return pipeline.eval_batches(source, **{**settings, **changes})
 
 
 def levels(images):
@@ -83,7 +89,9 @@ def levels(images):
 def take(dataset, count):
     """Images and labels of the first count batches of one example."""
     batches = list(dataset.take(count).as_numpy_iterator())
-    return np.concatenate([x for x, _ in batches]), np.concatenate([y for _, y in batches])
+    images, labels, skipped = (np.concatenate(part) for part in zip(*batches, strict=True))
+    assert not skipped.any()
+    return images, labels
 
 
 @pytest.mark.parametrize("cache", [False, True])
@@ -184,8 +192,9 @@ def test_pretraining_batches(source):
     assert dataset.element_spec == (
         tf.TensorSpec((4, 12, 12, 6), tf.float32),
         tf.TensorSpec((4, NUM_CLASSES), tf.float32),
+        tf.TensorSpec((4,), tf.float32),
     )
-    images, labels = next(iter(dataset))
+    images, labels, _ = next(iter(dataset))
     assert 0 <= images.numpy().min() and images.numpy().max() <= 1
     assert np.abs(images[..., :3] - images[..., 3:]).max() > 0.01
     np.testing.assert_array_equal(np.sum(labels, -1), 1)
@@ -194,7 +203,7 @@ def test_pretraining_batches(source):
 def test_finetuning_batches_are_not_distorted(source):
     dataset = train(source, batch_size=4)
     assert dataset.element_spec[0] == tf.TensorSpec((4, 12, 12, 3), tf.float32)
-    images, labels = next(iter(dataset))
+    images, labels, _ = next(iter(dataset))
     expected = np.argmax(labels, -1)[:, None, None, None] * 9 / 255
     np.testing.assert_allclose(images, np.broadcast_to(expected, images.shape), atol=1e-4)
 
@@ -207,16 +216,16 @@ def test_views_do_not_repeat(source):
 
 def test_unlabelled_batches(data_dir):
     source = sources.open_source("tiny_pipeline_unlabelled", data_dir)
-    _, labels = next(iter(train(source, train_mode="pretrain", batch_size=4)))
+    _, labels, _ = next(iter(train(source, train_mode="pretrain", batch_size=4)))
     assert labels.shape == (4, 0) and labels.dtype == tf.float32
-    _, labels, weights = next(
-        iter(pipeline.eval_batches(source, split="test", image_size=12, batch_size=4))
-    )
+    _, labels, weights, _ = next(iter(evaluation(source)))
     assert labels.shape == (4, 0) and weights.shape == (4,)
 
 
 def test_batches_larger_than_the_split_span_epochs(source):
-    images, _ = next(iter(train(source, batch_size=2 * NUM_TRAIN)))
+    images, _, _ = next(
+        iter(train(source, batch_size=2 * NUM_TRAIN, global_batch_size=2 * NUM_TRAIN))
+    )
     assert sorted(levels(images)) == sorted(2 * list(range(NUM_TRAIN)))
 
 
@@ -261,19 +270,13 @@ def test_evaluation_is_one_pass_in_order(source, split, sizes):
     num_batches = -(-sizes[0] // 4)
     whole = []
     for index, size in enumerate(sizes):
-        batches = list(
-            pipeline.eval_batches(
-                source,
-                split=split,
-                image_size=12,
-                batch_size=4,
-                num_shards=num_shards,
-                shard_index=index,
-            )
-        )
+        batches = list(evaluation(source, split=split, num_shards=num_shards, shard_index=index))
         assert len(batches) == num_batches
-        images, labels, weights = (np.concatenate(part) for part in zip(*batches, strict=True))
-        assert all(x.shape == (4, 12, 12, 3) for x, _, _ in batches)
+        assert all(batch[0].shape == (4, 12, 12, 3) for batch in batches)
+        images, labels, weights, skipped = (
+            np.concatenate(part) for part in zip(*batches, strict=True)
+        )
+        assert not skipped.any()
         part = source.part(split, num_shards, index)
         expected = [int(x["label"]) for x in source.examples(part)]
         assert weights.tolist() == [1] * size + [0] * (len(weights) - size)
@@ -286,7 +289,7 @@ def test_evaluation_is_one_pass_in_order(source, split, sizes):
 
 def test_evaluation_view_is_used(source):
     example = next(iter(source.examples("test")))
-    batch = next(iter(pipeline.eval_batches(source, split="test", image_size=40, batch_size=2)))
+    batch = next(iter(evaluation(source, image_size=40, batch_size=2)))
     expected = augment.evaluation_view(example["image"], image_size=40)
     np.testing.assert_allclose(batch[0][0], expected, atol=1e-6)
 
@@ -307,17 +310,15 @@ def test_errors(source, changes, words):
 
 def test_evaluation_error_names_its_flag(source):
     with pytest.raises(ConfigError, match="--eval_split=validation"):
-        pipeline.eval_batches(source, split="validation", image_size=12, batch_size=4)
+        evaluation(source, split="validation")
 
 
 @pytest.mark.skipif(not (REAL_DATA / "imagenet2012").exists(), reason="no prepared data sets")
 def test_photographs_of_any_size():
     source = sources.open_source("imagenet2012", str(REAL_DATA))
-    images, labels = next(
+    images, labels, _ = next(
         iter(train(source, train_mode="pretrain", image_size=64, batch_size=4, split="train[:8]"))
     )
     assert images.shape == (4, 64, 64, 6) and labels.shape == (4, 1000)
-    batches = list(
-        pipeline.eval_batches(source, split="validation[:5]", image_size=64, batch_size=4)
-    )
-    assert [float(tf.reduce_sum(weights)) for _, _, weights in batches] == [4, 1]
+    batches = list(evaluation(source, split="validation[:5]", image_size=64))
+    assert [float(tf.reduce_sum(batch[2])) for batch in batches] == [4, 1]
