@@ -174,6 +174,16 @@ def values():
 
 
 @pytest.fixture(scope="session")
+def bad_images_dir(tmp_path_factory) -> str:
+    """A folder in which the data set bad_images is prepared (tests/bad_images.py)."""
+    import bad_images
+
+    folder = str(tmp_path_factory.mktemp("bad_images"))
+    bad_images.prepare(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def events():
     """Function: folder of event files -> {tag: {step: array}}."""
 

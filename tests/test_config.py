@@ -62,7 +62,7 @@ OFFICIAL = """
 """
 OFFICIAL = [line.split() for line in OFFICIAL.strip().splitlines()]
 OURS = {"use_tpu", "color_jitter_impl", "frozen_batch_norm", "eval_timeout", "probe_summary",
-        "seed", "cpu_replicas", "strategy"}
+        "seed", "cpu_replicas", "strategy", "strict_data"}
 
 
 @pytest.mark.parametrize("row", OFFICIAL, ids=lambda row: row[0])
@@ -92,6 +92,7 @@ def test_own_settings():
         "frozen_batch_norm": ("inference", ("inference", "training")),
         "eval_timeout": (0.0, ()), "probe_summary": (False, ()), "seed": (None, ()),
         "cpu_replicas": (1, ()), "strategy": ("auto", ("auto", "multi_worker")),
+        "strict_data": (False, ()),
     }
 
 

@@ -87,6 +87,9 @@ class Data(Section):
                               check=NOT_EMPTY)
     cache_dataset: bool = setting(False, "Keep the decoded data set in memory. For small data "
                                   "sets only: ImageNet does not fit.")
+    strict_data: bool = setting(False, "Stop at an example that cannot be decoded and name it. "
+                                "Else in training another stands in for it, evaluation leaves it "
+                                "out, and how many there were is said.")
     image_size: int = setting(224, "Side of the square input images, in pixels. 32 or less selects "
                               "the small ResNet stem: 3x3 convolution, stride 1, no max pooling "
                               "(SimCLR paper, appendix B.9).", check=at_least(8))

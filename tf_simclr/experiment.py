@@ -19,7 +19,7 @@ import keras
 import tensorflow as tf
 
 from tf_simclr.config import Config, ConfigError, one_line, settings
-from tf_simclr.data import augment, pipeline
+from tf_simclr.data import augment, decoding, pipeline
 from tf_simclr.data.sources import Source, open_source
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy, schedule
@@ -38,11 +38,13 @@ from tf_simclr.training.plan import Plan, make_plan
 
 Stopped = loop.Stopped
 WorkerLost = workers.WorkerLost
-FAILURES = (loop.NotFinite, checkpoint.NotSaved)  # of training; their text says all there is to say
+# Their text says all there is to say.
+FAILURES = (loop.NotFinite, checkpoint.NotSaved, decoding.UndecodableError)
 NEIGHBOUR_CANDIDATES = 1000  # of ten thousands, some are the test image but for a few pixels
 BLUR_STREAM = 1  # keeps the blur's random numbers apart from any other use of the seed
 
 
+@decoding.errors_in_one_line()
 def run(config: Config, *, config_gin: str) -> dict:
     """Does what config.runtime.mode says.
 
@@ -58,7 +60,8 @@ def run(config: Config, *, config_gin: str) -> dict:
       ConfigError: a setting does not fit the data, the devices or the checkpoint.
       Stopped: the run was asked to stop and can be started again.
       WorkerLost: another worker is gone; all can be started again.
-      FAILURES: the loss is not finite any more; a checkpoint cannot be written.
+      FAILURES: the loss is not finite any more; a checkpoint cannot be written; examples cannot be
+        decoded, with strict_data or too many.
     """
     mode = config.runtime.mode
     if not config.runtime.model_dir:
@@ -197,6 +200,7 @@ class Experiment:
         self.trainable = policy.trainable_variables(self.model)
         self.decayed = policy.loss_decay_variables(self.model, config.optimizer.optimizer)
         self.saved_model = None
+        self.reported_splits = set()
 
     def _agreed(self, config: Config) -> Config:
         """The settings with the chief's seed, which it may have drawn.
@@ -343,6 +347,7 @@ class Experiment:
                 color_jitter_strength=config.augment.color_jitter_strength,
                 color_jitter_impl=config.augment.color_jitter_impl,
                 cache=config.data.cache_dataset,
+                strict=config.data.strict_data,
                 seed=self.config.runtime.seed,
                 start_example=step * per_step,
                 num_shards=context.num_input_pipelines,
@@ -365,6 +370,7 @@ class Experiment:
             split=split,
             image_size=self.config.data.image_size,
             batch_size=batch_size // context.num_input_pipelines,
+            strict=self.config.data.strict_data,
             num_shards=context.num_input_pipelines,
             shard_index=context.input_pipeline_id,
         ).rebatch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)
@@ -386,11 +392,20 @@ class Experiment:
             ),
             num_batches=self.plan.eval_batches,
         )
+        self._report_skipped(config.data.eval_split, results.get("eval/skipped_examples", 0))
         if self.is_chief:
             model_dir.write_results(
                 self.model_dir, results, step=self.checkpointer.step, name=config.training.eval_name
             )
         return results
+
+    def _report_skipped(self, split: str, count: float):
+        """Says, once for each split, how many examples an evaluation of it left out."""
+        if count and split not in self.reported_splits:
+            self.reported_splits.add(split)
+            total = self.source.num_examples(split)
+            self._say(f"{count:.0f} of {total} examples of split {split} could not be decoded and "
+                      "were left out (--strict_data makes this an error)")  # fmt: skip
 
     def _own_model(self) -> SimCLR:
         """The model as this worker can use it alone: the model itself where there is but one."""
@@ -453,6 +468,7 @@ class Experiment:
         # scikit-learn and matplotlib take seconds to import; most runs do without.
         from tf_simclr.probes import linear, neighbours
 
+        data = self.config.data
         self._say("Linear probes of raw pixels, untrained and pretrained encoder ...")
         encoders = {
             "untrained": build_model(self.config, self.num_classes),
@@ -464,8 +480,10 @@ class Experiment:
                 self.eval_batches(split),
                 description=f"features of {split}",
             )
-            for split in (self.config.data.train_split, self.config.data.eval_split)
+            for split in (data.train_split, data.eval_split)
         )
+        for split, features in zip((data.train_split, data.eval_split), (train, test), strict=True):
+            self._report_skipped(split, features.skipped)
         results = {
             f"probe/{name}": linear.accuracy(
                 train.flat(name), train.labels, test.flat(name), test.labels

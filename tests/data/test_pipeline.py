@@ -2,6 +2,7 @@
 
 import collections
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -69,9 +70,15 @@ def train(source, **changes):
         color_jitter_strength=1.0,
         color_jitter_impl="simclrv2",
         cache=False,
+        strict=False,
         seed=5,
     )
     return pipeline.train_batches(source, **{**settings, **changes})
+
+
+def evaluation(source, **changes):
+    settings = dict(split="test", image_size=12, batch_size=4, strict=False)
+    return pipeline.eval_batches(source, **{**settings, **changes})
 
 
 def levels(images):
@@ -82,7 +89,9 @@ def levels(images):
 def take(dataset, count):
     """Images and labels of the first count batches of one example."""
     batches = list(dataset.take(count).as_numpy_iterator())
-    return np.concatenate([x for x, _ in batches]), np.concatenate([y for _, y in batches])
+    images, labels, skipped = (np.concatenate(part) for part in zip(*batches, strict=True))
+    assert not skipped.any()
+    return images, labels
 
 
 @pytest.mark.parametrize("cache", [False, True])
@@ -183,8 +192,9 @@ def test_pretraining_batches(source):
     assert dataset.element_spec == (
         tf.TensorSpec((4, 12, 12, 6), tf.float32),
         tf.TensorSpec((4, NUM_CLASSES), tf.float32),
+        tf.TensorSpec((4,), tf.float32),
     )
-    images, labels = next(iter(dataset))
+    images, labels, _ = next(iter(dataset))
     assert 0 <= images.numpy().min() and images.numpy().max() <= 1
     assert np.abs(images[..., :3] - images[..., 3:]).max() > 0.01
     np.testing.assert_array_equal(np.sum(labels, -1), 1)
@@ -193,7 +203,7 @@ def test_pretraining_batches(source):
 def test_finetuning_batches_are_not_distorted(source):
     dataset = train(source, batch_size=4)
     assert dataset.element_spec[0] == tf.TensorSpec((4, 12, 12, 3), tf.float32)
-    images, labels = next(iter(dataset))
+    images, labels, _ = next(iter(dataset))
     expected = np.argmax(labels, -1)[:, None, None, None] * 9 / 255
     np.testing.assert_allclose(images, np.broadcast_to(expected, images.shape), atol=1e-4)
 
@@ -206,25 +216,26 @@ def test_views_do_not_repeat(source):
 
 def test_unlabelled_batches(data_dir):
     source = sources.open_source("tiny_pipeline_unlabelled", data_dir)
-    _, labels = next(iter(train(source, train_mode="pretrain", batch_size=4)))
+    _, labels, _ = next(iter(train(source, train_mode="pretrain", batch_size=4)))
     assert labels.shape == (4, 0) and labels.dtype == tf.float32
-    _, labels, weights = next(
-        iter(pipeline.eval_batches(source, split="test", image_size=12, batch_size=4))
-    )
+    _, labels, weights, _ = next(iter(evaluation(source)))
     assert labels.shape == (4, 0) and weights.shape == (4,)
 
 
 def test_batches_larger_than_the_split_span_epochs(source):
-    images, _ = next(iter(train(source, batch_size=2 * NUM_TRAIN)))
+    images, _, _ = next(
+        iter(train(source, batch_size=2 * NUM_TRAIN, global_batch_size=2 * NUM_TRAIN))
+    )
     assert sorted(levels(images)) == sorted(2 * list(range(NUM_TRAIN)))
 
 
 @pytest.mark.parametrize("cache", [False, True])
-def test_shards_divide_each_epoch(source, cache):
+@pytest.mark.parametrize("sizes", [[13, 13], [9, 9, 8], [7, 7, 6, 6]])
+def test_shards_divide_each_epoch(source, cache, sizes):
     shards = [
-        train(source, num_shards=4, shard_index=index, cache=cache) for index in range(4)
+        train(source, num_shards=len(sizes), shard_index=index, cache=cache)
+        for index in range(len(sizes))
     ]
-    sizes = [7, 7, 6, 6]
     for epoch in range(2):
         seen = []
         for shard, size in zip(shards, sizes, strict=True):
@@ -240,33 +251,45 @@ def test_shard_resumes(source):
     np.testing.assert_array_equal(rest, whole[9:])
 
 
-@pytest.mark.parametrize("num_shards, num_batches", [(1, 3), (2, 2), (3, 1)])
-def test_evaluation_is_one_pass_in_order(source, num_shards, num_batches):
-    plain = [int(x["label"]) for x in source.examples("test")]
-    for index in range(num_shards):
-        batches = list(
-            pipeline.eval_batches(
-                source,
-                split="test",
-                image_size=12,
-                batch_size=4,
-                num_shards=num_shards,
-                shard_index=index,
-            )
-        )
+def test_a_shard_opens_only_the_files_that_its_part_lies_in(source, tmp_path):
+    folder = pathlib.Path(source._builder.data_dir)
+    copy = tmp_path / folder.relative_to(folder.parents[1])
+    shutil.copytree(folder, copy)
+    # 26 examples in three files of 8 or 9: the first of three parts lies in the first file or two.
+    (copy / "tiny_pipeline-train.tfrecord-00002-of-00003").unlink()
+    lame = sources.open_source("tiny_pipeline", str(tmp_path))
+    assert len(take(train(lame, num_shards=3, shard_index=0), 9)[0]) == 9
+    with pytest.raises(tf.errors.NotFoundError):
+        take(train(lame, num_shards=3, shard_index=2), 9)
+
+
+@pytest.mark.parametrize("split, sizes", [("test", [11]), ("test", [6, 5]), ("test", [4, 4, 3]),
+                                          ("test[:5]+test[7:]", [3, 3, 3])])  # fmt: skip
+def test_evaluation_is_one_pass_in_order(source, split, sizes):
+    num_shards = len(sizes)
+    num_batches = -(-sizes[0] // 4)
+    whole = []
+    for index, size in enumerate(sizes):
+        batches = list(evaluation(source, split=split, num_shards=num_shards, shard_index=index))
         assert len(batches) == num_batches
-        images, labels, weights = (np.concatenate(part) for part in zip(*batches, strict=True))
-        assert all(x.shape == (4, 12, 12, 3) for x, _, _ in batches)
-        expected = plain[index::num_shards]
-        assert weights.tolist() == [1] * len(expected) + [0] * (len(weights) - len(expected))
-        assert levels(images)[: len(expected)] == expected
-        assert np.argmax(labels, -1)[: len(expected)].tolist() == expected
-        assert not labels[len(expected) :].any() and not images[len(expected) :].any()
+        assert all(batch[0].shape == (4, 12, 12, 3) for batch in batches)
+        images, labels, weights, skipped = (
+            np.concatenate(part) for part in zip(*batches, strict=True)
+        )
+        assert not skipped.any()
+        part = source.part(split, num_shards, index)
+        expected = [int(x["label"]) for x in source.examples(part)]
+        assert weights.tolist() == [1] * size + [0] * (len(weights) - size)
+        assert levels(images)[:size] == expected
+        assert np.argmax(labels, -1)[:size].tolist() == expected
+        assert not labels[size:].any() and not images[size:].any()
+        whole += expected
+    assert sorted(whole) == sorted(int(x["label"]) for x in source.examples(split))
 
 
 def test_evaluation_view_is_used(source):
     example = next(iter(source.examples("test")))
-    batch = next(iter(pipeline.eval_batches(source, split="test", image_size=40, batch_size=2)))
+    batch = next(iter(evaluation(source, image_size=40, batch_size=2)))
     expected = augment.evaluation_view(example["image"], image_size=40)
     np.testing.assert_allclose(batch[0][0], expected, atol=1e-6)
 
@@ -287,17 +310,15 @@ def test_errors(source, changes, words):
 
 def test_evaluation_error_names_its_flag(source):
     with pytest.raises(ConfigError, match="--eval_split=validation"):
-        pipeline.eval_batches(source, split="validation", image_size=12, batch_size=4)
+        evaluation(source, split="validation")
 
 
 @pytest.mark.skipif(not (REAL_DATA / "imagenet2012").exists(), reason="no prepared data sets")
 def test_photographs_of_any_size():
     source = sources.open_source("imagenet2012", str(REAL_DATA))
-    images, labels = next(
+    images, labels, _ = next(
         iter(train(source, train_mode="pretrain", image_size=64, batch_size=4, split="train[:8]"))
     )
     assert images.shape == (4, 64, 64, 6) and labels.shape == (4, 1000)
-    batches = list(
-        pipeline.eval_batches(source, split="validation[:5]", image_size=64, batch_size=4)
-    )
-    assert [float(tf.reduce_sum(weights)) for _, _, weights in batches] == [4, 1]
+    batches = list(evaluation(source, split="validation[:5]", image_size=64))
+    assert [float(tf.reduce_sum(batch[2])) for batch in batches] == [4, 1]

@@ -171,6 +171,18 @@ def test_wrong_split_names_flag_and_splits(data_dir, split):
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("split", ["train", "train[:5]", "train+test", "train[-6:]+test[1:]"])
+@pytest.mark.parametrize("num_parts", [1, 2, 3, 4])
+def test_parts_are_even_and_together_the_split(data_dir, split, num_parts):
+    source = sources.open_source("tiny_gray", data_dir)
+    parts = [source.part(split, num_parts, index) for index in range(num_parts)]
+    sizes = [source.num_examples(part) for part in parts]
+    assert sizes == sorted(sizes, reverse=True) and sizes[0] - sizes[-1] <= 1
+    images = [[x.tobytes() for x, _ in read(source.examples(part))] for part in parts]
+    assert [len(part) for part in images] == sizes
+    assert sum(images, []) == [x.tobytes() for x, _ in read(source.examples(split))]
+
+
 class TinyFiles(_Tiny):
     """Enough bytes for several files, whose order can be shuffled."""
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_simclr.data import decoding
 from tf_simclr.probes import linear
 
 
@@ -43,15 +44,19 @@ def test_features_are_standardised_by_the_training_set():
     assert scaled == pytest.approx(expected, abs=0.011)
 
 
-def batches(num_examples=11, batch=4):
+def batches(num_examples=11, batch=4, bad=()):
     rng = np.random.default_rng(0)
     images = rng.uniform(size=(num_examples, 2, 2, 3)).astype(np.float32)
     labels = rng.integers(5, size=num_examples)
     missing = -num_examples % batch
+    weights = np.concatenate([np.ones(num_examples), np.zeros(missing)]).astype(np.float32)
+    skipped = np.zeros_like(weights)
+    skipped[list(bad)] = 1
     padded = (
         np.concatenate([images, np.full((missing, 2, 2, 3), 9, np.float32)]),
         np.concatenate([np.eye(5, dtype=np.float32)[labels], np.zeros((missing, 5), np.float32)]),
-        np.concatenate([np.ones(num_examples), np.zeros(missing)]).astype(np.float32),
+        weights - skipped,
+        skipped,
     )
     return images, labels, tf.data.Dataset.from_tensor_slices(padded).batch(batch)
 
@@ -75,3 +80,18 @@ def test_extract_keeps_the_order_and_drops_the_padding():
     np.testing.assert_allclose(found.features["once"], means, rtol=1e-5)
     np.testing.assert_allclose(found.flat("twice"), 2 * means, rtol=1e-5)
     np.testing.assert_array_equal(found.flat(linear.RAW_PIXELS), images.reshape(11, 12))
+    assert found.skipped == 0
+
+
+def test_extract_leaves_out_and_counts_what_cannot_be_decoded():
+    images, labels, dataset = batches(bad=(0, 5))
+    found = linear.extract({"once": encoder(1)}, dataset, description="test")
+    assert found.skipped == 2
+    np.testing.assert_array_equal(found.labels, np.delete(labels, (0, 5)))
+    np.testing.assert_array_equal(found.features[linear.RAW_PIXELS], np.delete(images, (0, 5), 0))
+
+
+def test_nothing_but_bad_examples_is_an_error():
+    _, _, dataset = batches(bad=range(11))
+    with pytest.raises(decoding.UndecodableError, match="features of test: not one"):
+        linear.extract({"once": encoder(1)}, dataset, description="features of test")

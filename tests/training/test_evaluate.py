@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_simclr.data import decoding
 from tf_simclr.training import evaluate, model_dir
 
 RNG = np.random.default_rng(0)
@@ -20,7 +21,7 @@ def model(images, training):
     return {"logits_sup": images[:, 0, 0]}
 
 
-def batches() -> tf.data.Dataset:
+def batches(bad=()) -> tf.data.Dataset:
     """Padding that would count as hits: its label is the class of its largest logit."""
     missing = -EXAMPLES % BATCH
     padding = np.zeros((missing, CLASSES), np.float32)
@@ -28,7 +29,10 @@ def batches() -> tf.data.Dataset:
     logits = np.concatenate([LOGITS, padding])[:, None, None]
     labels = np.concatenate([np.eye(CLASSES, dtype=np.float32)[TARGETS], padding])
     weights = np.concatenate([np.ones(EXAMPLES), np.zeros(missing)]).astype(np.float32)
-    return tf.data.Dataset.from_tensor_slices((logits, labels, weights)).batch(BATCH)
+    skipped = np.zeros_like(weights)
+    skipped[list(bad)] = 1
+    parts = (logits, labels, weights - skipped, skipped)
+    return tf.data.Dataset.from_tensor_slices(parts).batch(BATCH)
 
 
 def top(k: int, examples=EXAMPLES) -> float:
@@ -46,6 +50,23 @@ def test_accuracy_leaves_the_padding_out(replicas, number):
         {"eval/label_top_1_accuracy": top(1), "eval/label_top_5_accuracy": top(5)}
     )
     assert 0 < top(1) < top(5) < 1
+
+
+def test_what_cannot_be_decoded_is_counted_and_left_out(replicas):
+    strategy = replicas(2)
+    hits = np.argmax(LOGITS, axis=1) == TARGETS
+    bad = [int(np.flatnonzero(hits)[0]), int(np.flatnonzero(~hits)[0]), EXAMPLES - 1]
+    dataset = strategy.experimental_distribute_dataset(batches(bad))
+    found = evaluate.evaluate(strategy, model, dataset, num_batches=3)
+    assert found["eval/skipped_examples"] == 3
+    assert found["eval/label_top_1_accuracy"] == pytest.approx(np.delete(hits, bad).mean())
+
+
+def test_nothing_but_bad_examples_is_an_error(replicas):
+    strategy = replicas(1)
+    dataset = strategy.experimental_distribute_dataset(batches(range(EXAMPLES)))
+    with pytest.raises(decoding.UndecodableError, match="not one example"):
+        evaluate.evaluate(strategy, model, dataset, num_batches=3)
 
 
 def test_takes_as_many_batches_as_it_is_told(replicas):

@@ -11,7 +11,8 @@ from tf_simclr.training import loop
 
 TAGS = {f"train/{name}" for name in (
     "weight_decay", "total_loss", "contrast_loss", "contrast_acc", "contrast_entropy",
-    "supervised_loss", "supervised_acc")} | {"learning_rate", "image"}  # fmt: skip
+    "supervised_loss", "supervised_acc", "skipped_examples")}
+TAGS |= {"learning_rate", "image"}  # fmt: skip
 
 
 class Saves:
@@ -27,20 +28,24 @@ class Saves:
 
 
 class Steps:
-    """In the place of run_steps: step number s (from 0) has loss s."""
+    """In the place of run_steps: step number s (from 0) has loss s, and skips what `skips` says."""
 
-    def __init__(self, saves, names=("total_loss",), before=lambda step: None):
+    def __init__(self, saves, names=("total_loss",), before=lambda step: None, skips=None):
         self.saves, self.names, self.before, self.counts = saves, names, before, []
+        self.skips = skips or {}
 
     def __call__(self, iterator, count):
         count = int(count)
         self.counts.append(count)
-        losses = []
+        losses, skips = [], []
         for _ in range(count):
             loss = self.before(self.saves.step)
             losses.append(float(self.saves.step) if loss is None else loss)
+            skips.append(float(self.skips.get(self.saves.step, 0)))
             self.saves.step += 1
-        rows = tf.constant([[loss] * len(self.names) for loss in losses])
+        rows = tf.constant([
+            [loss] * len(self.names) + [skip] for loss, skip in zip(losses, skips, strict=True)
+        ])  # fmt: skip
         return rows, tf.fill((2, 4, 4, 3), 0.5)
 
 
@@ -84,12 +89,13 @@ def test_does_nothing_at_the_last_step(tmp_path):
 
 def test_summaries_are_means_since_the_last_and_have_the_official_tags(tmp_path, events):
     saves = Saves()
-    names = [tag.removeprefix("train/") for tag in TAGS if tag.startswith("train/")]
+    metrics = TAGS - {"learning_rate", "image", "train/skipped_examples"}
+    names = [tag.removeprefix("train/") for tag in metrics]
     run(tmp_path, Steps(saves, names), saves)
     found = events(tmp_path)
     assert set(found) == TAGS
     means = {4: 1.5, 8: 5.5, 12: 9.5, 16: 13.5, 17: 16.0}
-    for tag in TAGS - {"learning_rate", "image"}:
+    for tag in metrics:
         assert {step: float(value) for step, value in found[tag].items()} == means
     rates = {step: float(value) for step, value in found["learning_rate"].items()}
     assert rates == pytest.approx({step: 0.1 * step for step in means})
@@ -97,6 +103,33 @@ def test_summaries_are_means_since_the_last_and_have_the_official_tags(tmp_path,
     assert (int(width), int(height), len(pngs)) == (4, 4, 2)
     image = tf.image.decode_png(pngs[0]).numpy()
     assert image.shape == (4, 4, 3) and abs(int(image[0, 0, 0]) - 128) <= 1
+
+
+def test_skipped_examples_are_summed_up_in_summaries_and_in_the_end(tmp_path, events, capsys):
+    saves = Saves(step=2)
+    run(tmp_path, Steps(saves, skips={3: 2, 4: 1, 5: 4, 16: 3}), saves)
+    found = events(tmp_path)["train/skipped_examples"]
+    assert {step: int(v) for step, v in found.items()} == {4: 2, 8: 5, 12: 0, 16: 0, 17: 3}
+    lines = [line for line in capsys.readouterr().err.splitlines() if "undecodable" in line]
+    assert lines == ["10 undecodable examples were replaced by others in steps 2 to 17 "
+                     "(--strict_data makes this an error)"]  # fmt: skip
+
+
+def test_a_stopped_run_says_how_many_examples_were_skipped(tmp_path, capsys):
+    saves = Saves()
+    steps = Steps(saves, before=lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 6
+                  else None, skips={1: 1, 9: 5})  # fmt: skip
+    with pytest.raises(loop.Stopped):
+        run(tmp_path, steps, saves, summary_steps=1)
+    assert "1 undecodable examples were replaced by others in steps 0 to 7 (" in (
+        capsys.readouterr().err
+    )
+
+
+def test_nothing_is_said_of_nothing_skipped(tmp_path, capsys):
+    saves = Saves()
+    run(tmp_path, Steps(saves), saves)
+    assert "undecodable" not in capsys.readouterr().err
 
 
 def test_no_summary_steps_means_one_summary_at_the_end(tmp_path, events):
@@ -184,13 +217,15 @@ def test_run_steps_gives_the_means_over_the_replicas_step_by_step(replicas):
 
     images = np.stack([np.full((8, 4, 4, 6), i, np.float32) for i in range(3)])
     images[..., 3:] = -1
-    dataset = tf.data.Dataset.from_tensor_slices((images, batches))
+    skipped = np.float32([[0] * 8, [1, 0, 0, 0, 0, 1, 1, 0], [0] * 8])
+    dataset = tf.data.Dataset.from_tensor_slices((images, batches, skipped))
     iterator = iter(strategy.experimental_distribute_dataset(dataset))
     run_steps = loop.make_run_steps(strategy, step, ("total_loss", "other"), image_size=4)
     rows, views = run_steps(iterator, tf.constant(2))
     halves = batches[:2].reshape(2, 2, 4).mean(2)
     np.testing.assert_allclose(rows[:, 0], halves.mean(1), rtol=1e-6)
     np.testing.assert_allclose(rows[:, 1], (halves**2).mean(1), rtol=1e-6)
+    np.testing.assert_array_equal(rows[:, 2], [0, 3])
     np.testing.assert_array_equal(views, np.ones((3, 4, 4, 3)))
     rows, _ = run_steps(iterator, tf.constant(1))
     np.testing.assert_allclose(rows[:, 0], [batches[2].mean()], rtol=1e-6)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tf_simclr.config import ConfigError
-from tf_simclr.data import augment
-from tf_simclr.data.sources import Source
+from tf_simclr.data import augment, decoding
+from tf_simclr.data.sources import UNLABELLED, Source
 
 TRAIN_MODES = ("pretrain", "finetune")
 
@@ -34,6 +34,7 @@ def train_batches(
     color_jitter_strength: float,
     color_jitter_impl: str,
     cache: bool,
+    strict: bool,
     seed: int,
     start_example: int = 0,
     num_shards: int = 1,
@@ -43,6 +44,10 @@ def train_batches(
 
     Each epoch holds each example once, in an order of its own. Examples stay encoded in the
     shuffle buffer (40,960 of them for ImageNet at batch 4096) and in the cache.
+
+    A shard reads only its own part of the split, the same in each epoch, where in the official code
+    every worker reads all files and drops what is not its turn. The parts do not mix: an example is
+    only ever shuffled among those of its part.
 
     Args:
       source: the data set.
@@ -54,56 +59,72 @@ def train_batches(
       color_jitter_strength: s of the paper's appendix A.
       color_jitter_impl: "simclrv2" or "simclrv1".
       cache: keep the encoded examples in memory after the first epoch.
+      strict: an example that cannot be decoded is an error, where else another stands in for it
+        (decoding.py says which).
       seed: of order and views.
-      start_example: examples of this shard already consumed. Epochs before it are not read; in the
-        epoch that it falls in, the examples before it are read but not decoded.
-      num_shards: input pipelines that share each epoch.
+      start_example: examples of this shard already consumed, of whole steps. Epochs before it are
+        not read; in the epoch that it falls in, the examples before it are read but not decoded.
+      num_shards: input pipelines that share the split; each reads an equal part of it.
       shard_index: which of them this is.
 
     Returns:
-      Dataset of (images, labels): float32 (batch, s, s, 6), views on the channel axis, or
-      (batch, s, s, 3); one-hot float32 (batch, num_classes), or (batch, 0) if unlabelled.
+      Dataset of (images, labels, skipped): float32 (batch, s, s, 6), views on the channel axis, or
+      (batch, s, s, 3); one-hot float32 (batch, num_classes), or (batch, 0) if unlabelled; float32
+      (batch,), 1 where another example stands in for one that cannot be decoded.
 
     Raises:
       ConfigError: unknown split or train_mode, or fewer examples than shards.
     """
     if train_mode not in TRAIN_MODES:
         raise ConfigError(f"train_mode must be one of {TRAIN_MODES}, got {train_mode!r}")
-    num_examples = _shard_examples(source, split, "train_split", num_shards, shard_index)
+    split = source.part(split, num_shards, shard_index, flag="train_split")
+    num_examples = source.num_examples(split)
     batches = _SHUFFLE_BATCHES_SMALL if image_size <= _SMALL_IMAGE_SIZE else _SHUFFLE_BATCHES_LARGE
     buffer = min(global_batch_size * batches, num_examples)
     first_epoch, position = divmod(start_example, num_examples)
 
-    read = _reader(source, split, num_shards, shard_index, cache=cache, seed=seed)
+    step_size = global_batch_size // num_shards
+    group_size = decoding.group_size(step_size, batch_size)
+    channels = 3 if train_mode == "finetune" else 6
+    read = _reader(source, split, cache=cache, with_id=strict, seed=seed)
 
     def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         order_seed = _derive_scalar(seed, _SHUFFLE, epoch)
         return read(epoch).shuffle(buffer, seed=order_seed, reshuffle_each_iteration=False)
 
-    def views(index: tf.Tensor, example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        image = source.decode(example["image"])
+    def view(index: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
+        image = source.decode(encoded)
         view_seed = _derive(seed, _VIEWS, index * num_shards + shard_index)
         if train_mode == "finetune":
-            view = augment.finetuning_view(image, view_seed, image_size=image_size)
-        else:
-            both = [
-                augment.pretraining_view(
-                    image,
-                    each,
-                    image_size=image_size,
-                    strength=color_jitter_strength,
-                    impl=color_jitter_impl,
-                )
-                for each in tf.unstack(tf.random.experimental.stateless_split(view_seed, 2))
-            ]
-            view = tf.concat(both, axis=-1)
-        return view, _one_hot(source, example["label"])
+            return augment.finetuning_view(image, view_seed, image_size=image_size)
+        both = [
+            augment.pretraining_view(
+                image,
+                each,
+                image_size=image_size,
+                strength=color_jitter_strength,
+                impl=color_jitter_impl,
+            )
+            for each in tf.unstack(tf.random.experimental.stateless_split(view_seed, 2))
+        ]
+        return tf.concat(both, axis=-1)
+
+    def group(index: tf.Tensor, example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        return decoding.map_with_stand_ins(
+            view,
+            source,
+            index,
+            example,
+            shape=(image_size, image_size, channels),
+            name=f"dataset {source.name}, split {split}",
+            strict=strict,
+        )
 
     dataset = tf.data.Dataset.range(first_epoch, tf.int64.max)
     dataset = dataset.flat_map(tf.autograph.experimental.do_not_convert(read_epoch))
     dataset = dataset.skip(position).enumerate(start=start_example)
-    dataset = _parallel_map(dataset, views).batch(batch_size, drop_remainder=True)
-    return _finish(dataset)
+    dataset = _parallel_map(dataset.batch(group_size, drop_remainder=True), group)
+    return _finish(source, _regroup(dataset, group_size, batch_size))
 
 
 def eval_batches(
@@ -112,53 +133,79 @@ def eval_batches(
     split: str,
     image_size: int,
     batch_size: int,
+    strict: bool,
     num_shards: int = 1,
     shard_index: int = 0,
 ) -> tf.data.Dataset:
     """One pass over a split in order, every example once.
 
-    Every shard has equally many batches, all full: the end is padded with zeros of weight 0.
+    Every shard has equally many batches, all full: the end is padded with zeros of weight 0. An
+    example that cannot be decoded is blank and has weight 0, too.
 
     Args:
       source: the data set.
       split: TFDS split.
       image_size: side of a view in pixels.
       batch_size: of this shard.
-      num_shards: input pipelines that share the split.
+      strict: an example that cannot be decoded is an error.
+      num_shards: input pipelines that share the split; each reads an equal part of it.
       shard_index: which of them this is.
 
     Returns:
-      Dataset of (images, labels, weights): float32 (batch, s, s, 3), one-hot (batch, num_classes)
-      or (batch, 0) if unlabelled, and (batch,).
+      Dataset of (images, labels, weights, skipped): float32 (batch, s, s, 3), one-hot (batch,
+      num_classes) or (batch, 0) if unlabelled, (batch,), and (batch,): 1 where an example could not
+      be decoded.
 
     Raises:
       ConfigError: unknown or empty split, or fewer examples than shards.
     """
-    _shard_examples(source, split, "eval_split", num_shards, shard_index)
-    largest_shard = -(-source.num_examples(split, flag="eval_split") // num_shards)
-    num_batches = -(-largest_shard // batch_size)
+    part = source.part(split, num_shards, shard_index, flag="eval_split")
+    largest_part = -(-source.num_examples(split) // num_shards)
+    num_batches = -(-largest_part // batch_size)
 
-    def view(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        image = augment.evaluation_view(source.decode(example["image"]), image_size=image_size)
-        return image, _one_hot(source, example["label"]), tf.constant(1.0)
+    def view(encoded: tf.Tensor) -> tf.Tensor:
+        return augment.evaluation_view(source.decode(encoded), image_size=image_size)
 
-    dataset = source.encoded_examples(split).shard(num_shards, shard_index)
-    dataset = _parallel_map(dataset, view)
-    blank = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape), dataset.element_spec)
+    def group(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        images, good = decoding.map_decodable(
+            view,
+            source,
+            example,
+            shape=(image_size, image_size, 3),
+            name=f"dataset {source.name}, split {part}",
+            strict=strict,
+        )
+        weights = tf.cast(good, tf.float32)
+        return images, example["label"], weights, 1.0 - weights
+
+    dataset = source.encoded_examples(part, with_id=strict)
+    dataset = _parallel_map(dataset.batch(decoding.SMALLEST_GROUP), group).unbatch()
+    image, label, *zeros = (tf.zeros(spec.shape, spec.dtype) for spec in dataset.element_spec)
+    blank = (image, tf.fill(label.shape, tf.constant(UNLABELLED, label.dtype)), *zeros)
     dataset = dataset.concatenate(tf.data.Dataset.from_tensors(blank).repeat())
     dataset = dataset.batch(batch_size, drop_remainder=True).take(num_batches)
-    return _finish(dataset)
+    return _finish(source, dataset)
+
+
+def _regroup(dataset: tf.data.Dataset, group_size: int, batch_size: int) -> tf.data.Dataset:
+    """Groups -> batches."""
+    if batch_size % group_size:
+        return dataset.unbatch().batch(batch_size, drop_remainder=True)
+    # Copies the views once where unbatching would copy them twice.
+    return dataset.batch(batch_size // group_size, drop_remainder=True).map(
+        lambda *parts: tuple(tf.reshape(part, (batch_size, *part.shape[2:])) for part in parts)
+    )
 
 
 def _reader(
-    source: Source, split: str, num_shards: int, shard_index: int, *, cache: bool, seed: int
+    source: Source, split: str, *, cache: bool, with_id: bool, seed: int
 ) -> Callable[[tf.Tensor], tf.data.Dataset]:
-    """A function from an epoch (int64 scalar) to this shard's encoded examples."""
+    """A function from an epoch (int64 scalar) to the split's encoded examples."""
 
     def read(files_seed: tf.Tensor) -> tf.data.Dataset:
-        dataset = source.encoded_examples(split, shuffle_files=True, seed=files_seed)
-        # As the official code does: shards divide the files' examples anew in each epoch.
-        return dataset.shard(num_shards, shard_index)
+        return source.encoded_examples(
+            split, shuffle_files=True, seed=files_seed, with_id=with_id
+        )
 
     if not cache:
         return lambda epoch: read(_derive_scalar(seed, _FILES, epoch))
@@ -184,24 +231,6 @@ def _derive_scalar(seed: int, purpose: int, index: int | tf.Tensor) -> tf.Tensor
     )
 
 
-def _shard_examples(
-    source: Source, split: str, flag: str, num_shards: int, shard_index: int
-) -> int:
-    total = source.num_examples(split, flag=flag)
-    if not 0 <= shard_index < num_shards:
-        raise ConfigError(f"shard_index must be in [0, {num_shards}), got {shard_index}")
-    if total < num_shards:
-        raise ConfigError(
-            f"--{flag}={split} has {total} examples for {num_shards} input pipelines: use a larger "
-            "split or fewer workers"
-        )
-    return (total - shard_index + num_shards - 1) // num_shards
-
-
-def _one_hot(source: Source, label: tf.Tensor) -> tf.Tensor:
-    return tf.one_hot(label, source.num_classes or 0, dtype=tf.float32)
-
-
 def _parallel_map(dataset: tf.data.Dataset, function: Callable) -> tf.data.Dataset:
     return dataset.map(
         tf.autograph.experimental.do_not_convert(function),
@@ -210,9 +239,13 @@ def _parallel_map(dataset: tf.data.Dataset, function: Callable) -> tf.data.Datas
     )
 
 
-def _finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def _finish(source: Source, dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Batches of (images, label numbers, ...) -> of (images, one-hot labels, ...), prefetched."""
+    dataset = dataset.map(
+        lambda images, label, *rest: (images, tf.one_hot(label, source.num_classes or 0), *rest)
+    )
     options = tf.data.Options()
     options.deterministic = True
-    # Shards are made above; a second, automatic one would drop examples.
+    # Each shard reads its part already; a second, automatic sharding would drop examples.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)

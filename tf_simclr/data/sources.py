@@ -62,13 +62,60 @@ class Source:
             raise ConfigError(f"--{flag}={split} is empty in {self.name}: use one of {there}")
         return count
 
+    def part(self, split: str, num_parts: int, index: int, *, flag: str = "split") -> str:
+        """One of several equal parts of a split, as a slice that names just its examples.
+
+        Reading it opens only the files that it lies in. Parts are contiguous, disjoint and together
+        the whole split; their sizes differ by at most one, larger ones first. Not
+        tfds.even_splits, which divides each term of "train+test" by itself: sizes then differ by
+        more, and a part of small terms may be empty.
+
+        Args:
+          split: TFDS split.
+          num_parts: how many parts there are; 1 returns the split as it is.
+          index: which of them, from 0.
+          flag: name of the flag that holds the split, for the message.
+
+        Raises:
+          ConfigError: no such split, fewer examples than parts, or no such part.
+        """
+        total = self.num_examples(split, flag=flag)
+        if not 0 <= index < num_parts:
+            raise ConfigError(f"shard_index must be in [0, {num_parts}), got {index}")
+        if total < num_parts:
+            raise ConfigError(
+                f"--{flag}={split} has {total} examples for {num_parts} input pipelines: use a "
+                "larger split or fewer workers"
+            )
+        if num_parts == 1:
+            return split
+        size, larger = divmod(total, num_parts)
+        first = index * size + min(index, larger)
+        last = first + size + (index < larger)
+        terms, position = [], 0
+        splits = self._builder.info.splits
+        for term in tfds.core.ReadInstruction.from_spec(split).to_absolute(splits):
+            start = term.from_ or 0
+            stop = splits[term.splitname].num_examples if term.to is None else term.to
+            low, high = max(first - position, 0), min(last - position, stop - start)
+            if low < high:
+                terms.append(f"{term.splitname}[{start + low}:{start + high}]")
+            position += stop - start
+        return "+".join(terms)
+
     def encoded_examples(
-        self, split: str, *, shuffle_files: bool = False, seed: int | tf.Tensor | None = None
+        self,
+        split: str,
+        *,
+        shuffle_files: bool = False,
+        seed: int | tf.Tensor | None = None,
+        with_id: bool = False,
     ) -> tf.data.Dataset:
         """One pass of {'image': string (), 'label': int64 ()}: images as stored, for decode().
 
         The order is a function of the arguments alone: with shuffle_files the files are read in an
         order given by seed (an integer or an int64 scalar). Labels are -1 where there are none.
+        with_id adds 'id', TFDS's string () of the file and the place in it.
         """
         keys = {"image": self._image_key}
         if self._label_key:
@@ -83,13 +130,14 @@ class Source:
                 shuffle_seed=seed,
                 shuffle_reshuffle_each_iteration=False,
                 try_autocache=False,
+                add_tfds_id=with_id,
             ),
             decoders=tfds.decode.PartialDecoding(
                 dict.fromkeys(keys.values(), True),
                 decoders={self._image_key: tfds.decode.SkipDecoding()},
             ),
         )
-        if keys == {"image": "image", "label": "label"}:
+        if keys == {"image": "image", "label": "label"} and not with_id:
             return dataset  # A map that changes nothing costs 3 % of the throughput at 32 pixels.
         unlabelled = tf.constant(UNLABELLED, tf.int64)
         return dataset.map(
@@ -97,6 +145,7 @@ class Source:
                 "image": example[keys["image"]],
                 "label": tf.cast(example[keys["label"]], tf.int64) if "label" in keys
                 else unlabelled,
+                **({"id": example["tfds_id"]} if with_id else {}),
             }
         )
 

@@ -11,6 +11,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
+from tf_simclr.data import decoding
+
 RAW_PIXELS = "raw_pixels"
 
 
@@ -21,10 +23,12 @@ class Features:
     Attributes:
       features: {encoder's name: (n, d)}, and under "raw_pixels" the images (n, h, w, 3).
       labels: (n,) class numbers.
+      skipped: how many more there are in the split, which cannot be decoded.
     """
 
     features: dict[str, np.ndarray]
     labels: np.ndarray
+    skipped: int = 0
 
     def flat(self, name: str) -> np.ndarray:
         """The features of one encoder, (n, d); the pixels as d = h * w * 3."""
@@ -36,11 +40,15 @@ def extract(models: dict, batches, *, description: str) -> Features:
 
     Args:
       models: {name: SimCLR}, run in inference mode; their final_avg_pool counts.
-      batches: data set of (images (n, h, w, 3), one-hot labels (n, classes), weights (n,)).
+      batches: data set of (images (n, h, w, 3), one-hot labels (n, classes), weights (n,), skipped
+        (n,)).
       description: of the progress bar.
 
     Returns:
       The Features of the examples of weight 1.
+
+    Raises:
+      UndecodableError: there is none.
     """
 
     @tf.function
@@ -50,16 +58,19 @@ def extract(models: dict, batches, *, description: str) -> Features:
             for name, model in models.items()
         }
 
-    parts = []
+    parts, num_skipped = [], 0
     total = int(batches.cardinality())
-    for images, labels, weights in tqdm(
+    for images, labels, weights, skipped in tqdm(
         batches, desc=description, unit="batch", total=total if total > 0 else None, leave=False
     ):
         real = weights.numpy() > 0
         seen = {RAW_PIXELS: images} | encode(images) | {"labels": tf.argmax(labels, axis=1)}
         parts.append({name: value.numpy()[real] for name, value in seen.items()})
+        num_skipped += int(skipped.numpy().sum())
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return Features(labels=joined.pop("labels"), features=joined)
+    if not len(joined["labels"]):
+        raise decoding.UndecodableError(f"{description}: not one example can be decoded")
+    return Features(labels=joined.pop("labels"), features=joined, skipped=num_skipped)
 
 
 def accuracy(train_x, train_y, test_x, test_y, *, strength: float = 1.0, iterations: int = 100):

@@ -3,6 +3,7 @@
 import tensorflow as tf
 from tqdm import tqdm
 
+from tf_simclr.data import decoding
 from tf_simclr.training import steps, workers
 
 
@@ -12,24 +13,30 @@ def evaluate(strategy, model, batches, *, num_batches: int) -> dict[str, float]:
     Args:
       strategy: whose replicas share the work.
       model: SimCLR with a supervised head.
-      batches: distributed data set of (images, one-hot labels, weights).
+      batches: distributed data set of (images, one-hot labels, weights, skipped).
       num_batches: how many of them to take.
 
     Returns:
-      eval/label_top_1_accuracy and eval/label_top_5_accuracy, over exactly the examples seen.
+      eval/label_top_1_accuracy and eval/label_top_5_accuracy, over exactly the examples of weight
+      1; eval/skipped_examples, how many could not be decoded, only where there are any.
+
+    Raises:
+      UndecodableError: there is no example of weight 1.
     """
 
+    def count(images, labels, weights, skipped):
+        sums = steps.evaluation_step(model, images, labels, weights)
+        return sums | {"skipped": tf.reduce_sum(skipped)}
+
     @tf.function
-    def evaluate_batch(images, labels, weights):
-        sums = strategy.run(
-            lambda x, y, w: steps.evaluation_step(model, x, y, w), args=(images, labels, weights)
-        )
+    def evaluate_batch(*batch):
+        sums = strategy.run(count, args=batch)
         return {
             name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
             for name, value in sums.items()
         }
 
-    totals = {"top_1": 0.0, "top_5": 0.0, "examples": 0.0}
+    totals = {"top_1": 0.0, "top_5": 0.0, "examples": 0.0, "skipped": 0.0}
     iterator = iter(batches)
     chief = workers.is_chief(strategy)
     for _ in tqdm(
@@ -37,7 +44,14 @@ def evaluate(strategy, model, batches, *, num_batches: int) -> dict[str, float]:
     ):
         for name, value in evaluate_batch(*next(iterator)).items():
             totals[name] += float(value)
-    return {
+    if not totals["examples"]:
+        raise decoding.UndecodableError(
+            "not one example of the evaluation split can be decoded: check the data set"
+        )
+    results = {
         "eval/label_top_1_accuracy": totals["top_1"] / totals["examples"],
         "eval/label_top_5_accuracy": totals["top_5"] / totals["examples"],
     }
+    if totals["skipped"]:
+        results["eval/skipped_examples"] = totals["skipped"]
+    return results

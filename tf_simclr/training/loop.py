@@ -8,6 +8,7 @@ workers anyway, has all of them write, and ends the process itself.)
 
 import contextlib
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -49,20 +50,23 @@ def make_run_steps(strategy, step_fn: Callable, metric_names: Sequence[str], ima
       image_size: side of the images, in pixels.
 
     Returns:
-      A tf.function (iterator, num_steps ()) -> (the metrics' means over the replicas (num_steps,
-      len(metric_names)), first views (3, image_size, image_size, 3) of the last step for the image
-      summary).
+      A tf.function (iterator, num_steps ()) -> (the metrics' means over the replicas and, last, the
+      number of skipped examples (num_steps, len(metric_names) + 1), first views (3, image_size,
+      image_size, 3) of the last step for the image summary). The iterator is over distributed
+      batches (images, labels, skipped (n,): 1 where another example stands in for one).
     """
 
-    def replica_step(images, labels):
+    def replica_step(images, labels, skipped):
         metrics = step_fn(images, labels)
+        # The mean of this over the replicas is the sum over the batch.
+        num_skipped = tf.reduce_sum(skipped) * strategy.num_replicas_in_sync
         # One vector, so that it takes one reduction.
-        stacked = tf.stack([metrics[name] for name in metric_names])
+        stacked = tf.stack([*(metrics[name] for name in metric_names), num_skipped])
         return stacked, images[:NUM_SUMMARY_IMAGES, ..., :3]
 
     @tf.function
     def run_steps(iterator, num_steps):
-        rows = tf.TensorArray(tf.float32, num_steps, element_shape=(len(metric_names),))
+        rows = tf.TensorArray(tf.float32, num_steps, element_shape=(len(metric_names) + 1,))
         views = tf.zeros((0, image_size, image_size, 3))
         for i in tf.range(num_steps):
             tf.autograph.experimental.set_loop_options(
@@ -118,7 +122,8 @@ def train(
     chunk = 1  # the first call compiles; then as many steps as SECONDS_BETWEEN_UPDATES take
     bar = tqdm(total=total_steps, initial=step, desc=description, unit="step", smoothing=0.1,
                disable=not workers.is_chief(strategy))  # fmt: skip
-    with bar, _stop_requests() as requests:
+    skipped = _Skipped(first_step, say=workers.is_chief(strategy))
+    with skipped, bar, _stop_requests() as requests:
         while step < total_steps:
             limits = (
                 step + chunk,
@@ -143,7 +148,8 @@ def train(
                     f"{checkpointer.latest or 'none'}: lower --learning_rate or raise "
                     "--warmup_epochs"
                 )
-            means.add(rows)
+            means.add(rows[:, :-1])
+            skipped.add(rows[:, -1])
             if step > first_step:  # the first call also compiled
                 chunk = max(1, int(SECONDS_BETWEEN_UPDATES * count / max(seconds, 1e-3)))
             step += count
@@ -153,6 +159,7 @@ def train(
                 with writer.as_default(step=step):
                     for name, value in means.pop().items():
                         tf.summary.scalar(f"train/{name}", value)
+                    tf.summary.scalar("train/skipped_examples", skipped.pop())
                     tf.summary.scalar("learning_rate", learning_rate(step))
                     tf.summary.image("image", views, max_outputs=NUM_SUMMARY_IMAGES)
             if step % checkpoint_steps == 0 or step == total_steps or stop:
@@ -192,6 +199,39 @@ class _Means:
         means = self.means()
         self._begin()
         return means
+
+
+class _Skipped:
+    """Counts the examples that could not be decoded; says at the end how many, if there were any.
+
+    Others stood in for them (data/decoding.py).
+    """
+
+    def __init__(self, first_step: int, *, say: bool):
+        self.first_step, self.say = first_step, say
+        self.num_steps = self.total = self.popped = 0
+
+    def add(self, counts: np.ndarray):
+        """Takes in the count of each step, (steps,)."""
+        self.num_steps += len(counts)
+        self.total += int(counts.sum())
+
+    def pop(self) -> int:
+        """How many since the last pop."""
+        since, self.popped = self.total - self.popped, self.total
+        return since
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.total and self.say:
+            print(
+                f"{self.total} undecodable examples were replaced by others in steps "
+                f"{self.first_step} to {self.first_step + self.num_steps} (--strict_data makes "
+                "this an error)",
+                file=sys.stderr,
+            )
 
 
 def _postfix(means: _Means, images_per_second: float) -> str:

@@ -1,0 +1,73 @@
+"""A run on a data set with examples that cannot be decoded: goes through, counts, resumes."""
+
+import json
+import shutil
+
+import bad_images
+import numpy as np
+import pytest
+
+from tf_simclr import experiment, flags
+from tf_simclr.training import weights
+
+TINY = (
+    "--dataset=bad_images", "--eval_split=test", "--image_size=32", "--resnet_depth=18",
+    "--width_multiplier=0.0625", "--train_batch_size=16", "--eval_batch_size=8",
+    "--warmup_epochs=0", "--train_steps=4", "--checkpoint_steps=2", "--train_summary_steps=2",
+    "--seed=3", "--mode=train_then_eval",
+)  # fmt: skip
+
+
+def run(*arguments):
+    config = flags.parse(["run.py", *TINY, *arguments]).config
+    return experiment.run(config, config_gin=flags.to_gin(config))
+
+
+def final_weights(model_dir):
+    return weights.read_weights(f"{model_dir}/ckpt-4")
+
+
+def test_a_run_counts_them_and_resumes_exactly(bad_images_dir, tmp_path, events, capsys):
+    model_dir, resumed = tmp_path / "run", tmp_path / "resumed"
+    data = f"--data_dir={bad_images_dir}"
+    results = run(data, f"--model_dir={model_dir}", "--probe_summary")
+    said = capsys.readouterr().err
+    counts = events(model_dir)["train/skipped_examples"]
+    total = sum(int(count) for count in counts.values())
+    assert list(counts) == [2, 4]
+    # 64 examples: an epoch of 48 with all five bad ones and a third of the next.
+    assert 5 <= total <= 10
+    assert f"{total} undecodable examples were replaced by others in steps 0 to 4 (--str" in said
+    # The evaluation and a probe both read the split.
+    assert said.count("3 of 20 examples of split test could not be decoded and were left out") == 1
+    assert said.count("5 of 48 examples of split train could not be decoded") == 1
+    assert results["eval/skipped_examples"] == len(bad_images.BAD_TEST)
+    written = json.loads((model_dir / "result.json").read_text())
+    assert written["eval/skipped_examples"] == 3
+    seventeenths = 17 * written["eval/label_top_5_accuracy"]
+    assert seventeenths == pytest.approx(round(seventeenths), abs=1e-4)
+    assert "probe/pretrained" in results
+
+    resumed.mkdir()
+    for file in model_dir.glob("ckpt-2.*"):
+        shutil.copy(file, resumed)
+    (resumed / "checkpoint").write_text(
+        'model_checkpoint_path: "ckpt-2"\nall_model_checkpoint_paths: "ckpt-2"\n'
+        "all_model_checkpoint_timestamps: 1.0\n"
+    )
+    run(data, f"--model_dir={resumed}")
+    assert f"{int(counts[4])} undecodable examples were replaced by others in steps 2 to 4" in (
+        capsys.readouterr().err
+    )
+    expected, found = final_weights(model_dir), final_weights(resumed)
+    assert found.keys() == expected.keys()
+    for path, value in expected.items():
+        np.testing.assert_array_equal(found[path], value, err_msg=path)
+
+
+def test_strict_data_stops_at_one_and_names_it(bad_images_dir, tmp_path):
+    with pytest.raises(experiment.FAILURES) as caught:
+        run(f"--data_dir={bad_images_dir}", f"--model_dir={tmp_path}", "--strict_data")
+    message = str(caught.value)
+    assert "dataset bad_images, split train: example bad_images-train.tfrecord-" in message
+    assert "\n" not in message and "--strict_data=False" in message

@@ -1,0 +1,210 @@
+"""Examples that cannot be decoded: how they are found, and what stands in for them.
+
+Only errors of decoding are dealt with here. Whatever fails in reading (a missing file, a corrupt
+TFRecord, the network) or in augmenting still stops the run.
+
+A dataset can be told to ignore errors, but of a whole pipeline that would hide errors of reading,
+and a gap would shift all that follows. So examples are mapped in small groups, each in a dataset of
+its own inside the map: the one place where a graph can try something and go on if it fails. Where a
+group fails, its examples are tried one by one. On clean data this costs no more than mapping
+examples one by one.
+"""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+
+from tf_simclr.data.sources import Source
+
+SMALLEST_GROUP = 16
+# Around the text of an error raised in a graph, to find it again in what TensorFlow makes of it.
+_BEGIN, _END = "UNDECODABLE ", " UNDECODABLE"
+
+
+class UndecodableError(Exception):
+    """Examples that cannot be decoded, where they must be. One line with the way out."""
+
+
+@contextlib.contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Turns the errors that this module raises in graphs into UndecodableError."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(f"{_BEGIN}(.*?){_END}", str(error), re.DOTALL)
+        if not found:
+            raise
+        raise UndecodableError(found[1]) from error
+
+
+def group_size(step_size: int, batch_size: int) -> int:
+    """How many examples to map at a time: at least 16 and a divisor of the batch, where possible.
+
+    Never more than a step, so that what stands in for an example depends on its step alone.
+
+    Args:
+      step_size: examples of one step in this input pipeline, a multiple of batch_size.
+      batch_size: examples of one batch.
+    """
+    whole = batch_size if batch_size >= SMALLEST_GROUP else step_size
+    return next((n for n in range(SMALLEST_GROUP, whole) if whole % n == 0), whole)
+
+
+def map_with_stand_ins(
+    view: Callable,
+    source: Source,
+    index: tf.Tensor,
+    example: dict[str, tf.Tensor],
+    *,
+    shape: tuple[int, int, int],
+    name: str,
+    strict: bool,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Views of a group of examples; for each that cannot be decoded, views of another.
+
+    The next of the group that can be decoded stands in for it, with the views that are drawn for
+    its own index. So an image may come twice in a batch, as other views of it: a false negative,
+    but no two equal rows.
+
+    Args:
+      view: (index (), bytes of an image ()) -> float32 of the given shape.
+      source: decodes the images.
+      index: int64 (n,), positions in the stream.
+      example: image, string (n,); label, int64 (n,); and with strict also id, string (n,).
+      shape: of a view, (s, s, c).
+      name: of the stream, for messages.
+      strict: raise an error in place of using stand-ins.
+
+    Returns:
+      Views (n, s, s, c), labels (n,), and float32 (n,): 1 where another example stands in.
+
+    Raises:
+      UndecodableError: as errors_in_one_line has it, if strict and one example or if not strict
+        and all n examples cannot be decoded.
+    """
+    encoded, label = example["image"], example["label"]
+    count = tf.size(index, tf.int64)
+
+    def views_of(index, encoded):
+        return _map(view, (index, encoded), shape)
+
+    views, succeeded = _attempt(views_of, (index, encoded), shape)
+
+    def with_stand_ins():
+        good = _decodable(source, encoded)
+        if strict:
+            good = _require_all(good, name, example["id"])
+        else:
+            none = (name, ": ", count, " examples in a row cannot be decoded, from position ",
+                    index[0], " on, too many to let others stand in for them")  # fmt: skip
+            good = _require(tf.reduce_any(good), none, good)
+        found = tf.where(good)[:, 0]
+        next_found = tf.searchsorted(found, tf.range(count), out_type=tf.int64)
+        chosen = tf.gather(found, next_found % tf.size(found, tf.int64))
+        views = views_of(index, tf.gather(encoded, chosen))
+        return views, tf.gather(label, chosen), 1.0 - tf.cast(good, tf.float32)
+
+    return tf.cond(succeeded, lambda: (views, label, tf.zeros([count])), with_stand_ins)
+
+
+def map_decodable(
+    view: Callable,
+    source: Source,
+    example: dict[str, tf.Tensor],
+    *,
+    shape: tuple[int, int, int],
+    name: str,
+    strict: bool,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Views of a group of examples, and which of them could be decoded.
+
+    Args:
+      view: bytes of an image () -> float32 of the given shape.
+      source: decodes the images.
+      example: image, string (n,), and with strict also id, string (n,).
+      shape: of a view, (s, s, c).
+      name: of the stream, for messages.
+      strict: raise an error for an example that cannot be decoded.
+
+    Returns:
+      Views (n, s, s, c), blank where the example cannot be decoded, and bool (n,): False there.
+
+    Raises:
+      UndecodableError: as errors_in_one_line has it, if strict and an example cannot be decoded.
+    """
+    encoded = example["image"]
+    views, succeeded = _attempt(lambda encoded: _map(view, (encoded,), shape), (encoded,), shape)
+
+    def with_blanks():
+        good = _decodable(source, encoded)
+        if strict:
+            good = _require_all(good, name, example["id"])
+
+        def view_or_blank(encoded, good):
+            return tf.cond(good, lambda: view(encoded), lambda: tf.zeros(shape))
+
+        return _map(view_or_blank, (encoded, good), shape), good
+
+    return tf.cond(succeeded, lambda: (views, tf.ones_like(encoded, tf.bool)), with_blanks)
+
+
+def _map(function: Callable, rows: tuple[tf.Tensor, ...], shape: tuple) -> tf.Tensor:
+    """function of each row, float32 (n, *shape)."""
+    return tf.map_fn(
+        lambda row: function(*row),
+        rows,
+        parallel_iterations=1,  # the parallelism is over groups; of large images few fit in memory
+        fn_output_signature=tf.TensorSpec(shape, tf.float32),
+    )
+
+
+def _attempt(
+    function: Callable, arguments: tuple[tf.Tensor, ...], shape: tuple
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """function(*arguments), float32 (n, *shape), and True; or (0, *shape) and False if it fails."""
+    dataset = tf.data.Dataset.from_tensors(arguments).map(_plain(function)).ignore_errors()
+    nothing = tf.data.Dataset.from_tensors(tf.zeros((0, *shape)))
+    options = tf.data.Options()
+    # Of one element, and made anew for each group: there is nothing to gain from optimising it.
+    options.experimental_optimization.apply_default_optimizations = False
+    options.autotune.enabled = False
+    result = dataset.concatenate(nothing).take(1).with_options(options).get_single_element()
+    return result, tf.shape(result)[0] > 0
+
+
+def _decodable(source: Source, encoded: tf.Tensor) -> tf.Tensor:
+    """Which of the images, string (n,), can be decoded: bool (n,)."""
+
+    def position_if_decoded(position, encoded):
+        # The size as a result keeps the decoding from being optimised away.
+        return position, tf.size(source.decode(encoded))
+
+    dataset = tf.data.Dataset.from_tensor_slices(encoded).enumerate()
+    dataset = dataset.map(_plain(position_if_decoded)).ignore_errors()
+    positions = tf.range(tf.size(encoded), dtype=tf.int64)
+    return dataset.reduce(
+        tf.zeros_like(encoded, tf.bool), lambda good, x: good | (positions == x[0])
+    )
+
+
+def _require_all(good: tf.Tensor, name: str, ids: tf.Tensor) -> tf.Tensor:
+    """good, an error if not all of it are True."""
+    text = (name, ": example ", ids[tf.argmin(tf.cast(good, tf.int32))], " cannot be decoded; mend "
+            "or remove it, or do without such examples by --strict_data=False")  # fmt: skip
+    return _require(tf.reduce_all(good), text, good)
+
+
+def _require(condition: tf.Tensor, text: tuple, value: tf.Tensor) -> tf.Tensor:
+    """value, an error of the given text if the condition is False."""
+    parts = [
+        part if not tf.is_tensor(part) or part.dtype == tf.string else tf.strings.as_string(part)
+        for part in (_BEGIN, *text, _END)
+    ]
+    with tf.control_dependencies([tf.debugging.Assert(condition, [tf.strings.join(parts)])]):
+        return tf.identity(value)
+
+
+def _plain(function: Callable) -> Callable:
+    return tf.autograph.experimental.do_not_convert(function)
