@@ -62,7 +62,7 @@ OFFICIAL = """
 """
 OFFICIAL = [line.split() for line in OFFICIAL.strip().splitlines()]
 OURS = {"use_tpu", "color_jitter_impl", "frozen_batch_norm", "eval_timeout", "probe_summary",
-        "seed", "cpu_replicas", "strategy", "strict_data"}
+        "seed", "cpu_replicas", "data_service", "strategy", "strict_data"}
 
 
 @pytest.mark.parametrize("row", OFFICIAL, ids=lambda row: row[0])
@@ -91,7 +91,8 @@ def test_own_settings():
         "color_jitter_impl": ("simclrv2", ("simclrv2", "simclrv1")),
         "frozen_batch_norm": ("inference", ("inference", "training")),
         "eval_timeout": (0.0, ()), "probe_summary": (False, ()), "seed": (None, ()),
-        "cpu_replicas": (1, ()), "strategy": ("auto", ("auto", "multi_worker")),
+        "cpu_replicas": (1, ()), "data_service": (None, ()),
+        "strategy": ("auto", ("auto", "multi_worker")),
         "strict_data": (False, ()),
     }
 
@@ -106,7 +107,7 @@ def test_names_are_unique_across_sections_and_helped():
 def test_unsaved_settings_are_where_and_what_now():
     assert {n for n, s in settings().items() if not s.saved} == {
         "mode", "model_dir", "use_tpu", "tpu_name", "tpu_zone", "gcp_project", "master",
-        "cpu_replicas", "strategy"}
+        "cpu_replicas", "data_service", "strategy"}
 
 
 def test_defaults_pass():

@@ -54,6 +54,7 @@ FRACTION = Rule("at least 0 and less than 1", lambda value: 0 <= value < 1)
 OPEN_FRACTION = Rule("greater than 0 and less than 1", lambda value: 0 < value < 1)
 NOT_EMPTY = Rule("not empty", lambda value: value != "")
 REGEX = Rule("a valid regular expression", _compiles)
+GRPC = Rule("grpc://HOST:PORT", lambda value: re.fullmatch(r"grpc://[^/:]+:\d+", value))
 DIRECTORY = Rule("an existing directory, or a URL such as gs://bucket/folder",
                  lambda value: "://" in value or os.path.isdir(value))
 
@@ -246,6 +247,9 @@ class Runtime(Section):
                                       "detected.", saved=False)
     master: str | None = setting(None, "Address of the TPU worker (grpc://...), in place of "
                                  "tpu_name.", saved=False)
+    data_service: str | None = setting(
+        None, "Address of a tf.data service dispatcher (tools/data_service.py), grpc://HOST:PORT, "
+        "whose workers then read, decode and augment the training images.", check=GRPC, saved=False)
     cpu_replicas: int = setting(1, "On a machine without accelerators: split the CPU in this many "
                                 "replicas, to try out what many devices do.", check=at_least(1),
                                 saved=False)

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import random
 import sys
 import time
 import zlib
@@ -19,7 +20,7 @@ import keras
 import tensorflow as tf
 
 from tf_simclr.config import Config, ConfigError, one_line, settings
-from tf_simclr.data import augment, decoding, pipeline
+from tf_simclr.data import augment, decoding, pipeline, service
 from tf_simclr.data.sources import Source, open_source
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy, schedule
@@ -75,6 +76,8 @@ def run(config: Config, *, config_gin: str) -> dict:
         has_labels = _needs_labels(config, source)
         evaluates = mode != "train" and (has_labels or config.training.probe_summary)
         plan = make_plan(config, source, evaluates=evaluates)
+        if config.runtime.data_service:
+            service.check(config.runtime.data_service)
         if config.training.checkpoint:
             weights.find(config.training.checkpoint)
         experiment = Experiment(config, source, plan, cluster or _make_strategy(config),
@@ -332,11 +335,22 @@ class Experiment:
 
     def train_batches(self, step: int):
         """Distributed training batches from the given step on."""
-        config = self.config
+        config, job_name = self.config, None
+        if config.runtime.data_service:
+            number = workers.from_chief(self.strategy, random.randrange(2**32))
+            job_name = f"tf_simclr_{number}"
 
         def make(context: tf.distribute.InputContext):
+            num_shards, shard_index, reader = (
+                context.num_input_pipelines, context.input_pipeline_id, None
+            )
+            if job_name:
+                reader = service.Service(
+                    config.runtime.data_service, job_name, shard_index, num_shards
+                )
+                num_shards, shard_index = 1, 0  # all share one stream
             batch_size = context.get_per_replica_batch_size(config.training.train_batch_size)
-            per_step = config.training.train_batch_size // context.num_input_pipelines
+            per_step = config.training.train_batch_size // num_shards
             return pipeline.train_batches(
                 self.source,
                 split=config.data.train_split,
@@ -350,8 +364,9 @@ class Experiment:
                 strict=config.data.strict_data,
                 seed=self.config.runtime.seed,
                 start_example=step * per_step,
-                num_shards=context.num_input_pipelines,
-                shard_index=context.input_pipeline_id,
+                num_shards=num_shards,
+                shard_index=shard_index,
+                service=reader,
             )
 
         return self.strategy.distribute_datasets_from_function(make)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_simclr.config import ConfigError
 from tf_simclr.data import augment, decoding
+from tf_simclr.data.service import Service
 from tf_simclr.data.sources import UNLABELLED, Source
 
 TRAIN_MODES = ("pretrain", "finetune")
@@ -39,6 +40,7 @@ def train_batches(
     start_example: int = 0,
     num_shards: int = 1,
     shard_index: int = 0,
+    service: Service | None = None,
 ) -> tf.data.Dataset:
     """The endless training stream.
 
@@ -123,8 +125,13 @@ def train_batches(
     dataset = tf.data.Dataset.range(first_epoch, tf.int64.max)
     dataset = dataset.flat_map(tf.autograph.experimental.do_not_convert(read_epoch))
     dataset = dataset.skip(position).enumerate(start=start_example)
+    if service:
+        dataset = service.own_rounds(dataset, batch_size)
     dataset = _parallel_map(dataset.batch(group_size, drop_remainder=True), group)
-    return _finish(source, _regroup(dataset, group_size, batch_size))
+    dataset = _regroup(dataset, group_size, batch_size)
+    # Then TensorFlow does not ask in each step whether there is another batch.
+    endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+    return _finish(source, (service.distribute(dataset) if service else dataset).apply(endless))
 
 
 def eval_batches(

@@ -1,0 +1,156 @@
+"""tf.data service on loopback: the batches are those of the local pipeline, each once."""
+
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tf_simclr import experiment, flags
+from tf_simclr.config import ConfigError
+from tf_simclr.data import pipeline, service, sources
+
+ROOT = Path(__file__).resolve().parents[2]
+NUM_WORKERS, NUM_EXAMPLES, BATCH = 2, 22, 4
+
+
+def free_ports(number: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(number)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Of a dispatcher, which tools/data_service.py has started with its workers."""
+    dispatcher_port, *ports = free_ports(1 + NUM_WORKERS)
+    names = ",".join(f"localhost:{port}" for port in ports)
+    dispatcher = f"localhost:{dispatcher_port}"
+    commands = [("dispatcher", f"--port={dispatcher_port}", f"--workers={names}")] + [
+        ("worker", f"--port={port}", "--host=localhost", f"--dispatcher={dispatcher}")
+        for port in ports
+    ]
+    parts = []
+    try:
+        for command in commands:
+            parts.append(subprocess.Popen(
+                [sys.executable, str(ROOT / "tools" / "data_service.py"), *command],
+                stdout=subprocess.PIPE, text=True,
+            ))  # fmt: skip
+            assert "ready on port" in parts[-1].stdout.readline()
+        yield f"grpc://{dispatcher}"
+        for part in reversed(parts):
+            part.send_signal(signal.SIGTERM)
+        assert [part.wait(30) for part in parts] == [0] * len(parts)
+    finally:
+        for part in parts:
+            part.kill()
+
+
+@pytest.fixture(scope="module")
+def source(shapes_dir):
+    return sources.open_source("shapes", str(shapes_dir))
+
+
+def batches(source, number: int, reader: service.Service | None, start_example=0) -> list:
+    """The first batches as arrays (images, labels, skipped)."""
+    dataset = pipeline.train_batches(
+        source,
+        split=f"train[:{NUM_EXAMPLES}]",
+        train_mode="pretrain",
+        image_size=16,
+        batch_size=BATCH,
+        global_batch_size=BATCH * (reader.num_consumers if reader else 1),
+        color_jitter_strength=1.0,
+        color_jitter_impl="simclrv2",
+        cache=False,
+        strict=False,
+        seed=5,
+        start_example=start_example,
+        service=reader,
+    )
+    return list(itertools.islice(dataset.as_numpy_iterator(), number))
+
+
+def assert_same(found, expected):
+    for first, second in zip(found, expected, strict=True):
+        for a, b in zip(first, second, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def positions(found: list, expected: list) -> list[int]:
+    """Where in expected each of found is; a batch that is not there, or twice, fails."""
+    places = []
+    for batch in found:
+        (place,) = [i for i, each in enumerate(expected) if np.array_equal(each[0], batch[0])]
+        assert_same([batch], [expected[place]])
+        places.append(place)
+    assert len(set(places)) == len(places)
+    return places
+
+
+def assert_in_turns(rounds: list[int]):
+    """Each tf.data worker made its own rounds, all of them in their order."""
+    for worker in range(NUM_WORKERS):
+        own = [number for number in rounds if number % NUM_WORKERS == worker]
+        assert own == list(range(worker, worker + NUM_WORKERS * len(own), NUM_WORKERS))
+
+
+def test_batches_are_those_of_the_local_pipeline(address, source):
+    """Over more than two epochs, the end of an epoch within a batch."""
+    found = batches(source, 12, service.Service(address, "one consumer"))
+    assert found[0][0].shape == (BATCH, 16, 16, 6)
+    assert_in_turns(positions(found, batches(source, 24, None)))
+
+
+def test_a_later_start_goes_on_where_the_stream_was(address, source):
+    found = batches(source, 8, service.Service(address, "resumed"), start_example=4 * BATCH)
+    assert_in_turns(positions(found, batches(source, 20, None)[4:]))
+
+
+def test_consumers_share_the_stream(address, source):
+    """Two consumers, both of whom must ask for a round at the same time."""
+    readers = [service.Service(address, "shared", index, 2) for index in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        both = list(threads.map(lambda reader: batches(source, 6, reader), readers))
+    expected = batches(source, 24, None)
+    first, second = (positions(found, expected) for found in both)
+    assert [place + 1 for place in first] == second
+    assert_in_turns([place // 2 for place in first])
+
+
+def test_a_dispatcher_that_does_not_answer_is_told_at_once():
+    (port,) = free_ports(1)
+    with pytest.raises(ConfigError, match=f"data_service grpc://localhost:{port}: no dispatcher"):
+        service.check(f"grpc://localhost:{port}")
+
+
+def run(shapes_dir, model_dir, *more):
+    settings = flags.parse([
+        "run.py", "--dataset=shapes", f"--data_dir={shapes_dir}", "--train_split=train[:64]",
+        "--image_size=16", "--resnet_depth=18", "--width_multiplier=0.0625",
+        "--train_batch_size=8", "--train_steps=2", "--seed=3", f"--model_dir={model_dir}", *more,
+    ])  # fmt: skip
+    return experiment.run(settings.config, config_gin=flags.to_gin(settings.config))
+
+
+def test_a_run_reads_through_the_service(address, shapes_dir, tmp_path):
+    result = run(shapes_dir, tmp_path / "run", f"--data_service={address}")
+    assert result["step"] == 2 and os.path.exists(tmp_path / "run" / "ckpt-2.index")
+
+
+def test_a_run_without_its_dispatcher_leaves_nothing(shapes_dir, tmp_path):
+    (port,) = free_ports(1)
+    with pytest.raises(ConfigError, match="no dispatcher answers"):
+        run(shapes_dir, tmp_path / "run", f"--data_service=grpc://localhost:{port}")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,76 @@
+"""Starts a part of tf.data service, which makes training batches on other machines.
+
+One dispatcher, which must know all its workers in advance, on each of their machines a worker, then
+the training (--data_service):
+
+    python tools/data_service.py dispatcher --port=5050 --workers=cpu1:5051,cpu2:5051
+    python tools/data_service.py worker --port=5051 --host=cpu1 --dispatcher=HOST:5050
+    python tools/data_service.py worker --port=5051 --host=cpu2 --dispatcher=HOST:5050
+    python run.py --data_service=grpc://HOST:5050 ...
+
+The workers read the data set themselves: --data_dir must be a path that all of them see. Each part
+runs until Ctrl-C or SIGTERM. The service has no password: keep its ports inside your network.
+"""
+
+import argparse
+import os
+import signal
+import socket
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tensorflow as tf  # noqa: E402
+
+
+def start(options: argparse.Namespace):
+    """Starts the server that the options ask for."""
+    service = tf.data.experimental.service
+    if options.part == "dispatcher":
+        return service.DispatchServer(
+            service.DispatcherConfig(port=options.port, worker_addresses=options.workers.split(","))
+        )
+    return service.WorkerServer(
+        service.WorkerConfig(
+            dispatcher_address=options.dispatcher.removeprefix("grpc://"),
+            worker_address=f"{options.host}:{options.port}",
+            port=options.port,
+        )
+    )
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = parser.add_subparsers(dest="part", required=True)
+    dispatcher = parts.add_parser("dispatcher", help="hands the work out")
+    dispatcher.add_argument("--workers", required=True, help="HOST:PORT of each, with commas")
+    worker = parts.add_parser("worker", help="makes batches")
+    worker.add_argument("--dispatcher", required=True, help="its HOST:PORT")
+    worker.add_argument("--host", default=socket.gethostname(),
+                        help="this machine's name, as in the dispatcher's --workers "
+                        "(default %(default)s)")  # fmt: skip
+    for part in (dispatcher, worker):
+        part.add_argument("--port", type=int, required=True, help="to listen on")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parse(argv)
+    signals = {signal.SIGINT, signal.SIGTERM}
+    # Blocked before TensorFlow starts its threads, so that they wait for sigwait.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        server = start(options)  # noqa: F841 (it runs as long as it is referred to)
+    except tf.errors.OpError as error:
+        print(f"data_service.py: {options.part} on port {options.port} cannot start: "
+              f"{error.message.splitlines()[0]}", file=sys.stderr)  # fmt: skip
+        return 1
+    print(f"{options.part} ready on port {options.port}", flush=True)
+    signal.sigwait(signals)
+    os._exit(0)  # there is nothing to save, and TensorFlow's own end takes up to 20 seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())
