@@ -131,7 +131,8 @@ def short_model(tiny_model):
 
     def make(**settings):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(resnet.BLOCKS_PER_GROUP, 18, (1, 1, 1, 1))
+            for depth in (18, 50):
+                patch.setitem(resnet.BLOCKS_PER_GROUP, depth, (1, 1, 1, 1))
             model = tiny_model(**settings)
         for path, variable in model.variables_by_path().items():
             if path.endswith("/gamma"):

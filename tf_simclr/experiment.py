@@ -330,7 +330,10 @@ class Experiment:
         context = tf.distribute.get_replica_context()
         seed = tf.constant([self.config.runtime.seed, BLUR_STREAM], tf.int32)
         for part in (self.optimizer.iterations, context.replica_id_in_sync_group, number):
-            seed = tf.random.experimental.stateless_fold_in(seed, tf.cast(part, tf.int32))
+            # Philox as in random_blur: the same numbers on every device, with XLA and without.
+            seed = tf.random.experimental.stateless_fold_in(
+                seed, tf.cast(part, tf.int32), alg="philox"
+            )
         return augment.random_blur(view, seed, image_size=self.config.data.image_size)
 
     def train_batches(self, step: int):

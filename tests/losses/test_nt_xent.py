@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.distribute import tpu_strategy
 
 from tf_simclr.losses.nt_xent import gather, nt_xent
 
@@ -103,6 +104,41 @@ def test_golden_numbers_on_replicas(golden, replicas, run_on, number):
     np.testing.assert_allclose(losses, g[f"r{number}_loss"], rtol=1e-4)
     gradients = [r["gradient"] for r in results]
     np.testing.assert_allclose(gradients, g[f"r{number}_grad"], rtol=1e-4, atol=1e-5)
+
+
+def test_golden_numbers_with_the_all_gather_of_tpus(golden, replicas, run_on, monkeypatch):
+    """TPUStrategy's own code: a sum of parts in their places, which must be of known shape."""
+    for name in ("all_gather", "_compute_all_gather_output_shape"):
+        method = getattr(tpu_strategy._TPUReplicaContext, name)
+        monkeypatch.setattr(tf.distribute.ReplicaContext, name, method, raising=False)
+    g = np.load(golden("ntxent.npz"))
+    results = distributed(run_on, replicas(2), g["r2_hidden"], float(g["r2_temperature"]))
+    np.testing.assert_allclose([r["contrast_loss"] for r in results], g["r2_loss"], rtol=1e-4)
+    gradients = [r["gradient"] for r in results]
+    np.testing.assert_allclose(gradients, g["r2_grad"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("n, m", [(5, 10), (None, None)])
+def test_shapes_are_static_where_they_can_be(replicas, monkeypatch, n, m):
+    """TPUs need them; not every all_gather knows the shape of what it returns."""
+    all_gather = tf.distribute.ReplicaContext.all_gather
+
+    def forgetful(context, value, axis):
+        return tf.compat.v1.placeholder_with_default(all_gather(context, value, axis), None)
+
+    monkeypatch.setattr(tf.distribute.ReplicaContext, "all_gather", forgetful)
+    found = []
+
+    def replica(hidden):
+        results = with_gradient(hidden, temperature=0.5)
+        found.append((results["logits_ab"].shape, results["gradient"].shape))
+        return results
+
+    run = tf.function(lambda hidden: replicas(2).run(replica, args=(hidden,)))
+    traced = run.get_concrete_function(tf.TensorSpec((n and 2 * n, 6)))
+    assert {tuple(map(tuple, shapes)) for shapes in found} == {((n, m), (n and 2 * n, 6))}
+    losses = replicas(2).experimental_local_results(traced(tf.constant(hiddens()))["contrast_loss"])
+    assert np.isfinite(losses).all() and len(losses) == 2
 
 
 @pytest.mark.parametrize("number", [2, 4])

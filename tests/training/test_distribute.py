@@ -73,25 +73,66 @@ def test_gpus_come_before_the_cpu(gpus, monkeypatch):
 
 
 class FakeTPU:
-    """Notes what TensorFlow is asked to do with a TPU; `fails` says which call raises what."""
+    """Notes what TensorFlow is asked to do with a TPU; the call named `fails` does fail."""
 
     def __init__(self, monkeypatch, fails=None):
         self.calls = []
         resolvers = tf.distribute.cluster_resolver
         monkeypatch.setattr(resolvers, "TPUClusterResolver", self.note("resolve", fails))
-        monkeypatch.setattr(tf.config, "experimental_connect_to_cluster", self.note("connect"))
-        monkeypatch.setattr(tf.tpu.experimental, "initialize_tpu_system", self.note("initialize"))
-        monkeypatch.setattr(tf.distribute, "TPUStrategy", self.note("strategy"))
+        replace_bring_up(
+            monkeypatch,
+            *(self.note(name, fails) for name in ("connect", "initialize", "strategy")),
+        )
 
     def note(self, name, fails=None):
         def call(*args, **kwargs):
             self.calls.append((name, *args, kwargs) if name == "resolve" else (name,))
-            if fails:
-                raise fails
+            if name == fails:
+                raise RuntimeError("timed out\nand a stack trace\nof many lines")
             self.num_replicas_in_sync = 8
             return self
 
         return call
+
+
+def replace_bring_up(monkeypatch, connect, initialize, strategy):
+    """Puts functions of a resolver in place of what only a TPU can do."""
+    monkeypatch.setattr(tf.config, "experimental_connect_to_cluster", connect)
+    monkeypatch.setattr(tf.tpu.experimental, "initialize_tpu_system", initialize)
+    monkeypatch.setattr(tf.distribute, "TPUStrategy", strategy)
+
+
+@pytest.mark.parametrize("address, workers", [
+    ("local", []),
+    ("grpc://1.2.3.4:8470", ["1.2.3.4:8470"]),
+    ("grpc://1.2.3.4:8470,grpc://1.2.3.5:8470", ["1.2.3.4:8470", "1.2.3.5:8470"]),
+])  # fmt: skip
+def test_bring_up_of_one_tpu_vm_and_of_a_slice(monkeypatch, address, workers):
+    """With TensorFlow's own resolver: the cluster is connected first, and only where there is one.
+
+    On one TPU VM the TPU is this process's own device; there is nothing to connect to.
+    """
+    calls = []
+
+    class Strategy:
+        num_replicas_in_sync = 8
+
+        def __init__(self, resolver):
+            self.cluster_resolver = resolver
+            calls.append(("strategy", resolver))
+
+    replace_bring_up(
+        monkeypatch,
+        lambda resolver: calls.append(("connect", resolver)),
+        lambda resolver: calls.append(("initialize", resolver)),
+        Strategy,
+    )
+    strategy = distribute.make_strategy(tpu_name=address)
+    names = ["connect"] * bool(workers) + ["initialize", "strategy"]
+    assert [name for name, _ in calls] == names
+    (resolver,) = {resolver for _, resolver in calls}
+    assert resolver.cluster_spec().as_dict().get("worker", []) == workers
+    assert distribute.describe(strategy) == "8 TPU cores"
 
 
 def test_a_named_tpu_is_taken(monkeypatch):
@@ -133,8 +174,9 @@ def test_use_tpu_false_leaves_a_tpu_alone(monkeypatch, gpus):
     assert tpu.calls == []
 
 
-def test_a_tpu_that_does_not_answer_is_told_in_one_line(monkeypatch):
-    FakeTPU(monkeypatch, fails=RuntimeError("timed out\nand a stack trace\nof many lines"))
+@pytest.mark.parametrize("call", ["resolve", "connect", "initialize"])
+def test_a_tpu_that_does_not_answer_is_told_in_one_line(monkeypatch, call):
+    FakeTPU(monkeypatch, fails=call)
     with pytest.raises(ConfigError) as error:
         distribute.make_strategy(use_tpu=True, tpu_name="mine")
     text = str(error.value)

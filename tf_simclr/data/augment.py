@@ -6,6 +6,8 @@ augments exactly as an uninterrupted one would have. Everything runs eagerly, in
 in Dataset.map.
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 JITTER_IMPLS = ("simclrv2", "simclrv1")
@@ -213,6 +215,19 @@ def gaussian_blur(images: tf.Tensor, kernel_size: int, sigma: float) -> tf.Tenso
     return images
 
 
+def _uniform(shape: Sequence, seed: tf.Tensor) -> tf.Tensor:
+    """Floats in [0, 1), from a seed the same on every device, compiled by XLA or not.
+
+    stateless_uniform draws such floats from other bits of the same Philox number under XLA
+    (tensorflow issue 117644); its integers are the same. The floats are those it draws without XLA.
+    """
+    bits = tf.random.stateless_uniform(
+        shape, seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
+    )
+    mantissa = tf.bitwise.bitwise_and(bits, 2**23 - 1)
+    return tf.cast(mantissa, tf.float32) * 2.0**-23
+
+
 def random_blur(
     images: tf.Tensor, seed: tf.Tensor, *, image_size: int, probability: float = 0.5
 ) -> tf.Tensor:
@@ -220,7 +235,8 @@ def random_blur(
 
     The kernel is image_size // 10 pixels. A deliberate quirk of the official code: ONE sigma,
     uniform in [0.1, 2] pixels, for the whole batch, where the paper (appendix A) draws one for each
-    image. Compiles under XLA, which draws other numbers from a seed than eager and graph code do.
+    image. Runs on the device as part of the step: a seed gives the same numbers there, whichever
+    device it is and whether XLA compiles the step or not.
 
     Args:
       images: (batch, h, w, 3) in [0, 1].
@@ -231,10 +247,13 @@ def random_blur(
     Returns:
       Like images.
     """
-    sigma_seed, choice_seed = _split(seed, 2)
+    # Not the default algorithm, which differs from device to device.
+    seeds = tf.random.experimental.stateless_split(seed, 2, alg="philox")
+    sigma_seed, choice_seed = tf.unstack(seeds)
     low, high = _BLUR_SIGMA_RANGE
-    sigma = tf.random.stateless_uniform([], sigma_seed, low, high)
-    chosen = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], choice_seed) < probability
+    sigma = _uniform([], sigma_seed) * (high - low) + low
+    batch_size = images.shape[0] or tf.shape(images)[0]
+    chosen = _uniform([batch_size, 1, 1, 1], choice_seed) < probability
     blurred = gaussian_blur(images, image_size // 10, sigma)
     return tf.cast(_clip(tf.where(chosen, blurred, images)), images.dtype)
 

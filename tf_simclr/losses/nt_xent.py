@@ -26,14 +26,14 @@ def nt_xent(hidden, *, temperature: float, hidden_norm: bool = True) -> dict[str
       contrast_entropy (): mean entropy in nats of the softmax over all b.
       logits_ab: (n, m), m = n * replicas, similarities of a to all b over temperature.
     """
-    hidden = tf.cast(hidden, tf.float32)
+    hidden = at_least_float32(hidden)
     if hidden_norm:
         hidden = tf.math.l2_normalize(hidden, axis=-1)
     a, b = tf.split(hidden, 2, axis=0)  # (n, d)
     all_a, all_b = gather_views(a, b)  # (m, d)
-    n, m = tf.shape(a)[0], tf.shape(all_a)[0]
+    n, m = batch_size(a), batch_size(all_a)
     own = replica_id() * n + tf.range(n)
-    self_mask = tf.one_hot(own, m) * SELF_SIMILARITY_MASK
+    self_mask = tf.one_hot(own, m, dtype=hidden.dtype) * SELF_SIMILARITY_MASK
 
     logits_aa = tf.matmul(a, all_a, transpose_b=True) / temperature - self_mask  # (n, m)
     logits_bb = tf.matmul(b, all_b, transpose_b=True) / temperature - self_mask
@@ -54,6 +54,18 @@ def nt_xent(hidden, *, temperature: float, hidden_norm: bool = True) -> dict[str
         "contrast_entropy": tf.reduce_mean(entropy),
         "logits_ab": logits_ab,
     }
+
+
+def at_least_float32(tensor) -> tf.Tensor:
+    """The tensor in float32, or in float64 where it is: losses do without half precision."""
+    tensor = tf.convert_to_tensor(tensor)
+    return tensor if tensor.dtype == tf.float64 else tf.cast(tensor, tf.float32)
+
+
+def batch_size(tensor):
+    """Length of the first axis: an int where it is known when tracing (TPUs need it), else ()."""
+    static = tensor.shape[0]
+    return tf.shape(tensor)[0] if static is None else static
 
 
 def replica_id():
@@ -79,13 +91,15 @@ def gather(tensor):
 
     @tf.custom_gradient
     def gather_with_gradient(part):
-        size = tf.shape(part)[0]
+        size, width = batch_size(part), part.shape[1]
 
         def gradient(upstream):
             total = context.all_reduce(tf.distribute.ReduceOp.SUM, upstream)
             start = context.replica_id_in_sync_group * size
-            return tf.slice(total, [start, 0], tf.shape(part))
+            return tf.slice(total, [start, 0], [size, width])
 
-        return context.all_gather(part, axis=0), gradient
+        gathered = context.all_gather(part, axis=0)
+        # With collectives MirroredStrategy's all_gather forgets the shape.
+        return tf.reshape(gathered, [context.num_replicas_in_sync * size, width]), gradient
 
     return gather_with_gradient(tensor)

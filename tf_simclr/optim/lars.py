@@ -91,7 +91,7 @@ class LARS(compat.SlotOptimizer):
         w_norm, update_norm = tf.norm(w), tf.norm(update)
         either_is_zero = tf.logical_or(w_norm <= 0, update_norm <= 0)
         ratio = tf.math.divide_no_nan(self.eeta * w_norm, update_norm)
-        return tf.where(either_is_zero, 1.0, ratio)
+        return tf.where(either_is_zero, tf.ones_like(ratio), ratio)
 
     def get_config(self):
         return {

@@ -6,10 +6,11 @@ so that summing gradients over the replicas gives the gradient of the global los
 
 from collections.abc import Callable, Sequence
 
+import keras
 import tensorflow as tf
 
 from tf_simclr import compat
-from tf_simclr.losses.nt_xent import nt_xent
+from tf_simclr.losses.nt_xent import at_least_float32, nt_xent
 
 PRETRAIN_METRICS = ("weight_decay", "total_loss", "contrast_loss", "contrast_acc",
                     "contrast_entropy")  # fmt: skip
@@ -20,13 +21,13 @@ FINETUNE_METRICS = ("weight_decay", "total_loss", *SUPERVISED_METRICS)
 def weight_decay_loss(variables: Sequence, weight_decay: float) -> tf.Tensor:
     """weight_decay times the sum of half squared norms; 0 for no variables."""
     if not variables or not weight_decay:
-        return tf.constant(0.0)
-    return weight_decay * tf.add_n([tf.nn.l2_loss(tf.cast(v, tf.float32)) for v in variables])
+        return tf.zeros((), keras.backend.floatx())
+    return weight_decay * tf.add_n([tf.nn.l2_loss(at_least_float32(v)) for v in variables])
 
 
 def supervised_loss(logits, labels) -> dict[str, tf.Tensor]:
     """Mean softmax cross-entropy and top-1 accuracy of logits (n, c) and one-hot labels (n, c)."""
-    logits = tf.cast(logits, tf.float32)
+    logits = at_least_float32(logits)
     loss = tf.nn.softmax_cross_entropy_with_logits(labels, logits)
     hit = tf.equal(tf.argmax(labels, axis=1), tf.argmax(logits, axis=1))
     return {
@@ -78,18 +79,18 @@ def finetune_loss(model, images, labels, *, decayed, weight_decay) -> dict[str, 
     return metrics | {"total_loss": metrics["supervised_loss"] + metrics["weight_decay"]}
 
 
-def train_step(
-    loss_fn: Callable[[], dict[str, tf.Tensor]], optimizer, trainable: Sequence
-) -> dict[str, tf.Tensor]:
-    """Differentiates loss_fn()'s total_loss and takes one step of the optimizer.
+def summed_gradients(
+    loss_fn: Callable[[], dict[str, tf.Tensor]], trainable: Sequence
+) -> tuple[dict[str, tf.Tensor], list[tuple]]:
+    """Differentiates loss_fn()'s total_loss, averaged over the replicas.
 
     Args:
       loss_fn: `pretrain_loss` or `finetune_loss` with its arguments bound.
-      optimizer: built for `trainable`.
-      trainable: variables; those that the loss does not reach are left alone.
+      trainable: variables.
 
     Returns:
-      This replica's metrics.
+      This replica's metrics, and (gradient, variable) of the variables that the loss reaches; the
+      gradients are the same on every replica.
     """
     context = tf.distribute.get_replica_context()
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -99,7 +100,24 @@ def train_step(
     gradients = tape.gradient(loss, [compat.tf_variable(v) for v in trainable])
     reached = [(g, v) for g, v in zip(gradients, trainable, strict=True) if g is not None]
     summed = context.all_reduce(tf.distribute.ReduceOp.SUM, [g for g, _ in reached])
-    compat.apply_gradients(optimizer, list(zip(summed, [v for _, v in reached], strict=True)))
+    return metrics, list(zip(summed, [v for _, v in reached], strict=True))
+
+
+def train_step(
+    loss_fn: Callable[[], dict[str, tf.Tensor]], optimizer, trainable: Sequence
+) -> dict[str, tf.Tensor]:
+    """Takes one step of the optimizer on loss_fn()'s total_loss.
+
+    Args:
+      loss_fn: as for `summed_gradients`.
+      optimizer: built for `trainable`.
+      trainable: variables; those that the loss does not reach are left alone.
+
+    Returns:
+      This replica's metrics.
+    """
+    metrics, gradients = summed_gradients(loss_fn, trainable)
+    compat.apply_gradients(optimizer, gradients)
     return metrics
 
 

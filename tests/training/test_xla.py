@@ -1,0 +1,140 @@
+"""The steps of a run compile under XLA, as a TPU needs, and take the same step compiled."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_simclr import compat, experiment, flags
+from tf_simclr.models import resnet
+from tf_simclr.training import steps
+from tf_simclr.training.plan import Plan
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+import replica_table  # noqa: E402
+
+BATCH = 8
+PLAN = Plan(num_train=64, num_eval=8, total_steps=100, checkpoint_steps=100, eval_batches=1)
+HOST_OPS = re.compile("PyFunc|Host|Infeed|Outfeed|Send|Recv|Print|Summary|Iterator|File|Queue")
+# Calls out of the program, and random numbers that no seed decides.
+FORBIDDEN_OPCODES = {"custom-call", "infeed", "outfeed", "send", "recv", "rng"}
+
+
+@pytest.fixture
+def float64():
+    replica_table.set_dtype("float64")
+    yield
+    replica_table.set_dtype("float32")
+
+
+@pytest.fixture
+def make_experiment(tmp_path, monkeypatch):
+    """Function: train_mode -> a run of a short ResNet-18 that has taken no step yet."""
+    monkeypatch.setitem(resnet.BLOCKS_PER_GROUP, 18, (1, 1, 1, 1))
+
+    def make(train_mode: str, *arguments: str) -> experiment.Experiment:
+        config = flags.parse([
+            "", f"--train_mode={train_mode}", f"--model_dir={tmp_path}",
+            "--image_size=32", "--resnet_depth=18", "--width_multiplier=0.125",
+            "--proj_out_dim=16", f"--train_batch_size={BATCH}", f"--eval_batch_size={BATCH}",
+            "--optimizer=lars", "--learning_rate=0.03", "--warmup_epochs=0", "--temperature=0.5",
+            "--weight_decay=1e-4", "--seed=1", *arguments,
+        ]).config  # fmt: skip
+        made = experiment.Experiment(
+            config, None, PLAN, tf.distribute.OneDeviceStrategy("CPU:0"),
+            num_classes=replica_table.NUM_CLASSES,
+        )  # fmt: skip
+        replica_table.set_weights(made.model)
+        return made
+
+    return make
+
+
+def batch(train_mode: str):
+    images, labels = replica_table.make_batch(BATCH, 32)
+    return tf.constant(images if train_mode == "pretrain" else images[..., :3]), tf.constant(labels)
+
+
+def compiled(made: experiment.Experiment):
+    """One training step on the run's device, compiled by XLA."""
+    return tf.function(
+        lambda images, labels: made.strategy.run(made._step, args=(images, labels)),
+        jit_compile=True,
+    )
+
+
+def state(made: experiment.Experiment) -> tuple[dict, dict]:
+    """The model's variables, moving averages included, and the optimizer's slots."""
+    slots = compat.optimizer_slots(made.optimizer)
+    slots = {f"{name} {i}": slot for name in slots for i, slot in enumerate(slots[name])}
+    return tuple(
+        {name: np.array(tf.convert_to_tensor(variable)) for name, variable in variables.items()}
+        for variables in (made.model.variables_by_path(), slots)
+    )
+
+
+def assert_stays_on_the_device(function, *arguments):
+    """No op of the traced graph needs the host; the HLO is static and calls nothing outside."""
+    graph = function.get_concrete_function(*arguments).graph.as_graph_def()
+    bodies = [graph.node, *(body.node_def for body in graph.library.function)]
+    assert not {node.op for nodes in bodies for node in nodes if HOST_OPS.search(node.op)}
+    # Before XLA's optimisations for the CPU, which may call its libraries.
+    hlo = function.experimental_get_compiler_ir(*arguments)(stage="hlo")
+    opcodes = set(re.findall(r"^ *(?:ROOT )?\S+ = .*? ([a-z][\w-]*)\(", hlo, re.MULTILINE))
+    assert {"add", "reduce", "dot"} <= opcodes
+    assert not opcodes & FORBIDDEN_OPCODES
+    generators = set(re.findall(r" rng-bit-generator\(.*algorithm=(\w+)", hlo))
+    assert generators == ({"rng_philox"} if "rng-bit-generator" in opcodes else set())
+    assert "f32[" in hlo and "<=" not in hlo  # f32[<=8,32] has a dynamic dimension
+
+
+def assert_same_step(
+    step, made, reference, *arguments, metrics: float, weights: float, slots: float
+):
+    """made's compiled step does what reference's does eagerly; tolerances are relative."""
+    expected = reference.strategy.run(reference._step, args=arguments)
+    before, _ = state(made)
+    found = step(*arguments)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=metrics, err_msg=name)
+    (our_weights, our_slots), (their_weights, their_slots) = state(made), state(reference)
+    assert replica_table.difference(our_weights, their_weights) <= weights
+    assert replica_table.difference(our_slots, their_slots) <= slots
+    assert replica_table.difference(our_weights, before) > 1e-3
+
+
+@pytest.mark.parametrize("train_mode", ["pretrain", "finetune"])
+def test_a_step_compiles_and_stays_the_same(make_experiment, train_mode):
+    """The complete step: blur, model, loss, gradients, LARS and the linear evaluation's head."""
+    arguments = batch(train_mode)
+    made, reference = make_experiment(train_mode), make_experiment(train_mode)
+    step = compiled(made)
+    assert_stays_on_the_device(step, *arguments)
+    # The slots hold gradients, which a ReLU's input within rounding of 0 changes by a thousandth.
+    assert_same_step(step, made, reference, *arguments, metrics=1e-5, weights=1e-5, slots=1e-2)
+
+
+def test_a_compiled_step_differs_by_rounding_alone(float64, make_experiment):
+    """Without blur, whose Gaussian weights are float32."""
+    made, reference = (make_experiment("pretrain", "--use_blur=False") for _ in range(2))
+    assert_same_step(
+        compiled(made), made, reference, *batch("pretrain"),
+        metrics=1e-12, weights=1e-12, slots=1e-10,
+    )  # fmt: skip
+
+
+def test_an_evaluation_step_compiles_and_stays_the_same(make_experiment):
+    model = make_experiment("finetune").model
+    images, labels = batch("finetune")
+    weights = tf.constant([1.0] * (BATCH - 2) + [0.0] * 2)
+    step = tf.function(
+        lambda *arguments: steps.evaluation_step(model, *arguments), jit_compile=True
+    )
+    assert_stays_on_the_device(step, images, labels, weights)
+    found = step(images, labels, weights)
+    for name, value in steps.evaluation_step(model, images, labels, weights).items():
+        assert float(found[name]) == float(value), name
