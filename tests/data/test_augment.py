@@ -216,6 +216,8 @@ def test_random_blur_under_xla():
     )
     result = blur(images, SEED).numpy()
     np.testing.assert_array_equal(result, blur(images, SEED))
+    eager = augment.random_blur(images, SEED, image_size=32)
+    np.testing.assert_allclose(result, eager, atol=1e-6)
     changed = np.abs(result - images).max((1, 2, 3)) > 1e-6
     assert abs(changed.mean() - 0.5) < 0.1  # four standard deviations
     # One sigma explains every image that was blurred.
@@ -229,6 +231,18 @@ def test_random_blur_under_xla():
     np.testing.assert_allclose(
         augment.gaussian_blur(chosen, 3, sigma), result[changed], atol=5e-3
     )
+
+
+@pytest.mark.parametrize("seed", [[3, 4], [0, 0], [-7, 2**31 - 1]])
+def test_random_blur_draws_what_stateless_uniform_draws(monkeypatch, seed):
+    """Without XLA: a resumed run goes on with the numbers that it began with."""
+    sigma_seed, choice_seed = tf.random.experimental.stateless_split(seed, 2)
+    sigmas = []
+    monkeypatch.setattr(augment, "gaussian_blur", lambda x, k, sigma: sigmas.append(sigma) or x + 1)
+    result = augment.random_blur(tf.fill((40, 1, 1, 3), -0.5), seed, image_size=32)
+    assert sigmas == [tf.random.stateless_uniform([], sigma_seed, 0.1, 2.0)]
+    chosen = tf.random.stateless_uniform([40], choice_seed) < 0.5
+    np.testing.assert_array_equal(result[:, 0, 0, 0] == 0.5, chosen)
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])
