@@ -242,6 +242,10 @@ BAD_COMBINATIONS = [
     (dict(train_epochs=0), "train_epochs or train_steps must be at least 1"),
     (dict(checkpoint_epochs=0), "checkpoint_epochs or checkpoint_steps must be at least 1"),
     (dict(mode="eval"), "model_dir must be given with mode=eval"),
+    (dict(strategy="multi_worker", mode="eval", model_dir="x"),
+     "strategy must be auto with mode=eval, got multi_worker"),
+    (dict(strategy="multi_worker", cpu_replicas=2), "strategy must be auto with cpu_replicas"),
+    (dict(strategy="multi_worker", use_tpu=True), "strategy must be auto with use_tpu"),
     (dict(mode="eval", model_dir="x", lineareval_while_pretraining=False),
      "lineareval_while_pretraining must be True with mode=eval and train_mode=pretrain, got False: "
      "there is no supervised head to evaluate"),

@@ -60,7 +60,7 @@ def test_each_flag_reaches_its_field(name, tmp_path):
         "data_dir": str(tmp_path), "model_dir": str(tmp_path), "resnet_depth": 101,
         "fine_tune_after_block": 3, "sk_ratio": 0.5, "se_ratio": 0.5, "batch_norm_decay": 0.5,
         "momentum": 0.5, "use_tpu": True, "seed": 7, "variable_schema": r"a\d+|'b'",
-        "ft_proj_selector": -1,
+        "ft_proj_selector": -1, "data_service": "grpc://host:1",
     }
     spec = settings()[name]
     if name in other:

@@ -45,6 +45,9 @@ CASES = {
         ["fine_tune_after_block", "7", "between -1 and 4"]),
     "unknown flag": (["--temprature=1"], ["--temprature", "--temperature"]),
     "checkpoint missing": (["--checkpoint=/no/such/ckpt-1"], ["checkpoint", "/no/such/ckpt-1"]),
+    "data service": (["--data_service=host:5050"], ["data_service", "grpc://HOST:PORT", "'host:"]),
+    "multi_worker without a cluster": (
+        ["--strategy=multi_worker"], ["strategy", "TF_CONFIG", "srun"]),
     "not a number": (["--learning_rate=fast"], ["learning_rate", "fast"]),
 }  # fmt: skip
 
