@@ -1,6 +1,8 @@
 """What all tests share: four CPU devices, golden numbers, tiny models, event files."""
 
+import contextlib
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -47,6 +49,20 @@ def shapes_dir(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tfds")
     shapes.prepare(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def free_ports():
+    """Function: number -> as many ports of this machine that nobody listens on."""
+
+    def find(number: int) -> list[int]:
+        with contextlib.ExitStack() as stack:
+            sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+            for each in sockets:
+                each.bind(("127.0.0.1", 0))
+            return [each.getsockname()[1] for each in sockets]
+
+    return find
 
 
 @pytest.fixture(scope="session")

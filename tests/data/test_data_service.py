@@ -3,7 +3,6 @@
 import itertools
 import os
 import signal
-import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -20,18 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 NUM_WORKERS, NUM_EXAMPLES, BATCH = 2, 22, 4
 
 
-def free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
-def address():
+def address(free_ports):
     """Of a dispatcher, which tools/data_service.py has started with its workers."""
     dispatcher_port, *ports = free_ports(1 + NUM_WORKERS)
     names = ",".join(f"localhost:{port}" for port in ports)
@@ -129,7 +118,7 @@ def test_consumers_share_the_stream(address, source):
     assert_in_turns([place // 2 for place in first])
 
 
-def test_a_dispatcher_that_does_not_answer_is_told_at_once():
+def test_a_dispatcher_that_does_not_answer_is_told_at_once(free_ports):
     (port,) = free_ports(1)
     with pytest.raises(ConfigError, match=f"data_service grpc://localhost:{port}: no dispatcher"):
         service.check(f"grpc://localhost:{port}")
@@ -149,7 +138,7 @@ def test_a_run_reads_through_the_service(address, shapes_dir, tmp_path):
     assert result["step"] == 2 and os.path.exists(tmp_path / "run" / "ckpt-2.index")
 
 
-def test_a_run_without_its_dispatcher_leaves_nothing(shapes_dir, tmp_path):
+def test_a_run_without_its_dispatcher_leaves_nothing(free_ports, shapes_dir, tmp_path):
     (port,) = free_ports(1)
     with pytest.raises(ConfigError, match="no dispatcher answers"):
         run(shapes_dir, tmp_path / "run", f"--data_service=grpc://localhost:{port}")
