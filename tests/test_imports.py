@@ -8,6 +8,7 @@ import pytest
 ROWS = [
     {"run", "tools"},
     {"experiment", "flags", "report"},
+    {"build"},
     {"training"},
     {"probes"},
     {"losses", "optim", "models", "data"},

@@ -8,19 +8,17 @@ of a distributed model may be read and written by all workers at once only.
 """
 
 import contextlib
-import dataclasses
 import functools
 import os
-import random
 import sys
 import time
 import zlib
 
-import keras
 import tensorflow as tf
 
+from tf_simclr import build
 from tf_simclr.config import Config, ConfigError, one_line, settings
-from tf_simclr.data import augment, decoding, pipeline, service
+from tf_simclr.data import augment, decoding, service
 from tf_simclr.data.sources import Source, open_source
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy, schedule
@@ -69,7 +67,7 @@ def run(config: Config, *, config_gin: str) -> dict:
         raise ConfigError("model_dir must be given: say where the run goes, e.g. "
                           "--model_dir=runs/first")  # fmt: skip
     # A cluster must be joined before TensorFlow does anything else. All other devices come last.
-    cluster = _make_strategy(config) if config.runtime.strategy == "multi_worker" else None
+    cluster = build.make_strategy(config) if config.runtime.strategy == "multi_worker" else None
     with workers.lost_workers_named(cluster):
         with workers.chief_first(cluster):  # it may have to prepare the data set
             source = open_source(config.data.dataset, config.data.data_dir)
@@ -80,7 +78,7 @@ def run(config: Config, *, config_gin: str) -> dict:
             service.check(config.runtime.data_service)
         if config.training.checkpoint:
             weights.find(config.training.checkpoint)
-        experiment = Experiment(config, source, plan, cluster or _make_strategy(config),
+        experiment = Experiment(config, source, plan, cluster or build.make_strategy(config),
                                 num_classes=source.num_classes if has_labels else None)
         if mode == "eval":
             return experiment.follow()
@@ -94,19 +92,6 @@ def run(config: Config, *, config_gin: str) -> dict:
                 results |= experiment.probe()
             experiment.wait_for_all()
             return experiment.summary(results) if experiment.is_chief else {}
-
-
-def _make_strategy(config: Config) -> tf.distribute.Strategy:
-    runtime = config.runtime
-    return distribute.make_strategy(
-        strategy=runtime.strategy,
-        use_tpu=runtime.use_tpu,
-        tpu_name=runtime.tpu_name,
-        tpu_zone=runtime.tpu_zone,
-        gcp_project=runtime.gcp_project,
-        master=runtime.master,
-        cpu_replicas=runtime.cpu_replicas,
-    )
 
 
 def _needs_labels(config: Config, source: Source) -> bool:
@@ -124,35 +109,6 @@ def _needs_labels(config: Config, source: Source) -> bool:
         raise ConfigError(f"probe_summary must be False with dataset {source.name}, which has no "
                           "class labels to probe with")  # fmt: skip
     return wanted
-
-
-def build_model(config: Config, num_classes: int | None) -> SimCLR:
-    """The model as it is before any training: the same for the same seed.
-
-    Args:
-      config: its seed must be set.
-      num_classes: of the supervised head; None for a model without one.
-
-    Raises:
-      ConfigError: there is no such model.
-    """
-    # TensorFlow cannot combine a global seed of 0 with one that is a tensor (Dataset.shuffle).
-    keras.utils.set_random_seed(config.runtime.seed or 2**31)
-    settings = dataclasses.asdict(config.model)
-    for name in ("lineareval_while_pretraining", "zero_init_logits_layer"):
-        del settings[name]  # settings of the run, not of the network
-    try:
-        return SimCLR(
-            num_classes=num_classes,
-            image_size=config.data.image_size,
-            stop_supervised_gradient=config.training.train_mode == "pretrain",
-            **settings,
-        )
-    except ValueError as error:  # a width_multiplier so small that a layer has no channel
-        raise ConfigError(
-            f"width_multiplier {config.model.width_multiplier} and the other model flags make no "
-            f"model: {one_line(error)}"
-        ) from error
 
 
 class Experiment:
@@ -184,7 +140,7 @@ class Experiment:
         self.num_classes = num_classes
         self.learning_rate = self._schedule()
         with self.strategy.scope():
-            self.model = build_model(config, num_classes)
+            self.model = build.make_model(config, num_classes)
             self.optimizer = policy.make_optimizer(
                 self.model,
                 config.optimizer.optimizer,
@@ -289,7 +245,7 @@ class Experiment:
         try:
             loop.train(
                 run_steps,
-                iter(self.train_batches(step)),
+                iter(build.train_batches(config, self.source, self.strategy, step=step)),
                 metric_names=metrics,
                 strategy=self.strategy,
                 checkpointer=self.checkpointer,
@@ -336,63 +292,6 @@ class Experiment:
             )
         return augment.random_blur(view, seed, image_size=self.config.data.image_size)
 
-    def train_batches(self, step: int):
-        """Distributed training batches from the given step on."""
-        config, job_name = self.config, None
-        if config.runtime.data_service:
-            number = workers.from_chief(self.strategy, random.randrange(2**32))
-            job_name = f"tf_simclr_{number}"
-
-        def make(context: tf.distribute.InputContext):
-            num_shards, shard_index, reader = (
-                context.num_input_pipelines, context.input_pipeline_id, None
-            )
-            if job_name:
-                reader = service.Service(
-                    config.runtime.data_service, job_name, shard_index, num_shards
-                )
-                num_shards, shard_index = 1, 0  # all share one stream
-            batch_size = context.get_per_replica_batch_size(config.training.train_batch_size)
-            per_step = config.training.train_batch_size // num_shards
-            return pipeline.train_batches(
-                self.source,
-                split=config.data.train_split,
-                train_mode=config.training.train_mode,
-                image_size=config.data.image_size,
-                batch_size=batch_size,
-                global_batch_size=config.training.train_batch_size,
-                color_jitter_strength=config.augment.color_jitter_strength,
-                color_jitter_impl=config.augment.color_jitter_impl,
-                cache=config.data.cache_dataset,
-                strict=config.data.strict_data,
-                seed=self.config.runtime.seed,
-                start_example=step * per_step,
-                num_shards=num_shards,
-                shard_index=shard_index,
-                service=reader,
-            )
-
-        return self.strategy.distribute_datasets_from_function(make)
-
-    def eval_batches(
-        self, split: str, context: tf.distribute.InputContext | None = None
-    ) -> tf.data.Dataset:
-        """Batches of the evaluation view of a split: all of it, or one input pipeline's part.
-
-        That part comes in batches for single replicas, as many for one as for the other.
-        """
-        context = context or tf.distribute.InputContext()
-        batch_size = self.config.training.eval_batch_size
-        return pipeline.eval_batches(
-            self.source,
-            split=split,
-            image_size=self.config.data.image_size,
-            batch_size=batch_size // context.num_input_pipelines,
-            strict=self.config.data.strict_data,
-            num_shards=context.num_input_pipelines,
-            shard_index=context.input_pipeline_id,
-        ).rebatch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)
-
     def evaluate(self) -> dict[str, float]:
         """Evaluates the weights as they are; the chief writes result.json."""
         config = self.config
@@ -406,7 +305,9 @@ class Experiment:
             self.strategy,
             self.model,
             self.strategy.distribute_datasets_from_function(
-                lambda context: self.eval_batches(config.data.eval_split, context)
+                lambda context: build.eval_batches(
+                    config, self.source, config.data.eval_split, context
+                )
             ),
             num_batches=self.plan.eval_batches,
         )
@@ -429,7 +330,7 @@ class Experiment:
         """The model as this worker can use it alone: the model itself where there is but one."""
         if workers.num_workers(self.strategy) == 1:
             return self.model
-        own = build_model(self.config, self.num_classes)
+        own = build.make_model(self.config, self.num_classes)
         values = self.model.variables_by_path()
         for path, variable in own.variables_by_path().items():
             variable.assign(workers.local_variable(values[path]))
@@ -489,13 +390,13 @@ class Experiment:
         data = self.config.data
         self._say("Linear probes of raw pixels, untrained and pretrained encoder ...")
         encoders = {
-            "untrained": build_model(self.config, self.num_classes),
+            "untrained": build.make_model(self.config, self.num_classes),
             "pretrained": self._own_model(),
         }
         train, test = (
             linear.extract(
                 encoders,
-                self.eval_batches(split),
+                build.eval_batches(self.config, self.source, split),
                 description=f"features of {split}",
             )
             for split in (data.train_split, data.eval_split)

@@ -23,7 +23,7 @@ import tensorflow as tf  # noqa: E402
 from absl import logging  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tf_simclr import experiment, flags  # noqa: E402
+from tf_simclr import build, flags  # noqa: E402
 from tf_simclr.config import Config, ConfigError, one_line, settings  # noqa: E402
 from tf_simclr.models.simclr import SimCLR  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
@@ -80,7 +80,7 @@ def convert(source: str, output: str, config: Config) -> Converted:
         raise ConfigError(f"train_mode must be pretrain, got finetune: source {source!r} has no "
                           "supervised head")  # fmt: skip
     config = config.replace(lineareval_while_pretraining=num_classes is not None)
-    model = experiment.build_model(config, num_classes)
+    model = build.make_model(config, num_classes)
     variables = model.variables_by_path()
     _check_fit(source, weights, {path: tuple(v.shape) for path, v in variables.items()})
     for path, variable in variables.items():

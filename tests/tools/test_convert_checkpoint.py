@@ -11,7 +11,7 @@ import tensorflow as tf
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import convert_checkpoint  # noqa: E402
 
-from tf_simclr import experiment, flags  # noqa: E402
+from tf_simclr import build, flags  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
 from tf_simclr.training import checkpoint, official, weights  # noqa: E402
 
@@ -34,7 +34,7 @@ def converted(source, tmp_path_factory):
 
 def model_of(model_dir):
     config = flags.parse(["", f"--model_dir={model_dir}"]).config
-    return experiment.build_model(config, 10), config
+    return build.make_model(config, 10), config
 
 
 def error_of(capsys, *arguments):

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from golden_checks import names
 from golden_checks.report import GRADIENT, LOSS, Report
-from tf_simclr import compat, experiment
+from tf_simclr import build, compat
 from tf_simclr.config import Config
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
@@ -53,7 +53,7 @@ def compare(report: Report, name: str, directory: Path):
                 "blocks normalise by the batch (frozen_batch_norm=training); our default, "
                 "inference, differs on purpose"
             )
-        model = experiment.build_model(
+        model = build.make_model(
             config.replace(frozen_batch_norm="training"), found.num_classes
         )
         weights.restore_weights(model, model_dir)

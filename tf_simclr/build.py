@@ -1,0 +1,127 @@
+"""The parts of a run, each from a Config: devices, model, batches.
+
+What any mode needs is made here and nowhere else; every function stands by itself.
+"""
+
+import dataclasses
+import random
+
+import keras
+import tensorflow as tf
+
+from tf_simclr.config import Config, ConfigError, one_line
+from tf_simclr.data import pipeline, service
+from tf_simclr.data.sources import Source
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.training import distribute, workers
+
+
+def make_strategy(config: Config) -> tf.distribute.Strategy:
+    """The devices (`distribute.make_strategy`).
+
+    Raises:
+      ConfigError: they are not there.
+    """
+    runtime = config.runtime
+    return distribute.make_strategy(
+        strategy=runtime.strategy,
+        use_tpu=runtime.use_tpu,
+        tpu_name=runtime.tpu_name,
+        tpu_zone=runtime.tpu_zone,
+        gcp_project=runtime.gcp_project,
+        master=runtime.master,
+        cpu_replicas=runtime.cpu_replicas,
+    )
+
+
+def make_model(config: Config, num_classes: int | None) -> SimCLR:
+    """The model as it is before any training: the same for the same seed.
+
+    Args:
+      config: its seed must be set.
+      num_classes: of the supervised head; None for a model without one.
+
+    Raises:
+      ConfigError: there is no such model.
+    """
+    # TensorFlow cannot combine a global seed of 0 with one that is a tensor (Dataset.shuffle).
+    keras.utils.set_random_seed(config.runtime.seed or 2**31)
+    settings = dataclasses.asdict(config.model)
+    for name in ("lineareval_while_pretraining", "zero_init_logits_layer"):
+        del settings[name]  # settings of the run, not of the network
+    try:
+        return SimCLR(
+            num_classes=num_classes,
+            image_size=config.data.image_size,
+            stop_supervised_gradient=config.training.train_mode == "pretrain",
+            **settings,
+        )
+    except ValueError as error:  # a width_multiplier so small that a layer has no channel
+        raise ConfigError(
+            f"width_multiplier {config.model.width_multiplier} and the other model flags make no "
+            f"model: {one_line(error)}"
+        ) from error
+
+
+def train_batches(
+    config: Config, source: Source, strategy: tf.distribute.Strategy, *, step: int
+) -> tf.distribute.DistributedDataset:
+    """Training batches from the given step on, for all replicas (`pipeline.train_batches`)."""
+    job_name = None
+    if config.runtime.data_service:
+        number = workers.from_chief(strategy, random.randrange(2**32))
+        job_name = f"tf_simclr_{number}"
+
+    def make(context: tf.distribute.InputContext):
+        num_shards, shard_index, reader = (
+            context.num_input_pipelines, context.input_pipeline_id, None
+        )
+        if job_name:
+            reader = service.Service(
+                config.runtime.data_service, job_name, shard_index, num_shards
+            )
+            num_shards, shard_index = 1, 0  # all share one stream
+        batch_size = context.get_per_replica_batch_size(config.training.train_batch_size)
+        per_step = config.training.train_batch_size // num_shards
+        return pipeline.train_batches(
+            source,
+            split=config.data.train_split,
+            train_mode=config.training.train_mode,
+            image_size=config.data.image_size,
+            batch_size=batch_size,
+            global_batch_size=config.training.train_batch_size,
+            color_jitter_strength=config.augment.color_jitter_strength,
+            color_jitter_impl=config.augment.color_jitter_impl,
+            cache=config.data.cache_dataset,
+            strict=config.data.strict_data,
+            seed=config.runtime.seed,
+            start_example=step * per_step,
+            num_shards=num_shards,
+            shard_index=shard_index,
+            service=reader,
+        )
+
+    return strategy.distribute_datasets_from_function(make)
+
+
+def eval_batches(
+    config: Config,
+    source: Source,
+    split: str,
+    context: tf.distribute.InputContext | None = None,
+) -> tf.data.Dataset:
+    """Batches of the evaluation view of a split: all of it, or one input pipeline's part.
+
+    That part comes in batches for single replicas, as many for one as for the other.
+    """
+    context = context or tf.distribute.InputContext()
+    batch_size = config.training.eval_batch_size
+    return pipeline.eval_batches(
+        source,
+        split=split,
+        image_size=config.data.image_size,
+        batch_size=batch_size // context.num_input_pipelines,
+        strict=config.data.strict_data,
+        num_shards=context.num_input_pipelines,
+        shard_index=context.input_pipeline_id,
+    ).rebatch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)
