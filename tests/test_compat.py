@@ -1,11 +1,14 @@
 """What differs between Keras 2 and 3, seen from outside: nothing."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tf_simclr import compat
+from tf_simclr.config import ConfigError
 
 
 class Plain(compat.SlotOptimizer):
@@ -40,9 +43,14 @@ def test_tf_variable_is_what_holds_the_value():
     np.testing.assert_array_equal(np.array(tf.convert_to_tensor(kernel)), np.full((2, 3), 7.0))
 
 
-@pytest.mark.parametrize("make", [lambda: keras.optimizers.SGD(0.5), Plain], ids=["SGD", "Plain"])
+# LAMB's first step is as long as the weight, times the learning rate, whatever the gradient: only
+# the slots would show a sum.
+@pytest.mark.parametrize("make, expected_slots", [
+    (lambda: keras.optimizers.SGD(0.5, momentum=0.9), [-0.5]), (Plain, [1.0]),
+    (lambda: compat.lamb(0.5), [0.1, 0.001]),
+], ids=["SGD", "Plain", "lamb"])  # fmt: skip
 @pytest.mark.parametrize("number", [1, 2])
-def test_gradients_are_not_summed_once_more(replicas, make, number):
+def test_gradients_are_not_summed_once_more(replicas, make, expected_slots, number):
     strategy = replicas(number)
     with strategy.scope():
         layer, optimizer = dense(1, 1), make()
@@ -54,7 +62,10 @@ def test_gradients_are_not_summed_once_more(replicas, make, number):
         compat.apply_gradients(optimizer, [(tf.constant([[1.0]]), layer.kernel)])
 
     strategy.run(step)
-    assert np.array(tf.convert_to_tensor(layer.kernel)).item() == 0.5
+    assert np.array(tf.convert_to_tensor(layer.kernel)).item() == pytest.approx(0.5, rel=1e-6)
+    slots = compat.optimizer_slots(optimizer).values()
+    found = [np.array(tf.convert_to_tensor(slot)).item() for (slot,) in slots]
+    assert found == pytest.approx(expected_slots, rel=1e-4)  # 1 - 0.999 in float32
     assert int(optimizer.iterations.numpy()) == 1
 
 
@@ -64,7 +75,8 @@ def test_gradients_are_not_summed_once_more(replicas, make, number):
     (lambda: keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.1, 10)),
      {"momentum", "velocity"}),
     (Plain, {"momentum"}),
-], ids=["momentum", "adam", "adam with a schedule", "plain"])  # fmt: skip
+    (lambda: compat.lamb(0.1), {"momentum", "velocity"}),
+], ids=["momentum", "adam", "adam with a schedule", "plain", "lamb"])  # fmt: skip
 def test_slots_by_name_in_the_order_of_the_variables(optimizer, names):
     layer, made = dense(), optimizer()
     made.build([layer.kernel, layer.bias])
@@ -72,6 +84,48 @@ def test_slots_by_name_in_the_order_of_the_variables(optimizer, names):
     assert set(slots) == names
     for variables in slots.values():
         assert [tuple(v.shape) for v in variables] == [(2, 3), (3,)]
+
+
+def lamb_in_numpy(weights, gradients, rates):
+    """Algorithm 2 of arXiv:1904.00962, without weight decay."""
+    m = v = 0.0
+    for step, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
+        m = 0.9 * m + 0.1 * gradient
+        v = 0.999 * v + 0.001 * gradient**2
+        update = m / (1 - 0.9**step) / (np.sqrt(v / (1 - 0.999**step)) + 1e-6)
+        norm = np.linalg.norm(weights)
+        trust = norm / np.linalg.norm(update) if norm else 1.0
+        weights = weights - rate * trust * update
+    return weights, m, v
+
+
+def test_lamb_is_that_of_its_paper_with_a_schedule():
+    rng = np.random.default_rng(0)
+    rates = keras.optimizers.schedules.PiecewiseConstantDecay([0, 1], [0.1, 0.2, 0.3])
+    layer, made = dense(), compat.lamb(rates)
+    kernel = rng.normal(size=(2, 3))
+    layer.kernel.assign(kernel)
+    made.build([layer.kernel, layer.bias])  # the bias is 0: its trust ratio is 1
+    gradients = [(rng.normal(size=(2, 3)), rng.normal(size=3)) for _ in range(3)]
+    for of_kernel, of_bias in gradients:
+        compat.apply_gradients(made, [
+            (tf.constant(of_kernel, tf.float32), layer.kernel),
+            (tf.constant(of_bias, tf.float32), layer.bias),
+        ])  # fmt: skip
+    slots = compat.optimizer_slots(made)
+    for place, (variable, start) in enumerate([(layer.kernel, kernel), (layer.bias, np.zeros(3))]):
+        expected = lamb_in_numpy(start, [g[place] for g in gradients], [0.1, 0.2, 0.3])
+        found = (variable, slots["momentum"][place], slots["velocity"][place])
+        for value, wanted in zip(found, expected, strict=True):
+            np.testing.assert_allclose(np.array(value), wanted, rtol=1e-4, atol=1e-7)
+    assert int(made.iterations.numpy()) == 3
+
+
+@pytest.mark.skipif(compat.KERAS_3, reason="Keras 3 has its own LAMB")
+def test_lamb_without_tensorflow_addons_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_addons", None)  # the import then fails
+    with pytest.raises(ConfigError, match="optimizer lamb .*pip install tensorflow-addons"):
+        compat.lamb(0.1)
 
 
 def test_slots_hold_what_the_optimizer_keeps():

@@ -62,7 +62,8 @@ OFFICIAL = """
 """
 OFFICIAL = [line.split() for line in OFFICIAL.strip().splitlines()]
 OURS = {"use_tpu", "color_jitter_impl", "frozen_batch_norm", "eval_timeout", "probe_summary",
-        "seed", "cpu_replicas", "data_service", "strategy", "strict_data"}
+        "seed", "cpu_replicas", "data_service", "strategy", "strict_data",
+        "from_scratch", "eval_every_epochs", "label_fraction", "label_seed"}
 
 
 @pytest.mark.parametrize("row", OFFICIAL, ids=lambda row: row[0])
@@ -77,7 +78,8 @@ def test_official_flag(row):
                                 "float": float}[type_name](default)
         assert type(spec.default).__name__ == type_name and not spec.optional
     if choices:
-        assert spec.choices == tuple(choices[0].split(","))
+        official = tuple(choices[0].split(","))
+        assert spec.choices[: len(official)] == official  # ours come after them
 
 
 def test_no_other_settings():
@@ -94,6 +96,8 @@ def test_own_settings():
         "cpu_replicas": (1, ()), "data_service": (None, ()),
         "strategy": ("auto", ("auto", "multi_worker")),
         "strict_data": (False, ()),
+        "from_scratch": (False, ()), "eval_every_epochs": (0.0, ()),
+        "label_fraction": (1.0, ()), "label_seed": (0, ()),
     }
 
 
@@ -152,7 +156,7 @@ BAD_VALUES = [
     ("weight_decay", math.inf, "must be a finite number, got inf"),
     # Choices.
     ("resnet_depth", 51, "must be one of 18, 34, 50, 101, 152, 200, got 51"),
-    ("optimizer", "sgd", "must be one of momentum, adam, lars, got 'sgd'"),
+    ("optimizer", "sgd", "must be one of momentum, adam, lars, lamb, got 'sgd'"),
     ("use_tpu", "maybe", "must be one of True, False, auto, got 'maybe'"),
     ("frozen_batch_norm", "", "must be one of inference, training, got ''"),
     # Ranges.
@@ -239,6 +243,10 @@ BAD_COMBINATIONS = [
     (dict(ft_proj_selector=2, proj_head_mode="linear"),
      "ft_proj_selector must be between -1 and 1"),
     (dict(ft_proj_selector=1, proj_head_mode="none"), "ft_proj_selector must be between -1 and 0"),
+    (dict(label_fraction=0.1), "label_fraction must be 1 with train_mode=pretrain, got 0.1"),
+    (dict(from_scratch=True), "from_scratch must be False with train_mode=pretrain, got True"),
+    (dict(from_scratch=True, train_mode="finetune", checkpoint="runs/x"),
+     "from_scratch must be False with checkpoint=runs/x, got True"),
     (dict(train_epochs=0), "train_epochs or train_steps must be at least 1"),
     (dict(checkpoint_epochs=0), "checkpoint_epochs or checkpoint_steps must be at least 1"),
     (dict(mode="eval"), "model_dir must be given with mode=eval"),

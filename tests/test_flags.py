@@ -61,6 +61,7 @@ def test_each_flag_reaches_its_field(name, tmp_path):
         "fine_tune_after_block": 3, "sk_ratio": 0.5, "se_ratio": 0.5, "batch_norm_decay": 0.5,
         "momentum": 0.5, "use_tpu": True, "seed": 7, "variable_schema": r"a\d+|'b'",
         "ft_proj_selector": -1, "data_service": "grpc://host:1",
+        "label_fraction": 0.5,
     }
     spec = settings()[name]
     if name in other:
@@ -72,6 +73,8 @@ def test_each_flag_reaches_its_field(name, tmp_path):
     else:
         value = "other" if spec.types == (str,) else spec.default + 3
     extra = {"fine_tune_after_block": ["--train_mode=finetune"],
+             "from_scratch": ["--train_mode=finetune"],
+             "label_fraction": ["--train_mode=finetune"],
              "mode": ["--model_dir=nowhere"]}.get(name, [])
     got = parse(f"--{name}={_text(value)}", *extra).config.to_dict()[name]
     assert got == value and type(got) is type(value)
@@ -347,7 +350,7 @@ def test_help_content():
     text = flags.format_help(width=80)
     assert max(map(len, text.splitlines())) <= 80
     assert "  --width_multiplier=FLOAT (default 1)\n" in text
-    assert "  --optimizer=momentum|adam|lars (default lars)\n" in text
+    assert "  --optimizer=momentum|adam|lars|lamb (default lars)\n" in text
     assert "  --use_tpu=True|False|auto (default auto)\n" in text
     assert "  --checkpoint=STR (default unset)\n" in text
     for path in flags.PRESETS.glob("*.gin"):

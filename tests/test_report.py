@@ -21,6 +21,13 @@ def test_says_how_good_and_where():
     assert "fine-tune" not in text
 
 
+def test_says_which_checkpoint_was_best():
+    best = {"best_step": 3, "best_top_1": 0.5, "best_saved_model": "runs/x/saved_model_best/3"}
+    config = Config().replace(train_mode="finetune", model_dir="runs/x")
+    text = report.format_results(config, RESULTS | best)
+    assert "Best: step 3, top-1 50.0%, in runs/x/best and runs/x/saved_model_best/3\n" in text
+
+
 def test_probes_take_the_place_of_the_classifier_on_the_side():
     probes = {"probe/raw_pixels": 0.1, "probe/untrained": 0.2, "probe/pretrained": 0.6}
     text = report.format_results(Config().replace(model_dir="runs/x"), RESULTS | probes)

@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from tf_simclr.config import ConfigError
+
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
 
 
@@ -14,15 +16,47 @@ def tf_variable(variable) -> tf.Variable:
 def apply_gradients(optimizer, gradients_and_variables):
     """Applies gradients that are already summed over the replicas.
 
-    Both Kerases would sum them once more. Keras 2 has an argument against it; Keras 3 (from some
-    3.x on) does so in a method of its TensorFlow optimizers.
+    Both Kerases would sum them once more. Keras 2 has an argument against it, and its legacy
+    optimizers another; Keras 3 (from some 3.x on) does so in a method of its TensorFlow optimizers.
     """
     if KERAS_3:
         optimizer._all_reduce_sum_gradients = lambda summed: summed
         gradients, variables = zip(*gradients_and_variables, strict=True)
         optimizer.apply(list(gradients), list(variables))
+    elif isinstance(optimizer, keras.optimizers.legacy.Optimizer):
+        optimizer.apply_gradients(gradients_and_variables, experimental_aggregate_gradients=False)
     else:
         optimizer.apply_gradients(gradients_and_variables, skip_gradients_aggregation=True)
+
+
+def lamb(learning_rate):
+    """LAMB (arXiv:1904.00962): Keras 3's own, tensorflow-addons' with Keras 2.
+
+    The same equations with the same constants on both; every variable adapts.
+
+    Raises:
+      ConfigError: tensorflow-addons is needed and not there.
+    """
+    constants = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-6}
+    if KERAS_3:
+        return keras.optimizers.Lamb(learning_rate, **constants)
+    try:
+        import tensorflow_addons
+    except ImportError as error:
+        raise ConfigError(
+            "optimizer lamb with Keras 2 is that of tensorflow-addons, which is not installed: "
+            "pip install tensorflow-addons==0.23.0, or choose another optimizer"
+        ) from error
+
+    class Lamb(tensorflow_addons.optimizers.LAMB):
+        """With the interface of Keras 2's present optimizers, as far as it is needed here."""
+
+        def build(self, variables):
+            self._create_all_weights(variables)
+            self.momentums = [self.get_slot(v, "m") for v in variables]
+            self.velocities = [self.get_slot(v, "v") for v in variables]
+
+    return Lamb(learning_rate, **constants)
 
 
 SLOTS = {"momentum": ("momentums", "_momentums"), "velocity": ("velocities", "_velocities")}
@@ -37,8 +71,10 @@ def optimizer_slots(optimizer) -> dict[str, list]:
                 found[name] = list(slots)
                 break
     known = sum(len(slots) for slots in found.values())
+    variables = optimizer.variables
+    variables = variables() if callable(variables) else variables  # a legacy optimizer's method
     counters = 2  # iterations and, for a constant learning rate, the learning rate
-    assert len(optimizer.variables) - known <= counters, f"{optimizer} has slots of unknown names"
+    assert len(variables) - known <= counters, f"{optimizer} has slots of unknown names"
     return found
 
 

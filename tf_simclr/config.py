@@ -50,6 +50,7 @@ def _compiles(pattern: str) -> bool:
 
 
 POSITIVE = Rule("greater than 0", lambda value: value > 0)
+SHARE = Rule("greater than 0 and at most 1", lambda value: 0 < value <= 1)
 FRACTION = Rule("at least 0 and less than 1", lambda value: 0 <= value < 1)
 OPEN_FRACTION = Rule("greater than 0 and less than 1", lambda value: 0 < value < 1)
 NOT_EMPTY = Rule("not empty", lambda value: value != "")
@@ -86,6 +87,11 @@ class Data(Section):
     train_split: str = setting("train", "Split to train on.", check=NOT_EMPTY)
     eval_split: str = setting("validation", "Split to evaluate on; CIFAR-10 calls it test.",
                               check=NOT_EMPTY)
+    label_fraction: float = setting(
+        1.0, "Share of the training examples to fine-tune on, the same of every class (at least "
+        "one). Finding them goes through the whole split, once with --cache_dataset, else in each "
+        "epoch.", check=SHARE)
+    label_seed: int = setting(0, "Seed of the choice of label_fraction.", check=at_least(0))
     cache_dataset: bool = setting(False, "Keep the decoded data set in memory. For small data "
                                   "sets only: ImageNet does not fit.")
     strict_data: bool = setting(False, "Stop at an example that cannot be decoded and name it. "
@@ -166,7 +172,8 @@ class Optimizer(Section):
     """The optimizer and its learning-rate schedule: warm-up, then cosine decay to 0."""
 
     optimizer: str = setting("lars", "lars for large batches; momentum is SGD with Nesterov "
-                             "momentum.", choices=("momentum", "adam", "lars"))
+                             "momentum; lamb is Adam with the trust ratio of lars.",
+                             choices=("momentum", "adam", "lars", "lamb"))
     learning_rate: float = setting(0.3, "Peak learning rate before scaling.", check=POSITIVE)
     learning_rate_scaling: str = setting(
         "linear", "How the batch size B scales it: linear is learning_rate * B / 256, sqrt is "
@@ -197,6 +204,9 @@ class Training(Section):
     checkpoint: str | None = setting(
         None, "Checkpoint (file prefix or directory) whose weights a new run starts from. A run "
         "that has a checkpoint of its own in --model_dir continues from that.")
+    from_scratch: bool = setting(
+        False, "Fine-tune without --checkpoint, from a fresh initialisation: the supervised "
+        "baseline.")
     variable_schema: str | None = setting(
         None, "Regular expression that selects which variables of --checkpoint are restored, "
         "matched from the start of paths such as base_model/block_group1/block1/conv1/kernel or "
@@ -210,6 +220,10 @@ class Training(Section):
                                        check=at_least(1))
     keep_hub_module_max: int = setting(1, "How many of the latest exported models to keep.",
                                        check=at_least(1))
+    eval_every_epochs: float = setting(
+        0.0, "Epochs between evaluations while training; 0 evaluates at the end only. The "
+        "checkpoint with the best top-1 accuracy is kept in model_dir/best, and exported to "
+        "model_dir/saved_model_best at the end.", check=at_least(0))
     train_summary_steps: int = setting(100, "Steps between training summaries; 0 for none.",
                                        check=at_least(0))
     eval_name: str | None = setting(None, "Name of the evaluation, when --model_dir holds several.")
@@ -378,6 +392,14 @@ def check(config: Config) -> None:
     if pretraining and training.train_batch_size < 2:
         raise ConfigError("train_batch_size must be at least 2 when pretraining, got "
                           f"{training.train_batch_size}: a batch of one has no negatives")
+    if pretraining and config.data.label_fraction < 1:
+        raise ConfigError("label_fraction must be 1 with train_mode=pretrain, got "
+                          f"{config.data.label_fraction}: pretraining needs no labels, and takes "
+                          "a part of the images by --train_split='train[:10%]'")
+    if training.from_scratch and (pretraining or training.checkpoint):
+        other = "train_mode=pretrain" if pretraining else f"checkpoint={training.checkpoint}"
+        raise ConfigError(f"from_scratch must be False with {other}, got True: it is for "
+                          "fine-tuning without a checkpoint")
     # Endpoints of the projection head: its input, then the output of each layer.
     layers = {"none": 0, "linear": 1, "nonlinear": model.num_proj_layers}[model.proj_head_mode]
     if not -1 <= model.ft_proj_selector <= layers:

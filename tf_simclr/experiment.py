@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tf_simclr import build
 from tf_simclr.config import Config, ConfigError, one_line, settings
-from tf_simclr.data import augment, decoding, service
+from tf_simclr.data import augment, decoding, service, subset
 from tf_simclr.data.sources import Source, open_source
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy, schedule
@@ -40,6 +40,7 @@ WorkerLost = workers.WorkerLost
 # Their text says all there is to say.
 FAILURES = (loop.NotFinite, checkpoint.NotSaved, decoding.UndecodableError)
 NEIGHBOUR_CANDIDATES = 1000  # of ten thousands, some are the test image but for a few pixels
+TOP_1 = "eval/label_top_1_accuracy"
 BLUR_STREAM = 1  # keeps the blur's random numbers apart from any other use of the seed
 
 
@@ -71,13 +72,19 @@ def run(config: Config, *, config_gin: str) -> dict:
     with workers.lost_workers_named(cluster):
         with workers.chief_first(cluster):  # it may have to prepare the data set
             source = open_source(config.data.dataset, config.data.data_dir)
+        source = _with_few_labels(config, source)
         has_labels = _needs_labels(config, source)
-        evaluates = mode != "train" and (has_labels or config.training.probe_summary)
+        early = config.training.eval_every_epochs > 0
+        evaluates = (mode != "train" or early) and (has_labels or config.training.probe_summary)
         plan = make_plan(config, source, evaluates=evaluates)
         if config.runtime.data_service:
             service.check(config.runtime.data_service)
         if config.training.checkpoint:
             weights.find(config.training.checkpoint)
+        elif mode != "eval" and config.training.train_mode == "finetune" and (
+            not config.training.from_scratch
+        ):
+            _require_own_checkpoint(config)
         experiment = Experiment(config, source, plan, cluster or build.make_strategy(config),
                                 num_classes=source.num_classes if has_labels else None)
         if mode == "eval":
@@ -87,11 +94,35 @@ def run(config: Config, *, config_gin: str) -> dict:
             experiment.write_settings(config_gin)
             experiment.train()
             experiment.export()
-            results = experiment.evaluate() if mode == "train_then_eval" else {}
+            results = experiment.evaluate() if mode == "train_then_eval" or early else {}
+            results |= experiment.export_best()
             if config.training.probe_summary and mode == "train_then_eval":
                 results |= experiment.probe()
             experiment.wait_for_all()
             return experiment.summary(results) if experiment.is_chief else {}
+
+
+def _require_own_checkpoint(config: Config):
+    """Raises ConfigError where fine-tuning would start from nothing, as if by mistake."""
+    if not tf.train.latest_checkpoint(config.runtime.model_dir):
+        raise ConfigError(
+            "checkpoint must be given with train_mode=finetune, got None: name the pretrained run "
+            "by --checkpoint=DIR, or train the supervised baseline by --from_scratch"
+        )
+
+
+def _with_few_labels(config: Config, source: Source) -> Source:
+    """The data set with label_fraction of its training split."""
+    data = config.data
+    if data.label_fraction == 1:
+        return source
+    return subset.ClassBalancedSubset(
+        source,
+        split=data.train_split,
+        fraction=data.label_fraction,
+        seed=data.label_seed,
+        flag="train_split",
+    )
 
 
 def _needs_labels(config: Config, source: Source) -> bool:
@@ -105,6 +136,12 @@ def _needs_labels(config: Config, source: Source) -> bool:
             else "pretrain without them by --lineareval_while_pretraining=False"
         )
         raise ConfigError(f"dataset {source.name} has no class labels: {way_out}")
+    if config.training.eval_every_epochs and not wanted:
+        raise ConfigError(
+            "eval_every_epochs must be 0 without a supervised head (dataset "
+            f"{source.name}, lineareval_while_pretraining={wanted}), got "
+            f"{config.training.eval_every_epochs}: there is nothing to evaluate"
+        )
     if config.training.probe_summary and source.num_classes is None:
         raise ConfigError(f"probe_summary must be False with dataset {source.name}, which has no "
                           "class labels to probe with")  # fmt: skip
@@ -155,6 +192,15 @@ class Experiment:
                 max_to_keep=training.keep_checkpoint_max,
                 strategy=self.strategy,
             )
+            self.best_checkpointer = None
+            if training.eval_every_epochs and config.runtime.mode != "eval":
+                self.best_checkpointer = checkpoint.Checkpointer(
+                    self.model,
+                    self.optimizer,
+                    os.path.join(self.model_dir, model_dir.BEST),
+                    max_to_keep=1,
+                    strategy=self.strategy,
+                )
         self.checkpointer.check_latest()
         self.trainable = policy.trainable_variables(self.model)
         self.decayed = policy.loss_decay_variables(self.model, config.optimizer.optimizer)
@@ -209,7 +255,7 @@ class Experiment:
                 variable_schema=training.variable_schema,
                 zero_init_logits_layer=self.config.model.zero_init_logits_layer,
             )
-            self._say(f"{training.checkpoint}: {report}")
+            self._say(f"From checkpoint {training.checkpoint}:\n{report}")
         if not workers.all_same(self.strategy, self.checkpointer.step):
             raise ConfigError(
                 f"model_dir {self.model_dir!r} is at step {self.checkpointer.step} here and at "
@@ -256,6 +302,8 @@ class Experiment:
                 learning_rate=self.learning_rate,
                 writer=writer,
                 description=training.train_mode,
+                evaluate=self.evaluate if self.best_checkpointer else None,
+                eval_every_steps=self.plan.eval_every_steps,
             )
         finally:
             writer.close()
@@ -299,6 +347,8 @@ class Experiment:
             self._say("No supervised head (lineareval_while_pretraining=False): nothing to "
                       "evaluate. Fine-tune to learn what the features are worth.")  # fmt: skip
             return {}
+        # As a checkpoint has them.
+        workers.average_over_replicas(self.strategy, self.model.own_statistics())
         decay = steps.weight_decay_loss(self.decayed, config.optimizer.weight_decay)
         results = {"eval/regularization_loss": float(decay)}
         results |= evaluate.evaluate(
@@ -316,7 +366,19 @@ class Experiment:
             model_dir.write_results(
                 self.model_dir, results, step=self.checkpointer.step, name=config.training.eval_name
             )
+        if self.best_checkpointer:
+            self._keep_if_best(results)
         return results
+
+    def _keep_if_best(self, results: dict[str, float]):
+        """Saves the weights as they are in model_dir/best, if no evaluation was better so far."""
+        best = model_dir.read_best(self.model_dir)
+        if best and results[TOP_1] <= best[TOP_1]:
+            return
+        workers.mean_over_workers(self.strategy, [0.0])  # all have read it, before it is written
+        self.best_checkpointer.save()
+        if self.is_chief:
+            model_dir.write_best(self.model_dir, results, step=self.checkpointer.step)
 
     def _report_skipped(self, split: str, count: float):
         """Says, once for each split, how many examples an evaluation of it left out."""
@@ -346,6 +408,26 @@ class Experiment:
             self.checkpointer.step,
             keep=self.config.training.keep_hub_module_max,
         )
+
+    def export_best(self) -> dict:
+        """With eval_every_epochs the chief writes saved_model_best/STEP.
+
+        Returns:
+          best_step, best_top_1 and best_saved_model; nothing without eval_every_epochs.
+        """
+        if not self.best_checkpointer:
+            return {}
+        best = model_dir.read_best(self.model_dir)
+        prefix = os.path.join(self.model_dir, model_dir.BEST, f"ckpt-{best['global_step']}")
+        self.best_checkpointer.restore(prefix, weights_only=True)
+        path = None
+        if self.is_chief:
+            directory = os.path.join(self.model_dir, "saved_model_best")
+            path = export.export(self._own_model(), directory, best["global_step"], keep=1)
+        self.checkpointer.restore(self.checkpointer.latest)
+        return {
+            "best_step": best["global_step"], "best_top_1": best[TOP_1], "best_saved_model": path,
+        }  # fmt: skip
 
     def follow(self) -> dict:
         """mode=eval: evaluates and exports each new checkpoint until the last step's.

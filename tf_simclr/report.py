@@ -22,6 +22,9 @@ def format_results(config: Config, results: dict) -> str:
             f"top-1 {100 * results['eval/label_top_1_accuracy']:.1f}%, "
             f"top-5 {100 * results['eval/label_top_5_accuracy']:.1f}%"
         )
+    if "best_step" in results:
+        lines.append(f"Best: step {results['best_step']}, top-1 {100 * results['best_top_1']:.1f}%,"
+                     f" in {config.runtime.model_dir}/best and {results['best_saved_model']}")
     if probes:
         lines.append(f"Linear probes on {split}, top-1:")
     for key, name in probes.items():

@@ -43,6 +43,11 @@ CASES = {
     "unknown block number": (
         ["--train_mode=finetune", "--fine_tune_after_block=7"],
         ["fine_tune_after_block", "7", "between -1 and 4"]),
+    "fine-tuning without a checkpoint": (
+        ["--train_mode=finetune"], ["checkpoint", "None", "--checkpoint=DIR", "--from_scratch"]),
+    "evaluating nothing": (
+        ["--eval_every_epochs=1", "--lineareval_while_pretraining=False"],
+        ["eval_every_epochs", "1.0", "supervised head", "lineareval_while_pretraining"]),
     "unknown flag": (["--temprature=1"], ["--temprature", "--temperature"]),
     "checkpoint missing": (["--checkpoint=/no/such/ckpt-1"], ["checkpoint", "/no/such/ckpt-1"]),
     "data service": (["--data_service=host:5050"], ["data_service", "grpc://HOST:PORT", "'host:"]),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -132,7 +133,7 @@ def test_linear_evaluation_from_the_pretrained_run_freezes_the_encoder(pretraine
         "--learning_rate=0.1", "--weight_decay=0", "--train_steps=3",
         f"--checkpoint={pretrained[0]}", f"--model_dir={model_dir}",
     )  # fmt: skip
-    assert "variables restored" in done.stderr
+    assert re.search(r"base_model +\d+ +- +-\n +head_contrastive +- +\d+ +-", done.stderr)
     before, after = weights(pretrained[0], 7), weights(model_dir, 3)
     for path, value in before.items():
         if path.startswith("base_model/"):

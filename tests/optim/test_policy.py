@@ -88,7 +88,7 @@ def test_with_lars_only_the_supervised_kernel_decays_in_the_loss(model):
     assert ids(policy.loss_decay_variables(model, "lars")) == ids([kernel])
 
 
-@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+@pytest.mark.parametrize("optimizer", ["momentum", "adam", "lamb"])
 def test_without_lars_all_but_batch_norm_decays_in_the_loss(model, optimizer):
     variables = model.variables_by_path()
     expected = [

@@ -132,6 +132,19 @@ def test_nothing_is_said_of_nothing_skipped(tmp_path, capsys):
     assert "undecodable" not in capsys.readouterr().err
 
 
+def test_evaluates_at_multiples_before_saving_but_not_at_the_end(tmp_path):
+    saves = Saves(step=1)
+    seen = []
+
+    def evaluate():
+        seen.append((saves.step, list(saves.saved)))
+
+    settings = dict(total_steps=16, checkpoint_steps=8, evaluate=evaluate, eval_every_steps=4)
+    run(tmp_path, Steps(saves), saves, **settings)
+    assert seen == [(4, []), (8, []), (12, [8])]
+    assert saves.saved == [8, 16]
+
+
 def test_no_summary_steps_means_one_summary_at_the_end(tmp_path, events):
     saves = Saves()
     run(tmp_path, Steps(saves), saves, summary_steps=0)

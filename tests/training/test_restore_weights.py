@@ -47,13 +47,26 @@ def taken(model, expected, values) -> set[str]:
     }
 
 
+def rows(report) -> dict[str, list[int]]:
+    """{part of the model: numbers restored, left out, not in the checkpoint}, as printed."""
+    header, *lines = str(report).splitlines()
+    assert re.split(r"  +", header.strip()) == ["variables", "restored", "left out", "missing"]
+    return {
+        name: [0 if n == "-" else int(n) for n in counts]
+        for name, *counts in (line.split() for line in lines)
+    }
+
+
 @pytest.mark.parametrize("path", ["{}/ckpt-1", "{}", "{}/"])
 def test_prefix_and_directory(model_dir, short_model, expected, values, path):
     model = short_model(seed=2)
     report = restore_weights(model, path.format(model_dir))
     assert taken(model, expected, values) == set(expected) == set(report.restored)
     assert report.skipped == report.missing == []
-    assert str(report) == f"{len(expected)} variables restored"
+    assert rows(report) == {
+        part: [sum(p.startswith(f"{part}/") for p in expected), 0, 0]
+        for part in ("base_model", "head_contrastive", "head_supervised")
+    }
 
 
 def test_saved_model(tmp_path, source, short_model, expected, values, monkeypatch):
@@ -99,7 +112,8 @@ def test_variable_schema_selects_from_the_start_of_the_path(
     for path in expected:
         wanted = expected if path in chosen else before
         np.testing.assert_array_equal(after[path], wanted[path])
-    assert f"{len(chosen)} variables restored; {len(report.skipped)} left out" in str(report)
+    counts = np.array(list(rows(report).values()))
+    assert counts.sum(axis=0).tolist() == [len(chosen), len(expected) - len(chosen), 0]
 
 
 def test_zero_init_logits_layer_zeroes_the_supervised_head(
@@ -135,6 +149,13 @@ def test_another_class_count_names_shapes_and_ways_out(model_dir, short_model, v
         assert part in message, message
 
 
+def test_another_projection_head_names_shapes_and_ways_out(model_dir, short_model, values):
+    message = refused(short_model(proj_out_dim=4), model_dir, values)
+    for part in ("has shape (32, 8) there and (32, 4) here", "--variable_schema='(?!head)'"):
+        assert part in message, message
+    restore_weights(short_model(proj_out_dim=4), model_dir, variable_schema="(?!head)")
+
+
 def test_another_width_is_refused(model_dir, short_model, values):
     message = refused(short_model(width_multiplier=0.125), model_dir, values)
     assert "base_model/stem/conv/kernel has shape (3, 3, 3, 4) there and (3, 3, 3, 8)" in message
@@ -154,7 +175,7 @@ def test_missing_heads_keep_their_values(model_dir, short_model, expected, value
     schema = "(?!head_contrastive/layer3)"  # which is not the last layer any more
     report = restore_weights(model, model_dir, variable_schema=schema)
     assert set(report.missing) == fourth
-    assert "not in the checkpoint (head_contrastive)" in str(report)
+    assert rows(report)["head_contrastive"][1:] == [5, len(fourth)]
 
 
 def test_a_schema_that_selects_nothing_is_refused(model_dir, short_model, values):

@@ -4,10 +4,11 @@ import enum
 
 import keras
 
+from tf_simclr import compat
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim.lars import LARS
 
-OPTIMIZERS = ("momentum", "adam", "lars")
+OPTIMIZERS = ("momentum", "adam", "lars", "lamb")
 
 
 class Group(enum.Enum):
@@ -77,15 +78,20 @@ def make_optimizer(
     Args:
       model: decides which variables train and which LARS leaves alone: BN, biases and the
         supervised head neither decay nor adapt.
-      optimizer: "momentum" (SGD with Nesterov), "adam" or "lars".
+      optimizer: "momentum" (SGD with Nesterov), "adam", "lars" or "lamb".
       learning_rate: a number or a LearningRateSchedule.
       momentum: for "momentum" and "lars".
       weight_decay: for "lars"; the others decay through the loss.
+
+    Raises:
+      ConfigError: "lamb" needs a package that is not there (`compat.lamb`).
     """
     if optimizer == "momentum":
         made = keras.optimizers.SGD(learning_rate, momentum=momentum, nesterov=True)
     elif optimizer == "adam":
         made = keras.optimizers.Adam(learning_rate)
+    elif optimizer == "lamb":
+        made = compat.lamb(learning_rate)
     elif optimizer == "lars":
         plain = [i for i, g in enumerate(groups(model).values()) if g is not Group.KERNEL]
         made = LARS(

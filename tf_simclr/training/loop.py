@@ -94,6 +94,8 @@ def train(
     learning_rate: Callable,
     writer: tf.summary.SummaryWriter,
     description: str,
+    evaluate: Callable[[], object] | None = None,
+    eval_every_steps: int = 0,
 ):
     """Trains from the checkpointer's step to total_steps, exactly.
 
@@ -110,6 +112,8 @@ def train(
       learning_rate: step -> learning rate, for the summaries.
       writer: of the summaries; the chief's is the one that counts.
       description: of the progress bar.
+      evaluate: called every eval_every_steps steps, but not at the end.
+      eval_every_steps: steps between evaluations; 0 for none.
 
     Raises:
       Stopped: after SIGTERM or Ctrl-C on any worker, with the checkpoint written.
@@ -117,6 +121,7 @@ def train(
       checkpoint.NotSaved: the file system refuses.
     """
     summary_steps = summary_steps or total_steps
+    eval_every_steps = eval_every_steps or total_steps
     step = first_step = checkpointer.step
     means = _Means(metric_names)
     chunk = 1  # the first call compiles; then as many steps as SECONDS_BETWEEN_UPDATES take
@@ -129,6 +134,7 @@ def train(
                 step + chunk,
                 _next_multiple(step, summary_steps),
                 _next_multiple(step, checkpoint_steps),
+                _next_multiple(step, eval_every_steps),
                 total_steps,
             )
             count = min(limits) - step
@@ -162,6 +168,9 @@ def train(
                     tf.summary.scalar("train/skipped_examples", skipped.pop())
                     tf.summary.scalar("learning_rate", learning_rate(step))
                     tf.summary.image("image", views, max_outputs=NUM_SUMMARY_IMAGES)
+            # Before the checkpoint: a run that is killed in between evaluates this step again.
+            if evaluate and step % eval_every_steps == 0 and step < total_steps:
+                evaluate()
             if step % checkpoint_steps == 0 or step == total_steps or stop:
                 checkpointer.save()
                 writer.flush()

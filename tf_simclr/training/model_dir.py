@@ -10,6 +10,7 @@ import tensorflow as tf
 from tf_simclr.config import ConfigError, one_line
 
 LOCK = ".lock"
+BEST = "best"  # folder of the checkpoint with the best evaluation
 
 
 @contextlib.contextmanager
@@ -65,6 +66,21 @@ def write_results(model_dir: str, results: dict[str, float], *, step: int, name:
         for metric, value in results.items():
             tf.summary.scalar(metric, value)
     writer.close()
+
+
+def read_best(model_dir: str) -> dict[str, float] | None:
+    """The results of the best checkpoint so far, as write_best left them; None before the first."""
+    path = os.path.join(model_dir, BEST, "result.json")
+    if not tf.io.gfile.exists(path):
+        return None
+    with tf.io.gfile.GFile(path) as file:
+        return json.loads(file.read())
+
+
+def write_best(model_dir: str, results: dict[str, float], *, step: int):
+    """Writes best/result.json, beside the checkpoint that it tells of."""
+    content = json.dumps(results | {"global_step": step}, indent=2)
+    write_text(os.path.join(model_dir, BEST, "result.json"), content + "\n")
 
 
 def write_text(path: str, content: str):

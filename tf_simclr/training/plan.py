@@ -18,6 +18,7 @@ class Plan:
       total_steps: where training ends.
       checkpoint_steps: steps between checkpoints.
       eval_batches: batches of one evaluation.
+      eval_every_steps: steps between evaluations while training; 0 for none.
     """
 
     num_train: int
@@ -25,6 +26,7 @@ class Plan:
     total_steps: int
     checkpoint_steps: int
     eval_batches: int
+    eval_every_steps: int = 0
 
 
 def make_plan(config: Config, source: Source, *, evaluates: bool) -> Plan:
@@ -50,6 +52,9 @@ def make_plan(config: Config, source: Source, *, evaluates: bool) -> Plan:
         global_batch_size=batch,
     )
     epoch_steps = max(1, round(num_train / batch))
+    eval_every_steps = 0
+    if training.eval_every_epochs:
+        eval_every_steps = max(1, round(training.eval_every_epochs * num_train / batch))
     eval_batches = math.ceil(num_eval / training.eval_batch_size)
     if training.eval_steps:
         eval_batches = min(eval_batches, training.eval_steps)
@@ -59,4 +64,5 @@ def make_plan(config: Config, source: Source, *, evaluates: bool) -> Plan:
         total_steps=total_steps,
         checkpoint_steps=training.checkpoint_steps or training.checkpoint_epochs * epoch_steps,
         eval_batches=eval_batches,
+        eval_every_steps=eval_every_steps,
     )

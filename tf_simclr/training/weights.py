@@ -16,6 +16,14 @@ OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 # What TensorFlow's readers raise on files that are cut short or spoilt.
 READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
 SUPERVISED_HEAD = "head_supervised/"
+# What to do where a shape differs, by part of the model.
+_HINTS = {
+    "base_model": "give the model flags that it was trained with",
+    "head_contrastive": "give the projection head's flags that it was trained with, or leave both "
+    "heads out with --variable_schema='(?!head)'",
+    "head_supervised": "leave the head out with --zero_init_logits_layer or "
+    "--variable_schema='(?!head_supervised)'",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +35,16 @@ class RestoreReport:
     missing: list[str]
 
     def __str__(self):
-        rows = [f"{len(self.restored)} variables restored"]
-        for name, paths in (("left out", self.skipped), ("not in the checkpoint", self.missing)):
-            if paths:
-                parts = sorted({path.split("/")[0] for path in paths})
-                rows.append(f"{len(paths)} {name} ({', '.join(parts)})")
-        return "; ".join(rows)
+        """A table of how many variables of each part of the model went which way."""
+        ways = {
+            "restored": self.restored, "left out": self.skipped, "missing": self.missing,
+        }  # fmt: skip
+        parts = sorted({path.split("/")[0] for paths in ways.values() for path in paths})
+        rows = [f"  {'variables':<18}" + "".join(f"{way:>11}" for way in ways)]
+        for part in parts:
+            counts = (sum(p.split("/")[0] == part for p in paths) for paths in ways.values())
+            rows.append(f"  {part:<18}" + "".join(f"{count or '-':>11}" for count in counts))
+        return "\n".join(rows)
 
 
 def restore_weights(
@@ -64,15 +76,9 @@ def restore_weights(
         elif name not in values:
             missing.append(name)
         elif values[name].shape != tuple(variable.shape):
-            hint = (
-                "leave the head out with --zero_init_logits_layer or "
-                "--variable_schema='(?!head_supervised)'"
-                if supervised
-                else "give the model flags that it was trained with"
-            )
             raise ConfigError(
                 f"checkpoint {path!r}: {name} has shape {values[name].shape} there and "
-                f"{tuple(variable.shape)} here; {hint}"
+                f"{tuple(variable.shape)} here; {_HINTS[name.split('/')[0]]}"
             )
         else:
             chosen[name] = variable
