@@ -1,0 +1,101 @@
+"""Series of runs: what is made, what is not made twice, and the tables."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tf_simclr import flags
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+import few_labels  # noqa: E402
+import runs  # noqa: E402
+
+
+@pytest.fixture
+def fake_runs(monkeypatch):
+    """run.py's place is taken by a function that notes its arguments and writes results."""
+    made = []
+
+    class Done:
+        returncode = 0
+
+    def run(program, stdout, stderr):
+        arguments = program[2:]
+        parsed = flags.parse(["run.py", *arguments]).config  # they must be right
+        made.append(parsed)
+        # From scratch half of what a checkpoint gives, and a hundredth more for each seed.
+        top_1 = (0.4 if parsed.training.checkpoint else 0.2) + parsed.runtime.seed / 100
+        model_dir = Path(parsed.runtime.model_dir)
+        (model_dir / "result.json").write_text(json.dumps({runs.TOP_1: top_1}))
+        print("output", file=stdout)
+        return Done()
+
+    monkeypatch.setattr(runs.subprocess, "run", run)
+    run.made, run.done = made, Done
+    return run
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    path = tmp_path / "curve"
+    path.mkdir()
+    (path / "config.gin").write_text("Data.dataset = 'shapes'\nModel.resnet_depth = 18\n")
+    return path
+
+
+def test_a_run_is_made_once(tmp_path, fake_runs):
+    folder = tmp_path / "run"
+    for _ in range(2):
+        assert runs.result(folder, ["--seed=3", "--from_scratch", "--train_mode=finetune"]) == {
+            runs.TOP_1: 0.23
+        }
+    assert len(fake_runs.made) == 1
+    assert (folder / "run.log").read_text() == "output\n"
+    runs.result(folder, ["--seed=4", "--from_scratch", "--train_mode=finetune"])
+    assert len(fake_runs.made) == 2
+
+
+def test_a_failed_run_shows_its_last_lines_and_is_made_again(tmp_path, fake_runs, monkeypatch):
+    monkeypatch.setattr(fake_runs.done, "returncode", 1)
+    with pytest.raises(SystemExit, match="run.py ended with 1:\noutput"):
+        runs.result(tmp_path / "run", ["--seed=3"])
+    monkeypatch.setattr(fake_runs.done, "returncode", 0)
+    runs.result(tmp_path / "run", ["--seed=3"])
+    assert len(fake_runs.made) == 2
+
+
+def test_percent_and_table():
+    assert runs.percent([0.5]) == "50.0"
+    values = [0.40, 0.42, 0.47]
+    assert runs.percent(values) == f"43.0 ± {100 * np.std(values, ddof=1):.1f}" == "43.0 ± 3.6"
+    assert runs.table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+
+
+def test_few_labels(tmp_path, checkpoint, fake_runs, capsys):
+    few_labels.main([
+        f"--checkpoint={checkpoint}", f"--work_dir={tmp_path / 'work'}", "--shares=0.01:60,1:3",
+        "--seeds=2", "--linear_epochs=7", "--", f"--data_dir={tmp_path}",
+    ])  # fmt: skip
+    assert capsys.readouterr().out == (
+        "|  | linear, all labels | 1% of the labels, 60 epochs | 100% of the labels, 3 epochs |\n"
+        "| --- | --- | --- | --- |\n"
+        "| pretrained | 41.0 | 41.5 ± 0.7 | 41.5 ± 0.7 |\n"
+        "| from scratch | 21.0 | 21.5 ± 0.7 | 21.5 ± 0.7 |\n"
+    )
+    seen = [
+        (bool(c.training.checkpoint), c.model.fine_tune_after_block, c.data.label_fraction,
+         c.training.train_epochs, c.data.label_seed, c.runtime.seed) for c in fake_runs.made
+    ]  # fmt: skip
+    expected = []
+    for pretrained in (True, False):
+        expected.append((pretrained, 4, 1.0, 7, 0, 1))
+        for share, epochs in ((0.01, 60), (1.0, 3)):
+            expected += [(pretrained, -1, share, epochs, seed, seed) for seed in (1, 2)]
+    assert seen == expected
+    for config in fake_runs.made:
+        assert config.model.resnet_depth == 18 and config.training.train_mode == "finetune"
+        assert config.data.data_dir == str(tmp_path)
+        assert config.training.from_scratch == (not config.training.checkpoint)
