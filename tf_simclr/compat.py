@@ -1,5 +1,7 @@
 """The one place that tells Keras 2 (TensorFlow 2.15) and Keras 3 (TensorFlow >= 2.16) apart."""
 
+import warnings
+
 import keras
 import tensorflow as tf
 
@@ -41,7 +43,9 @@ def lamb(learning_rate):
     if KERAS_3:
         return keras.optimizers.Lamb(learning_rate, **constants)
     try:
-        import tensorflow_addons
+        with warnings.catch_warnings():  # of its end of life, which this very function deals with
+            warnings.simplefilter("ignore")
+            import tensorflow_addons
     except ImportError as error:
         raise ConfigError(
             "optimizer lamb with Keras 2 is that of tensorflow-addons, which is not installed: "

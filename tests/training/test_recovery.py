@@ -105,3 +105,13 @@ def test_a_full_disk_leaves_the_earlier_checkpoints_and_nothing_half_written(par
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert sorted(tf.io.gfile.listdir(checkpointer.directory)) == before
     assert checkpointer.restore_latest().endswith("ckpt-2")
+
+
+def test_a_checkpoint_file_written_by_hand_is_believed(checkpointer, parts):
+    """Without the time stamps that the manager writes."""
+    directory = checkpointer.directory
+    with open(f"{directory}/checkpoint", "w") as file:
+        file.write('model_checkpoint_path: "ckpt-1"\nall_model_checkpoint_paths: "ckpt-1"\n')
+    again = Checkpointer(*parts, directory, max_to_keep=3)
+    assert again.restore_latest() == f"{directory}/ckpt-1"
+    assert again.step == 1

@@ -139,6 +139,10 @@ class Checkpointer:
             for leftover in tf.io.gfile.glob(os.path.join(self.directory, "ckpt-*_temp*")):
                 tf.io.gfile.rmtree(leftover)
         prefixes = list(reversed(self._manager.checkpoints))
+        latest = self._manager.latest_checkpoint
+        if latest and latest not in prefixes:
+            # The manager leaves out what a `checkpoint` file written by hand names.
+            prefixes.insert(0, latest)
         for prefix in prefixes:
             try:
                 self.restore(prefix)
