@@ -63,7 +63,8 @@ OFFICIAL = """
 OFFICIAL = [line.split() for line in OFFICIAL.strip().splitlines()]
 OURS = {"use_tpu", "color_jitter_impl", "frozen_batch_norm", "eval_timeout", "probe_summary",
         "seed", "cpu_replicas", "data_service", "strategy", "strict_data",
-        "from_scratch", "eval_every_epochs", "label_fraction", "label_seed"}
+        "from_scratch", "eval_every_epochs", "label_fraction", "label_seed",
+        "teacher", "distill_temperature", "distill_label_weight"}
 
 
 @pytest.mark.parametrize("row", OFFICIAL, ids=lambda row: row[0])
@@ -98,6 +99,7 @@ def test_own_settings():
         "strict_data": (False, ()),
         "from_scratch": (False, ()), "eval_every_epochs": (0.0, ()),
         "label_fraction": (1.0, ()), "label_seed": (0, ()),
+        "teacher": (None, ()), "distill_temperature": (1.0, ()), "distill_label_weight": (0.0, ()),
     }
 
 
@@ -243,6 +245,9 @@ BAD_COMBINATIONS = [
     (dict(ft_proj_selector=2, proj_head_mode="linear"),
      "ft_proj_selector must be between -1 and 1"),
     (dict(ft_proj_selector=1, proj_head_mode="none"), "ft_proj_selector must be between -1 and 0"),
+    (dict(train_mode="distill"), "teacher must be given with train_mode=distill, got None"),
+    (dict(teacher="runs/x", train_mode="finetune"),
+     "teacher must be None with train_mode=finetune, got 'runs/x'"),
     (dict(label_fraction=0.1), "label_fraction must be 1 with train_mode=pretrain, got 0.1"),
     (dict(from_scratch=True), "from_scratch must be False with train_mode=pretrain, got True"),
     (dict(from_scratch=True, train_mode="finetune", checkpoint="runs/x"),

@@ -61,7 +61,7 @@ def test_each_flag_reaches_its_field(name, tmp_path):
         "fine_tune_after_block": 3, "sk_ratio": 0.5, "se_ratio": 0.5, "batch_norm_decay": 0.5,
         "momentum": 0.5, "use_tpu": True, "seed": 7, "variable_schema": r"a\d+|'b'",
         "ft_proj_selector": -1, "data_service": "grpc://host:1",
-        "label_fraction": 0.5,
+        "label_fraction": 0.5, "distill_label_weight": 0.5,
     }
     spec = settings()[name]
     if name in other:
@@ -74,6 +74,7 @@ def test_each_flag_reaches_its_field(name, tmp_path):
         value = "other" if spec.types == (str,) else spec.default + 3
     extra = {"fine_tune_after_block": ["--train_mode=finetune"],
              "from_scratch": ["--train_mode=finetune"],
+             "teacher": ["--train_mode=distill"],
              "label_fraction": ["--train_mode=finetune"],
              "mode": ["--model_dir=nowhere"]}.get(name, [])
     got = parse(f"--{name}={_text(value)}", *extra).config.to_dict()[name]

@@ -8,7 +8,7 @@ import pytest
 ROWS = [
     {"run", "tools"},
     {"experiment", "flags", "report"},
-    {"build"},
+    {"build", "objective"},
     {"training"},
     {"probes"},
     {"losses", "optim", "models", "data"},

@@ -191,7 +191,8 @@ class Training(Section):
     """What is trained for how long, from which checkpoint, and what is kept."""
 
     train_mode: str = setting("pretrain", "pretrain: contrastive, without labels. finetune: "
-                              "supervised.", choices=("pretrain", "finetune"))
+                              "supervised. distill: after a teacher, without labels.",
+                              choices=("pretrain", "finetune", "distill"))
     train_batch_size: int = setting(512, "Images a step, over all replicas. SimCLR's main runs "
                                     "take 4096.", check=at_least(1))
     train_epochs: int = setting(100, "Epochs to train; ignored when --train_steps is given.",
@@ -236,6 +237,20 @@ class Training(Section):
 
 
 @dataclasses.dataclass(frozen=True)
+class Distill(Section):
+    """How train_mode=distill learns from a teacher (SimCLRv2 paper, section 2)."""
+
+    teacher: str | None = setting(
+        None, "SavedModel of a fine-tuned run, or the model_dir that holds it; the student gets "
+        "its classes.")
+    distill_temperature: float = setting(1.0, "Temperature of the teacher's and the student's "
+                                         "class probabilities.", check=POSITIVE)
+    distill_label_weight: float = setting(
+        0.0, "Weight of the true labels' loss beside the teacher's, 1 - alpha in the paper; 0 "
+        "needs no labels.", check=FRACTION)
+
+
+@dataclasses.dataclass(frozen=True)
 class Runtime(Section):
     """What to do now, where, and on which devices."""
 
@@ -269,7 +284,7 @@ class Runtime(Section):
                                 saved=False)
 
 
-SECTIONS = (Data, Augment, Model, Loss, Optimizer, Training, Runtime)
+SECTIONS = (Data, Augment, Model, Loss, Optimizer, Training, Distill, Runtime)
 _ARTICLES = {bool: "True or False", int: "an int", float: "a float", str: "a string"}
 
 
@@ -342,6 +357,7 @@ class Config:
     loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
     training: Training = Training()
+    distill: Distill = Distill()
     runtime: Runtime = Runtime()
 
     def items(self) -> Iterator[tuple[str, str, Any]]:
@@ -392,6 +408,13 @@ def check(config: Config) -> None:
     if pretraining and training.train_batch_size < 2:
         raise ConfigError("train_batch_size must be at least 2 when pretraining, got "
                           f"{training.train_batch_size}: a batch of one has no negatives")
+    teacher = config.distill.teacher
+    if training.train_mode == "distill" and not teacher:
+        raise ConfigError("teacher must be given with train_mode=distill, got None: name the "
+                          "SavedModel of a fine-tuned run, e.g. --teacher=runs/finetuned")
+    if teacher and training.train_mode != "distill":
+        raise ConfigError(f"teacher must be None with train_mode={training.train_mode}, got "
+                          f"{teacher!r}: distill with --train_mode=distill")
     if pretraining and config.data.label_fraction < 1:
         raise ConfigError("label_fraction must be 1 with train_mode=pretrain, got "
                           f"{config.data.label_fraction}: pretraining needs no labels, and takes "

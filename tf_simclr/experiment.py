@@ -16,9 +16,9 @@ import zlib
 
 import tensorflow as tf
 
-from tf_simclr import build
+from tf_simclr import build, objective
 from tf_simclr.config import Config, ConfigError, one_line, settings
-from tf_simclr.data import augment, decoding, service, subset
+from tf_simclr.data import decoding, service, subset
 from tf_simclr.data.sources import Source, open_source
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy, schedule
@@ -30,6 +30,7 @@ from tf_simclr.training import (
     loop,
     model_dir,
     steps,
+    teacher,
     weights,
     workers,
 )
@@ -41,7 +42,6 @@ WorkerLost = workers.WorkerLost
 FAILURES = (loop.NotFinite, checkpoint.NotSaved, decoding.UndecodableError)
 NEIGHBOUR_CANDIDATES = 1000  # of ten thousands, some are the test image but for a few pixels
 TOP_1 = "eval/label_top_1_accuracy"
-BLUR_STREAM = 1  # keeps the blur's random numbers apart from any other use of the seed
 
 
 @decoding.errors_in_one_line()
@@ -73,9 +73,10 @@ def run(config: Config, *, config_gin: str) -> dict:
         with workers.chief_first(cluster):  # it may have to prepare the data set
             source = open_source(config.data.dataset, config.data.data_dir)
         source = _with_few_labels(config, source)
-        has_labels = _needs_labels(config, source)
+        has_head = _has_supervised_head(config, source)
         early = config.training.eval_every_epochs > 0
-        evaluates = (mode != "train" or early) and (has_labels or config.training.probe_summary)
+        evaluates = (mode != "train" or early) and source.num_classes is not None
+        evaluates = evaluates and (has_head or config.training.probe_summary)
         plan = make_plan(config, source, evaluates=evaluates)
         if config.runtime.data_service:
             service.check(config.runtime.data_service)
@@ -85,8 +86,11 @@ def run(config: Config, *, config_gin: str) -> dict:
             not config.training.from_scratch
         ):
             _require_own_checkpoint(config)
-        experiment = Experiment(config, source, plan, cluster or build.make_strategy(config),
-                                num_classes=source.num_classes if has_labels else None)
+        if config.distill.teacher:
+            teacher.find(config.distill.teacher)
+        experiment = Experiment(
+            config, source, plan, cluster or build.make_strategy(config), has_head=has_head
+        )
         if mode == "eval":
             return experiment.follow()
         with experiment.lock():
@@ -125,20 +129,25 @@ def _with_few_labels(config: Config, source: Source) -> Source:
     )
 
 
-def _needs_labels(config: Config, source: Source) -> bool:
-    """True where there is a supervised head to train."""
-    finetune = config.training.train_mode == "finetune"
-    wanted = finetune or config.model.lineareval_while_pretraining
-    if wanted and source.num_classes is None:
-        way_out = (
-            "fine-tuning needs a data set with labels"
-            if finetune
-            else "pretrain without them by --lineareval_while_pretraining=False"
-        )
-        raise ConfigError(f"dataset {source.name} has no class labels: {way_out}")
-    if config.training.eval_every_epochs and not wanted:
+def _has_supervised_head(config: Config, source: Source) -> bool:
+    """True where there is a supervised head to train; then there are the labels that it needs.
+
+    Raises:
+      ConfigError: there are not.
+    """
+    train_mode = config.training.train_mode
+    wanted = train_mode != "pretrain" or config.model.lineareval_while_pretraining
+    ways_out = {
+        "pretrain": "pretrain without them by --lineareval_while_pretraining=False",
+        "finetune": "fine-tuning needs a data set with labels",
+        "distill": "distill without them by --distill_label_weight=0",
+    }
+    needs_labels = wanted and (train_mode != "distill" or config.distill.distill_label_weight > 0)
+    if needs_labels and source.num_classes is None:
+        raise ConfigError(f"dataset {source.name} has no class labels: {ways_out[train_mode]}")
+    if config.training.eval_every_epochs and not (wanted and source.num_classes):
         raise ConfigError(
-            "eval_every_epochs must be 0 without a supervised head (dataset "
+            "eval_every_epochs must be 0 without labels or without a supervised head (dataset "
             f"{source.name}, lineareval_while_pretraining={wanted}), got "
             f"{config.training.eval_every_epochs}: there is nothing to evaluate"
         )
@@ -158,13 +167,13 @@ class Experiment:
         plan: Plan,
         strategy: tf.distribute.Strategy,
         *,
-        num_classes: int | None,
+        has_head: bool,
     ):
         """Builds the model and looks at the checkpoints that are there.
 
         Raises:
           ConfigError: a batch is not divisible by the replicas; another model's checkpoint; the
-            workers' settings differ.
+            workers' settings differ; there is no such teacher, or it knows other classes.
         """
         self.config, self.source, self.plan = config, source, plan
         training = config.training
@@ -174,10 +183,13 @@ class Experiment:
         self.config = config = self._agreed(config)
         self._check_divisible("train_batch_size", training.train_batch_size)
         self._check_divisible("eval_batch_size", training.eval_batch_size)
-        self.num_classes = num_classes
         self.learning_rate = self._schedule()
         with self.strategy.scope():
-            self.model = build.make_model(config, num_classes)
+            self.teacher = self._load_teacher()
+            self.num_classes = source.num_classes if has_head else None
+            if self.teacher:
+                self.num_classes = self.teacher.num_classes
+            self.model = build.make_model(config, self.num_classes)
             self.optimizer = policy.make_optimizer(
                 self.model,
                 config.optimizer.optimizer,
@@ -203,7 +215,9 @@ class Experiment:
                 )
         self.checkpointer.check_latest()
         self.trainable = policy.trainable_variables(self.model)
-        self.decayed = policy.loss_decay_variables(self.model, config.optimizer.optimizer)
+        self.objective = objective.make_objective(
+            config, self.model, self.optimizer, teacher=self.teacher
+        )
         self.saved_model = None
         self.reported_splits = set()
 
@@ -220,6 +234,20 @@ class Experiment:
             raise ConfigError("strategy is multi_worker, and its workers were started with "
                               "different settings: give all of them the same")  # fmt: skip
         return config
+
+    def _load_teacher(self) -> teacher.Teacher | None:
+        distill = self.config.distill
+        if not distill.teacher:
+            return None
+        loaded = teacher.Teacher(distill.teacher, image_size=self.config.data.image_size)
+        compared = distill.distill_label_weight or self.config.training.eval_every_epochs
+        if compared and loaded.num_classes != self.source.num_classes:
+            raise ConfigError(
+                f"teacher {distill.teacher!r} knows {loaded.num_classes} classes, dataset "
+                f"{self.source.name} has {self.source.num_classes}: choose data of the same "
+                "classes, or --distill_label_weight=0 --eval_every_epochs=0"
+            )
+        return loaded
 
     def _say(self, text: str):
         """Prints to stderr, once for all workers."""
@@ -276,10 +304,7 @@ class Experiment:
             f"{step} to {total} of {training.train_batch_size} images on "
             f"{distribute.describe(self.strategy)}, seed {config.runtime.seed}"
         )
-        pretraining = training.train_mode == "pretrain"
-        metrics = steps.PRETRAIN_METRICS if pretraining else steps.FINETUNE_METRICS
-        if pretraining and self.num_classes is not None:
-            metrics += steps.SUPERVISED_METRICS
+        metrics = self.objective.metrics
         run_steps = loop.make_run_steps(
             self.strategy, self._step, metrics, config.data.image_size
         )
@@ -310,35 +335,8 @@ class Experiment:
 
     def _step(self, images, labels) -> dict[str, tf.Tensor]:
         """One training step on one replica."""
-        config = self.config
-        decay = dict(decayed=self.decayed, weight_decay=config.optimizer.weight_decay)
-        if config.training.train_mode == "pretrain":
-            loss_fn = functools.partial(
-                steps.pretrain_loss,
-                self.model,
-                images,
-                labels,
-                temperature=config.loss.temperature,
-                hidden_norm=config.loss.hidden_norm,
-                blur=self._blur if config.augment.use_blur else None,
-                **decay,
-            )
-        else:
-            loss_fn = functools.partial(
-                steps.finetune_loss, self.model, images, labels, **decay
-            )
+        loss_fn = functools.partial(self.objective.loss, images, labels)
         return steps.train_step(loss_fn, self.optimizer, self.trainable)
-
-    def _blur(self, view, number: int):
-        """Blurs a view (n, h, w, 3); its randomness derives from seed, step, replica and view."""
-        context = tf.distribute.get_replica_context()
-        seed = tf.constant([self.config.runtime.seed, BLUR_STREAM], tf.int32)
-        for part in (self.optimizer.iterations, context.replica_id_in_sync_group, number):
-            # Philox as in random_blur: the same numbers on every device, with XLA and without.
-            seed = tf.random.experimental.stateless_fold_in(
-                seed, tf.cast(part, tf.int32), alg="philox"
-            )
-        return augment.random_blur(view, seed, image_size=self.config.data.image_size)
 
     def evaluate(self) -> dict[str, float]:
         """Evaluates the weights as they are; the chief writes result.json."""
@@ -347,9 +345,14 @@ class Experiment:
             self._say("No supervised head (lineareval_while_pretraining=False): nothing to "
                       "evaluate. Fine-tune to learn what the features are worth.")  # fmt: skip
             return {}
+        if self.num_classes != self.source.num_classes:
+            self._say(f"{self.source.name} has no labels of the teacher's {self.num_classes} "
+                      "classes: nothing to evaluate.")  # fmt: skip
+            return {}
         # As a checkpoint has them.
         workers.average_over_replicas(self.strategy, self.model.own_statistics())
-        decay = steps.weight_decay_loss(self.decayed, config.optimizer.weight_decay)
+        decayed = policy.loss_decay_variables(self.model, config.optimizer.optimizer)
+        decay = steps.weight_decay_loss(decayed, config.optimizer.weight_decay)
         results = {"eval/regularization_loss": float(decay)}
         results |= evaluate.evaluate(
             self.strategy,

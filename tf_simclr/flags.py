@@ -270,9 +270,9 @@ def _explain_gin_error(error: Exception) -> str:
         section_name, name = parameter[1].split(".")[-1], parameter[2]
         if name in settings():
             return f"{where}: {name} belongs to {settings()[name].section}, not to {section_name}"
-        near = did_you_mean(name, settings())
+        own = [n for n, s in settings().items() if s.section == section_name]
+        near = did_you_mean(name, own) or did_you_mean(name, settings())
         if not near:
-            own = [n for n, s in settings().items() if s.section == section_name]
             near = f"; {section_name} has {', '.join(own)}"
         return f"{where}: unknown setting {section_name}.{name}{near}"
     return f"{where}: {one_line(message)}"

@@ -20,8 +20,8 @@ from pathlib import Path
 import runs
 
 SETTINGS = (
-    "--mode=train_then_eval", "--train_mode=finetune", "--optimizer=momentum", "--momentum=0.9",
-    "--learning_rate_scaling=linear", "--weight_decay=0", "--warmup_epochs=0", "--train_steps=0",
+    "--mode=train_then_eval", "--optimizer=momentum", "--momentum=0.9", "--weight_decay=0",
+    "--learning_rate_scaling=linear", "--warmup_epochs=0", "--train_steps=0",
     "--checkpoint_steps=0", "--zero_init_logits_layer=True", "--cache_dataset",
 )  # fmt: skip
 
@@ -31,24 +31,35 @@ def starts(checkpoint: str) -> dict[str, str]:
     return {"pretrained": f"--checkpoint={checkpoint}", "from scratch": "--from_scratch"}
 
 
-def finetune(args, start: str, share: float, epochs: int, seed: int) -> float:
-    """Top-1 accuracy of one run on a share of the labels."""
-    name = f"{start.strip('-').split('=')[0]}_{share:g}_seed{seed}"
+def finetune(args, folder: str, start: str, share: float, epochs: int, seed: int, *more) -> float:
+    """Top-1 accuracy of one run on a share of the labels.
+
+    Args:
+      args: checkpoint, of whose config.gin the settings are; work_dir, batch_size, settings.
+      folder: of the run, in work_dir.
+      start: --checkpoint=... or --from_scratch.
+      share: of the labels.
+      epochs: to train.
+      seed: of the choice of labels, and of the run.
+      more: settings.
+    """
     return runs.result(
-        Path(args.work_dir) / name,
-        [f"--gin_file={args.checkpoint}/config.gin", *SETTINGS, start, "--learning_rate=0.05",
-         f"--label_fraction={share:g}", f"--label_seed={seed}", f"--seed={seed}",
-         f"--train_epochs={epochs}", f"--train_batch_size={args.batch_size}", *args.settings],
+        Path(args.work_dir) / folder,
+        [f"--gin_file={args.checkpoint}/config.gin", *SETTINGS, "--train_mode=finetune", start,
+         "--learning_rate=0.05", f"--label_fraction={share:g}", f"--label_seed={seed}",
+         f"--seed={seed}", f"--train_epochs={epochs}", f"--train_batch_size={args.batch_size}",
+         *more, *args.settings],
     )[runs.TOP_1]  # fmt: skip
 
 
-def linear(args, start: str) -> float:
+def linear(args, folder: str, start: str) -> float:
     """Top-1 accuracy of a classifier on the frozen encoder, trained on all labels."""
     return runs.result(
-        Path(args.work_dir) / f"{start.strip('-').split('=')[0]}_linear",
-        [f"--gin_file={args.checkpoint}/config.gin", *SETTINGS, start, "--learning_rate=0.1",
-         "--fine_tune_after_block=4", f"--train_epochs={args.linear_epochs}", "--seed=1",
-         f"--train_batch_size={args.linear_batch_size}", *args.settings],
+        Path(args.work_dir) / folder,
+        [f"--gin_file={args.checkpoint}/config.gin", *SETTINGS, "--train_mode=finetune", start,
+         "--learning_rate=0.1", "--fine_tune_after_block=4", "--seed=1",
+         f"--train_epochs={args.linear_epochs}", f"--train_batch_size={args.linear_batch_size}",
+         *args.settings],
     )[runs.TOP_1]  # fmt: skip
 
 
@@ -74,12 +85,14 @@ def main(argv=None):
     args = parser.parse_args(argv)
     rows = []
     for name, start in starts(args.checkpoint).items():
-        cells = []
+        folder, cells = name.replace(" ", "_"), []
         if args.linear_epochs:
-            cells.append(runs.percent([linear(args, start)]))
+            cells.append(runs.percent([linear(args, f"{folder}_linear", start)]))
         for share, epochs in args.shares:
-            seeds = range(1, 1 + args.seeds)
-            cells.append(runs.percent([finetune(args, start, share, epochs, s) for s in seeds]))
+            cells.append(runs.percent([
+                finetune(args, f"{folder}_{share:g}_seed{seed}", start, share, epochs, seed)
+                for seed in range(1, 1 + args.seeds)
+            ]))  # fmt: skip
         rows.append([name, *cells])
     columns = ["", *["linear, all labels"] * bool(args.linear_epochs)]
     columns += [f"{100 * share:g}% of the labels, {epochs} epochs" for share, epochs in args.shares]

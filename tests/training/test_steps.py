@@ -48,6 +48,37 @@ def test_weight_decay_is_half_the_squared_norms():
     assert float(steps.weight_decay_loss(variables, 0.0)) == 0
 
 
+
+@pytest.mark.parametrize("label_weight", [0.0, 0.25])
+def test_distillation_loss_is_made_of_its_parts(tiny_model, label_weight):
+    model = tiny_model()
+    kernel = model.variables_by_path()["head_supervised/dense/kernel"]
+    images, taught = IMAGES[..., :3], RNG.normal(size=(BATCH, 5)).astype(np.float32)
+    seen = []
+
+    def teacher(given):
+        seen.append(given.numpy())
+        return tf.constant(taught)
+
+    # Without labels there may be none at all.
+    labels = LABELS if label_weight else np.zeros((BATCH, 0), np.float32)
+    found = steps.distill_loss(
+        model, teacher, tf.constant(images), tf.constant(labels), temperature=0.5,
+        label_weight=label_weight, decayed=[kernel], weight_decay=0.3,
+    )  # fmt: skip
+    supervised = steps.SUPERVISED_METRICS if label_weight else ()
+    assert set(found) == {*steps.DISTILL_METRICS, *supervised}
+    np.testing.assert_array_equal(seen, [images])
+    logits = model(images, training=True)["logits_sup"].numpy()
+    target = np.exp(taught / 0.5) / np.exp(taught / 0.5).sum(1, keepdims=True)
+    expected = cross_entropy(logits / 0.5, target)
+    assert float(found["distill_loss"]) == pytest.approx(expected, rel=1e-4)
+    total = (1 - label_weight) * expected + 0.3 * float(tf.nn.l2_loss(tf.convert_to_tensor(kernel)))
+    if label_weight:
+        total += label_weight * cross_entropy(logits, LABELS)
+    assert float(found["total_loss"]) == pytest.approx(total, rel=1e-4)
+
+
 @pytest.fixture(scope="module")
 def pretraining(tiny_model):
     return tiny_model(stop_supervised_gradient=True)

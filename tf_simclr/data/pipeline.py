@@ -13,7 +13,7 @@ from tf_simclr.data import augment, decoding
 from tf_simclr.data.service import Service
 from tf_simclr.data.sources import UNLABELLED, Source
 
-TRAIN_MODES = ("pretrain", "finetune")
+TRAIN_MODES = ("pretrain", "finetune", "distill")
 
 # Official code: the shuffle buffer in batches, for images up to 32 pixels and for larger ones.
 _SMALL_IMAGE_SIZE = 32
@@ -54,7 +54,8 @@ def train_batches(
     Args:
       source: the data set.
       split: TFDS split.
-      train_mode: "pretrain" (two views, with colour distortion) or "finetune" (one, without).
+      train_mode: "pretrain" (two views, with colour distortion), "finetune" or "distill" (one,
+        without).
       image_size: side of a view in pixels.
       batch_size: of this shard.
       global_batch_size: of all shards; the shuffle buffer is 50 (image_size <= 32) or 10 of these.
@@ -87,7 +88,7 @@ def train_batches(
 
     step_size = global_batch_size // num_shards
     group_size = decoding.group_size(step_size, batch_size)
-    channels = 3 if train_mode == "finetune" else 6
+    channels = 6 if train_mode == "pretrain" else 3
     read = _reader(source, split, cache=cache, with_id=strict, seed=seed)
 
     def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -97,7 +98,7 @@ def train_batches(
     def view(index: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
         image = source.decode(encoded)
         view_seed = _derive(seed, _VIEWS, index * num_shards + shard_index)
-        if train_mode == "finetune":
+        if train_mode != "pretrain":
             return augment.finetuning_view(image, view_seed, image_size=image_size)
         both = [
             augment.pretraining_view(

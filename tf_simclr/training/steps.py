@@ -10,12 +10,14 @@ import keras
 import tensorflow as tf
 
 from tf_simclr import compat
+from tf_simclr.losses.distillation import distillation
 from tf_simclr.losses.nt_xent import at_least_float32, nt_xent
 
 PRETRAIN_METRICS = ("weight_decay", "total_loss", "contrast_loss", "contrast_acc",
                     "contrast_entropy")  # fmt: skip
 SUPERVISED_METRICS = ("supervised_loss", "supervised_acc")
 FINETUNE_METRICS = ("weight_decay", "total_loss", *SUPERVISED_METRICS)
+DISTILL_METRICS = ("weight_decay", "total_loss", "distill_loss", "teacher_agreement")
 
 
 def weight_decay_loss(variables: Sequence, weight_decay: float) -> tf.Tensor:
@@ -79,13 +81,41 @@ def finetune_loss(model, images, labels, *, decayed, weight_decay) -> dict[str, 
     return metrics | {"total_loss": metrics["supervised_loss"] + metrics["weight_decay"]}
 
 
+def distill_loss(
+    model, teacher, images, labels, *, temperature, label_weight, decayed, weight_decay
+) -> dict[str, tf.Tensor]:
+    """The loss against a teacher, mixed with that against the labels (SimCLRv2, equations 2, 3).
+
+    Args:
+      model: the student, a SimCLR with a supervised head.
+      teacher: function from images to logits (n, classes).
+      images: (n, h, w, 3), seen by both.
+      labels: (n, classes) one-hot; unused with label_weight 0.
+      temperature: of both's probabilities.
+      label_weight: weight of the labels' loss, the paper's 1 - alpha; the teacher's has the rest.
+      decayed: variables of `optim.policy.loss_decay_variables`.
+      weight_decay: their coefficient.
+
+    Returns:
+      DISTILL_METRICS, and with a label_weight SUPERVISED_METRICS.
+    """
+    logits = model(images, training=True)["logits_sup"]
+    metrics = distillation(logits, teacher(images), temperature=temperature)
+    metrics["weight_decay"] = weight_decay_loss(decayed, weight_decay)
+    total = (1.0 - label_weight) * metrics["distill_loss"] + metrics["weight_decay"]
+    if label_weight:
+        metrics |= supervised_loss(logits, labels)
+        total += label_weight * metrics["supervised_loss"]
+    return metrics | {"total_loss": total}
+
+
 def summed_gradients(
     loss_fn: Callable[[], dict[str, tf.Tensor]], trainable: Sequence
 ) -> tuple[dict[str, tf.Tensor], list[tuple]]:
     """Differentiates loss_fn()'s total_loss, averaged over the replicas.
 
     Args:
-      loss_fn: `pretrain_loss` or `finetune_loss` with its arguments bound.
+      loss_fn: `pretrain_loss`, `finetune_loss` or `distill_loss` with its arguments bound.
       trainable: variables.
 
     Returns:
