@@ -64,7 +64,8 @@ OFFICIAL = [line.split() for line in OFFICIAL.strip().splitlines()]
 OURS = {"use_tpu", "color_jitter_impl", "frozen_batch_norm", "eval_timeout", "probe_summary",
         "seed", "cpu_replicas", "data_service", "strategy", "strict_data",
         "from_scratch", "eval_every_epochs", "label_fraction", "label_seed",
-        "teacher", "distill_temperature", "distill_label_weight"}
+        "teacher", "distill_temperature", "distill_label_weight", "probe_baselines",
+        "probe_validation_split"}
 
 
 @pytest.mark.parametrize("row", OFFICIAL, ids=lambda row: row[0])
@@ -100,6 +101,7 @@ def test_own_settings():
         "from_scratch": (False, ()), "eval_every_epochs": (0.0, ()),
         "label_fraction": (1.0, ()), "label_seed": (0, ()),
         "teacher": (None, ()), "distill_temperature": (1.0, ()), "distill_label_weight": (0.0, ()),
+        "probe_baselines": (False, ()), "probe_validation_split": (None, ()),
     }
 
 

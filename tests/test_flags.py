@@ -252,7 +252,7 @@ def test_to_gin_saves_what_is_not_where():
     ("--learning_rate=nan", "learning_rate must be a finite number, got nan"),
     ("--train_epochs=1.5", "train_epochs must be an int, got '1.5'"),
     ("--resnet_depth=51", "resnet_depth must be one of 18, 34, 50, 101, 152, 200, got 51"),
-    ("--mode=test", "mode must be one of train, eval, train_then_eval, got 'test'"),
+    ("--mode=test", "mode must be one of train, eval, train_then_eval, probe, got 'test'"),
     ("--use_blur=maybe", "use_blur must be True or False, got 'maybe'"),
     ("--use_tpu=maybe", "use_tpu must be one of True, False, auto, got 'maybe'"),
     ("--temperature=-1", "temperature must be greater than 0, got -1.0"),

@@ -8,6 +8,7 @@ import pytest
 ROWS = [
     {"run", "tools"},
     {"experiment", "flags", "report"},
+    {"probing"},
     {"build", "objective"},
     {"training"},
     {"probes"},

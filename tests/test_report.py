@@ -28,6 +28,27 @@ def test_says_which_checkpoint_was_best():
     assert "Best: step 3, top-1 50.0%, in runs/x/best and runs/x/saved_model_best/3\n" in text
 
 
+def test_a_probe_is_a_table():
+    accuracies = {"top_1": 0.5, "top_5": 0.75, "mean_per_class": 0.4}
+    found = {"logistic": accuracies | {"l2": 0.0316}, "knn_200": accuracies | {"top_1": 0.25}}
+    results = {
+        "checkpoint": "runs/x/ckpt-7", "dataset": "oxford_flowers102", "path": "runs/p/result.json",
+        "examples": {"train": 90, "test": 10}, "metric": "mean_per_class",
+        "encoders": {"pretrained": found, "raw_pixels": found},
+    }  # fmt: skip
+    text = report.format_results(Config().replace(mode="probe", model_dir="runs/p"), results)
+    rows = [re.split(r"  +", line.strip()) for line in text.splitlines() if line.startswith("  ")]
+    assert rows == [
+        ["features", "classifier", "top-1", "top-5", "per class"],
+        *(row for name in ("pretrained", "raw pixels") for row in (
+            [name, "logistic, l2 0.032", "50.00", "75.00", "40.00"],
+            [name, "nearest neighbours, 200", "25.00", "75.00", "40.00"],
+        )),
+    ]  # fmt: skip
+    assert "The literature gives per class for oxford_flowers102." in text
+    assert "runs/p/result.json" in text and "90 training and 10 test images" in text
+
+
 def test_probes_take_the_place_of_the_classifier_on_the_side():
     probes = {"probe/raw_pixels": 0.1, "probe/untrained": 0.2, "probe/pretrained": 0.6}
     text = report.format_results(Config().replace(model_dir="runs/x"), RESULTS | probes)

@@ -34,6 +34,21 @@ def make_strategy(config: Config) -> tf.distribute.Strategy:
     )
 
 
+def check_divisible(flag: str, batch_size: int, strategy: tf.distribute.Strategy):
+    """Raises ConfigError where the replicas cannot share a batch equally.
+
+    Args:
+      flag: name of the setting that holds batch_size.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        nearest = max(1, round(batch_size / replicas)) * replicas
+        raise ConfigError(
+            f"{flag} must be divisible by the {replicas} replicas, got {batch_size}; "
+            f"the nearest is {nearest}"
+        )
+
+
 def make_model(config: Config, num_classes: int | None) -> SimCLR:
     """The model as it is before any training: the same for the same seed.
 

@@ -251,12 +251,24 @@ class Distill(Section):
 
 
 @dataclasses.dataclass(frozen=True)
+class Probe(Section):
+    """Classifiers on the frozen encoder's features: mode=probe."""
+
+    probe_baselines: bool = setting(False, "Raw pixels and an untrained encoder beside it.")
+    probe_validation_split: str | None = setting(
+        None, "Split on which the strength of the regularisation is chosen; unset, a tenth of "
+        "--train_split.", check=NOT_EMPTY)
+
+
+@dataclasses.dataclass(frozen=True)
 class Runtime(Section):
     """What to do now, where, and on which devices."""
 
-    mode: str = setting("train", "train; eval (follow the checkpoints of a run until its last); or "
-                        "train_then_eval.", choices=("train", "eval", "train_then_eval"),
-                        saved=False)
+    mode: str = setting(
+        "train", "train; eval (follow the checkpoints of a run until its last); train_then_eval; "
+        "or probe (logistic regression and nearest neighbours on the frozen features of "
+        "--checkpoint, or of the run in --model_dir).",
+        choices=("train", "eval", "train_then_eval", "probe"), saved=False)
     model_dir: str | None = setting(
         None, "Directory of the run: checkpoints, summaries, results and config.gin, from which a "
         "later start in the same directory takes its settings.", saved=False)
@@ -284,7 +296,7 @@ class Runtime(Section):
                                 saved=False)
 
 
-SECTIONS = (Data, Augment, Model, Loss, Optimizer, Training, Distill, Runtime)
+SECTIONS = (Data, Augment, Model, Loss, Optimizer, Training, Distill, Probe, Runtime)
 _ARTICLES = {bool: "True or False", int: "an int", float: "a float", str: "a string"}
 
 
@@ -358,6 +370,7 @@ class Config:
     optimizer: Optimizer = Optimizer()
     training: Training = Training()
     distill: Distill = Distill()
+    probe: Probe = Probe()
     runtime: Runtime = Runtime()
 
     def items(self) -> Iterator[tuple[str, str, Any]]:
@@ -434,17 +447,18 @@ def check(config: Config) -> None:
         raise ConfigError("checkpoint_epochs or checkpoint_steps must be at least 1, got 0 for "
                           "both: nothing would be saved")
     if runtime.strategy == "multi_worker":
-        if runtime.mode == "eval":
-            raise ConfigError("strategy must be auto with mode=eval, got multi_worker: one process "
-                              "follows the checkpoints of all")
+        if runtime.mode in ("eval", "probe"):
+            raise ConfigError(f"strategy must be auto with mode={runtime.mode}, got multi_worker: "
+                              "one process looks at the checkpoints of all")
         if runtime.use_tpu is True or runtime.cpu_replicas > 1:
             other = "cpu_replicas" if runtime.cpu_replicas > 1 else "use_tpu"
             raise ConfigError(f"strategy must be auto with {other}, got multi_worker: its workers "
                               "take their GPUs, or their CPU as one replica")
+    if runtime.mode in ("eval", "probe") and not runtime.model_dir:
+        raise ConfigError(f"model_dir must be given with mode={runtime.mode}, got None; pass the "
+                          f"directory of the run to {runtime.mode.replace('eval', 'evaluate')} as "
+                          "--model_dir")
     if runtime.mode == "eval":
-        if not runtime.model_dir:
-            raise ConfigError("model_dir must be given with mode=eval, got None; pass the "
-                              "directory of the run to evaluate as --model_dir")
         if pretraining and not model.lineareval_while_pretraining:
             raise ConfigError("lineareval_while_pretraining must be True with mode=eval and "
                               "train_mode=pretrain, got False: there is no supervised head to "

@@ -40,7 +40,6 @@ Stopped = loop.Stopped
 WorkerLost = workers.WorkerLost
 # Their text says all there is to say.
 FAILURES = (loop.NotFinite, checkpoint.NotSaved, decoding.UndecodableError)
-NEIGHBOUR_CANDIDATES = 1000  # of ten thousands, some are the test image but for a few pixels
 TOP_1 = "eval/label_top_1_accuracy"
 
 
@@ -64,6 +63,10 @@ def run(config: Config, *, config_gin: str) -> dict:
         decoded, with strict_data or too many.
     """
     mode = config.runtime.mode
+    if mode == "probe":
+        from tf_simclr import probing  # scikit-learn takes seconds, and most runs do without
+
+        return probing.run(config)
     if not config.runtime.model_dir:
         raise ConfigError("model_dir must be given: say where the run goes, e.g. "
                           "--model_dir=runs/first")  # fmt: skip
@@ -181,8 +184,8 @@ class Experiment:
         self.strategy = strategy
         self.is_chief = workers.is_chief(self.strategy)
         self.config = config = self._agreed(config)
-        self._check_divisible("train_batch_size", training.train_batch_size)
-        self._check_divisible("eval_batch_size", training.eval_batch_size)
+        build.check_divisible("train_batch_size", training.train_batch_size, strategy)
+        build.check_divisible("eval_batch_size", training.eval_batch_size, strategy)
         self.learning_rate = self._schedule()
         with self.strategy.scope():
             self.teacher = self._load_teacher()
@@ -461,56 +464,14 @@ class Experiment:
         return self.summary(results)
 
     def probe(self) -> dict:
-        """The chief probes raw pixels, the untrained and the trained encoder, and draws a picture.
-
-        Returns:
-          Top-1 accuracies on the evaluation split: probe/raw_pixels, probe/untrained and
-          probe/pretrained; picture: the path of neighbours.png.
-        """
+        """The chief's summary of what the encoder has learned (`probing.summarise`)."""
         if not self.is_chief:
             return {}
-        # scikit-learn and matplotlib take seconds to import; most runs do without.
-        from tf_simclr.probes import linear, neighbours
+        from tf_simclr import probing
 
-        data = self.config.data
-        self._say("Linear probes of raw pixels, untrained and pretrained encoder ...")
-        encoders = {
-            "untrained": build.make_model(self.config, self.num_classes),
-            "pretrained": self._own_model(),
-        }
-        train, test = (
-            linear.extract(
-                encoders,
-                build.eval_batches(self.config, self.source, split),
-                description=f"features of {split}",
-            )
-            for split in (data.train_split, data.eval_split)
+        return probing.summarise(
+            self.config, self.source, self._own_model(), num_classes=self.num_classes
         )
-        for split, features in zip((data.train_split, data.eval_split), (train, test), strict=True):
-            self._report_skipped(split, features.skipped)
-        results = {
-            f"probe/{name}": linear.accuracy(
-                train.flat(name), train.labels, test.flat(name), test.labels
-            )
-            for name in (linear.RAW_PIXELS, "untrained", "pretrained")
-        }
-        few = slice(NEIGHBOUR_CANDIDATES)
-        titles = {linear.RAW_PIXELS: "raw pixels", "pretrained": "pretrained encoder"}
-        nearest = {
-            title: neighbours.nearest(train.flat(name)[few], test.flat(name), count=7)
-            for name, title in titles.items()
-        }
-        picture = neighbours.figure(
-            train.features[linear.RAW_PIXELS][few],
-            train.labels[few],
-            test.features[linear.RAW_PIXELS],
-            test.labels,
-            nearest,
-        )
-        path = os.path.join(self.model_dir, "neighbours.png")
-        with tf.io.gfile.GFile(path, "wb") as file:
-            picture.savefig(file, format="png", dpi=100)
-        return results | {"picture": path}
 
     def summary(self, results: dict[str, float]) -> dict:
         """What run returns."""
@@ -531,12 +492,3 @@ class Experiment:
             ),
             total_steps=self.plan.total_steps,
         )
-
-    def _check_divisible(self, flag: str, batch_size: int):
-        replicas = self.strategy.num_replicas_in_sync
-        if batch_size % replicas:
-            nearest = max(1, round(batch_size / replicas)) * replicas
-            raise ConfigError(
-                f"{flag} must be divisible by the {replicas} replicas, got {batch_size}; "
-                f"the nearest is {nearest}"
-            )

@@ -2,7 +2,8 @@
 
 Precedence: field default < --gin_file (of several, the later) < --gin_bindings < a flag given on
 the command line. Where --gin_file is not given, the base is model_dir/config.gin if there is one
-(a run restarts from its own settings); else, if only Runtime flags are given, gin/demo.gin.
+(a run restarts from its own settings); else, for modes that only look at --checkpoint, the
+config.gin beside that; else, if only Runtime flags are given, gin/demo.gin.
 
 Each call of `parse` fills flags of its own, and leaves gin as empty as gin can be, so that nothing
 outlasts it. absl's flags (--verbosity and the like) go to absl's global FLAGS, for app.run.
@@ -33,6 +34,8 @@ _GIN_FLAGS = {
     "gin_bindings": "One setting, as a gin file has it: --gin_bindings='Loss.temperature = 0.5'. "
                     "Repeatable; the later wins.",
 }
+# Modes in which the settings are those that the checkpoint was trained with.
+_MODES_OF_A_CHECKPOINT = ("probe",)
 _HELP_FLAGS = ("--help", "-help", "-h", "-?", "--helpfull", "--helpshort")
 _EXAMPLES = """\
 python run.py --mode=train_then_eval
@@ -193,6 +196,13 @@ def _base_files(given: flags.FlagValues, explicit: dict) -> tuple[list[str], boo
         saved = os.path.join(model_dir, "config.gin")
         if _is_file(saved):
             return [saved], False
+    if given["mode"].value in _MODES_OF_A_CHECKPOINT and explicit.get("checkpoint"):
+        folder = explicit["checkpoint"].rstrip("/")
+        for _ in range(3):  # a model_dir; a prefix in it; model_dir/saved_model/STEP
+            saved = os.path.join(folder, "config.gin")
+            if _is_file(saved):
+                return [saved], False
+            folder = os.path.dirname(folder)
     asked = given.gin_bindings or any(settings()[n].section != "Runtime" for n in explicit)
     return ([], False) if asked else ([str(DEMO)], True)
 

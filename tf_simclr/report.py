@@ -11,6 +11,8 @@ PROBES = {
 
 def format_results(config: Config, results: dict) -> str:
     """A summary of what experiment.run returned."""
+    if config.runtime.mode == "probe":
+        return _format_probe(results)
     pretraining = config.training.train_mode == "pretrain"
     split = f"{config.data.dataset} {config.data.eval_split}"
     probes = PROBES if "probe/raw_pixels" in results else {}
@@ -59,3 +61,25 @@ def _finetune_command(config: Config) -> list[str]:
     written = [f"--{name}={value}" for name, value in options.items()]
     rows = [" ".join(written[i : i + 3]) for i in range(0, len(written), 3)]
     return ["  python run.py " + " \\\n    ".join(rows)]
+
+
+def _format_probe(results: dict) -> str:
+    """A table of what mode=probe found: rows are classifiers on encoders, per cent."""
+    metrics = {"top_1": "top-1", "top_5": "top-5", "mean_per_class": "per class"}
+    examples = results["examples"]
+    lines = [
+        "",
+        f"{results['dataset']}: {examples['train']} training and {examples['test']} test images, "
+        f"{results['checkpoint']}",
+        f"  {'features':<14}{'classifier':<26}" + "".join(f"{m:>12}" for m in metrics.values()),
+    ]
+    for encoder, found in results["encoders"].items():
+        for name, accuracies in found.items():
+            if name == "logistic":
+                name = f"logistic, l2 {accuracies['l2']:.2g}"
+            name = name.replace("knn_", "nearest neighbours, ")
+            cells = "".join(f"{100 * accuracies[m]:>12.2f}" for m in metrics)
+            lines.append(f"  {encoder.replace('_', ' '):<14}{name:<26}{cells}")
+    if results["metric"] != "top_1":
+        lines.append(f"The literature gives {metrics[results['metric']]} for {results['dataset']}.")
+    return "\n".join([*lines, f"Results:     {results['path']}"])

@@ -1,0 +1,220 @@
+"""What frozen features are worth: mode=probe, and the summary at the end of a run.
+
+Classifiers are fitted on features that are extracted once (SimCLR paper, appendix B.8); the encoder
+is not touched.
+"""
+
+import functools
+import json
+import os
+import sys
+import zlib
+
+import numpy as np
+import tensorflow as tf
+
+from tf_simclr import build
+from tf_simclr.config import Config, ConfigError
+from tf_simclr.data.sources import Source, open_source
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.probes import features, knn, logistic, metrics
+from tf_simclr.probes.features import RAW_PIXELS, Features
+from tf_simclr.training import model_dir, weights
+
+PRETRAINED, UNTRAINED = "pretrained", "untrained"
+NEIGHBOUR_CANDIDATES = 1000  # of ten thousands, some are the test image but for a few pixels
+RESULT = "result_probe.json"
+ENCODER = "base_model/"
+
+
+def run(config: Config) -> dict:
+    """mode=probe: logistic regression and kNN on the features of one checkpoint.
+
+    Args:
+      config: checked settings, the seed among them. The encoder is that of checkpoint, or of the
+        latest one in model_dir.
+
+    Returns:
+      What result_probe.json in model_dir holds, and under "path" where it lies.
+
+    Raises:
+      ConfigError: there is no such checkpoint, split or data set, or it has no labels.
+      UndecodableError: not one example of a split can be decoded.
+    """
+    directory = config.runtime.model_dir
+    checkpoint = config.training.checkpoint or directory
+    prefix = weights.find(checkpoint)
+    source = open_source(config.data.dataset, config.data.data_dir)
+    if source.num_classes is None:
+        raise ConfigError(f"dataset {source.name} has no class labels to probe with: name another")
+    data, settings = config.data, config.probe
+    splits = {"train": data.train_split, "test": data.eval_split}
+    if settings.probe_validation_split:
+        splits["validation"] = settings.probe_validation_split
+    flags = {"train": "train_split", "test": "eval_split", "validation": "probe_validation_split"}
+    counts = {name: source.num_examples(splits[name], flag=flags[name]) for name in splits}
+    strategy = build.make_strategy(config)
+    build.check_divisible("eval_batch_size", config.training.eval_batch_size, strategy)
+    with strategy.scope():
+        encoders = {PRETRAINED: build.make_model(config, None)}
+        weights.restore_weights(encoders[PRETRAINED], prefix, variable_schema=ENCODER)
+        if settings.probe_baselines:
+            encoders[UNTRAINED] = build.make_model(config, None)
+    found = {
+        name: _features(config, source, encoders, splits[name], strategy=strategy)
+        for name in splits
+    }
+    metric = metrics.metric_of(source.name)
+    results = {
+        name: _probe_both(name, found, metric=metric) for name in found["train"].arrays
+    }
+    content = {
+        "checkpoint": prefix,
+        "dataset": source.name,
+        "splits": splits,
+        "examples": counts,
+        "skipped": {name: part.skipped for name, part in found.items()},
+        "image_size": data.image_size,
+        "metric": metric,
+        "encoders": results,
+    }
+    path = os.path.join(directory, RESULT)
+    tf.io.gfile.makedirs(directory)
+    model_dir.write_text(path, json.dumps(content, indent=2) + "\n")
+    return content | {"path": path}
+
+
+def _features(
+    config: Config,
+    source: Source,
+    encoders: dict[str, SimCLR],
+    split: str,
+    *,
+    strategy: tf.distribute.Strategy,
+) -> Features:
+    """Features of a split, from the file in model_dir where they are there already."""
+    num_batches = -(-source.num_examples(split) // config.training.eval_batch_size)
+    make = functools.partial(
+        _extract, config, source, encoders, split, strategy=strategy, num_batches=num_batches,
+        with_pixels=config.probe.probe_baselines,
+    )  # fmt: skip
+    data = config.data
+    key = repr((
+        "1", {name: _fingerprint(encoder) for name, encoder in encoders.items()}, data.dataset,
+        data.data_dir, split, source.num_examples(split), data.image_size,
+        config.probe.probe_baselines,
+    ))  # fmt: skip
+    directory = os.path.join(config.runtime.model_dir, "features")
+    found, from_file = features.cached(directory, key, make)
+    origin = f"from {directory}" if from_file else f"kept in {directory}"
+    _say(f"Features of {split}: {len(found.labels)} images, {origin}")
+    _report_skipped(split, found)
+    return found
+
+
+def _extract(
+    config, source, encoders, split, *, strategy, num_batches: int, with_pixels: bool
+) -> Features:
+    return features.extract(
+        strategy,
+        encoders,
+        strategy.distribute_datasets_from_function(
+            lambda context: build.eval_batches(config, source, split, context)
+        ),
+        num_batches=num_batches,
+        with_pixels=with_pixels,
+        description=f"features of {split}",
+    )
+
+
+def _fingerprint(model: SimCLR) -> int:
+    """A checksum of the encoder's variables and their names."""
+    checksum = 0
+    for path, variable in model.variables_by_path().items():
+        if path.startswith(ENCODER):
+            value = np.ascontiguousarray(tf.convert_to_tensor(variable))
+            checksum = zlib.crc32(value, zlib.crc32(path.encode(), checksum))
+    return checksum
+
+
+def _probe_both(name: str, found: dict[str, Features], *, metric: str) -> dict:
+    """{classifier: its accuracies} on the features of one encoder."""
+    train, test = found["train"], found["test"]
+    validation = None
+    if "validation" in found:
+        validation = found["validation"].matrix(name), found["validation"].labels
+    probe, chosen = logistic.sweep(
+        train.matrix(name), train.labels, validation=validation, metric=metric,
+        description=f"L-BFGS, {name}",
+    )  # fmt: skip
+    results = {
+        "logistic": chosen | metrics.accuracies(probe.ranking(test.matrix(name)), test.labels)
+    }
+    ranked = knn.classify(
+        train.matrix(name), train.labels, test.matrix(name), description=f"kNN, {name}"
+    )
+    return results | {
+        f"knn_{k}": metrics.accuracies(ranks, test.labels) for k, ranks in ranked.items()
+    }
+
+
+def summarise(config: Config, source: Source, encoder: SimCLR, *, num_classes: int | None) -> dict:
+    """Compares raw pixels, the untrained and the trained encoder, and draws a picture.
+
+    Quick: one classifier of strength 1 each, no sweep.
+
+    Args:
+      config: of the run.
+      source: its data.
+      encoder: the trained model.
+      num_classes: of its supervised head: a part of what the seed's initialisation depends on.
+
+    Returns:
+      Top-1 accuracies on the evaluation split: probe/raw_pixels, probe/untrained and
+      probe/pretrained; picture: the path of neighbours.png.
+    """
+    from tf_simclr.probes import neighbours  # matplotlib takes a second
+
+    _say("Linear probes of raw pixels, untrained and pretrained encoder ...")
+    encoders = {UNTRAINED: build.make_model(config, num_classes), PRETRAINED: encoder}
+    train, test = (
+        _extract(
+            config, source, encoders, split, strategy=tf.distribute.get_strategy(),
+            num_batches=-(-source.num_examples(split) // config.training.eval_batch_size),
+            with_pixels=True,
+        )
+        for split in (config.data.train_split, config.data.eval_split)
+    )  # fmt: skip
+    _report_skipped(config.data.train_split, train)
+    results = {}
+    for name in (RAW_PIXELS, UNTRAINED, PRETRAINED):
+        ranked = logistic.fit(train.matrix(name), train.labels).ranking(test.matrix(name))
+        results[f"probe/{name}"] = metrics.accuracies(ranked, test.labels)["top_1"]
+    few = slice(NEIGHBOUR_CANDIDATES)
+    trained = "pretrained" if config.training.train_mode == "pretrain" else "fine-tuned"
+    nearest = {
+        title: neighbours.nearest(train.matrix(name)[few], test.matrix(name), count=7)
+        for name, title in ((RAW_PIXELS, "raw pixels"), (PRETRAINED, f"{trained} encoder"))
+    }
+    picture = neighbours.figure(
+        train.arrays[RAW_PIXELS][few],
+        train.labels[few],
+        test.arrays[RAW_PIXELS],
+        test.labels,
+        nearest,
+    )
+    path = os.path.join(config.runtime.model_dir, "neighbours.png")
+    with tf.io.gfile.GFile(path, "wb") as file:
+        picture.savefig(file, format="png", dpi=100)
+    return results | {"picture": path}
+
+
+def _report_skipped(split: str, found: Features):
+    if found.skipped:
+        total = found.skipped + len(found.labels)
+        _say(f"{found.skipped} of {total} examples of split {split} could not be decoded and were "
+             "left out (--strict_data makes this an error)")  # fmt: skip
+
+
+def _say(text: str):
+    print(text, file=sys.stderr)
