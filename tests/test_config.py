@@ -65,7 +65,7 @@ OURS = {"use_tpu", "color_jitter_impl", "frozen_batch_norm", "eval_timeout", "pr
         "seed", "cpu_replicas", "data_service", "strategy", "strict_data",
         "from_scratch", "eval_every_epochs", "label_fraction", "label_seed",
         "teacher", "distill_temperature", "distill_label_weight", "probe_baselines",
-        "probe_validation_split"}
+        "probe_validation_split", "unlabelled", "images", "output"}
 
 
 @pytest.mark.parametrize("row", OFFICIAL, ids=lambda row: row[0])
@@ -102,6 +102,7 @@ def test_own_settings():
         "label_fraction": (1.0, ()), "label_seed": (0, ()),
         "teacher": (None, ()), "distill_temperature": (1.0, ()), "distill_label_weight": (0.0, ()),
         "probe_baselines": (False, ()), "probe_validation_split": (None, ()),
+        "unlabelled": (False, ()), "images": (None, ()), "output": ("predictions.csv", ()),
     }
 
 
@@ -115,7 +116,7 @@ def test_names_are_unique_across_sections_and_helped():
 def test_unsaved_settings_are_where_and_what_now():
     assert {n for n, s in settings().items() if not s.saved} == {
         "mode", "model_dir", "use_tpu", "tpu_name", "tpu_zone", "gcp_project", "master",
-        "cpu_replicas", "data_service", "strategy"}
+        "cpu_replicas", "data_service", "strategy", "images", "output"}
 
 
 def test_defaults_pass():
@@ -145,6 +146,7 @@ def test_replace_unknown_name():
 
 
 BAD_VALUES = [
+    ("output", "a.txt", "must be a file that ends in .csv, .parquet or .npy, got 'a.txt'"),
     # Types.
     ("temperature", "abc", "must be a float, got 'abc'"),
     ("temperature", None, "must be a float, got None"),
@@ -250,6 +252,14 @@ BAD_COMBINATIONS = [
     (dict(train_mode="distill"), "teacher must be given with train_mode=distill, got None"),
     (dict(teacher="runs/x", train_mode="finetune"),
      "teacher must be None with train_mode=finetune, got 'runs/x'"),
+    (dict(images="x"), "images must be None with mode=train, got 'x'"),
+    (dict(mode="predict", model_dir="x"), "images must be given with mode=predict, got None"),
+    (dict(mode="predict", images="x"), "checkpoint must be given with mode=predict, got None"),
+    (dict(strategy="multi_worker", mode="predict", images="x", model_dir="x"),
+     "strategy must be auto with mode=predict"),
+    (dict(mode="probe"), "model_dir must be given with mode=probe"),
+    (dict(unlabelled=True), "unlabelled must be False with dataset=imagenet2012, got True"),
+    (dict(dataset="folder", data_service="grpc://a:1"), "data_service must be None with dataset="),
     (dict(label_fraction=0.1), "label_fraction must be 1 with train_mode=pretrain, got 0.1"),
     (dict(from_scratch=True), "from_scratch must be False with train_mode=pretrain, got True"),
     (dict(from_scratch=True, train_mode="finetune", checkpoint="runs/x"),

@@ -61,7 +61,7 @@ def test_each_flag_reaches_its_field(name, tmp_path):
         "fine_tune_after_block": 3, "sk_ratio": 0.5, "se_ratio": 0.5, "batch_norm_decay": 0.5,
         "momentum": 0.5, "use_tpu": True, "seed": 7, "variable_schema": r"a\d+|'b'",
         "ft_proj_selector": -1, "data_service": "grpc://host:1",
-        "label_fraction": 0.5, "distill_label_weight": 0.5,
+        "label_fraction": 0.5, "distill_label_weight": 0.5, "output": "x.npy",
     }
     spec = settings()[name]
     if name in other:
@@ -74,7 +74,8 @@ def test_each_flag_reaches_its_field(name, tmp_path):
         value = "other" if spec.types == (str,) else spec.default + 3
     extra = {"fine_tune_after_block": ["--train_mode=finetune"],
              "from_scratch": ["--train_mode=finetune"],
-             "teacher": ["--train_mode=distill"],
+             "teacher": ["--train_mode=distill"], "unlabelled": ["--dataset=folder"],
+             "images": ["--mode=predict", "--model_dir=nowhere"],
              "label_fraction": ["--train_mode=finetune"],
              "mode": ["--model_dir=nowhere"]}.get(name, [])
     got = parse(f"--{name}={_text(value)}", *extra).config.to_dict()[name]
@@ -239,7 +240,7 @@ def test_to_gin_saves_what_is_not_where():
     names = re.findall(r"^\w+\.(\w+) = ", text, re.MULTILINE)
     assert names == [name for name, spec in settings().items() if spec.saved]
     assert re.findall(r"^# (\w+)$", text, re.MULTILINE) == [
-        section.__name__ for section in config_lib.SECTIONS]
+        section.__name__ for section in config_lib.SECTIONS if section.__name__ != "Predict"]
 
 
 # --- Errors.
@@ -252,7 +253,7 @@ def test_to_gin_saves_what_is_not_where():
     ("--learning_rate=nan", "learning_rate must be a finite number, got nan"),
     ("--train_epochs=1.5", "train_epochs must be an int, got '1.5'"),
     ("--resnet_depth=51", "resnet_depth must be one of 18, 34, 50, 101, 152, 200, got 51"),
-    ("--mode=test", "mode must be one of train, eval, train_then_eval, probe, got 'test'"),
+    ("--mode=test", "mode must be one of train, eval, train_then_eval, probe, predict, got 'test'"),
     ("--use_blur=maybe", "use_blur must be True or False, got 'maybe'"),
     ("--use_tpu=maybe", "use_tpu must be one of True, False, auto, got 'maybe'"),
     ("--temperature=-1", "temperature must be greater than 0, got -1.0"),

@@ -8,8 +8,8 @@ import pytest
 ROWS = [
     {"run", "tools"},
     {"experiment", "flags", "report"},
-    {"probing"},
-    {"build", "objective"},
+    {"probing", "prediction"},
+    {"build", "objective", "tables"},
     {"training"},
     {"probes"},
     {"losses", "optim", "models", "data"},

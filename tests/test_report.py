@@ -49,6 +49,12 @@ def test_a_probe_is_a_table():
     assert "runs/p/result.json" in text and "90 training and 10 test images" in text
 
 
+def test_predictions_are_counted():
+    config = Config().replace(mode="predict", images="x", model_dir="y")
+    results = {"path": "p.csv", "written": 7, "left_out": 2}
+    assert report.format_results(config, results) == "p.csv: 7 pictures, 2 left out"
+
+
 def test_probes_take_the_place_of_the_classifier_on_the_side():
     probes = {"probe/raw_pixels": 0.1, "probe/untrained": 0.2, "probe/pretrained": 0.6}
     text = report.format_results(Config().replace(model_dir="runs/x"), RESULTS | probes)

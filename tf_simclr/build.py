@@ -10,8 +10,8 @@ import keras
 import tensorflow as tf
 
 from tf_simclr.config import Config, ConfigError, one_line
-from tf_simclr.data import pipeline, service
-from tf_simclr.data.sources import Source
+from tf_simclr.data import folder, pipeline, service
+from tf_simclr.data.sources import Source, open_source
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.training import distribute, workers
 
@@ -32,6 +32,18 @@ def make_strategy(config: Config) -> tf.distribute.Strategy:
         master=runtime.master,
         cpu_replicas=runtime.cpu_replicas,
     )
+
+
+def open_data(config: Config) -> Source:
+    """The data set, opened.
+
+    Raises:
+      ConfigError: it cannot be, in one line.
+    """
+    data = config.data
+    if data.dataset == folder.FOLDER:
+        return folder.open_folder(data.data_dir, unlabelled=data.unlabelled)
+    return open_source(data.dataset, data.data_dir)
 
 
 def check_divisible(flag: str, batch_size: int, strategy: tf.distribute.Strategy):

@@ -56,6 +56,8 @@ OPEN_FRACTION = Rule("greater than 0 and less than 1", lambda value: 0 < value <
 NOT_EMPTY = Rule("not empty", lambda value: value != "")
 REGEX = Rule("a valid regular expression", _compiles)
 GRPC = Rule("grpc://HOST:PORT", lambda value: re.fullmatch(r"grpc://[^/:]+:\d+", value))
+TABLE = Rule("a file that ends in .csv, .parquet or .npy",
+             lambda value: value.endswith((".csv", ".parquet", ".npy")))
 DIRECTORY = Rule("an existing directory, or a URL such as gs://bucket/folder",
                  lambda value: "://" in value or os.path.isdir(value))
 
@@ -82,8 +84,11 @@ class Data(Section):
     """Which images are read, and at what size."""
 
     dataset: str = setting("imagenet2012", "Name of the data set, as TensorFlow Datasets knows it; "
-                           "imagenet2012_subset/1pct is the paper's 1% subset.", check=NOT_EMPTY)
+                           "imagenet2012_subset/1pct is the paper's 1% subset. folder: pictures "
+                           "in --data_dir, as SPLIT/CLASS/FILE.", check=NOT_EMPTY)
     data_dir: str | None = setting(None, "Directory in which the data set lies.", check=DIRECTORY)
+    unlabelled: bool = setting(False, "With --dataset=folder: pictures without labels. All in "
+                               "--data_dir, at any depth, are the split train.")
     train_split: str = setting("train", "Split to train on.", check=NOT_EMPTY)
     eval_split: str = setting("validation", "Split to evaluate on; CIFAR-10 calls it test.",
                               check=NOT_EMPTY)
@@ -261,14 +266,28 @@ class Probe(Section):
 
 
 @dataclasses.dataclass(frozen=True)
+class Predict(Section):
+    """Which pictures mode=predict looks at, and what it writes."""
+
+    images: str | None = setting(
+        None, "A folder of pictures, or a pattern in quotes ('pictures/**/*.jpg'); JPEG, PNG, "
+        "WebP, BMP or GIF.", check=NOT_EMPTY, saved=False)
+    output: str = setting(
+        "predictions.csv", "File to write: .csv or .parquet for the class probabilities, .npy for "
+        "the embeddings (final_avg_pool), with the names of their files in FILE.npy.files.csv.",
+        check=TABLE, saved=False)
+
+
+@dataclasses.dataclass(frozen=True)
 class Runtime(Section):
     """What to do now, where, and on which devices."""
 
     mode: str = setting(
         "train", "train; eval (follow the checkpoints of a run until its last); train_then_eval; "
-        "or probe (logistic regression and nearest neighbours on the frozen features of "
-        "--checkpoint, or of the run in --model_dir).",
-        choices=("train", "eval", "train_then_eval", "probe"), saved=False)
+        "probe (logistic regression and nearest neighbours on the frozen features of "
+        "--checkpoint, or of the run in --model_dir); or predict (what --checkpoint says of "
+        "--images).",
+        choices=("train", "eval", "train_then_eval", "probe", "predict"), saved=False)
     model_dir: str | None = setting(
         None, "Directory of the run: checkpoints, summaries, results and config.gin, from which a "
         "later start in the same directory takes its settings.", saved=False)
@@ -296,7 +315,7 @@ class Runtime(Section):
                                 saved=False)
 
 
-SECTIONS = (Data, Augment, Model, Loss, Optimizer, Training, Distill, Probe, Runtime)
+SECTIONS = (Data, Augment, Model, Loss, Optimizer, Training, Distill, Probe, Predict, Runtime)
 _ARTICLES = {bool: "True or False", int: "an int", float: "a float", str: "a string"}
 
 
@@ -371,6 +390,7 @@ class Config:
     training: Training = Training()
     distill: Distill = Distill()
     probe: Probe = Probe()
+    predict: Predict = Predict()
     runtime: Runtime = Runtime()
 
     def items(self) -> Iterator[tuple[str, str, Any]]:
@@ -421,6 +441,13 @@ def check(config: Config) -> None:
     if pretraining and training.train_batch_size < 2:
         raise ConfigError("train_batch_size must be at least 2 when pretraining, got "
                           f"{training.train_batch_size}: a batch of one has no negatives")
+    if config.data.unlabelled and config.data.dataset != "folder":
+        raise ConfigError(f"unlabelled must be False with dataset={config.data.dataset}, got True: "
+                          "it is for --dataset=folder")
+    if config.data.dataset == "folder" and runtime.data_service:
+        raise ConfigError("data_service must be None with dataset=folder, got "
+                          f"{runtime.data_service!r}: pictures are decoded in the process that "
+                          "trains; or make a TFDS data set of them")
     teacher = config.distill.teacher
     if training.train_mode == "distill" and not teacher:
         raise ConfigError("teacher must be given with train_mode=distill, got None: name the "
@@ -447,13 +474,23 @@ def check(config: Config) -> None:
         raise ConfigError("checkpoint_epochs or checkpoint_steps must be at least 1, got 0 for "
                           "both: nothing would be saved")
     if runtime.strategy == "multi_worker":
-        if runtime.mode in ("eval", "probe"):
+        if runtime.mode in ("eval", "probe", "predict"):
             raise ConfigError(f"strategy must be auto with mode={runtime.mode}, got multi_worker: "
                               "one process looks at the checkpoints of all")
         if runtime.use_tpu is True or runtime.cpu_replicas > 1:
             other = "cpu_replicas" if runtime.cpu_replicas > 1 else "use_tpu"
             raise ConfigError(f"strategy must be auto with {other}, got multi_worker: its workers "
                               "take their GPUs, or their CPU as one replica")
+    if runtime.mode == "predict":
+        if not config.predict.images:
+            raise ConfigError("images must be given with mode=predict, got None: name a folder of "
+                              "pictures, e.g. --images=pictures")
+        if not (training.checkpoint or runtime.model_dir):
+            raise ConfigError("checkpoint must be given with mode=predict, got None: name a "
+                              "SavedModel, a checkpoint or a model_dir")
+    elif config.predict.images:
+        raise ConfigError(f"images must be None with mode={runtime.mode}, got "
+                          f"{config.predict.images!r}: it is for --mode=predict")
     if runtime.mode in ("eval", "probe") and not runtime.model_dir:
         raise ConfigError(f"model_dir must be given with mode={runtime.mode}, got None; pass the "
                           f"directory of the run to {runtime.mode.replace('eval', 'evaluate')} as "

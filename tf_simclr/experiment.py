@@ -16,10 +16,10 @@ import zlib
 
 import tensorflow as tf
 
-from tf_simclr import build, objective
+from tf_simclr import build, objective, prediction
 from tf_simclr.config import Config, ConfigError, one_line, settings
 from tf_simclr.data import decoding, service, subset
-from tf_simclr.data.sources import Source, open_source
+from tf_simclr.data.sources import Source
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy, schedule
 from tf_simclr.training import (
@@ -67,6 +67,8 @@ def run(config: Config, *, config_gin: str) -> dict:
         from tf_simclr import probing  # scikit-learn takes seconds, and most runs do without
 
         return probing.run(config)
+    if mode == "predict":
+        return prediction.run(config)
     if not config.runtime.model_dir:
         raise ConfigError("model_dir must be given: say where the run goes, e.g. "
                           "--model_dir=runs/first")  # fmt: skip
@@ -74,7 +76,7 @@ def run(config: Config, *, config_gin: str) -> dict:
     cluster = build.make_strategy(config) if config.runtime.strategy == "multi_worker" else None
     with workers.lost_workers_named(cluster):
         with workers.chief_first(cluster):  # it may have to prepare the data set
-            source = open_source(config.data.dataset, config.data.data_dir)
+            source = build.open_data(config)
         source = _with_few_labels(config, source)
         has_head = _has_supervised_head(config, source)
         early = config.training.eval_every_epochs > 0
@@ -139,7 +141,9 @@ def _has_supervised_head(config: Config, source: Source) -> bool:
       ConfigError: there are not.
     """
     train_mode = config.training.train_mode
-    wanted = train_mode != "pretrain" or config.model.lineareval_while_pretraining
+    wanted = train_mode != "pretrain" or (
+        config.model.lineareval_while_pretraining and not config.data.unlabelled
+    )
     ways_out = {
         "pretrain": "pretrain without them by --lineareval_while_pretraining=False",
         "finetune": "fine-tuning needs a data set with labels",
@@ -270,11 +274,20 @@ class Experiment:
         if not self.is_chief:
             return
         tf.io.gfile.makedirs(self.model_dir)
+        model_dir.write_about(self.model_dir, self._about())
         for name, content in (
             ("config.gin", config_gin),
             ("flags.json", self.config.to_json() + "\n"),
         ):
             model_dir.write_text(os.path.join(self.model_dir, name), content)
+
+    def _about(self) -> dict:
+        """What about.json tells of the model."""
+        names = self.source.class_names
+        known = names is not None and len(names) == self.num_classes
+        return {
+            "image_size": self.config.data.image_size, "class_names": list(names) if known else None
+        }  # fmt: skip
 
     def restore(self):
         """Takes up the run, or starts from --checkpoint (checkpoint.py has the order)."""
@@ -345,8 +358,8 @@ class Experiment:
         """Evaluates the weights as they are; the chief writes result.json."""
         config = self.config
         if self.num_classes is None:
-            self._say("No supervised head (lineareval_while_pretraining=False): nothing to "
-                      "evaluate. Fine-tune to learn what the features are worth.")  # fmt: skip
+            self._say("No labels or no supervised head (lineareval_while_pretraining=False): "
+                      "nothing to evaluate. Fine-tune to learn what the features are worth.")
             return {}
         if self.num_classes != self.source.num_classes:
             self._say(f"{self.source.name} has no labels of the teacher's {self.num_classes} "
@@ -413,6 +426,7 @@ class Experiment:
             os.path.join(self.model_dir, "saved_model"),
             self.checkpointer.step,
             keep=self.config.training.keep_hub_module_max,
+            about=self._about(),
         )
 
     def export_best(self) -> dict:
@@ -429,7 +443,9 @@ class Experiment:
         path = None
         if self.is_chief:
             directory = os.path.join(self.model_dir, "saved_model_best")
-            path = export.export(self._own_model(), directory, best["global_step"], keep=1)
+            path = export.export(
+                self._own_model(), directory, best["global_step"], keep=1, about=self._about()
+            )
         self.checkpointer.restore(self.checkpointer.latest)
         return {
             "best_step": best["global_step"], "best_top_1": best[TOP_1], "best_saved_model": path,

@@ -35,7 +35,7 @@ _GIN_FLAGS = {
                     "Repeatable; the later wins.",
 }
 # Modes in which the settings are those that the checkpoint was trained with.
-_MODES_OF_A_CHECKPOINT = ("probe",)
+_MODES_OF_A_CHECKPOINT = ("probe", "predict")
 _HELP_FLAGS = ("--help", "-help", "-h", "-?", "--helpfull", "--helpshort")
 _EXAMPLES = """\
 python run.py --mode=train_then_eval

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tf_simclr import build
 from tf_simclr.config import Config, ConfigError
-from tf_simclr.data.sources import Source, open_source
+from tf_simclr.data.sources import Source
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.probes import features, knn, logistic, metrics
 from tf_simclr.probes.features import RAW_PIXELS, Features
@@ -44,7 +44,7 @@ def run(config: Config) -> dict:
     directory = config.runtime.model_dir
     checkpoint = config.training.checkpoint or directory
     prefix = weights.find(checkpoint)
-    source = open_source(config.data.dataset, config.data.data_dir)
+    source = build.open_data(config)
     if source.num_classes is None:
         raise ConfigError(f"dataset {source.name} has no class labels to probe with: name another")
     data, settings = config.data, config.probe
@@ -188,7 +188,9 @@ def summarise(config: Config, source: Source, encoder: SimCLR, *, num_classes: i
     _report_skipped(config.data.train_split, train)
     results = {}
     for name in (RAW_PIXELS, UNTRAINED, PRETRAINED):
-        ranked = logistic.fit(train.matrix(name), train.labels).ranking(test.matrix(name))
+        ranked = logistic.fit(train.matrix(name), train.labels, iterations=100).ranking(
+            test.matrix(name)
+        )
         results[f"probe/{name}"] = metrics.accuracies(ranked, test.labels)["top_1"]
     few = slice(NEIGHBOUR_CANDIDATES)
     trained = "pretrained" if config.training.train_mode == "pretrain" else "fine-tuned"

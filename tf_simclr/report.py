@@ -13,6 +13,8 @@ def format_results(config: Config, results: dict) -> str:
     """A summary of what experiment.run returned."""
     if config.runtime.mode == "probe":
         return _format_probe(results)
+    if config.runtime.mode == "predict":
+        return f"{results['path']}: {results['written']} pictures, {results['left_out']} left out"
     pretraining = config.training.train_mode == "pretrain"
     split = f"{config.data.dataset} {config.data.eval_split}"
     probes = PROBES if "probe/raw_pixels" in results else {}

@@ -102,7 +102,7 @@ def test_the_sweep_chooses_what_is_best_on_the_validation_part():
     _, chosen = logistic.sweep(x, labels, validation=(valid, more), strengths=strengths)
     assert chosen["l2"] == max(alone, key=alone.get) in (1.0, 30.0)
     assert chosen["validation"] == pytest.approx(max(alone.values()), abs=0.003)
-    assert chosen["fits"] == 4 and chosen["converged"] <= 4
+    assert chosen["fits"] == 4 and chosen["fits_converged"] <= 4 and chosen["converged"]
 
 
 def test_the_final_fit_sees_the_validation_part_too():

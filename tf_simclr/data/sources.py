@@ -15,13 +15,14 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import naming
 
 from tf_simclr.config import ConfigError, one_line
+from tf_simclr.data.splits import Splits
 
 SHAPES = "shapes"
 UNLABELLED = -1
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class Source(Splits):
     """A prepared data set.
 
     Attributes:
@@ -39,69 +40,9 @@ class Source:
     _image_key: str = dataclasses.field(repr=False)
     _label_key: str | None = dataclasses.field(repr=False)
 
-    def num_examples(self, split: str, *, flag: str = "split") -> int:
-        """Examples in a split of TFDS's slicing syntax ("train[:1%]", "train+test").
-
-        Args:
-          split: the split.
-          flag: name of the flag that holds it, for the message.
-
-        Raises:
-          ConfigError: there is no such split, or it is empty.
-        """
-        splits = self._builder.info.splits
-        there = ", ".join(splits)
-        try:
-            count = splits[split].num_examples
-        except (ValueError, KeyError, AssertionError) as error:
-            raise ConfigError(
-                f"--{flag}={split} is not a split of {self.name}: use one of {there}, or a slice "
-                "such as train[:10%]"
-            ) from error
-        if not count:
-            raise ConfigError(f"--{flag}={split} is empty in {self.name}: use one of {there}")
-        return count
-
-    def part(self, split: str, num_parts: int, index: int, *, flag: str = "split") -> str:
-        """One of several equal parts of a split, as a slice that names just its examples.
-
-        Reading it opens only the files that it lies in. Parts are contiguous, disjoint and together
-        the whole split; their sizes differ by at most one, larger ones first. Not
-        tfds.even_splits, which divides each term of "train+test" by itself: sizes then differ by
-        more, and a part of small terms may be empty.
-
-        Args:
-          split: TFDS split.
-          num_parts: how many parts there are; 1 returns the split as it is.
-          index: which of them, from 0.
-          flag: name of the flag that holds the split, for the message.
-
-        Raises:
-          ConfigError: no such split, fewer examples than parts, or no such part.
-        """
-        total = self.num_examples(split, flag=flag)
-        if not 0 <= index < num_parts:
-            raise ConfigError(f"shard_index must be in [0, {num_parts}), got {index}")
-        if total < num_parts:
-            raise ConfigError(
-                f"--{flag}={split} has {total} examples for {num_parts} input pipelines: use a "
-                "larger split or fewer workers"
-            )
-        if num_parts == 1:
-            return split
-        size, larger = divmod(total, num_parts)
-        first = index * size + min(index, larger)
-        last = first + size + (index < larger)
-        terms, position = [], 0
-        splits = self._builder.info.splits
-        for term in tfds.core.ReadInstruction.from_spec(split).to_absolute(splits):
-            start = term.from_ or 0
-            stop = splits[term.splitname].num_examples if term.to is None else term.to
-            low, high = max(first - position, 0), min(last - position, stop - start)
-            if low < high:
-                terms.append(f"{term.splitname}[{start + low}:{start + high}]")
-            position += stop - start
-        return "+".join(terms)
+    @property
+    def splits(self):
+        return self._builder.info.splits
 
     def encoded_examples(
         self,

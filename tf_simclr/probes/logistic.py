@@ -20,7 +20,8 @@ from tqdm import tqdm
 from tf_simclr.probes import metrics
 
 STRENGTHS = tuple(np.logspace(-6, 5, 45).tolist())
-MAX_ITERATIONS = 100  # of L-BFGS, for each strength from where the one before ended
+MAX_ITERATIONS = 1000  # of L-BFGS
+SWEEP_ITERATIONS = 30  # at each strength of a sweep, from where the one before ended
 VALIDATION_SHARE = 0.1
 
 
@@ -83,8 +84,9 @@ def sweep(
       description: of the progress bar.
 
     Returns:
-      The probe, and what happened: l2; validation, the best value of the metric; converged and
-      fits, the number of strengths for which L-BFGS came to an end, and of all.
+      The probe, and what happened: l2; validation, the best value of the metric; converged, whether
+      L-BFGS came to an end in the final fit; fits, the number of strengths, and fits_converged, for
+      how many of them it did.
     """
     if validation is None:
         rest, labels_of_rest, *held_out = _hold_out(features, labels)
@@ -92,7 +94,7 @@ def sweep(
         rest, labels_of_rest, held_out = features, labels, validation
     scaler = StandardScaler().fit(rest)
     rest, checked = scaler.transform(rest), scaler.transform(held_out[0])
-    model = LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True)
+    model = LogisticRegression(max_iter=SWEEP_ITERATIONS, warm_start=True)
     best_l2, best, converged = None, -1.0, 0
     with tqdm(sorted(strengths, reverse=True), desc=description, unit="fit", leave=False) as bar:
         for l2 in bar:
@@ -105,9 +107,10 @@ def sweep(
             bar.set_postfix_str(f"best {100 * best:.2f}% at l2 {best_l2:.2g}")
     everything = np.concatenate([features, validation[0]]) if validation else features
     all_labels = np.concatenate([labels, validation[1]]) if validation else labels
-    probe = fit(everything, all_labels, l2=best_l2, iterations=10 * MAX_ITERATIONS)
+    probe = fit(everything, all_labels, l2=best_l2)
     return probe, {
-        "l2": best_l2, "validation": best, "converged": converged, "fits": len(strengths),
+        "l2": best_l2, "validation": best, "converged": probe.converged,
+        "fits": len(strengths), "fits_converged": converged,
     }  # fmt: skip
 
 

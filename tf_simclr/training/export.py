@@ -1,16 +1,56 @@
 """SavedModels: the trained model as a function from images to endpoints, for TF Hub and serving."""
 
+import json
 import os
 import re
+import tempfile
 
 import tensorflow as tf
 
 from tf_simclr import compat
+from tf_simclr.config import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.training.checkpoint import variable_tree
+from tf_simclr.training.model_dir import ABOUT
 
 IMAGES = tf.TensorSpec((None, None, None, 3), tf.float32, name="images")
 MOVING_AVERAGES = ("moving_mean", "moving_variance")
+
+
+def is_saved_model(path: str) -> bool:
+    """Whether a path is the directory of a SavedModel."""
+    return tf.io.gfile.exists(os.path.join(path, "saved_model.pb"))
+
+
+def load(path: str, *, flag: str):
+    """A SavedModel, ours or of the official code, to be called as f(images, trainable=False).
+
+    Args:
+      flag: name of the setting that holds the path, for the message.
+
+    Raises:
+      ConfigError: it cannot be loaded.
+    """
+    try:
+        loaded = tf.saved_model.load(path)
+    except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
+        raise ConfigError(
+            f"{flag} {path!r} cannot be loaded ({one_line(error)}): give another SavedModel"
+        ) from error
+    if not callable(loaded):
+        raise ConfigError(f"{flag} {path!r} is not a SavedModel that run.py or the official code "
+                          "has exported: it cannot be called")  # fmt: skip
+    return loaded
+
+
+def read_about(path: str) -> dict:
+    """image_size and class_names of a SavedModel, each None where it does not say."""
+    about = {"image_size": None, "class_names": None}
+    file = os.path.join(path, "assets", ABOUT)
+    if tf.io.gfile.exists(file):
+        with tf.io.gfile.GFile(file) as content:
+            about |= json.loads(content.read())
+    return about
 
 
 def exportable(model: SimCLR) -> tf.train.Checkpoint:
@@ -43,15 +83,30 @@ def exportable(model: SimCLR) -> tf.train.Checkpoint:
     return module
 
 
-def export(model: SimCLR, directory: str, step: int, *, keep: int) -> str:
+def export(
+    model: SimCLR, directory: str, step: int, *, keep: int, about: dict | None = None
+) -> str:
     """Writes directory/STEP and deletes all but the `keep` newest SavedModels there.
 
     The SavedModel appears under its name only when it is complete.
+
+    Args:
+      about: goes into its assets as about.json (`model_dir.write_about`).
 
     Returns:
       Its path.
     """
     module = exportable(model)
+    if about is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, ABOUT), "w") as file:
+                json.dump(about, file, indent=2)
+            module.about = tf.saved_model.Asset(file.name)
+            return _save(module, directory, step, keep)
+    return _save(module, directory, step, keep)
+
+
+def _save(module: tf.train.Checkpoint, directory: str, step: int, keep: int) -> str:
     path = os.path.join(directory, str(step))
     unfinished = path + ".unfinished"
     for leftover in (unfinished, path):

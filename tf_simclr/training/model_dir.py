@@ -10,6 +10,7 @@ import tensorflow as tf
 from tf_simclr.config import ConfigError, one_line
 
 LOCK = ".lock"
+ABOUT = "about.json"
 BEST = "best"  # folder of the checkpoint with the best evaluation
 
 
@@ -81,6 +82,24 @@ def write_best(model_dir: str, results: dict[str, float], *, step: int):
     """Writes best/result.json, beside the checkpoint that it tells of."""
     content = json.dumps(results | {"global_step": step}, indent=2)
     write_text(os.path.join(model_dir, BEST, "result.json"), content + "\n")
+
+
+def write_about(model_dir: str, about: dict):
+    """Writes about.json: what a user of the checkpoints must know and cannot see in them.
+
+    Args:
+      about: image_size, in pixels; class_names, or None.
+    """
+    write_text(os.path.join(model_dir, ABOUT), json.dumps(about, indent=2) + "\n")
+
+
+def read_about(model_dir: str) -> dict:
+    """What write_about left; {} where there is nothing."""
+    path = os.path.join(model_dir, ABOUT)
+    if not tf.io.gfile.exists(path):
+        return {}
+    with tf.io.gfile.GFile(path) as file:
+        return json.loads(file.read())
 
 
 def write_text(path: str, content: str):

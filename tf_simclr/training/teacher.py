@@ -6,6 +6,7 @@ import re
 import tensorflow as tf
 
 from tf_simclr.config import ConfigError, one_line
+from tf_simclr.training import export
 
 LOGITS = "logits_sup"
 
@@ -16,7 +17,7 @@ def find(path: str) -> str:
     Raises:
       ConfigError: there is none.
     """
-    if _is_saved_model(path):
+    if export.is_saved_model(path):
         return path
     exported = os.path.join(path, "saved_model")
     if tf.io.gfile.isdir(exported):
@@ -50,10 +51,10 @@ class Teacher:
         """
         found = find(path)
         try:
-            self._model = tf.saved_model.load(found)
+            self._model = export.load(found, flag="teacher")
             images = tf.TensorSpec((None, image_size, image_size, 3), tf.float32)
             outputs = tf.function(self._call).get_concrete_function(images).structured_outputs
-        except (OSError, ValueError, TypeError, tf.errors.OpError) as error:
+        except (TypeError, tf.errors.OpError) as error:  # it wants other arguments
             raise ConfigError(
                 f"teacher {path!r} cannot be used ({one_line(error)}): give a SavedModel that "
                 "run.py has exported"
@@ -71,7 +72,3 @@ class Teacher:
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Logits (n, num_classes) of images (n, h, w, 3) in inference mode."""
         return self._call(images)[LOGITS]
-
-
-def _is_saved_model(path: str) -> bool:
-    return tf.io.gfile.exists(os.path.join(path, "saved_model.pb"))

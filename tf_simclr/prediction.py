@@ -1,0 +1,183 @@
+"""mode=predict: what a trained model says of picture files, written as it comes.
+
+Memory does not grow with the number of pictures, only with the list of their names.
+"""
+
+import glob
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from tf_simclr import build, tables
+from tf_simclr.config import Config, ConfigError
+from tf_simclr.data import augment, decoding, folder, image_files
+from tf_simclr.training import export, weights
+from tf_simclr.training.model_dir import read_about
+
+SHOWN = 5  # names of files that cannot be decoded
+
+
+def run(config: Config) -> dict:
+    """Classifies or embeds pictures.
+
+    Args:
+      config: checked settings: images, output, and checkpoint, a SavedModel or a checkpoint.
+
+    Returns:
+      path of the output; written and left_out, numbers of files.
+
+    Raises:
+      ConfigError: no pictures, no such checkpoint, no class probabilities in it, or the output
+        cannot be written.
+      UndecodableError: not one picture can be decoded, or with strict_data one cannot.
+    """
+    predict = config.predict
+    paths = _find(predict.images)
+    checkpoint = config.training.checkpoint or config.runtime.model_dir
+    is_saved_model = export.is_saved_model(checkpoint)
+    if not is_saved_model:
+        weights.find(checkpoint)
+    tables.check(predict.output)
+    strategy = build.make_strategy(config)
+    batch_size = config.training.eval_batch_size
+    build.check_divisible("eval_batch_size", batch_size, strategy)
+    with strategy.scope():
+        model, about = (_saved_model if is_saved_model else _checkpoint)(config, checkpoint)
+    embeds = predict.output.endswith(tables.EMBEDDINGS)
+    endpoint = "final_avg_pool" if embeds else "logits_sup"
+    image_size = about["image_size"]
+    width = _width(model, endpoint, image_size)
+    if width is None:
+        raise ConfigError(
+            f"checkpoint {checkpoint!r} has no classes: fine-tune it first, or write its "
+            "embeddings by --output=embeddings.npy"
+        )
+    names = about["class_names"] or [f"class_{i}" for i in range(width)]
+
+    def compute(images):
+        found = model(images)[endpoint]
+        return found if embeds else tf.nn.softmax(tf.cast(found, tf.float32))
+
+    with tables.open_table(predict.output, None if embeds else names, width) as table:
+        bad = []
+        for files, good, values in _values(strategy, compute, paths, image_size, batch_size):
+            bad += [file for file, is_good in zip(files, good, strict=True) if not is_good]
+            if bad and config.data.strict_data:
+                raise decoding.UndecodableError(
+                    f"{bad[0]!r} cannot be decoded; remove it, or leave such files out by "
+                    "--strict_data=False"
+                )
+            table.write(
+                [file for file, is_good in zip(files, good, strict=True) if is_good], values[good]
+            )
+        if len(bad) == len(paths):
+            raise decoding.UndecodableError(
+                f"images {predict.images!r}: not one of {len(paths)} files is a picture that can "
+                "be decoded"
+            )
+    if bad:
+        names = ", ".join(map(repr, bad[:SHOWN])) + (", ..." if len(bad) > SHOWN else "")
+        print(f"{len(bad)} of {len(paths)} files are no pictures that can be decoded and were left "
+              f"out: {names}", file=sys.stderr)  # fmt: skip
+    return {"path": predict.output, "written": len(paths) - len(bad), "left_out": len(bad)}
+
+
+def _find(images: str) -> list[str]:
+    """Files that a pattern or a folder names, sorted.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    if os.path.isdir(images):
+        paths = list(folder.walk(images))
+    else:
+        paths = sorted(path for path in glob.glob(images, recursive=True) if os.path.isfile(path))
+    if not paths:
+        raise ConfigError(
+            f"images {images!r} names no file: give a folder, or a pattern in quotes such as "
+            "--images='pictures/**/*.jpg'"
+        )
+    return paths
+
+
+def _saved_model(config: Config, path: str) -> tuple[Callable, dict]:
+    loaded = export.load(path, flag="checkpoint")
+    about = export.read_about(path)
+    if about["image_size"] is None:
+        about["image_size"] = config.data.image_size
+    return lambda images: loaded(images, trainable=False), about
+
+
+def _checkpoint(config: Config, path: str) -> tuple[Callable, dict]:
+    prefix = weights.find(path)
+    bias = weights.read_weights(prefix).get(f"{weights.SUPERVISED_HEAD}dense/bias")
+    model = build.make_model(config, None if bias is None else len(bias))
+    weights.restore_weights(model, prefix)
+    about = read_about(os.path.dirname(prefix))
+    names = about.get("class_names")
+    if bias is None or names is None or len(names) != len(bias):
+        names = None
+    return lambda images: model(images, training=False), {
+        "image_size": config.data.image_size, "class_names": names,
+    }  # fmt: skip
+
+
+def _width(model: Callable, endpoint: str, image_size: int) -> int | None:
+    """Width of an endpoint; None where the model has none of that name."""
+    images = tf.TensorSpec((None, image_size, image_size, 3), tf.float32)
+    outputs = tf.function(model).get_concrete_function(images).structured_outputs
+    return outputs[endpoint].shape[-1] if endpoint in outputs else None
+
+
+def _values(
+    strategy: tf.distribute.Strategy,
+    compute: Callable,
+    paths: list[str],
+    image_size: int,
+    batch_size: int,
+) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
+    """(paths, which of them are good (n,), values (n, width)) of one batch after the other."""
+
+    def read(path: bytes) -> tuple[np.ndarray, bool]:
+        try:
+            with open(path, "rb") as file:
+                return image_files.pixels(file.read()), True
+        except Exception:  # Pillow's decoders raise whatever they like
+            return np.zeros((1, 1, 3), np.uint8), False
+
+    def view(path):
+        image, good = tf.numpy_function(read, [path], (tf.uint8, tf.bool), stateful=False)
+        image = tf.ensure_shape(image, (None, None, 3))
+        view = augment.evaluation_view(image, image_size=image_size)
+        return view, tf.ensure_shape(good, ())
+
+    encoded = [os.fsencode(path) for path in paths]
+    padding = [b""] * (-len(paths) % batch_size)  # full batches, for all replicas alike
+    dataset = tf.data.Dataset.from_tensor_slices(encoded + padding)
+    dataset = dataset.map(
+        tf.autograph.experimental.do_not_convert(view),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    dataset = dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+    @tf.function
+    def on_all(images, good):
+        return strategy.run(lambda i, g: (compute(i), g), args=(images, good))
+
+    batches = strategy.experimental_distribute_dataset(dataset.with_options(options))
+    with tqdm(total=len(paths), desc="predict", unit="image", leave=False) as bar:
+        for number, (images, good) in enumerate(batches):
+            files = paths[number * batch_size : (number + 1) * batch_size]
+            values, good = (
+                np.concatenate([part.numpy() for part in strategy.experimental_local_results(each)])
+                for each in on_all(images, good)
+            )
+            yield files, good[: len(files)], values[: len(files)]
+            bar.update(len(files))
