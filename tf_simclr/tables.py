@@ -27,8 +27,8 @@ def check(path: str):
             import pyarrow.parquet  # noqa: F401
         except ImportError as error:
             raise ConfigError(
-                f"output {path!r} needs pyarrow ({one_line(error)}): pip install pyarrow, or write "
-                "a .csv"
+                f"output {path!r} needs pyarrow ({one_line(error)}): pip install pyarrow==19.0.1, "
+                "or write a .csv"
             ) from error
 
 
