@@ -10,6 +10,7 @@ import pytest
 from tf_simclr import flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+import distillation  # noqa: E402
 import few_labels  # noqa: E402
 import runs  # noqa: E402
 
@@ -99,3 +100,32 @@ def test_few_labels(tmp_path, checkpoint, fake_runs, capsys):
         assert config.model.resnet_depth == 18 and config.training.train_mode == "finetune"
         assert config.data.data_dir == str(tmp_path)
         assert config.training.from_scratch == (not config.training.checkpoint)
+
+
+def test_distillation(tmp_path, checkpoint, fake_runs, capsys):
+    distillation.main([
+        f"--checkpoint={checkpoint}", f"--work_dir={tmp_path / 'work'}", "--share=0.1:30",
+        "--seeds=2", "--steps=50", "--student=--width_multiplier=0.5", "--temperature=2", "--",
+        f"--data_dir={tmp_path}",
+    ])  # fmt: skip
+    assert capsys.readouterr().out == (
+        "| seed | teacher | student, labels alone | student, distilled | self-distilled |\n"
+        "| --- | --- | --- | --- | --- |\n"
+        "| 1 | 41.0 | 21.0 | 21.0 | 41.0 |\n"
+        "| 2 | 42.0 | 22.0 | 22.0 | 42.0 |\n"
+        "| all | 41.5 ± 0.7 | 21.5 ± 0.7 | 21.5 ± 0.7 | 41.5 ± 0.7 |\n"
+    )
+    for seed in (1, 2):
+        teacher, labels, distilled, itself = fake_runs.made[4 * (seed - 1) : 4 * seed]
+        assert teacher.training.checkpoint == itself.training.checkpoint == str(checkpoint)
+        assert labels.training.from_scratch and distilled.training.checkpoint is None
+        assert [c.model.width_multiplier for c in (teacher, labels, distilled, itself)] == [
+            1.0, 0.5, 0.5, 1.0
+        ]  # fmt: skip
+        for config in (teacher, labels):
+            assert (config.data.label_fraction, config.data.label_seed) == (0.1, seed)
+            assert config.training.train_epochs == 30
+        for config in (distilled, itself):
+            assert config.distill.teacher == teacher.runtime.model_dir
+            assert config.distill.distill_temperature == 2.0 and config.training.train_steps == 50
+            assert config.data.label_fraction == 1.0 and config.distill.distill_label_weight == 0

@@ -140,6 +140,11 @@ def open_source(dataset: str, data_dir: str | None = None) -> Source:
     return _describe(dataset, builder)
 
 
+def is_prepared(dataset: str, data_dir: str | None = None) -> bool:
+    """Whether open_source needs no download: the data set is on disk, or embedded."""
+    return dataset == SHAPES or _from_files(dataset, data_dir) is not None
+
+
 def _from_files(dataset: str, data_dir: str | None) -> Any | None:
     """A read-only builder of what is on disk, or None."""
     try:
