@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tf_simclr import build, objective, prediction
 from tf_simclr.config import Config, ConfigError, one_line, settings
-from tf_simclr.data import decoding, service, subset
+from tf_simclr.data import errors, service, subset
 from tf_simclr.data.sources import Source
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy, schedule
@@ -39,11 +39,11 @@ from tf_simclr.training.plan import Plan, make_plan
 Stopped = loop.Stopped
 WorkerLost = workers.WorkerLost
 # Their text says all there is to say.
-FAILURES = (loop.NotFinite, checkpoint.NotSaved, decoding.UndecodableError)
+FAILURES = (loop.NotFinite, checkpoint.NotSaved, errors.UndecodableError)
 TOP_1 = "eval/label_top_1_accuracy"
 
 
-@decoding.errors_in_one_line()
+@errors.in_one_line()
 def run(config: Config, *, config_gin: str) -> dict:
     """Does what config.runtime.mode says.
 

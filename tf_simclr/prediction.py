@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from tf_simclr import build, tables
 from tf_simclr.config import Config, ConfigError
-from tf_simclr.data import augment, decoding, folder, image_files
+from tf_simclr.data import augment, errors, folder, image_files
 from tf_simclr.training import export, weights
 from tf_simclr.training.model_dir import read_about
 
@@ -67,7 +67,7 @@ def run(config: Config) -> dict:
         for files, good, values in _values(strategy, compute, paths, image_size, batch_size):
             bad += [file for file, is_good in zip(files, good, strict=True) if not is_good]
             if bad and config.data.strict_data:
-                raise decoding.UndecodableError(
+                raise errors.UndecodableError(
                     f"{bad[0]!r} cannot be decoded; remove it, or leave such files out by "
                     "--strict_data=False"
                 )
@@ -75,7 +75,7 @@ def run(config: Config) -> dict:
                 [file for file, is_good in zip(files, good, strict=True) if is_good], values[good]
             )
         if len(bad) == len(paths):
-            raise decoding.UndecodableError(
+            raise errors.UndecodableError(
                 f"images {predict.images!r}: not one of {len(paths)} files is a picture that can "
                 "be decoded"
             )

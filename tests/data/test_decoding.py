@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.data import augment, decoding, pipeline, sources
+from tf_simclr.data import augment, decoding, errors, pipeline, sources
 
 GOOD_TRAIN = sorted(set(range(bad_images.NUM_TRAIN)) - set(bad_images.BAD_TRAIN))
 
@@ -144,7 +144,7 @@ def test_shards_skip_what_is_bad_in_their_parts(source):
 
 
 def refused(dataset):
-    with pytest.raises(decoding.UndecodableError) as caught, decoding.errors_in_one_line():
+    with pytest.raises(errors.UndecodableError) as caught, errors.in_one_line():
         take(dataset, 10)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -207,7 +207,7 @@ def test_a_corrupt_file_is_not_skipped(source, tmp_path):
     content[len(content) // 2] ^= 0xFF
     file.write_bytes(content)
     broken = sources.open_source("bad_images", str(tmp_path))
-    with pytest.raises(tf.errors.DataLossError), decoding.errors_in_one_line():
+    with pytest.raises(tf.errors.DataLossError), errors.in_one_line():
         take(train(broken), 3)
 
 
@@ -219,7 +219,7 @@ def test_an_error_in_augmenting_is_not_skipped(source, monkeypatch):
 
     monkeypatch.setattr(augment, "finetuning_view", view)
     with pytest.raises(tf.errors.InvalidArgumentError, match="too high"):
-        with decoding.errors_in_one_line():
+        with errors.in_one_line():
             take(train(source), 3)
 
 

@@ -9,7 +9,7 @@ from hostile_pictures import BLUE, RED, halves, noise, saved
 from PIL import Image
 
 from tf_simclr.config import ConfigError
-from tf_simclr.data import decoding, folder, image_files, pipeline
+from tf_simclr.data import errors, folder, image_files, pipeline
 
 GRAYS = [(32, 32, 32), (191, 191, 191)]  # 0x2000 and 0xC000 of 0xFFFF, of 255
 USED, LEFT_OUT, BROKEN = (
@@ -121,8 +121,8 @@ def test_strict_names_the_file(source):
     batches = pipeline.eval_batches(
         source, split="train", image_size=16, batch_size=16, strict=True
     )
-    with pytest.raises(decoding.UndecodableError, match="halves/.* cannot be decoded"):
-        with decoding.errors_in_one_line():
+    with pytest.raises(errors.UndecodableError, match="halves/.* cannot be decoded"):
+        with errors.in_one_line():
             list(batches)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tf_simclr import experiment, flags, prediction, report, tables
 from tf_simclr.config import ConfigError
-from tf_simclr.data import decoding
+from tf_simclr.data import errors
 from tf_simclr.data.sources import open_source
 
 TINY = (
@@ -165,7 +165,7 @@ def test_about_is_told_by_the_run_and_its_export(finetuned):
 def test_what_is_refused_leaves_nothing(pictures, finetuned, tmp_path, arguments, message):
     pretrained = finetuned.replace("finetuned", "pretrained")
     filled = [a.format(pictures=pictures, tmp=tmp_path, pretrained=pretrained) for a in arguments]
-    with pytest.raises((ConfigError, decoding.UndecodableError)) as error:
+    with pytest.raises((ConfigError, errors.UndecodableError)) as error:
         run("--mode=predict", f"--checkpoint={finetuned}", BATCH, f"--output={tmp_path}/out.csv",
             *filled)  # fmt: skip
     assert message in str(error.value) and "\n" not in str(error.value)

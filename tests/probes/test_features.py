@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.data import decoding
+from tf_simclr.data import errors
 from tf_simclr.probes import features
 from tf_simclr.probes.features import RAW_PIXELS, Features
 
@@ -79,7 +79,7 @@ def test_what_cannot_be_decoded_is_left_out_and_counted(replicas):
 
 def test_nothing_but_bad_examples_is_an_error(replicas):
     _, _, dataset = batches(bad=range(11))
-    with pytest.raises(decoding.UndecodableError, match="features of test: not one"):
+    with pytest.raises(errors.UndecodableError, match="features of test: not one"):
         extract(replicas(1), dataset)
 
 

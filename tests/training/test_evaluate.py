@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.data import decoding
+from tf_simclr.data import errors
 from tf_simclr.training import evaluate, model_dir
 
 RNG = np.random.default_rng(0)
@@ -65,7 +65,7 @@ def test_what_cannot_be_decoded_is_counted_and_left_out(replicas):
 def test_nothing_but_bad_examples_is_an_error(replicas):
     strategy = replicas(1)
     dataset = strategy.experimental_distribute_dataset(batches(range(EXAMPLES)))
-    with pytest.raises(decoding.UndecodableError, match="not one example"):
+    with pytest.raises(errors.UndecodableError, match="not one example"):
         evaluate.evaluate(strategy, model, dataset, num_batches=3)
 
 

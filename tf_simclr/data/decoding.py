@@ -10,33 +10,14 @@ group fails, its examples are tried one by one. On clean data this costs no more
 examples one by one.
 """
 
-import contextlib
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import tensorflow as tf
 
+from tf_simclr.data.errors import require
 from tf_simclr.data.sources import Source
 
 SMALLEST_GROUP = 16
-# Around the text of an error raised in a graph, to find it again in what TensorFlow makes of it.
-_BEGIN, _END = "UNDECODABLE ", " UNDECODABLE"
-
-
-class UndecodableError(Exception):
-    """Examples that cannot be decoded, where they must be. One line with the way out."""
-
-
-@contextlib.contextmanager
-def errors_in_one_line() -> Iterator[None]:
-    """Turns the errors that this module raises in graphs into UndecodableError."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        found = re.search(f"{_BEGIN}(.*?){_END}", str(error), re.DOTALL)
-        if not found:
-            raise
-        raise UndecodableError(found[1]) from error
 
 
 def group_size(step_size: int, batch_size: int) -> int:
@@ -81,7 +62,7 @@ def map_with_stand_ins(
       Views (n, s, s, c), labels (n,), and float32 (n,): 1 where another example stands in.
 
     Raises:
-      UndecodableError: as errors_in_one_line has it, if strict and one example or if not strict
+      UndecodableError: as errors.in_one_line has it, if strict and one example or if not strict
         and all n examples cannot be decoded.
     """
     encoded, label = example["image"], example["label"]
@@ -99,7 +80,7 @@ def map_with_stand_ins(
         else:
             none = (name, ": ", count, " examples in a row cannot be decoded, from position ",
                     index[0], " on, too many to let others stand in for them")  # fmt: skip
-            good = _require(tf.reduce_any(good), none, good)
+            good = require(tf.reduce_any(good), none, good)
         found = tf.where(good)[:, 0]
         next_found = tf.searchsorted(found, tf.range(count), out_type=tf.int64)
         chosen = tf.gather(found, next_found % tf.size(found, tf.int64))
@@ -132,7 +113,7 @@ def map_decodable(
       Views (n, s, s, c), blank where the example cannot be decoded, and bool (n,): False there.
 
     Raises:
-      UndecodableError: as errors_in_one_line has it, if strict and an example cannot be decoded.
+      UndecodableError: as errors.in_one_line has it, if strict and an example cannot be decoded.
     """
     encoded = example["image"]
     views, succeeded = _attempt(lambda encoded: _map(view, (encoded,), shape), (encoded,), shape)
@@ -193,17 +174,7 @@ def _require_all(good: tf.Tensor, name: str, ids: tf.Tensor) -> tf.Tensor:
     """good, an error if not all of it are True."""
     text = (name, ": example ", ids[tf.argmin(tf.cast(good, tf.int32))], " cannot be decoded; mend "
             "or remove it, or do without such examples by --strict_data=False")  # fmt: skip
-    return _require(tf.reduce_all(good), text, good)
-
-
-def _require(condition: tf.Tensor, text: tuple, value: tf.Tensor) -> tf.Tensor:
-    """value, an error of the given text if the condition is False."""
-    parts = [
-        part if not tf.is_tensor(part) or part.dtype == tf.string else tf.strings.as_string(part)
-        for part in (_BEGIN, *text, _END)
-    ]
-    with tf.control_dependencies([tf.debugging.Assert(condition, [tf.strings.join(parts)])]):
-        return tf.identity(value)
+    return require(tf.reduce_all(good), text, good)
 
 
 def _plain(function: Callable) -> Callable:

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from tf_simclr.data import decoding
+from tf_simclr.data import errors
 
 RAW_PIXELS = "raw_pixels"
 _ARRAY = "array/"  # what the encoders' names begin with in a file
@@ -95,7 +95,7 @@ def extract(
     arrays = {name: np.concatenate([part[name] for part, _ in parts]) for name in parts[0][0]}
     labels = arrays.pop("labels")
     if not len(labels):
-        raise decoding.UndecodableError(f"{description}: not one example can be decoded")
+        raise errors.UndecodableError(f"{description}: not one example can be decoded")
     return Features(arrays, labels, sum(skipped for _, skipped in parts))
 
 

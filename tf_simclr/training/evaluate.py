@@ -3,7 +3,7 @@
 import tensorflow as tf
 from tqdm import tqdm
 
-from tf_simclr.data import decoding
+from tf_simclr.data import errors
 from tf_simclr.training import steps, workers
 
 
@@ -45,7 +45,7 @@ def evaluate(strategy, model, batches, *, num_batches: int) -> dict[str, float]:
         for name, value in evaluate_batch(*next(iterator)).items():
             totals[name] += float(value)
     if not totals["examples"]:
-        raise decoding.UndecodableError(
+        raise errors.UndecodableError(
             "not one example of the evaluation split can be decoded: check the data set"
         )
     results = {
