@@ -1,0 +1,49 @@
+"""The README's commands: each parses to the settings that it names, each tool and file is there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tf_simclr import flags
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^    +((?:srun .*)?python \S+\.py (?:.*\\\n)*.*)$", README, re.MULTILINE)
+COMMANDS = [shlex.split(block.replace("\\\n", " ")) for block in BLOCKS]
+RUNS = [command[command.index("run.py") :] for command in COMMANDS if "run.py" in command]
+
+
+def test_there_are_commands():
+    assert len(RUNS) >= 9
+    assert any("--mode=predict" in run for run in RUNS)
+
+
+@pytest.mark.parametrize("arguments", RUNS, ids=" ".join)
+def test_commands_parse(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("pictures", "sorted"):
+        (tmp_path / folder).mkdir()
+    arguments = [a.replace("--data_dir=/data/tfds", "--data_dir=pictures") for a in arguments]
+    if "--gin_file=runs/demo/config.gin" in arguments:
+        arguments.remove("--gin_file=runs/demo/config.gin")  # the demo would have left it
+    values = flags.parse(arguments).config.to_dict()
+    for argument in arguments[1:]:
+        name, _, text = argument.removeprefix("--").partition("=")
+        if name != "gin_file":
+            assert str(values[name]).strip("0.") == (text or "True").strip("0."), name
+
+
+def test_what_is_named_is_there():
+    for command in COMMANDS:
+        for word in command:
+            if word.endswith(".py"):
+                assert (ROOT / word).is_file(), word
+    for path in re.findall(r"\((docs/\S+|gin)\)", README):
+        assert (ROOT / path).exists(), path
+    for pattern in re.findall(r"`(gin/\S+\.gin)`", README):
+        assert list(ROOT.glob(pattern)), pattern
+    [tools] = re.findall(r"^\| tools/ \| (.*) \|$", README, re.MULTILINE)
+    there = {path.stem for path in (ROOT / "tools").glob("*.py")} - {"runs"}
+    assert set(tools.split(", ")) == there
