@@ -175,6 +175,37 @@ def test_run_restarts_from_its_own_settings(tmp_path, write):
     assert parsed.base_files == (other,) and parsed.config.loss.temperature == 0.8
 
 
+@pytest.mark.parametrize("mode", ["probe", "predict"])
+def test_modes_that_look_at_a_checkpoint_start_from_the_settings_beside_it(tmp_path, mode):
+    """But not from where that run began, nor, to predict, from where its data lay."""
+    run = tmp_path / "run"
+    (run / "saved_model" / "7").mkdir(parents=True)
+    saved = Config().replace(
+        resnet_depth=18, train_mode="finetune", checkpoint="runs/before", label_fraction=0.1,
+        dataset="folder", data_dir=str(tmp_path),
+    )  # fmt: skip
+    images = ["--images=x"] if mode == "predict" else []
+    for settings_of_run in (saved, saved.replace(checkpoint=None, from_scratch=True)):
+        (run / "config.gin").write_text(flags.to_gin(settings_of_run))
+        for checkpoint in (run, run / "ckpt-7", run / "saved_model" / "7"):
+            parsed = parse(f"--mode={mode}", f"--checkpoint={checkpoint}", *images,
+                           f"--model_dir={tmp_path / 'new'}")  # fmt: skip
+            config = parsed.config
+            assert parsed.base_files == (str(run / "config.gin"),)
+            assert config.model.resnet_depth == 18 and not config.training.from_scratch
+            assert config.training.checkpoint == str(checkpoint)
+            kept = (config.data.dataset, config.data.data_dir, config.data.label_fraction)
+            assert kept == (("folder", str(tmp_path), 1.0) if mode == "probe"
+                            else ("imagenet2012", None, 0.1))  # fmt: skip
+        own = parse(f"--mode={mode}", f"--model_dir={run}", *images).config
+        assert own.training.checkpoint is None and own.model.resnet_depth == 18
+        bound = parse(f"--mode={mode}", f"--model_dir={run}", *images,
+                      "--gin_bindings=Training.checkpoint = 'a'").config  # fmt: skip
+        assert bound.training.checkpoint == "a"
+    trained = parse(f"--model_dir={run}").config
+    assert trained.training.from_scratch and trained.data.label_fraction == 0.1
+
+
 def test_remote_model_dir_is_read_by_tensorflow(monkeypatch, write):
     """gs:// goes to tf.io.gfile, for which a stand-in serves a local file here."""
     class OpError(Exception):

@@ -34,8 +34,12 @@ _GIN_FLAGS = {
     "gin_bindings": "One setting, as a gin file has it: --gin_bindings='Loss.temperature = 0.5'. "
                     "Repeatable; the later wins.",
 }
-# Modes in which the settings are those that the checkpoint was trained with.
-_MODES_OF_A_CHECKPOINT = ("probe", "predict")
+# Modes that only look at a checkpoint. Their settings may come from its run's config.gin, but not
+# these: they tell where that run itself began, and where its data lay.
+_OF_ITS_TRAINING = {
+    "probe": ("checkpoint", "from_scratch", "label_fraction"),
+    "predict": ("checkpoint", "from_scratch", "data_dir", "dataset", "unlabelled"),
+}
 _HELP_FLAGS = ("--help", "-help", "-h", "-?", "--helpfull", "--helpshort")
 _EXAMPLES = """\
 python run.py --mode=train_then_eval
@@ -148,6 +152,9 @@ def parse(argv: list[str]) -> Parsed:
     explicit = {name: given[name].value for name in settings() if given[name].present}
     base_files, is_demo = _base_files(given, explicit)
     config = Config().replace(**_read_gin(base_files, given.gin_bindings))
+    for name in _OF_ITS_TRAINING.get(given["mode"].value, ()):
+        if not any(re.match(rf"\s*\w+\.{name}\s*=", text) for text in given.gin_bindings):
+            config = config.replace(**{name: settings()[name].default})
     config = config.replace(**explicit)
     config_lib.check(config)
     return Parsed(config, is_demo, tuple(base_files), frozenset(explicit))
@@ -196,7 +203,7 @@ def _base_files(given: flags.FlagValues, explicit: dict) -> tuple[list[str], boo
         saved = os.path.join(model_dir, "config.gin")
         if _is_file(saved):
             return [saved], False
-    if given["mode"].value in _MODES_OF_A_CHECKPOINT and explicit.get("checkpoint"):
+    if given["mode"].value in _OF_ITS_TRAINING and explicit.get("checkpoint"):
         folder = explicit["checkpoint"].rstrip("/")
         for _ in range(3):  # a model_dir; a prefix in it; model_dir/saved_model/STEP
             saved = os.path.join(folder, "config.gin")
