@@ -6,6 +6,7 @@ training set's mean and deviation, which the paper does not mention; without, on
 something else for each encoder, and L-BFGS takes many times as long.
 """
 
+import copy
 import dataclasses
 import warnings
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from tf_simclr.probes import metrics
 
 STRENGTHS = tuple(np.logspace(-6, 5, 45).tolist())
-MAX_ITERATIONS = 1000  # of L-BFGS
+MAX_ITERATIONS = 300  # of L-BFGS
 SWEEP_ITERATIONS = 30  # at each strength of a sweep, from where the one before ended
 VALIDATION_SHARE = 0.1
 
@@ -54,11 +55,23 @@ class Probe:
 
 
 def fit(
-    features: np.ndarray, labels: np.ndarray, *, l2: float = 1.0, iterations: int = MAX_ITERATIONS
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    l2: float = 1.0,
+    iterations: int = MAX_ITERATIONS,
+    start: LogisticRegression | None = None,
 ) -> Probe:
-    """Fits features (n, d) and class numbers (n,) at one strength."""
+    """Fits features (n, d) and class numbers (n,) at one strength.
+
+    Args:
+      iterations: of L-BFGS at most; what is still improving then counts as it is.
+      start: a model of the same classes to start from.
+    """
     scaler = StandardScaler().fit(features)
-    model = LogisticRegression(C=1.0 / l2, max_iter=iterations)
+    model = LogisticRegression(C=1.0 / l2, max_iter=iterations, warm_start=True)
+    if start is not None and np.array_equal(start.classes_, np.unique(labels)):
+        model.coef_, model.intercept_ = start.coef_, start.intercept_
     return Probe(l2, _fit(model, scaler.transform(features), labels), scaler, model)
 
 
@@ -95,7 +108,7 @@ def sweep(
     scaler = StandardScaler().fit(rest)
     rest, checked = scaler.transform(rest), scaler.transform(held_out[0])
     model = LogisticRegression(max_iter=SWEEP_ITERATIONS, warm_start=True)
-    best_l2, best, converged = None, -1.0, 0
+    best_l2, best, best_model, converged = None, -1.0, None, 0
     with tqdm(sorted(strengths, reverse=True), desc=description, unit="fit", leave=False) as bar:
         for l2 in bar:
             model.set_params(C=1.0 / l2)
@@ -103,11 +116,11 @@ def sweep(
             # Only what is needed here: the first class.
             found = metrics.accuracies(model.predict(checked)[:, None], held_out[1])[metric]
             if found > best:
-                best_l2, best = l2, found
+                best_l2, best, best_model = l2, found, copy.deepcopy(model)
             bar.set_postfix_str(f"best {100 * best:.2f}% at l2 {best_l2:.2g}")
     everything = np.concatenate([features, validation[0]]) if validation else features
     all_labels = np.concatenate([labels, validation[1]]) if validation else labels
-    probe = fit(everything, all_labels, l2=best_l2)
+    probe = fit(everything, all_labels, l2=best_l2, start=best_model)
     return probe, {
         "l2": best_l2, "validation": best, "converged": probe.converged,
         "fits": len(strengths), "fits_converged": converged,
