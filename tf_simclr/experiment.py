@@ -53,7 +53,8 @@ def run(config: Config, *, config_gin: str) -> dict:
 
     Returns:
       step, the path of the latest checkpoint, that of the SavedModel, and the evaluation's results
-      under the names of the official code. Nothing on workers other than the chief.
+      under the names of the official code. Nothing on workers other than the chief. mode=probe and
+      mode=predict return what `probing.run` and `prediction.run` do.
 
     Raises:
       ConfigError: a setting does not fit the data, the devices or the checkpoint.
