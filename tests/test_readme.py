@@ -40,7 +40,7 @@ def test_what_is_named_is_there():
         for word in command:
             if word.endswith(".py"):
                 assert (ROOT / word).is_file(), word
-    for path in re.findall(r"\((docs/\S+|gin)\)", README):
+    for path in re.findall(r"\((docs/[^)\s]+|gin)\)", README):
         assert (ROOT / path).exists(), path
     for pattern in re.findall(r"`(gin/\S+\.gin)`", README):
         assert list(ROOT.glob(pattern)), pattern

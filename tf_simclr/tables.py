@@ -14,6 +14,7 @@ import numpy as np
 from tf_simclr.config import ConfigError, one_line
 
 EMBEDDINGS = ".npy"
+_UNFINISHED = ".unfinished"
 
 
 def check(path: str):
@@ -43,13 +44,13 @@ def open_table(path: str, class_names: Sequence[str] | None, width: int) -> Iter
         the .npy file, and in PATH.files.csv the file of each row.
       width: columns of the values.
     """
-    unfinished = path + ".unfinished"
+    unfinished = path + _UNFINISHED
     kind = {".csv": _Csv, ".parquet": _Parquet, EMBEDDINGS: _Embeddings}[os.path.splitext(path)[1]]
     try:
         with kind(unfinished, class_names, width) as table:
             yield table
         for name in filter(os.path.exists, kind.written(unfinished)):
-            os.replace(name, name.replace(".unfinished", ""))
+            os.replace(name, name.removesuffix(_UNFINISHED))
     finally:
         for name in filter(os.path.exists, kind.written(unfinished)):
             os.remove(name)
@@ -119,7 +120,8 @@ class _Embeddings(contextlib.ExitStack):
 
     @staticmethod
     def written(path: str) -> list[str]:
-        return [path, path + ".rows", path.replace(".unfinished", ".files.csv.unfinished")]
+        names = f"{path.removesuffix(_UNFINISHED)}.files.csv{_UNFINISHED}"
+        return [path, f"{path}.rows", names]
 
     def write(self, files: Sequence[str], values: np.ndarray):
         self.files.writerows([file] for file in files)
@@ -134,5 +136,5 @@ class _Embeddings(contextlib.ExitStack):
                 self.rows.seek(0)
                 shutil.copyfileobj(self.rows, file)
             self.rows.close()
-            os.remove(self.path + ".rows")
+            os.remove(f"{self.path}.rows")
         return super().__exit__(kind, *_)

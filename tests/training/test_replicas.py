@@ -94,7 +94,9 @@ def assert_same(run, expected, tolerance: float):
 
 
 @pytest.mark.parametrize("name, dtype, number", [
-    *((name, "float32", number) for name in MODELS for number in (2, 4)),
+    # The larger model with the larger number only: it takes long to trace.
+    *((name, "float32", number) for name in MODELS for number in (2, 4) if (name, number)
+      != ("SK", 2)),
     ("SK", "float64", 2),
 ])  # fmt: skip
 def test_replicas_train_as_one(train, name, dtype, number):

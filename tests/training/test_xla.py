@@ -2,6 +2,7 @@
 
 import re
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +44,10 @@ def make_experiment(tmp_path, monkeypatch):
             "--optimizer=lars", "--learning_rate=0.03", "--warmup_epochs=0", "--temperature=0.5",
             "--weight_decay=1e-4", "--seed=1", *arguments,
         ]).config  # fmt: skip
+        source = types.SimpleNamespace(num_classes=replica_table.NUM_CLASSES)  # no step reads it
         made = experiment.Experiment(
-            config, None, PLAN, tf.distribute.OneDeviceStrategy("CPU:0"),
-            num_classes=replica_table.NUM_CLASSES,
-        )  # fmt: skip
+            config, source, PLAN, tf.distribute.OneDeviceStrategy("CPU:0"), has_head=True
+        )
         replica_table.set_weights(made.model)
         return made
 
