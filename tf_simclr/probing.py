@@ -199,9 +199,9 @@ def summarise(config: Config, source: Source, encoder: SimCLR, *, num_classes: i
         for name, title in ((RAW_PIXELS, "raw pixels"), (PRETRAINED, f"{trained} encoder"))
     }
     picture = neighbours.figure(
-        train.arrays[RAW_PIXELS][few],
+        train.images()[few],
         train.labels[few],
-        test.arrays[RAW_PIXELS],
+        test.images(),
         test.labels,
         nearest,
     )

@@ -26,8 +26,25 @@ def run(*arguments) -> dict:
 @pytest.fixture(scope="module")
 def pretrained(shapes_dir, tmp_path_factory) -> str:
     model_dir = str(tmp_path_factory.mktemp("runs") / "pretrained")
-    run(*TINY, f"--data_dir={shapes_dir}", f"--model_dir={model_dir}")
+    results = run(*TINY, f"--data_dir={shapes_dir}", f"--model_dir={model_dir}",
+                  "--mode=train_then_eval", "--probe_summary")  # fmt: skip
+    assert 0 <= results["probe/raw_pixels"] <= 1
     return model_dir
+
+
+def test_the_picture_shows_the_images(pretrained, shapes_dir):
+    """The first test image of the first class, as large as it is, stands somewhere in it."""
+    from PIL import Image
+
+    from tf_simclr.data.sources import open_source
+
+    picture = np.asarray(Image.open(f"{pretrained}/neighbours.png").convert("RGB")).astype(int)
+    examples = open_source("shapes", str(shapes_dir)).examples("test[:80]")
+    image = next(e["image"].numpy() for e in examples if int(e["label"]) == 0).astype(int)
+    # Its colours are in the left column, which is one image wide.
+    column = picture[:, : picture.shape[1] // 14].reshape(-1, 3)
+    for row, col in ((4, 4), (16, 16), (28, 8)):
+        assert np.abs(column - image[row, col]).sum(axis=1).min() <= 6
 
 
 def content(folder) -> dict[str, bytes]:

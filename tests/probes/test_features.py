@@ -55,6 +55,7 @@ def test_the_order_is_kept_and_the_padding_dropped(replicas, number):
     assert set(found.arrays) == {RAW_PIXELS, "once", "twice"}
     np.testing.assert_array_equal(found.arrays[RAW_PIXELS], np.round(images * 255))
     np.testing.assert_allclose(found.matrix(RAW_PIXELS), images.reshape(11, 12), rtol=1e-6)
+    np.testing.assert_allclose(found.images(), images, rtol=1e-6)
     np.testing.assert_allclose(found.matrix("once"), images.mean((1, 2)), rtol=1e-5)
     np.testing.assert_allclose(found.matrix("twice"), 2 * images.mean((1, 2)), rtol=1e-5)
     assert found.skipped == 0

@@ -34,6 +34,10 @@ class Features:
     labels: np.ndarray
     skipped: int = 0
 
+    def images(self) -> np.ndarray:
+        """The raw pixels as images, float32 (n, h, w, 3) in [0, 1]."""
+        return self.matrix(RAW_PIXELS).reshape(self.arrays[RAW_PIXELS].shape)
+
     def matrix(self, name: str) -> np.ndarray:
         """The features of one encoder, float32 (n, d); of the pixels, in [0, 1], d = h * w * 3."""
         array = self.arrays[name]
