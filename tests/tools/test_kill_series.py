@@ -18,7 +18,7 @@ def test_kill_9_at_every_stage_changes_nothing(shapes_dir, tmp_path):
         "--width_multiplier=0.0625", "--train_batch_size=16", "--train_steps=40",
         "--checkpoint_steps=4", "--warmup_epochs=0", "--seed=3",
     ]  # fmt: skip
-    moments = ["checkpoint", "training", "export"]
+    moments = ["checkpoint", "export"]  # while it trains: tests/e2e/test_multi_worker.py
     rows, difference = kill_series.kill_series(
         tmp_path / "work", arguments, moments=moments, rng=random.Random(0)
     )
