@@ -65,7 +65,7 @@ OURS = {"use_tpu", "color_jitter_impl", "frozen_batch_norm", "eval_timeout", "pr
         "seed", "cpu_replicas", "data_service", "strategy", "strict_data",
         "from_scratch", "eval_every_epochs", "label_fraction", "label_seed",
         "teacher", "distill_temperature", "distill_label_weight", "probe_baselines",
-        "probe_validation_split", "unlabelled", "images", "output"}
+        "probe_validation_split", "unlabelled", "images", "output", "loss_block_rows"}
 
 
 @pytest.mark.parametrize("row", OFFICIAL, ids=lambda row: row[0])

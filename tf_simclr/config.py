@@ -170,6 +170,9 @@ class Loss(Section):
         check=POSITIVE)
     hidden_norm: bool = setting(True, "Scale the projections to unit length before they are "
                                 "compared (cosine similarity).")
+    loss_block_rows: int = setting(
+        0, "Rows of the similarity matrix that are in memory at a time; the result is the same. 0 "
+        "chooses, the batch size or more takes the whole matrix.", check=at_least(0))
 
 
 @dataclasses.dataclass(frozen=True)

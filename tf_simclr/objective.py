@@ -52,6 +52,7 @@ def make_objective(
             model,
             temperature=config.loss.temperature,
             hidden_norm=config.loss.hidden_norm,
+            block_rows=config.loss.loss_block_rows,
             blur=functools.partial(_blur, config, optimizer) if config.augment.use_blur else None,
             **decay,
         )

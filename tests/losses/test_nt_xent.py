@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.distribute import tpu_strategy
 
-from tf_simclr.losses.nt_xent import gather, nt_xent
+from tf_simclr.losses.nt_xent import automatic_block_rows, gather, nt_xent, similarities, views
 
 
 def algorithm_1(z, temperature: float) -> float:
@@ -68,38 +68,79 @@ def test_gradient_is_that_of_algorithm_1():
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("block_rows", [0, 3])
 @pytest.mark.parametrize("case", ["c0", "c1", "c2"])
-def test_golden_numbers_on_one_replica(golden, case):
+def test_golden_numbers_on_one_replica(golden, case, block_rows):
     g = np.load(golden("ntxent.npz"))
+    temperature, norm = float(g[f"{case}_temperature"]), bool(g[f"{case}_hidden_norm"])
+    hidden = g[f"{case}_hidden"]
     results = with_gradient(
-        g[f"{case}_hidden"],
-        temperature=float(g[f"{case}_temperature"]),
-        hidden_norm=bool(g[f"{case}_hidden_norm"]),
+        hidden, temperature=temperature, hidden_norm=norm, block_rows=block_rows
     )
-    names = {"contrast_loss": "loss", "gradient": "grad", "logits_ab": "logits_ab",
-             "contrast_acc": "contrast_acc", "contrast_entropy": "contrast_entropy"}  # fmt: skip
+    names = {"contrast_loss": "loss", "gradient": "grad", "contrast_acc": "contrast_acc",
+             "contrast_entropy": "contrast_entropy"}  # fmt: skip
     for ours, theirs in names.items():
         np.testing.assert_allclose(results[ours], g[f"{case}_{theirs}"], rtol=1e-4, atol=1e-5)
+    logits = similarities(*views(hidden, hidden_norm=norm), temperature=temperature)
+    np.testing.assert_allclose(logits, g[f"{case}_logits_ab"], rtol=1e-4, atol=1e-5)
 
 
-def distributed(run_on, strategy, slices, temperature) -> list[dict]:
+# Blocks that fit and that do not, an even and an odd number of them, one of a single row.
+@pytest.mark.parametrize("n, block_rows", [(12, 4), (13, 4), (12, 6), (7, 1)])
+# Symmetric, twice where one exponential would not do.
+@pytest.mark.parametrize("hidden_norm, temperature", [(True, 0.1), (True, 0.01), (False, 0.5)])
+def test_blocks_of_rows_are_exact(n, block_rows, hidden_norm, temperature):
+    settings = dict(hidden_norm=hidden_norm, temperature=temperature)
+    hidden = hiddens(n) * 2
+    exact = with_gradient(hidden.astype(np.float64), block_rows=n, **settings)
+    for dtype, tolerance in ((np.float32, 1e-5), (np.float64, 1e-12)):
+        blocks = with_gradient(hidden.astype(dtype), block_rows=block_rows, **settings)
+        for name, expected in exact.items():
+            assert blocks[name].dtype == dtype or name == "contrast_acc"
+            scale = max(np.abs(expected).max(), 1e-3)  # an entropy of 0 has no relative error
+            np.testing.assert_allclose(
+                blocks[name], expected, rtol=0, atol=tolerance * scale, err_msg=name
+            )
+
+
+def test_blocks_of_rows_compile():
+    """And alike images are no hit, as in the whole matrix: the first of them counts."""
+    hidden = tf.constant(np.repeat(hiddens(2), 5, axis=0))  # each five times
+    call = tf.function(
+        lambda h: with_gradient(h, temperature=0.1, block_rows=4), jit_compile=True
+    )
+    dense = with_gradient(hidden, temperature=0.1, block_rows=10)
+    for name, value in call(hidden).items():
+        np.testing.assert_allclose(value, dense[name], rtol=1e-5, atol=1e-6, err_msg=name)
+    assert dense["contrast_acc"] <= 0.2
+
+
+def test_automatic_blocks():
+    assert automatic_block_rows(256, 256) == 256
+    assert automatic_block_rows(8192, 8192) == 512
+    assert automatic_block_rows(65536, 65536) * 65536 * 4 <= 2**24
+    assert automatic_block_rows(2, 2**30) == 1
+
+
+def distributed(run_on, strategy, slices, temperature, block_rows=0) -> list[dict]:
     """Losses and gradients of the sum of loss / replicas, as the training step takes them."""
 
     def replica(hidden):
         with tf.GradientTape() as tape:
             tape.watch(hidden)
-            results = nt_xent(hidden, temperature=temperature)
+            results = nt_xent(hidden, temperature=temperature, block_rows=block_rows)
             loss = results["contrast_loss"] / len(slices)
         return results | {"gradient": tape.gradient(loss, hidden)}
 
     return run_on(strategy, replica, slices)
 
 
-@pytest.mark.parametrize("number", [2, 4])
-def test_golden_numbers_on_replicas(golden, replicas, run_on, number):
+@pytest.mark.parametrize("number, block_rows", [(2, 0), (4, 0), (2, 3), (4, 3)])
+def test_golden_numbers_on_replicas(golden, replicas, run_on, number, block_rows):
     g = np.load(golden("ntxent.npz"))
     slices, temperature = g[f"r{number}_hidden"], float(g[f"r{number}_temperature"])
-    results = distributed(run_on, replicas(number), slices, temperature)
+    assert slices.shape[1] / 2 > block_rows
+    results = distributed(run_on, replicas(number), slices, temperature, block_rows)
     losses = [r["contrast_loss"] for r in results]
     np.testing.assert_allclose(losses, g[f"r{number}_loss"], rtol=1e-4)
     gradients = [r["gradient"] for r in results]
@@ -131,12 +172,12 @@ def test_shapes_are_static_where_they_can_be(replicas, monkeypatch, n, m):
 
     def replica(hidden):
         results = with_gradient(hidden, temperature=0.5)
-        found.append((results["logits_ab"].shape, results["gradient"].shape))
+        found.append((gather(hidden[:n]).shape, results["gradient"].shape))
         return results
 
     run = tf.function(lambda hidden: replicas(2).run(replica, args=(hidden,)))
     traced = run.get_concrete_function(tf.TensorSpec((n and 2 * n, 6)))
-    assert {tuple(map(tuple, shapes)) for shapes in found} == {((n, m), (n and 2 * n, 6))}
+    assert {tuple(map(tuple, shapes)) for shapes in found} == {((m, 6), (n and 2 * n, 6))}
     losses = replicas(2).experimental_local_results(traced(tf.constant(hiddens()))["contrast_loss"])
     assert np.isfinite(losses).all() and len(losses) == 2
 

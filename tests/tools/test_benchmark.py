@@ -22,6 +22,7 @@ from benchmarks import (  # noqa: E402
     communication,
     counts,
     local,
+    memory_use,
     network,
     scaling,
     timing,
@@ -292,3 +293,25 @@ def test_wrong_arguments_are_named(capsys, arguments, message):
     with pytest.raises(SystemExit):
         benchmark.main(["communication", *arguments])
     assert message in capsys.readouterr().err
+
+
+def test_loss_measures_both_sides(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    benchmark.main(["loss", "--batch=24", "--alone=32", "--dim=4", "--loss_block_rows=8",
+                    "--repetitions=1", f"--json={path}"])  # fmt: skip
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(row["what"], row["unit"]) for row in rows] == [
+        ("loss and gradient", "ms"), ("loss and gradient: memory", "MB"),
+        ("loss and gradient: memory", "MB"),
+    ]  # fmt: skip
+    assert all(row["ours"] > 0 and row["setting"].endswith("d = 4, 8 rows") for row in rows)
+    assert rows[1]["baseline"] > 0 and rows[2]["baseline"] is None
+
+
+def _allocation(size: int):
+    return lambda: np.ones(size, np.uint8).sum()
+
+
+def test_memory_is_that_of_the_call():
+    peak = memory_use.peak(_allocation, 200_000_000)
+    assert 190e6 < peak < 230e6

@@ -39,7 +39,8 @@ def supervised_loss(logits, labels) -> dict[str, tf.Tensor]:
 
 
 def pretrain_loss(
-    model, images, labels, *, temperature, hidden_norm, decayed, weight_decay, blur=None
+    model, images, labels, *, temperature, hidden_norm, decayed, weight_decay, block_rows=0,
+    blur=None
 ) -> dict[str, tf.Tensor]:
     """NT-Xent, the watching supervised head's loss, and the weight decay.
 
@@ -49,6 +50,7 @@ def pretrain_loss(
       labels: (n, classes) one-hot; unused without a supervised head.
       temperature: of NT-Xent.
       hidden_norm: of NT-Xent.
+      block_rows: of NT-Xent.
       decayed: variables of `optim.policy.loss_decay_variables`.
       weight_decay: their coefficient.
       blur: function from views (n, h, w, 3) and the view's number to blurred views; None: no blur.
@@ -62,9 +64,11 @@ def pretrain_loss(
         views = [blur(view, number) for number, view in enumerate(views)]
     endpoints = model(tf.concat(views, axis=0), training=True)
     metrics = nt_xent(
-        endpoints["proj_head_output"], temperature=temperature, hidden_norm=hidden_norm
+        endpoints["proj_head_output"],
+        temperature=temperature,
+        hidden_norm=hidden_norm,
+        block_rows=block_rows,
     )
-    del metrics["logits_ab"]
     metrics["weight_decay"] = weight_decay_loss(decayed, weight_decay)
     total = metrics["contrast_loss"] + metrics["weight_decay"]
     if "logits_sup" in endpoints:

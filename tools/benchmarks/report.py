@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-_FORMATS = {"ms": "{:.2f} ms", "bytes": "{:,.0f} B", "count": "{:,.0f}"}
+_FORMATS = {"ms": "{:.2f} ms", "bytes": "{:,.0f} B", "MB": "{:,.0f} MB", "count": "{:,.0f}"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Row:
     Attributes:
       what: the quantity.
       setting: of both sides.
-      unit: "ms", "bytes" or "count".
+      unit: "ms", "bytes", "MB" (a value in bytes, shown in 10^6 of them) or "count".
       ours: the value.
       baseline: that of the baseline; None where there is nothing to compare with.
       origin: "measured" (a clock), "counted" (in what was executed) or "computed" (a formula).
@@ -40,7 +40,9 @@ class Row:
 
     def markdown(self) -> str:
         """The line of the table."""
-        show = _FORMATS[self.unit].format
+        def show(value: float) -> str:
+            return _FORMATS[self.unit].format(value / 1e6 if self.unit == "MB" else value)
+
         baseline = "" if self.baseline is None else show(self.baseline)
         ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
         cells = (f"{self.what} ({self.origin})", self.setting, show(self.ours), baseline, ratio)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from golden_checks.report import GRADIENT, LOSS, Report
 from tf_simclr.config import Loss
-from tf_simclr.losses.nt_xent import nt_xent
+from tf_simclr.losses.nt_xent import nt_xent, similarities, views
 
 _INPUTS = ("hidden", "temperature", "hidden_norm")
 _TOLERANCES = {
@@ -70,10 +70,17 @@ def _run(hidden: np.ndarray, **settings) -> dict[str, np.ndarray]:
             for k, v in run(parts).items()}  # fmt: skip
 
 
-def _differentiate(hidden, replicas: int, **settings) -> dict[str, tf.Tensor]:
+def _differentiate(
+    hidden, replicas: int, *, temperature: float, hidden_norm: bool
+) -> dict[str, tf.Tensor]:
+    settings = dict(temperature=temperature, hidden_norm=hidden_norm)
     with tf.GradientTape() as tape:
         tape.watch(hidden)
         found = nt_xent(hidden, **settings)
         scaled = found["contrast_loss"] / replicas
     gradient = tape.gradient(scaled, hidden)
-    return found | {"loss": found["contrast_loss"], "grad": gradient}
+    found |= {"loss": found["contrast_loss"], "grad": gradient}
+    if replicas == 1:
+        a, b = views(hidden, hidden_norm=hidden_norm)
+        found["logits_ab"] = similarities(a, b, temperature=temperature)
+    return found

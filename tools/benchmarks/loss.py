@@ -1,0 +1,95 @@
+"""NT-Xent and its gradient: time and memory, for n images of hiddens of width d.
+
+The baseline is the official code's loss: a dense matrix of logits, n x n, for each of the four
+pairs of views, concatenated to n x 2n for each anchor, and TensorFlow's gradient of all that.
+"""
+
+import argparse
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks import memory_use, report, timing
+from benchmarks.report import Report, Row
+from tf_simclr.config import Loss
+from tf_simclr.losses.nt_xent import automatic_block_rows, nt_xent
+
+NOTES = """\
+- time: milliseconds of the loss and its gradient with respect to the hiddens.
+- memory: the peak of the resident set while they are computed, above what the process had before,
+  each in a new process.
+- ours: blocks of as many rows as the setting says; n rows are the whole matrix."""
+
+
+def add_arguments(parser: argparse.ArgumentParser):
+    """The arguments of this subcommand."""
+    parser.add_argument("--batch", type=report.list_of(report.positive),
+                        default=[512, 2048, 8192],
+                        help="images, n, with commas between (default: 512,2048,8192)")  # fmt: skip
+    parser.add_argument("--alone", type=report.list_of(report.positive), default=[],
+                        help="further numbers of images, too many for the baseline: ours alone, "
+                             "its memory and one call's time")  # fmt: skip
+    parser.add_argument("--dim", type=report.positive, default=128,
+                        help="width of a hidden, d (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--loss_block_rows", type=int, default=0,
+                        help="rows of a block; 0 for the automatic choice "
+                             "(default: %(default)s)")  # fmt: skip
+    report.add_arguments(parser, repetitions=7)
+
+
+def run(args: argparse.Namespace):
+    """Prints the table of the command line's measurements."""
+    out = Report("loss", repetitions=args.repetitions, json_path=args.json)
+    for n in args.batch:
+        rows = args.loss_block_rows or automatic_block_rows(n, n)
+        setting = f"n = {n}, d = {args.dim}, {rows} rows"
+        calls = [make(name, n, args.dim, rows) for name in ("ours", "official")]
+        for ours, theirs in zip(calls[0](), calls[1](), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+        out.add(Row("loss and gradient", setting, "ms",
+                    *timing.medians(calls, repetitions=args.repetitions), "measured"))  # fmt: skip
+        peaks = [memory_use.peak(make, name, n, args.dim, rows) for name in ("ours", "official")]
+        out.add(Row("loss and gradient: memory", setting, "MB", *peaks, "measured"))
+    for n in args.alone:
+        rows = args.loss_block_rows or automatic_block_rows(n, n)
+        setting = f"n = {n}, d = {args.dim}, {rows} rows"
+        peak = memory_use.peak(make, "ours", n, args.dim, rows, calls=1)
+        out.add(Row("loss and gradient: memory", setting, "MB", peak, None, "measured"))
+    out.finish(NOTES)
+
+
+def make(name: str, n: int, d: int, block_rows: int):
+    """A function that computes loss and gradient of hiddens (2n, d): ours or the official one."""
+    loss = {
+        "ours": functools.partial(_ours, block_rows=block_rows),
+        "official": official_loss,
+    }[name]
+    hidden = tf.random.stateless_normal((2 * n, d), seed=[1, 2])
+
+    @tf.function
+    def call():
+        with tf.GradientTape() as tape:
+            tape.watch(hidden)
+            value = loss(hidden)
+        return value, tape.gradient(value, hidden)
+
+    return lambda: [result.numpy() for result in call()]
+
+
+def _ours(hidden, *, block_rows: int):
+    return nt_xent(hidden, temperature=Loss.temperature, block_rows=block_rows)["contrast_loss"]
+
+
+def official_loss(hidden, *, temperature: float = Loss.temperature):
+    """The official code's loss on one replica; hidden (2n, d), () back."""
+    a, b = tf.split(tf.math.l2_normalize(hidden, -1), 2)
+    n = a.shape[0]
+    labels, masks = tf.one_hot(tf.range(n), 2 * n), tf.one_hot(tf.range(n), n)
+    logits_aa = tf.matmul(a, a, transpose_b=True) / temperature - masks * 1e9
+    logits_bb = tf.matmul(b, b, transpose_b=True) / temperature - masks * 1e9
+    logits_ab = tf.matmul(a, b, transpose_b=True) / temperature
+    logits_ba = tf.matmul(b, a, transpose_b=True) / temperature
+    loss_a = tf.nn.softmax_cross_entropy_with_logits(labels, tf.concat([logits_ab, logits_aa], 1))
+    loss_b = tf.nn.softmax_cross_entropy_with_logits(labels, tf.concat([logits_ba, logits_bb], 1))
+    return tf.reduce_mean(loss_a + loss_b)

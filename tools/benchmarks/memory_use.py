@@ -1,0 +1,33 @@
+"""How much memory a computation takes: its process's peak above what it had before."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import local
+
+
+def peak(make: Callable[..., Callable[[], object]], *args, calls: int = 2) -> float:
+    """Bytes by which the resident set grows, at its peak, while a function is called.
+
+    Everything runs in a new process: make(*args), which is not counted and may run TensorFlow's
+    first operation, then `calls` calls of the function that it returns, tracing included.
+
+    Raises:
+      FileNotFoundError: not on Linux, which alone tells a process its peak.
+    """
+    return local.in_new_process(_peak, make, args, calls)
+
+
+def _peak(make, args, calls) -> float:
+    call = make(*args)
+    Path("/proc/self/clear_refs").write_text("5")  # begins the peak anew
+    floor = _status("VmRSS")
+    for _ in range(calls):
+        call()
+    return _status("VmHWM") - floor
+
+
+def _status(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (value,) = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
+    return 1024.0 * int(value)
