@@ -65,7 +65,8 @@ OURS = {"use_tpu", "color_jitter_impl", "frozen_batch_norm", "eval_timeout", "pr
         "seed", "cpu_replicas", "data_service", "strategy", "strict_data",
         "from_scratch", "eval_every_epochs", "label_fraction", "label_seed",
         "teacher", "distill_temperature", "distill_label_weight", "probe_baselines",
-        "probe_validation_split", "unlabelled", "images", "output", "loss_block_rows"}
+        "probe_validation_split", "unlabelled", "images", "output", "loss_block_rows",
+        "microbatch_size"}
 
 
 @pytest.mark.parametrize("row", OFFICIAL, ids=lambda row: row[0])
@@ -103,6 +104,7 @@ def test_own_settings():
         "teacher": (None, ()), "distill_temperature": (1.0, ()), "distill_label_weight": (0.0, ()),
         "probe_baselines": (False, ()), "probe_validation_split": (None, ()),
         "unlabelled": (False, ()), "images": (None, ()), "output": ("predictions.csv", ()),
+        "loss_block_rows": (0, ()), "microbatch_size": (0, ()),
     }
 
 

@@ -61,6 +61,19 @@ def check_divisible(flag: str, batch_size: int, strategy: tf.distribute.Strategy
         )
 
 
+def check_microbatch(config: Config, strategy: tf.distribute.Strategy):
+    """Raises ConfigError where a replica's images are no whole number of micro-batches."""
+    size = config.training.microbatch_size
+    images = config.training.train_batch_size // strategy.num_replicas_in_sync
+    if size and images % size:
+        divisors = [n for n in range(1, images + 1) if images % n == 0]
+        nearest = min(divisors, key=lambda n: (abs(n - size), n))
+        raise ConfigError(
+            f"microbatch_size must divide the {images} images of a replica, got {size}; the "
+            f"nearest is {nearest}"
+        )
+
+
 def make_model(config: Config, num_classes: int | None) -> SimCLR:
     """The model as it is before any training: the same for the same seed.
 
@@ -76,6 +89,8 @@ def make_model(config: Config, num_classes: int | None) -> SimCLR:
     settings = dataclasses.asdict(config.model)
     for name in ("lineareval_while_pretraining", "zero_init_logits_layer"):
         del settings[name]  # settings of the run, not of the network
+    # Micro-batches are computed in a loop, in which replicas cannot exchange statistics.
+    settings["global_bn"] = config.model.global_bn and not config.training.microbatch_size
     try:
         return SimCLR(
             num_classes=num_classes,

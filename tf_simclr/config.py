@@ -203,6 +203,11 @@ class Training(Section):
                               choices=("pretrain", "finetune", "distill"))
     train_batch_size: int = setting(512, "Images a step, over all replicas. SimCLR's main runs "
                                     "take 4096.", check=at_least(1))
+    microbatch_size: int = setting(
+        0, "Images that a replica computes at a time, a divisor of its part of the batch; 0 for "
+        "all of them. The gradient is that of the whole batch, in less memory, and pretraining "
+        "computes each image twice. Batch normalisation sees single micro-batches, as if each "
+        "were a replica with --global_bn=False.", check=at_least(0))
     train_epochs: int = setting(100, "Epochs to train; ignored when --train_steps is given.",
                                 check=at_least(0))
     train_steps: int = setting(0, "Steps to train; 0 goes by --train_epochs.", check=at_least(0))

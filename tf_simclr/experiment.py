@@ -191,6 +191,7 @@ class Experiment:
         self.config = config = self._agreed(config)
         build.check_divisible("train_batch_size", training.train_batch_size, strategy)
         build.check_divisible("eval_batch_size", training.eval_batch_size, strategy)
+        build.check_microbatch(config, strategy)
         self.learning_rate = self._schedule()
         with self.strategy.scope():
             self.teacher = self._load_teacher()
@@ -352,8 +353,8 @@ class Experiment:
 
     def _step(self, images, labels) -> dict[str, tf.Tensor]:
         """One training step on one replica."""
-        loss_fn = functools.partial(self.objective.loss, images, labels)
-        return steps.train_step(loss_fn, self.optimizer, self.trainable)
+        differentiate = functools.partial(self.objective.differentiate, images, labels)
+        return steps.train_step(differentiate, self.optimizer, self.trainable)
 
     def evaluate(self) -> dict[str, float]:
         """Evaluates the weights as they are; the chief writes result.json."""

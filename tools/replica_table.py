@@ -106,19 +106,21 @@ def train(strategy, make_model, batch, *, train_mode: str, learning_rate: float)
     path_of = {id(variable): path for path, variable in variables.items()}
     decay = dict(decayed=policy.loss_decay_variables(model, "lars"), weight_decay=WEIGHT_DECAY)
 
-    def loss_fn(images, labels):
+    def loss(images, labels):
         if train_mode == "finetune":
-            return functools.partial(steps.finetune_loss, model, images[..., :3], labels, **decay)
-        return functools.partial(
-            steps.pretrain_loss, model, images, labels, temperature=0.5, hidden_norm=True, **decay
-        )
+            return steps.finetune_loss(model, images[..., :3], labels, **decay)
+        outputs = steps.pretrain_outputs(model, images)
+        return steps.pretrain_loss(outputs, labels, temperature=0.5, hidden_norm=True, **decay)
+
+    def differentiate(images, labels):
+        return functools.partial(steps.gradients, functools.partial(loss, images, labels))
 
     def measure(images, labels):
-        metrics, gradients = steps.summed_gradients(loss_fn(images, labels), trainable)
+        metrics, gradients = steps.summed_gradients(differentiate(images, labels), trainable)
         return metrics["total_loss"], {path_of[id(v)]: gradient for gradient, v in gradients}
 
     def step(images, labels):
-        steps.train_step(loss_fn(images, labels), optimizer, trainable)
+        steps.train_step(differentiate(images, labels), optimizer, trainable)
 
     batch = tuple(
         strategy.experimental_distribute_values_from_function(

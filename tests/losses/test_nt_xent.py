@@ -191,8 +191,6 @@ def test_replicas_equal_one_replica_with_the_whole_batch(replicas, run_on, numbe
     results = distributed(run_on, replicas(number), slices, temperature)
     for name in ("contrast_loss", "contrast_acc", "contrast_entropy"):
         np.testing.assert_allclose(np.mean([r[name] for r in results]), single[name], rtol=1e-5)
-    logits = np.concatenate([r["logits_ab"] for r in results])
-    np.testing.assert_allclose(logits, single["logits_ab"], rtol=1e-4, atol=1e-5)
     a, b = np.split(single["gradient"].numpy(), 2)
     expected = np.concatenate([a.reshape(number, n, -1), b.reshape(number, n, -1)], axis=1)
     gradients = [r["gradient"] for r in results]

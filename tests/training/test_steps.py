@@ -93,10 +93,10 @@ def test_pretraining_loss_is_made_of_its_parts(pretraining):
         blurred.append((number, view.numpy()))
         return view + 0.1 * (number + 1)
 
+    outputs = steps.pretrain_outputs(model, tf.constant(IMAGES), blur=blur)
     found = steps.pretrain_loss(
-        model, tf.constant(IMAGES), tf.constant(LABELS), decayed=[kernel], weight_decay=0.3,
-        blur=blur, **NT_XENT,
-    )  # fmt: skip
+        outputs, tf.constant(LABELS), decayed=[kernel], weight_decay=0.3, **NT_XENT
+    )
     assert set(found) == {*steps.PRETRAIN_METRICS, *steps.SUPERVISED_METRICS}
     assert [number for number, _ in blurred] == [0, 1]
     for number, view in blurred:
@@ -117,7 +117,8 @@ def test_pretraining_loss_is_made_of_its_parts(pretraining):
 
 def test_pretraining_without_a_supervised_head_or_blur(tiny_model):
     model = tiny_model(num_classes=None)
-    found = steps.pretrain_loss(model, IMAGES, None, decayed=[], weight_decay=1.0, **NT_XENT)
+    outputs = steps.pretrain_outputs(model, IMAGES)
+    found = steps.pretrain_loss(outputs, None, decayed=[], weight_decay=1.0, **NT_XENT)
     assert set(found) == set(steps.PRETRAIN_METRICS)
     assert float(found["total_loss"]) == float(found["contrast_loss"])
 
@@ -145,11 +146,14 @@ def trained(strategy, run_on, make_model, *, mode: str, optimizer: str):
     decay = dict(decayed=policy.loss_decay_variables(model, optimizer), weight_decay=0.01)
 
     def step(images, labels):
-        if mode == "pretrain":
-            loss = functools.partial(steps.pretrain_loss, model, images, labels, **NT_XENT, **decay)
-        else:
-            loss = functools.partial(steps.finetune_loss, model, images[..., :3], labels, **decay)
-        return steps.train_step(loss, made, policy.trainable_variables(model))
+        def loss():
+            if mode == "finetune":
+                return steps.finetune_loss(model, images[..., :3], labels, **decay)
+            outputs = steps.pretrain_outputs(model, images)
+            return steps.pretrain_loss(outputs, labels, **NT_XENT, **decay)
+
+        differentiate = functools.partial(steps.gradients, loss)
+        return steps.train_step(differentiate, made, policy.trainable_variables(model))
 
     batch = sliced(IMAGES, number), sliced(LABELS, number)
     return model, run_on(strategy, step, *batch, graph=False)
@@ -191,7 +195,7 @@ def test_train_step_is_plain_sgd_by_hand(replicas, run_on):
             w = tf.reshape(compat.tf_variable(layer.kernel), [])
             return {"total_loss": tf.reduce_mean(tf.square(w * x - y))}
 
-        return steps.train_step(loss, optimizer, [layer.kernel])
+        return steps.train_step(functools.partial(steps.gradients, loss), optimizer, [layer.kernel])
 
     metrics = run_on(strategy, step, x, y)
     for replica in range(2):

@@ -147,15 +147,34 @@ class SimCLR(keras.Model):
             found |= {f"{path}/{name}": variable for name, variable in own.items()}
         return found
 
-    def own_statistics(self) -> list:
-        """The moving averages of which each replica has its own: those of global_bn=False."""
-        layers = (layer for _, layer in self.named_layers())
+    def output_widths(self) -> dict[str, int]:
+        """Widths of the endpoints that losses take: proj_head_output, and logits_sup if any."""
+        last = self.projection_layers[-1] if self.projection_layers else self.stages[-1]
+        widths = {"proj_head_output": last.output_shape[-1]}
+        if self.supervised_head is not None:
+            widths["logits_sup"] = self.supervised_head.output_shape[-1]
+        return widths
+
+    def moving_averages(self) -> list:
+        """The moving averages of all batch normalisations."""
         return [
             variable
-            for layer in layers
-            if isinstance(layer, keras.layers.BatchNormalization) and not layer.synchronized
+            for layer in self._batch_norms()
             for variable in (layer.moving_mean, layer.moving_variance)
         ]
+
+    def own_statistics(self) -> list:
+        """The moving averages of which each replica has its own: those of global_bn=False."""
+        return [
+            variable
+            for layer in self._batch_norms()
+            if not layer.synchronized
+            for variable in (layer.moving_mean, layer.moving_variance)
+        ]
+
+    def _batch_norms(self) -> Iterator[keras.layers.BatchNormalization]:
+        layers = (layer for _, layer in self.named_layers())
+        return (layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization))
 
     def get_config(self):
         return super().get_config() | self._config

@@ -11,10 +11,11 @@ import tensorflow as tf
 
 from tf_simclr import compat
 from tf_simclr.losses.distillation import distillation
-from tf_simclr.losses.nt_xent import at_least_float32, nt_xent
+from tf_simclr.losses.nt_xent import at_least_float32, nt_xent, num_replicas
 
 PRETRAIN_METRICS = ("weight_decay", "total_loss", "contrast_loss", "contrast_acc",
                     "contrast_entropy")  # fmt: skip
+PRETRAIN_OUTPUTS = ("proj_head_output", "logits_sup")
 SUPERVISED_METRICS = ("supervised_loss", "supervised_acc")
 FINETUNE_METRICS = ("weight_decay", "total_loss", *SUPERVISED_METRICS)
 DISTILL_METRICS = ("weight_decay", "total_loss", "distill_loss", "teacher_agreement")
@@ -38,41 +39,53 @@ def supervised_loss(logits, labels) -> dict[str, tf.Tensor]:
     }
 
 
-def pretrain_loss(
-    model, images, labels, *, temperature, hidden_norm, decayed, weight_decay, block_rows=0,
-    blur=None
-) -> dict[str, tf.Tensor]:
-    """NT-Xent, the watching supervised head's loss, and the weight decay.
+def pretrain_outputs(model, images, *, blur=None) -> dict[str, tf.Tensor]:
+    """What the losses of pretraining need of the images.
 
     Args:
       model: SimCLR.
       images: (n, h, w, 6), the two views on the channel axis, float32 in [0, 1].
-      labels: (n, classes) one-hot; unused without a supervised head.
-      temperature: of NT-Xent.
-      hidden_norm: of NT-Xent.
-      block_rows: of NT-Xent.
-      decayed: variables of `optim.policy.loss_decay_variables`.
-      weight_decay: their coefficient.
       blur: function from views (n, h, w, 3) and the view's number to blurred views; None: no blur.
 
     Returns:
-      PRETRAIN_METRICS, and SUPERVISED_METRICS where there is a supervised head; total_loss is the
-      one to differentiate.
+      proj_head_output (2n, d), and logits_sup (2n, classes) where there is a supervised head: first
+      the rows of the first views.
     """
     views = tf.split(images, 2, axis=-1)
     if blur is not None:
         views = [blur(view, number) for number, view in enumerate(views)]
     endpoints = model(tf.concat(views, axis=0), training=True)
+    return {name: endpoints[name] for name in PRETRAIN_OUTPUTS if name in endpoints}
+
+
+def pretrain_loss(
+    outputs, labels, *, temperature, hidden_norm, decayed, weight_decay, block_rows=0
+) -> dict[str, tf.Tensor]:
+    """NT-Xent, the watching supervised head's loss, and the weight decay.
+
+    Args:
+      outputs: of `pretrain_outputs`.
+      labels: (n, classes) one-hot; unused without a supervised head.
+      temperature: of NT-Xent.
+      hidden_norm: of NT-Xent.
+      decayed: variables of `optim.policy.loss_decay_variables`.
+      weight_decay: their coefficient.
+      block_rows: of NT-Xent.
+
+    Returns:
+      PRETRAIN_METRICS, and SUPERVISED_METRICS where there is a supervised head; total_loss is the
+      one to differentiate.
+    """
     metrics = nt_xent(
-        endpoints["proj_head_output"],
+        outputs["proj_head_output"],
         temperature=temperature,
         hidden_norm=hidden_norm,
         block_rows=block_rows,
     )
     metrics["weight_decay"] = weight_decay_loss(decayed, weight_decay)
     total = metrics["contrast_loss"] + metrics["weight_decay"]
-    if "logits_sup" in endpoints:
-        metrics |= supervised_loss(endpoints["logits_sup"], tf.concat([labels, labels], axis=0))
+    if "logits_sup" in outputs:
+        metrics |= supervised_loss(outputs["logits_sup"], tf.concat([labels, labels], axis=0))
         total += metrics["supervised_loss"]
     return metrics | {"total_loss": total}
 
@@ -113,45 +126,64 @@ def distill_loss(
     return metrics | {"total_loss": total}
 
 
-def summed_gradients(
+def gradients(
     loss_fn: Callable[[], dict[str, tf.Tensor]], trainable: Sequence
-) -> tuple[dict[str, tf.Tensor], list[tuple]]:
-    """Differentiates loss_fn()'s total_loss, averaged over the replicas.
+) -> tuple[dict[str, tf.Tensor], list]:
+    """Differentiates loss_fn()'s total_loss on this replica.
 
     Args:
       loss_fn: `pretrain_loss`, `finetune_loss` or `distill_loss` with its arguments bound.
       trainable: variables.
 
     Returns:
+      The metrics, and for each variable the gradient of total_loss / replicas, None where the loss
+      does not reach it.
+    """
+    variables = [compat.tf_variable(v) for v in trainable]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(variables)
+        metrics = loss_fn()
+        loss = metrics["total_loss"] / num_replicas()
+    return metrics, tape.gradient(loss, variables)
+
+
+def summed_gradients(
+    differentiate: Callable[[Sequence], tuple[dict[str, tf.Tensor], list]], trainable: Sequence
+) -> tuple[dict[str, tf.Tensor], list[tuple]]:
+    """Sums gradients over the replicas.
+
+    Args:
+      differentiate: what `gradients` is with its loss bound: trainable -> metrics, gradients.
+      trainable: variables.
+
+    Returns:
       This replica's metrics, and (gradient, variable) of the variables that the loss reaches; the
       gradients are the same on every replica.
     """
+    metrics, own = differentiate(trainable)
+    reached = [(g, v) for g, v in zip(own, trainable, strict=True) if g is not None]
     context = tf.distribute.get_replica_context()
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch([compat.tf_variable(v) for v in trainable])
-        metrics = loss_fn()
-        loss = metrics["total_loss"] / context.num_replicas_in_sync
-    gradients = tape.gradient(loss, [compat.tf_variable(v) for v in trainable])
-    reached = [(g, v) for g, v in zip(gradients, trainable, strict=True) if g is not None]
     summed = context.all_reduce(tf.distribute.ReduceOp.SUM, [g for g, _ in reached])
     return metrics, list(zip(summed, [v for _, v in reached], strict=True))
 
 
 def train_step(
-    loss_fn: Callable[[], dict[str, tf.Tensor]], optimizer, trainable: Sequence
+    differentiate: Callable[[Sequence], tuple[dict[str, tf.Tensor], list]],
+    optimizer,
+    trainable: Sequence,
 ) -> dict[str, tf.Tensor]:
-    """Takes one step of the optimizer on loss_fn()'s total_loss.
+    """Takes one step of the optimizer.
 
     Args:
-      loss_fn: as for `summed_gradients`.
+      differentiate: as for `summed_gradients`.
       optimizer: built for `trainable`.
       trainable: variables; those that the loss does not reach are left alone.
 
     Returns:
       This replica's metrics.
     """
-    metrics, gradients = summed_gradients(loss_fn, trainable)
-    compat.apply_gradients(optimizer, gradients)
+    metrics, summed = summed_gradients(differentiate, trainable)
+    compat.apply_gradients(optimizer, summed)
     return metrics
 
 

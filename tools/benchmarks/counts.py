@@ -1,6 +1,7 @@
 """The collectives of a BN layer and of a whole training step, counted beside the formulas."""
 
 import dataclasses
+import functools
 
 import keras
 import tensorflow as tf
@@ -87,10 +88,11 @@ def step_collectives(strategy, settings: Settings) -> list[Collective]:
         labels = tf.one_hot(tf.range(STEP_BATCH_SIZE), NUM_CLASSES)
 
         def loss():
-            return steps.pretrain_loss(model, images, labels, temperature=0.1, hidden_norm=True,
+            outputs = steps.pretrain_outputs(model, images)
+            return steps.pretrain_loss(outputs, labels, temperature=0.1, hidden_norm=True,
                                        decayed=decayed, weight_decay=1e-6)  # fmt: skip
 
-        return steps.train_step(loss, optimizer, trainable)
+        return steps.train_step(functools.partial(steps.gradients, loss), optimizer, trainable)
 
     images = local.random(strategy, (STEP_BATCH_SIZE, IMAGE_SIZE, IMAGE_SIZE, 6))
     return count(strategy, step, images)

@@ -1,0 +1,147 @@
+"""Micro-batches against as many replicas with global_bn=False, gradient by gradient."""
+
+import functools
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_simclr import experiment, flags
+from tf_simclr.config import ConfigError
+from tf_simclr.models import resnet
+from tf_simclr.training import microbatch, steps, workers
+from tf_simclr.training.plan import Plan
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+import replica_table  # noqa: E402
+
+BATCH = 8
+PLAN = Plan(num_train=BATCH, num_eval=1, total_steps=9, checkpoint_steps=9, eval_batches=1)
+
+
+@pytest.fixture
+def float64():
+    replica_table.set_dtype("float64")
+    yield
+    replica_table.set_dtype("float32")
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Function: (strategy, flags) -> a run of a short ResNet-18 that has taken no step yet."""
+    monkeypatch.setitem(resnet.BLOCKS_PER_GROUP, 18, (1, 1))
+
+    def make(strategy, *arguments: str) -> experiment.Experiment:
+        config = flags.parse([
+            "", f"--model_dir={tmp_path}", "--image_size=16", "--resnet_depth=18",
+            "--width_multiplier=0.125", "--proj_out_dim=8", f"--train_batch_size={BATCH}",
+            f"--eval_batch_size={BATCH}", "--learning_rate=0.1", "--warmup_epochs=0",
+            "--temperature=0.5", "--weight_decay=1e-2", "--seed=1", *arguments,
+        ]).config  # fmt: skip
+        source = types.SimpleNamespace(num_classes=replica_table.NUM_CLASSES)
+        made = experiment.Experiment(config, source, PLAN, strategy, has_head=True)
+        replica_table.set_weights(made.model)
+        return made
+
+    return make
+
+
+def batch(pretraining: bool) -> list[np.ndarray]:
+    images, labels = replica_table.make_batch(BATCH, 16)
+    return [images if pretraining else images[..., :3], labels]
+
+
+def measured(made: experiment.Experiment, *, pretraining: bool, graph: bool = False):
+    """Metrics and gradients of a batch, and what the moving averages become."""
+    strategy, paths = made.strategy, made.model.variables_by_path()
+    path_of = {id(variable): path for path, variable in paths.items()}
+
+    def replica(*arguments):
+        differentiate = functools.partial(made.objective.differentiate, *arguments)
+        metrics, gradients = steps.summed_gradients(differentiate, made.trainable)
+        return metrics, {path_of[id(v)]: gradient for gradient, v in gradients}
+
+    arguments = tuple(
+        strategy.experimental_distribute_values_from_function(
+            lambda context, parts=parts: tf.constant(parts[context.replica_id_in_sync_group])
+        )
+        for parts in (np.split(a, strategy.num_replicas_in_sync) for a in batch(pretraining))
+    )
+    run = lambda: strategy.run(replica, args=arguments)  # noqa: E731
+    metrics, gradients = tf.function(run)() if graph else run()
+    local = strategy.experimental_local_results
+    metrics = {name: np.mean(local(value)) for name, value in metrics.items()}
+    gradients = {path: local(value)[0].numpy() for path, value in gradients.items()}
+    workers.average_over_replicas(strategy, made.model.own_statistics())
+    averages = {path: np.array(tf.convert_to_tensor(paths[path]))
+                for path in paths if "/moving_" in path}  # fmt: skip
+    return metrics, gradients, averages
+
+
+def assert_same(found, expected, tolerance: float = 1e-9):
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.keys() == theirs.keys()
+        scale = max(np.linalg.norm(value) for value in theirs.values())
+        for name, value in theirs.items():
+            apart = np.linalg.norm(ours[name] - value)
+            assert apart <= tolerance * max(np.linalg.norm(value), 1e-3 * scale), name
+
+
+MODES = {
+    "pretraining": ("--train_mode=pretrain", "--use_blur"),
+    "pretraining by blocks": ("--train_mode=pretrain", "--use_blur=False", "--loss_block_rows=3"),
+    "fine-tuning": ("--train_mode=finetune", "--optimizer=momentum"),
+    "the head alone": ("--train_mode=finetune", "--fine_tune_after_block=2"),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_micro_batches_are_replicas_of_local_statistics(float64, replicas, make, mode):
+    pretraining = mode.startswith("pretraining")
+    several = make(replicas(4), *MODES[mode], "--global_bn=False")
+    expected = measured(several, pretraining=pretraining)
+    assert all(np.linalg.norm(gradient) > 1e-8 for gradient in expected[1].values())
+    one = make(tf.distribute.OneDeviceStrategy("CPU:0"), *MODES[mode], "--microbatch_size=2")
+    found = measured(one, pretraining=pretraining, graph=True)
+    assert_same(found, expected)
+    whole = make(tf.distribute.OneDeviceStrategy("CPU:0"), *MODES[mode], "--microbatch_size=8")
+    whole = measured(whole, pretraining=pretraining)
+    if mode != "the head alone":  # nothing else normalises by the batch
+        assert abs(whole[0]["total_loss"] / found[0]["total_loss"] - 1) > 1e-3
+
+
+def test_micro_batches_of_replicas(float64, replicas, make):
+    """Two micro-batches on each of two replicas; global_bn is for whole ones only."""
+    expected = make(replicas(4), "--global_bn=False")
+    found = make(replicas(2), "--microbatch_size=2")
+    assert_same(measured(found, pretraining=True), measured(expected, pretraining=True))
+
+
+def test_a_step_compiles(make):
+    compiled, eager = (
+        make(tf.distribute.OneDeviceStrategy("CPU:0"), "--microbatch_size=4") for _ in range(2)
+    )
+    arguments = [tf.constant(a) for a in batch(True)]
+    found = tf.function(compiled._step, jit_compile=True)(*arguments)
+    for name, value in eager._step(*arguments).items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, err_msg=name)
+    values = [
+        {path: np.array(tf.convert_to_tensor(v)) for path, v in m.model.variables_by_path().items()}
+        for m in (compiled, eager)
+    ]
+    assert replica_table.difference(*values) < 1e-4
+
+
+def test_views_are_joined_and_split():
+    whole = tf.reshape(tf.range(24.0), (12, 2))
+    parts = microbatch._split_views(whole, 3)  # two micro-batches of three images
+    np.testing.assert_array_equal(parts[0, :, 0], [0, 2, 4, 12, 14, 16])
+    np.testing.assert_array_equal(microbatch._join_views(parts), whole)
+
+
+def test_a_size_that_does_not_divide_is_refused(make, replicas):
+    with pytest.raises(ConfigError, match="microbatch_size.*the 4 images.*got 3.*nearest is 2"):
+        make(replicas(2), "--microbatch_size=3")
