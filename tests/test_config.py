@@ -66,7 +66,7 @@ OURS = {"use_tpu", "color_jitter_impl", "frozen_batch_norm", "eval_timeout", "pr
         "from_scratch", "eval_every_epochs", "label_fraction", "label_seed",
         "teacher", "distill_temperature", "distill_label_weight", "probe_baselines",
         "probe_validation_split", "unlabelled", "images", "output", "loss_block_rows",
-        "microbatch_size"}
+        "microbatch_size", "augment_on"}
 
 
 @pytest.mark.parametrize("row", OFFICIAL, ids=lambda row: row[0])
@@ -105,6 +105,7 @@ def test_own_settings():
         "probe_baselines": (False, ()), "probe_validation_split": (None, ()),
         "unlabelled": (False, ()), "images": (None, ()), "output": ("predictions.csv", ()),
         "loss_block_rows": (0, ()), "microbatch_size": (0, ()),
+        "augment_on": ("auto", ("auto", "device", "host")),
     }
 
 

@@ -105,6 +105,29 @@ def make_model(config: Config, num_classes: int | None) -> SimCLR:
         ) from error
 
 
+def on_cpu(strategy: tf.distribute.Strategy) -> bool:
+    """Whether the replicas are this machine's CPU."""
+    return all("CPU" in device.upper() for device in strategy.extended.worker_devices)
+
+
+def augments_on_device(
+    config: Config, source: Source, strategy: tf.distribute.Strategy
+) -> bool:
+    """What --augment_on says; auto as docs/performance.md measured it.
+
+    A tf.data service is there to take work off the training machine. A CPU is faster on batches
+    where images travel whole.
+    """
+    where = config.augment.augment_on
+    if where != "auto":
+        return where == "device"
+    if config.runtime.data_service:
+        return False
+    return not on_cpu(strategy) or pipeline.travels_whole(
+        source, image_size=config.data.image_size, train_mode=config.training.train_mode
+    )
+
+
 def train_batches(
     config: Config, source: Source, strategy: tf.distribute.Strategy, *, step: int
 ) -> tf.distribute.DistributedDataset:
@@ -134,6 +157,7 @@ def train_batches(
             global_batch_size=config.training.train_batch_size,
             color_jitter_strength=config.augment.color_jitter_strength,
             color_jitter_impl=config.augment.color_jitter_impl,
+            augment_on_device=augments_on_device(config, source, strategy),
             cache=config.data.cache_dataset,
             strict=config.data.strict_data,
             seed=config.runtime.seed,

@@ -117,6 +117,10 @@ class Augment(Section):
     color_jitter_impl: str = setting(
         "simclrv2", "How brightness is jittered: by a factor (simclrv2) or by an added offset "
         "(simclrv1).", choices=("simclrv2", "simclrv1"))
+    augment_on: str = setting(
+        "auto", "Where views are flipped and their colours distorted, and small images cropped: on "
+        "the device in batches, or image by image on the host. auto takes the faster.",
+        choices=("auto", "device", "host"))
     use_blur: bool = setting(True, "Blur half of the views with a Gaussian whose kernel is a tenth "
                              "of the image's side. The paper leaves it out on CIFAR-10.")
 

@@ -225,7 +225,11 @@ class Experiment:
         self.checkpointer.check_latest()
         self.trainable = policy.trainable_variables(self.model)
         self.objective = objective.make_objective(
-            config, self.model, self.optimizer, teacher=self.teacher
+            config,
+            self.model,
+            self.optimizer,
+            teacher=self.teacher,
+            compile_augmentation=build.on_cpu(self.strategy),
         )
         self.saved_model = None
         self.reported_splits = set()
@@ -324,7 +328,11 @@ class Experiment:
         )
         metrics = self.objective.metrics
         run_steps = loop.make_run_steps(
-            self.strategy, self._step, metrics, config.data.image_size
+            self.strategy,
+            self._step,
+            metrics,
+            config.data.image_size,
+            preview=self.objective.preview,
         )
         writer = (
             tf.summary.create_file_writer(self.model_dir)

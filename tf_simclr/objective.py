@@ -7,32 +7,42 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from tf_simclr.config import Config
-from tf_simclr.data import augment
+from tf_simclr.data import augment, batch_augment
 from tf_simclr.losses.nt_xent import replica_id
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
 from tf_simclr.training import microbatch, steps
 from tf_simclr.training.teacher import Teacher
 
-BLUR_STREAM = 1  # keeps the blur's random numbers apart from any other use of the seed
+# Keep the random numbers of the step's parts apart.
+BLUR_STREAM, DEVICE_STREAM = 1, 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """What one step minimises.
 
+    Images are as `pipeline.train_batches` gives them, whichever way.
+
     Attributes:
       metrics: names of what differentiate returns, total_loss among them.
-      differentiate: (images (n, h, w, 6 or 3), one-hot labels (n, classes), trainable variables) ->
-        {metric: ()} and gradients, on one replica, as `steps.gradients` returns them.
+      differentiate: (images, one-hot labels (n, classes), trainable variables) -> {metric: ()} and
+        gradients, on one replica, as `steps.gradients` returns them.
+      preview: (images, number) -> float32 (number, s, s, 3), first views of the first images.
     """
 
     metrics: tuple[str, ...]
     differentiate: Callable[[tf.Tensor, tf.Tensor, Sequence], tuple[dict[str, tf.Tensor], list]]
+    preview: Callable[[tf.Tensor, int], tf.Tensor]
 
 
 def make_objective(
-    config: Config, model: SimCLR, optimizer, *, teacher: Teacher | None = None
+    config: Config,
+    model: SimCLR,
+    optimizer,
+    *,
+    teacher: Teacher | None = None,
+    compile_augmentation: bool = False,
 ) -> Objective:
     """The objective of config.training.train_mode.
 
@@ -41,9 +51,11 @@ def make_objective(
       model: to be trained.
       optimizer: of the model; its iterations are the step number.
       teacher: for train_mode=distill.
+      compile_augmentation: by XLA, whatever becomes of the step: a CPU needs it.
     """
+    augmentation = Augmentation(config, optimizer, compiled=compile_augmentation)
     if config.training.train_mode == "pretrain":
-        return _pretraining(config, model, optimizer)
+        return _pretraining(config, model, augmentation)
     decay = _decay(config, model)
     if config.training.train_mode == "finetune":
         metrics, loss = steps.FINETUNE_METRICS, functools.partial(steps.finetune_loss, model)
@@ -60,17 +72,21 @@ def make_objective(
         )
 
     def differentiate(images, labels, trainable):
-        if size := _microbatch(config, images):
+        def of_part(images, labels, place):
+            (view,) = augmentation.views(images, place)
+            return loss(view, labels, **decay)
+
+        if size := _microbatch(config, labels):
             return microbatch.accumulated_gradients(
-                lambda images, labels, _: loss(images, labels, **decay), images, labels, trainable,
+                of_part, images, labels, trainable,
                 size=size, metric_names=metrics, averages=model.moving_averages(),
             )  # fmt: skip
-        return steps.gradients(functools.partial(loss, images, labels, **decay), trainable)
+        return steps.gradients(lambda: of_part(images, labels, replica_id()), trainable)
 
-    return Objective(metrics, differentiate)
+    return Objective(metrics, differentiate, augmentation.preview)
 
 
-def _pretraining(config: Config, model: SimCLR, optimizer) -> Objective:
+def _pretraining(config: Config, model: SimCLR, augmentation: "Augmentation") -> Objective:
     loss = functools.partial(
         steps.pretrain_loss,
         temperature=config.loss.temperature,
@@ -80,13 +96,10 @@ def _pretraining(config: Config, model: SimCLR, optimizer) -> Objective:
     )
 
     def outputs(images, place):
-        blur = functools.partial(_blur, config, optimizer, place)
-        return steps.pretrain_outputs(
-            model, images, blur=blur if config.augment.use_blur else None
-        )
+        return steps.pretrain_outputs(model, augmentation.views(images, place))
 
     def differentiate(images, labels, trainable):
-        if size := _microbatch(config, images):
+        if size := _microbatch(config, labels):
             return microbatch.cached_gradients(
                 outputs, loss, images, labels, trainable,
                 size=size, widths=model.output_widths(), averages=model.moving_averages(),
@@ -94,7 +107,7 @@ def _pretraining(config: Config, model: SimCLR, optimizer) -> Objective:
         return steps.gradients(lambda: loss(outputs(images, replica_id()), labels), trainable)
 
     supervised = steps.SUPERVISED_METRICS if model.supervised_head is not None else ()
-    return Objective(steps.PRETRAIN_METRICS + supervised, differentiate)
+    return Objective(steps.PRETRAIN_METRICS + supervised, differentiate, augmentation.preview)
 
 
 def _decay(config: Config, model: SimCLR) -> dict:
@@ -104,21 +117,86 @@ def _decay(config: Config, model: SimCLR) -> dict:
     )
 
 
-def _microbatch(config: Config, images: tf.Tensor) -> int:
+def _microbatch(config: Config, labels: tf.Tensor) -> int:
     """Images of a micro-batch; 0 where this replica's images are one."""
     size = config.training.microbatch_size
-    return size if size and size < images.shape[0] else 0
+    return size if size and size < labels.shape[0] else 0
 
 
-def _blur(config: Config, optimizer, place, view: tf.Tensor, number: int) -> tf.Tensor:
-    """Blurs a view (n, h, w, 3); its randomness derives from seed, step, place and view.
+class Augmentation:
+    """The device's part of the augmentation.
 
-    place is the replica's number, or that of the micro-batch among those of all replicas.
+    Its randomness derives from the seed, the step, the view's number and a place, which is the
+    replica's number, or that of the micro-batch among those of all replicas.
     """
-    seed = tf.constant([config.runtime.seed, BLUR_STREAM], tf.int32)
-    for part in (optimizer.iterations, place, number):
-        # Philox as in random_blur: the same numbers on every device, with XLA and without.
-        seed = tf.random.experimental.stateless_fold_in(
-            seed, tf.cast(part, tf.int32), alg="philox"
+
+    def __init__(self, config: Config, optimizer, *, compiled: bool):
+        self._config, self._optimizer = config, optimizer
+        self._on_device = tf.function(self._distorted, jit_compile=True) if compiled else (
+            self._distorted
         )
-    return augment.random_blur(view, seed, image_size=config.data.image_size)
+
+    def views(self, images, place) -> list[tf.Tensor]:
+        """Two views of images in pretraining, else one: float32 (n, s, s, 3) in [0, 1]."""
+        pretraining = self._config.training.train_mode == "pretrain"
+        numbers = range(2 if pretraining else 1)
+        if isinstance(images, dict):
+            views = [self._on_device(self._part(images, k), self._seed(DEVICE_STREAM, place, k))
+                     for k in numbers]  # fmt: skip
+        else:
+            views = tf.split(images, len(numbers), axis=-1)
+        if pretraining and self._config.augment.use_blur:
+            size = self._config.data.image_size
+            views = [
+                augment.random_blur(view, self._seed(BLUR_STREAM, place, k), image_size=size)
+                for k, view in enumerate(views)
+            ]
+        return views
+
+    def preview(self, images, number: int) -> tf.Tensor:
+        """First views of the first images as the host leaves them: float32 (number, s, s, 3)."""
+        if not isinstance(images, dict):
+            return images[:number, ..., :3]
+        first = {name: value[:number] for name, value in self._part(images, 0).items()}
+        return self._cropped(first, None)
+
+    @staticmethod
+    def _part(images: dict, k: int) -> dict:
+        """What the view with the number k is made of."""
+        if "boxes" in images:
+            return {"images": images["images"], "boxes": images["boxes"][:, k]}
+        return {"images": images["images"][..., 3 * k : 3 * k + 3]}
+
+    def _distorted(self, images: dict, seed) -> tf.Tensor:
+        flip_seed, color_seed = tf.unstack(
+            tf.random.experimental.stateless_split(seed, 2, alg="philox")
+        )
+        n = images["images"].shape[0]
+        view = self._cropped(images, batch_augment.random_flips(n, flip_seed))
+        if self._config.training.train_mode != "pretrain":
+            return view
+        settings = self._config.augment
+        return batch_augment.color_distortion(
+            view,
+            color_seed,
+            strength=settings.color_jitter_strength,
+            impl=settings.color_jitter_impl,
+        )
+
+    def _cropped(self, images: dict, flips) -> tf.Tensor:
+        pixels = images["images"]
+        if flips is None:
+            flips = tf.zeros(tf.shape(pixels)[:1], tf.bool)
+        if "boxes" in images:
+            size = self._config.data.image_size
+            return batch_augment.crop_and_resize(pixels, images["boxes"], flips, size)
+        return batch_augment.flip(batch_augment.to_float(pixels), flips)
+
+    def _seed(self, stream: int, place, number: int) -> tf.Tensor:
+        seed = tf.constant([self._config.runtime.seed, stream], tf.int32)
+        for part in (self._optimizer.iterations, place, number):
+            # Philox as in random_blur: the same numbers on every device, with XLA and without.
+            seed = tf.random.experimental.stateless_fold_in(
+                seed, tf.cast(part, tf.int32), alg="philox"
+            )
+        return seed

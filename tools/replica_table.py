@@ -109,7 +109,7 @@ def train(strategy, make_model, batch, *, train_mode: str, learning_rate: float)
     def loss(images, labels):
         if train_mode == "finetune":
             return steps.finetune_loss(model, images[..., :3], labels, **decay)
-        outputs = steps.pretrain_outputs(model, images)
+        outputs = steps.pretrain_outputs(model, tf.split(images, 2, axis=-1))
         return steps.pretrain_loss(outputs, labels, temperature=0.5, hidden_norm=True, **decay)
 
     def differentiate(images, labels):

@@ -49,7 +49,7 @@ def distilled(data, teacher, tmp_path_factory) -> tuple[str, dict]:
     """model_dir and results of a student."""
     model_dir = str(tmp_path_factory.mktemp("runs") / "student")
     results = run(data, "--train_mode=distill", f"--teacher={teacher}", f"--model_dir={model_dir}",
-                  "--mode=train_then_eval")  # fmt: skip
+                  "--mode=train_then_eval", "--augment_on=host")  # fmt: skip
     return model_dir, results
 
 
@@ -81,7 +81,8 @@ def test_the_loss_is_that_of_the_teachers_logits(distilled, teacher, data, event
     from tf_simclr.data.sources import open_source
 
     config = flags.parse([
-        "run.py", *TINY, data, "--train_mode=distill", f"--teacher={teacher}", "--model_dir=x"
+        "run.py", *TINY, data, "--train_mode=distill", f"--teacher={teacher}", "--model_dir=x",
+        "--augment_on=host",
     ]).config  # fmt: skip
     source = open_source("shapes", config.data.data_dir)
     model = build.make_model(config, 10)

@@ -315,3 +315,16 @@ def _allocation(size: int):
 def test_memory_is_that_of_the_call():
     peak = memory_use.peak(_allocation, 200_000_000)
     assert 190e6 < peak < 230e6
+
+
+def test_input_measures_rates(shapes_dir, tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    benchmark.main(["input", "--dataset=shapes", f"--data_dir={shapes_dir}", "--batch=16",
+                    "--batches=1", "--repetitions=1", f"--json={path}"])  # fmt: skip
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["what"] for row in rows] == [
+        "host's work, augment_on=device", "host's work, augment_on=host", "all, augment_on=device",
+        "bare decoding",
+    ]  # fmt: skip
+    assert all(row["ours"] > 0 and row["unit"] == "images/s" for row in rows)
+    assert rows[3]["baseline"] is None and all(row["ratio"] > 0 for row in rows[:3])

@@ -12,8 +12,9 @@ import tensorflow as tf
 
 JITTER_IMPLS = ("simclrv2", "simclrv1")
 
-_JITTER_PROBABILITY = 0.8
-_GRAYSCALE_PROBABILITY = 0.2
+JITTER_PROBABILITY = 0.8
+GRAYSCALE_PROBABILITY = 0.2
+LUMA_WEIGHTS = (0.2989, 0.587, 0.114)  # those of tf.image.rgb_to_grayscale
 _CROP_AREA_RANGE = (0.08, 1.0)
 _CROP_ASPECT_RANGE = (3 / 4, 4 / 3)
 _CROP_MIN_COVERED = 0.1
@@ -97,11 +98,11 @@ def color_distortion(
     draws = tf.random.stateless_uniform([10], seed)
     shape = image.shape
     image = tf.cond(
-        draws[8] < _JITTER_PROBABILITY,
+        draws[8] < JITTER_PROBABILITY,
         lambda: _jitter(image, draws[:8], strength=strength, impl=impl),
         lambda: image,
     )
-    gray = tf.cond(draws[9] < _GRAYSCALE_PROBABILITY, lambda: to_grayscale(image), lambda: image)
+    gray = tf.cond(draws[9] < GRAYSCALE_PROBABILITY, lambda: to_grayscale(image), lambda: image)
     return tf.ensure_shape(gray, shape)
 
 
@@ -109,16 +110,7 @@ def _jitter(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str) -
     """color_jitter from 8 uniform draws in [0, 1): 4 amounts, and 4 whose ranks are the order."""
     if impl not in JITTER_IMPLS:
         raise ValueError(f"color_jitter_impl must be one of {JITTER_IMPLS}, got {impl!r}")
-    spread, turn = 0.8 * strength, 0.2 * strength
-    factors = max(0.0, 1 - spread), 1 + spread
-    ranges = [
-        factors if impl == "simclrv2" else (-spread, spread),
-        factors,
-        factors,
-        # TensorFlow refuses more than a whole turn of hue, and it is no other hue.
-        (max(-1.0, -turn), min(1.0, turn)),
-    ]
-    lows, widths = [low for low, _ in ranges], [high - low for low, high in ranges]
+    lows, widths = jitter_ranges(strength, impl)
     amounts = tf.unstack(draws[:4] * widths + lows)
     order = tf.unstack(tf.math.top_k(draws[4:], k=4).indices)
     ops = (brightness if impl == "simclrv2" else brightness_additive, contrast, saturation, hue)
@@ -130,6 +122,20 @@ def _jitter(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str) -
         ]
         image = _clip(tf.switch_case(which, branches))
     return tf.ensure_shape(image, shape)
+
+
+def jitter_ranges(strength: float, impl: str) -> tuple[list[float], list[float]]:
+    """Lows and widths of the amounts of brightness, contrast, saturation and hue."""
+    spread, turn = 0.8 * strength, 0.2 * strength
+    factors = max(0.0, 1 - spread), 1 + spread
+    ranges = [
+        factors if impl == "simclrv2" else (-spread, spread),
+        factors,
+        factors,
+        # TensorFlow refuses more than a whole turn of hue, and it is no other hue.
+        (max(-1.0, -turn), min(1.0, turn)),
+    ]
+    return [low for low, _ in ranges], [high - low for low, high in ranges]
 
 
 def random_crop_box(
@@ -148,6 +154,67 @@ def random_crop_box(
     """
     begin, size = _sample_crop(seed, tf.stack([height, width, 3]), target_aspect)
     return tf.concat([begin[:2], size[:2]], axis=0)
+
+
+def random_crop_boxes(n: int, seed: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """`random_crop_box` of n images of one size at a time.
+
+    The same draws as TensorFlow's op takes, which makes one box a call: an aspect ratio; a height,
+    uniform among those that keep the area; a place. A box that does not fit, or covers too little,
+    is drawn again, up to 100 times.
+
+    Args:
+      n: number of boxes.
+      seed: integers (2,).
+      height: of the images, in pixels.
+      width: likewise.
+
+    Returns:
+      int32 (n, 4): y, x, height, width in pixels.
+    """
+    low_ratio, high_ratio = _CROP_ASPECT_RANGE
+    # The op asks for both: an area within its range, and enough of the whole image covered.
+    low_area, high_area = (share * height * width for share in _CROP_AREA_RANGE)
+    covered = _CROP_MIN_COVERED * height * width
+
+    def whole(x):
+        return tf.cast(tf.math.rint(x), tf.int32)
+
+    def below(draw, count):
+        """A uniform integer in [0, count), 0 if there is none."""
+        scaled = tf.cast(draw * tf.cast(count, tf.float32), tf.int32)
+        return tf.maximum(tf.minimum(scaled, count - 1), 0)
+
+    def attempt(i, boxes, found):
+        draws = uniform([4, n], tf.random.experimental.stateless_fold_in(seed, i, alg="philox"))
+        ratio = low_ratio + (high_ratio - low_ratio) * draws[0]
+        lowest, highest = whole(tf.sqrt(low_area / ratio)), whole(tf.sqrt(high_area / ratio))
+        widest = tf.cast((width + 0.5 - 1e-7) / ratio, tf.int32)
+        widest -= tf.cast(whole(tf.cast(widest, tf.float32) * ratio) > width, tf.int32)
+        too_wide = whole(tf.cast(highest, tf.float32) * ratio) > width
+        highest = tf.minimum(tf.where(too_wide, widest, highest), height)
+        lowest = tf.minimum(lowest, highest)
+        box_height = lowest + below(draws[1], highest - lowest + 1)
+        box_width = whole(tf.cast(box_height, tf.float32) * ratio)
+        # Rounding may have left the range by a row.
+        area = tf.cast(box_height * box_width, tf.float32)
+        box_height += tf.cast(area < low_area, tf.int32) - tf.cast(area > high_area, tf.int32)
+        box_width = whole(tf.cast(box_height, tf.float32) * ratio)
+        area = tf.cast(box_height * box_width, tf.float32)
+        fits = (area >= max(low_area, covered)) & (area <= high_area) & (box_width <= width)
+        fits &= (box_height <= height) & (box_width > 0) & (box_height > 0)
+        y = below(draws[2], height - box_height)
+        x = below(draws[3], width - box_width)
+        drawn = tf.stack([y, x, box_height, box_width], axis=1)
+        boxes = tf.where((fits & ~found)[:, tf.newaxis], drawn, boxes)
+        return i + 1, boxes, found | fits
+
+    _, boxes, _ = tf.while_loop(
+        lambda i, _, found: (i < _CROP_ATTEMPTS) & ~tf.reduce_all(found),
+        attempt,
+        (tf.constant(0), tf.tile([[0, 0, height, width]], [n, 1]), tf.zeros(n, tf.bool)),
+    )
+    return boxes
 
 
 def _sample_crop(
@@ -177,6 +244,18 @@ def random_crop_and_resize(image: tf.Tensor, seed: tf.Tensor, size: int) -> tf.T
     """A random crop, resized with bicubic weights: (h, w, 3), uint8 or float -> float32."""
     begin, extent = _sample_crop(seed, tf.shape(image), 1.0)
     return _resize(tf.slice(image, begin, extent), size)
+
+
+def random_crop_uint8(image: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
+    """random_crop_and_resize in uint8: (h, w, 3) uint8 -> (size, size, 3) uint8, rounded.
+
+    On the same box; rounding, and clipping where bicubic weights overshoot, is what differs.
+    """
+    begin, extent = _sample_crop(seed, tf.shape(image), 1.0)
+    crop = tf.slice(image, begin, extent)  # bytes until they are resized
+    resized = tf.image.resize(crop, (size, size), tf.image.ResizeMethod.BICUBIC)
+    rounded = tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
+    return tf.ensure_shape(rounded, (size, size, 3))
 
 
 def random_flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -215,7 +294,7 @@ def gaussian_blur(images: tf.Tensor, kernel_size: int, sigma: float) -> tf.Tenso
     return images
 
 
-def _uniform(shape: Sequence, seed: tf.Tensor) -> tf.Tensor:
+def uniform(shape: Sequence, seed: tf.Tensor) -> tf.Tensor:
     """Floats in [0, 1), from a seed the same on every device, compiled by XLA or not.
 
     stateless_uniform draws such floats from other bits of the same Philox number under XLA
@@ -251,9 +330,9 @@ def random_blur(
     seeds = tf.random.experimental.stateless_split(seed, 2, alg="philox")
     sigma_seed, choice_seed = tf.unstack(seeds)
     low, high = _BLUR_SIGMA_RANGE
-    sigma = _uniform([], sigma_seed) * (high - low) + low
+    sigma = uniform([], sigma_seed) * (high - low) + low
     batch_size = images.shape[0] or tf.shape(images)[0]
-    chosen = _uniform([batch_size, 1, 1, 1], choice_seed) < probability
+    chosen = uniform([batch_size, 1, 1, 1], choice_seed) < probability
     blurred = gaussian_blur(images, image_size // 10, sigma)
     return tf.cast(_clip(tf.where(chosen, blurred, images)), images.dtype)
 

@@ -40,6 +40,7 @@ def map_with_stand_ins(
     example: dict[str, tf.Tensor],
     *,
     shape: tuple[int, int, int],
+    dtype: tf.DType = tf.float32,
     name: str,
     strict: bool,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -50,11 +51,12 @@ def map_with_stand_ins(
     but no two equal rows.
 
     Args:
-      view: (index (), bytes of an image ()) -> float32 of the given shape.
+      view: (index (), bytes of an image ()) -> a tensor of the given shape and dtype.
       source: decodes the images.
       index: int64 (n,), positions in the stream.
       example: image, string (n,); label, int64 (n,); and with strict also id, string (n,).
-      shape: of a view, (s, s, c).
+      shape: of a view, (h, w, c).
+      dtype: of a view.
       name: of the stream, for messages.
       strict: raise an error in place of using stand-ins.
 
@@ -65,29 +67,49 @@ def map_with_stand_ins(
       UndecodableError: as errors.in_one_line has it, if strict and one example or if not strict
         and all n examples cannot be decoded.
     """
+    spec = tf.TensorSpec(shape, dtype)
     encoded, label = example["image"], example["label"]
-    count = tf.size(index, tf.int64)
 
     def views_of(index, encoded):
-        return _map(view, (index, encoded), shape)
+        return _map(view, (index, encoded), spec)
 
-    views, succeeded = _attempt(views_of, (index, encoded), shape)
+    views, succeeded = _attempt(views_of, (index, encoded), spec)
 
-    def with_stand_ins():
+    def replaced():
         good = _decodable(source, encoded)
         if strict:
             good = _require_all(good, name, example["id"])
-        else:
-            none = (name, ": ", count, " examples in a row cannot be decoded, from position ",
-                    index[0], " on, too many to let others stand in for them")  # fmt: skip
-            good = require(tf.reduce_any(good), none, good)
-        found = tf.where(good)[:, 0]
-        next_found = tf.searchsorted(found, tf.range(count), out_type=tf.int64)
-        chosen = tf.gather(found, next_found % tf.size(found, tf.int64))
+        chosen = _stand_ins(good, index, name)
         views = views_of(index, tf.gather(encoded, chosen))
         return views, tf.gather(label, chosen), 1.0 - tf.cast(good, tf.float32)
 
-    return tf.cond(succeeded, lambda: (views, label, tf.zeros([count])), with_stand_ins)
+    return tf.cond(
+        succeeded, lambda: (views, label, tf.zeros_like(label, tf.float32)), replaced
+    )
+
+
+def with_stand_ins(
+    images: tf.Tensor, label: tf.Tensor, good: tf.Tensor, index: tf.Tensor, *, name: str
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """As map_with_stand_ins, of images (n, h, w, c) that `map_decodable` has decoded before."""
+
+    def replaced():
+        chosen = _stand_ins(good, index, name)
+        return tf.gather(images, chosen), tf.gather(label, chosen)
+
+    images, label = tf.cond(tf.reduce_all(good), lambda: (images, label), replaced)
+    return images, label, 1.0 - tf.cast(good, tf.float32)
+
+
+def _stand_ins(good: tf.Tensor, index: tf.Tensor, name: str) -> tf.Tensor:
+    """Which of n examples to take in each one's place: itself, or the next that is good."""
+    count = tf.size(index, tf.int64)
+    none = (name, ": ", count, " examples in a row cannot be decoded, from position ", index[0],
+            " on, too many to let others stand in for them")  # fmt: skip
+    good = require(tf.reduce_any(good), none, good)
+    found = tf.where(good)[:, 0]
+    next_found = tf.searchsorted(found, tf.range(count), out_type=tf.int64)
+    return tf.gather(found, next_found % tf.size(found, tf.int64))
 
 
 def map_decodable(
@@ -96,16 +118,18 @@ def map_decodable(
     example: dict[str, tf.Tensor],
     *,
     shape: tuple[int, int, int],
+    dtype: tf.DType = tf.float32,
     name: str,
     strict: bool,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Views of a group of examples, and which of them could be decoded.
 
     Args:
-      view: bytes of an image () -> float32 of the given shape.
+      view: bytes of an image () -> a tensor of the given shape and dtype.
       source: decodes the images.
       example: image, string (n,), and with strict also id, string (n,).
-      shape: of a view, (s, s, c).
+      shape: of a view, (h, w, c).
+      dtype: of a view.
       name: of the stream, for messages.
       strict: raise an error for an example that cannot be decoded.
 
@@ -115,8 +139,9 @@ def map_decodable(
     Raises:
       UndecodableError: as errors.in_one_line has it, if strict and an example cannot be decoded.
     """
+    spec = tf.TensorSpec(shape, dtype)
     encoded = example["image"]
-    views, succeeded = _attempt(lambda encoded: _map(view, (encoded,), shape), (encoded,), shape)
+    views, succeeded = _attempt(lambda encoded: _map(view, (encoded,), spec), (encoded,), spec)
 
     def with_blanks():
         good = _decodable(source, encoded)
@@ -124,29 +149,29 @@ def map_decodable(
             good = _require_all(good, name, example["id"])
 
         def view_or_blank(encoded, good):
-            return tf.cond(good, lambda: view(encoded), lambda: tf.zeros(shape))
+            return tf.cond(good, lambda: view(encoded), lambda: tf.zeros(shape, dtype))
 
-        return _map(view_or_blank, (encoded, good), shape), good
+        return _map(view_or_blank, (encoded, good), spec), good
 
     return tf.cond(succeeded, lambda: (views, tf.ones_like(encoded, tf.bool)), with_blanks)
 
 
-def _map(function: Callable, rows: tuple[tf.Tensor, ...], shape: tuple) -> tf.Tensor:
-    """function of each row, float32 (n, *shape)."""
+def _map(function: Callable, rows: tuple[tf.Tensor, ...], spec: tf.TensorSpec) -> tf.Tensor:
+    """function of each row, (n, *spec.shape)."""
     return tf.map_fn(
         lambda row: function(*row),
         rows,
         parallel_iterations=1,  # the parallelism is over groups; of large images few fit in memory
-        fn_output_signature=tf.TensorSpec(shape, tf.float32),
+        fn_output_signature=spec,
     )
 
 
 def _attempt(
-    function: Callable, arguments: tuple[tf.Tensor, ...], shape: tuple
+    function: Callable, arguments: tuple[tf.Tensor, ...], spec: tf.TensorSpec
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """function(*arguments), float32 (n, *shape), and True; or (0, *shape) and False if it fails."""
+    """function(*arguments), n of spec, and True; or none of them and False if it fails."""
     dataset = tf.data.Dataset.from_tensors(arguments).map(_plain(function)).ignore_errors()
-    nothing = tf.data.Dataset.from_tensors(tf.zeros((0, *shape)))
+    nothing = tf.data.Dataset.from_tensors(tf.zeros((0, *spec.shape), spec.dtype))
     options = tf.data.Options()
     # Of one element, and made anew for each group: there is nothing to gain from optimising it.
     options.experimental_optimization.apply_default_optimizations = False

@@ -4,6 +4,7 @@ Order and views are functions of (seed, position in the stream) alone, so that a
 can be entered anywhere: a resumed run sees what an uninterrupted one would have seen.
 """
 
+import functools
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -34,6 +35,7 @@ def train_batches(
     global_batch_size: int,
     color_jitter_strength: float,
     color_jitter_impl: str,
+    augment_on_device: bool = False,
     cache: bool,
     strict: bool,
     seed: int,
@@ -61,7 +63,10 @@ def train_batches(
       global_batch_size: of all shards; the shuffle buffer is 50 (image_size <= 32) or 10 of these.
       color_jitter_strength: s of the paper's appendix A.
       color_jitter_impl: "simclrv2" or "simclrv1".
-      cache: keep the encoded examples in memory after the first epoch.
+      augment_on_device: leave to the device what can be done on batches (`batch_augment`): flip and
+        colour distortion, and of small images of one size (`travels_whole`) crop and resize, too.
+      cache: keep the examples in memory after the first epoch, encoded or, where images travel
+        whole, decoded.
       strict: an example that cannot be decoded is an error, where else another stands in for it
         (decoding.py says which).
       seed: of order and views.
@@ -73,7 +78,10 @@ def train_batches(
     Returns:
       Dataset of (images, labels, skipped): float32 (batch, s, s, 6), views on the channel axis, or
       (batch, s, s, 3); one-hot float32 (batch, num_classes), or (batch, 0) if unlabelled; float32
-      (batch,), 1 where another example stands in for one that cannot be decoded.
+      (batch,), 1 where another example stands in for one that cannot be decoded. With
+      augment_on_device images is a dictionary of "images" alone, such views in uint8, or of
+      "images", uint8 (batch, h, w, 3), and "boxes", int32 (batch, views, 4), as
+      `augment.random_crop_boxes` has them.
 
     Raises:
       ConfigError: unknown split or train_mode, or fewer examples than shards.
@@ -88,8 +96,17 @@ def train_batches(
 
     step_size = global_batch_size // num_shards
     group_size = decoding.group_size(step_size, batch_size)
-    channels = 6 if train_mode == "pretrain" else 3
-    read = _reader(source, split, cache=cache, with_id=strict, seed=seed)
+    num_views = 2 if train_mode == "pretrain" else 1
+    name = f"dataset {source.name}, split {split}"
+    whole = augment_on_device and not service and travels_whole(
+        source, image_size=image_size, train_mode=train_mode
+    )
+    if whole and batch_size >= decoding.SMALLEST_GROUP:
+        group_size = batch_size  # little is done to each image: the larger the better
+    decode = None
+    if whole:
+        decode = functools.partial(_decode, source, name=name, strict=strict)
+    read = _reader(source, split, cache=cache, with_id=strict, seed=seed, decode=decode)
 
     def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         order_seed = _derive_scalar(seed, _SHUFFLE, epoch)
@@ -98,6 +115,12 @@ def train_batches(
     def view(index: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
         image = source.decode(encoded)
         view_seed = _derive(seed, _VIEWS, index * num_shards + shard_index)
+        if augment_on_device:
+            crops = [
+                augment.random_crop_uint8(image, each, image_size)
+                for each in _split(view_seed, num_views)
+            ]
+            return tf.concat(crops, axis=-1)
         if train_mode != "pretrain":
             return augment.finetuning_view(image, view_seed, image_size=image_size)
         both = [
@@ -108,27 +131,44 @@ def train_batches(
                 strength=color_jitter_strength,
                 impl=color_jitter_impl,
             )
-            for each in tf.unstack(tf.random.experimental.stateless_split(view_seed, 2))
+            for each in _split(view_seed, num_views)
         ]
         return tf.concat(both, axis=-1)
 
     def group(index: tf.Tensor, example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        return decoding.map_with_stand_ins(
+        views, *rest = decoding.map_with_stand_ins(
             view,
             source,
             index,
             example,
-            shape=(image_size, image_size, channels),
-            name=f"dataset {source.name}, split {split}",
+            shape=(image_size, image_size, 3 * num_views),
+            dtype=tf.uint8 if augment_on_device else tf.float32,
+            name=name,
             strict=strict,
         )
+        return {"images": views} if augment_on_device else views, *rest
+
+    def whole_group(index: tf.Tensor, example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        images, *rest = decoding.with_stand_ins(
+            example["image"], example["label"], example["good"], index, name=name
+        )
+        group_seed = _derive(seed, _VIEWS, index[0] * num_shards + shard_index)
+        boxes = [
+            augment.random_crop_boxes(group_size, each, *source.image_shape[:2])
+            for each in _split(group_seed, num_views)
+        ]
+        return {"images": images, "boxes": tf.stack(boxes, axis=1)}, *rest
 
     dataset = tf.data.Dataset.range(first_epoch, tf.int64.max)
     dataset = dataset.flat_map(tf.autograph.experimental.do_not_convert(read_epoch))
-    dataset = dataset.skip(position).enumerate(start=start_example)
+    dataset = dataset.skip(position)
+    if whole and not cache:
+        dataset = decode(dataset)
+    dataset = dataset.enumerate(start=start_example)
     if service:
         dataset = service.own_rounds(dataset, batch_size)
-    dataset = _parallel_map(dataset.batch(group_size, drop_remainder=True), group)
+    dataset = dataset.batch(group_size, drop_remainder=True)
+    dataset = _parallel_map(dataset, whole_group if whole else group)
     dataset = _regroup(dataset, group_size, batch_size)
     # Then TensorFlow does not ask in each step whether there is another batch.
     endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
@@ -200,15 +240,59 @@ def _regroup(dataset: tf.data.Dataset, group_size: int, batch_size: int) -> tf.d
     if batch_size % group_size:
         return dataset.unbatch().batch(batch_size, drop_remainder=True)
     # Copies the views once where unbatching would copy them twice.
+    if batch_size == group_size:
+        return dataset
     return dataset.batch(batch_size // group_size, drop_remainder=True).map(
-        lambda *parts: tuple(tf.reshape(part, (batch_size, *part.shape[2:])) for part in parts)
+        lambda *parts: tf.nest.map_structure(
+            lambda part: tf.reshape(part, (batch_size, *part.shape[2:])), parts
+        )
     )
 
 
+def travels_whole(source: Source, *, image_size: int, train_mode: str) -> bool:
+    """Whether a stored image is sent to the device as it is, to be cropped and resized there.
+
+    Images of one size, and not larger than their views together.
+    """
+    height, width = source.image_shape[:2]
+    views = 2 if train_mode == "pretrain" else 1
+    return bool(height and width) and height * width <= views * image_size**2
+
+
+def _decode(source: Source, dataset: tf.data.Dataset, *, name: str, strict: bool):
+    """Encoded examples -> {'image': uint8 (h, w, 3), 'label': int64 (), 'good': bool ()}.
+
+    Of an example that cannot be decoded the image is blank and 'good' is False.
+    """
+
+    def group(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        images, good = decoding.map_decodable(
+            source.decode,
+            source,
+            example,
+            shape=source.image_shape[:2] + (3,),
+            dtype=tf.uint8,
+            name=name,
+            strict=strict,
+        )
+        return {"image": images, "label": example["label"], "good": good}
+
+    return _parallel_map(dataset.batch(decoding.SMALLEST_GROUP), group).unbatch()
+
+
 def _reader(
-    source: Source, split: str, *, cache: bool, with_id: bool, seed: int
+    source: Source,
+    split: str,
+    *,
+    cache: bool,
+    with_id: bool,
+    seed: int,
+    decode: Callable[[tf.data.Dataset], tf.data.Dataset] | None = None,
 ) -> Callable[[tf.Tensor], tf.data.Dataset]:
-    """A function from an epoch (int64 scalar) to the split's encoded examples."""
+    """A function from an epoch (int64 scalar) to the split's examples.
+
+    They are encoded; but what is kept in a cache has been decoded where there is a decode.
+    """
 
     def read(files_seed: tf.Tensor) -> tf.data.Dataset:
         return source.encoded_examples(
@@ -219,7 +303,8 @@ def _reader(
         return lambda epoch: read(_derive_scalar(seed, _FILES, epoch))
     # One cache, made here and captured by every epoch. It keeps the order of its first pass, which
     # therefore must not depend on the epoch that a resumed run starts in.
-    cached = read(_derive_scalar(seed, _FILES, 0)).cache()
+    examples = read(_derive_scalar(seed, _FILES, 0))
+    cached = (decode(examples) if decode else examples).cache()
     return lambda epoch: cached
 
 
@@ -227,6 +312,10 @@ def _derive(seed: int, purpose: int, index: int | tf.Tensor) -> tf.Tensor:
     """A stateless seed, int64 (2,), for one use and one epoch or example."""
     stream = tf.constant([seed, purpose], tf.int64)
     return tf.random.experimental.stateless_fold_in(stream, tf.cast(index, tf.int64))
+
+
+def _split(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
+    return tf.unstack(tf.random.experimental.stateless_split(seed, count))
 
 
 def _derive_scalar(seed: int, purpose: int, index: int | tf.Tensor) -> tf.Tensor:

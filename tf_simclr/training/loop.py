@@ -40,7 +40,13 @@ class NotFinite(Exception):
     """The loss has become NaN or infinite."""
 
 
-def make_run_steps(strategy, step_fn: Callable, metric_names: Sequence[str], image_size: int):
+def make_run_steps(
+    strategy,
+    step_fn: Callable,
+    metric_names: Sequence[str],
+    image_size: int,
+    preview: Callable = lambda images, number: images[:number, ..., :3],
+):
     """Makes the function that runs many training steps without the host.
 
     Args:
@@ -48,6 +54,7 @@ def make_run_steps(strategy, step_fn: Callable, metric_names: Sequence[str], ima
       step_fn: (images, labels) -> {metric: ()}, one step on one replica.
       metric_names: the metrics that step_fn returns.
       image_size: side of the images, in pixels.
+      preview: (images, number) -> first views, float32 (number, image_size, image_size, 3).
 
     Returns:
       A tf.function (iterator, num_steps ()) -> (the metrics' means over the replicas and, last, the
@@ -62,7 +69,7 @@ def make_run_steps(strategy, step_fn: Callable, metric_names: Sequence[str], ima
         num_skipped = tf.reduce_sum(skipped) * strategy.num_replicas_in_sync
         # One vector, so that it takes one reduction.
         stacked = tf.stack([*(metrics[name] for name in metric_names), num_skipped])
-        return stacked, images[:NUM_SUMMARY_IMAGES, ..., :3]
+        return stacked, preview(images, NUM_SUMMARY_IMAGES)
 
     @tf.function
     def run_steps(iterator, num_steps):

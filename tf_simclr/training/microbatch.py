@@ -34,7 +34,7 @@ def accumulated_gradients(
     Args:
       loss_fn: (images (size, ...), labels (size, ...), place ()) -> metrics, total_loss among
         them; place numbers the micro-batches of all replicas.
-      images: (n, ...) of this replica; size divides n.
+      images: (n, ...) of this replica, or several tensors of n rows; size divides n.
       labels: (n, ...).
       trainable: variables.
       size: images of a micro-batch.
@@ -46,12 +46,12 @@ def accumulated_gradients(
       the loss does not reach it.
     """
     parts, label_parts = _split(images, size), _split(labels, size)
-    count = parts.shape[0]
+    count = labels.shape[0] // size
     gradients, moving = _Sums(trainable), _Moving(averages)
 
     def body(j, metrics, gradient_sums, moving_sums):
         with _tape(trainable) as tape:
-            found = loss_fn(parts[j], label_parts[j], replica_id() * count + j)
+            found = loss_fn(_part(parts, j), label_parts[j], replica_id() * count + j)
             loss = found["total_loss"] / (num_replicas() * count)
         gradient_sums = gradients.add(gradient_sums, _gradient(tape, loss, trainable))
         metrics += tf.stack([tf.cast(found[name], metrics.dtype) for name in metric_names]) / count
@@ -86,7 +86,7 @@ def cached_gradients(
         replicas. Twice the same for the same arguments.
       loss_fn: ({name: (2n, width)}, labels) -> metrics, total_loss among them; may have terms that
         depend on the variables alone.
-      images: (n, ...) of this replica; size divides n.
+      images: (n, ...) of this replica, or several tensors of n rows; size divides n.
       labels: (n, ...).
       trainable: variables.
       size: images of a micro-batch.
@@ -98,13 +98,13 @@ def cached_gradients(
       does not reach it.
     """
     parts = _split(images, size)
-    count = parts.shape[0]
+    count = labels.shape[0] // size
     place = replica_id() * count
     gradients, moving = _Sums(trainable), _Moving(averages)
     dtype = compat.tf_variable(trainable[0]).dtype
 
     def forward(j, arrays, moving_sums):
-        outputs = outputs_fn(parts[j], place + j)
+        outputs = outputs_fn(_part(parts, j), place + j)
         arrays = [
             array.write(j, outputs[name]) for name, array in zip(widths, arrays, strict=True)
         ]
@@ -128,7 +128,7 @@ def cached_gradients(
 
     def backward(j, sums):
         with _tape(trainable) as tape:
-            outputs = outputs_fn(parts[j], place + j)
+            outputs = outputs_fn(_part(parts, j), place + j)
             targets = [outputs[name] for name in upstream]
         found = _gradient(tape, targets, trainable, [upstream[name][j] for name in upstream])
         return j + 1, gradients.add(sums, found)
@@ -170,9 +170,15 @@ def _add(one, other):
     return one + other
 
 
-def _split(tensor, size: int) -> tf.Tensor:
-    """(n, ...) -> (n / size, size, ...)."""
-    return tf.reshape(tensor, (tensor.shape[0] // size, size, *tensor.shape[1:]))
+def _split(tensors, size: int):
+    """(n, ...) -> (n / size, size, ...) of each tensor."""
+    return tf.nest.map_structure(
+        lambda t: tf.reshape(t, (t.shape[0] // size, size, *t.shape[1:])), tensors
+    )
+
+
+def _part(parts, j):
+    return tf.nest.map_structure(lambda t: t[j], parts)
 
 
 def _join_views(parts) -> tf.Tensor:

@@ -39,21 +39,17 @@ def supervised_loss(logits, labels) -> dict[str, tf.Tensor]:
     }
 
 
-def pretrain_outputs(model, images, *, blur=None) -> dict[str, tf.Tensor]:
+def pretrain_outputs(model, views: Sequence) -> dict[str, tf.Tensor]:
     """What the losses of pretraining need of the images.
 
     Args:
       model: SimCLR.
-      images: (n, h, w, 6), the two views on the channel axis, float32 in [0, 1].
-      blur: function from views (n, h, w, 3) and the view's number to blurred views; None: no blur.
+      views: both views of the images, float32 (n, h, w, 3) in [0, 1] each.
 
     Returns:
       proj_head_output (2n, d), and logits_sup (2n, classes) where there is a supervised head: first
       the rows of the first views.
     """
-    views = tf.split(images, 2, axis=-1)
-    if blur is not None:
-        views = [blur(view, number) for number, view in enumerate(views)]
     endpoints = model(tf.concat(views, axis=0), training=True)
     return {name: endpoints[name] for name in PRETRAIN_OUTPUTS if name in endpoints}
 

@@ -88,7 +88,7 @@ def step_collectives(strategy, settings: Settings) -> list[Collective]:
         labels = tf.one_hot(tf.range(STEP_BATCH_SIZE), NUM_CLASSES)
 
         def loss():
-            outputs = steps.pretrain_outputs(model, images)
+            outputs = steps.pretrain_outputs(model, tf.split(images, 2, axis=-1))
             return steps.pretrain_loss(outputs, labels, temperature=0.1, hidden_norm=True,
                                        decayed=decayed, weight_decay=1e-6)  # fmt: skip
 

@@ -10,7 +10,13 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-_FORMATS = {"ms": "{:.2f} ms", "bytes": "{:,.0f} B", "MB": "{:,.0f} MB", "count": "{:,.0f}"}
+_FORMATS = {
+    "ms": "{:.2f} ms",
+    "bytes": "{:,.0f} B",
+    "MB": "{:,.0f} MB",
+    "images/s": "{:,.0f}/s",
+    "count": "{:,.0f}",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +26,7 @@ class Row:
     Attributes:
       what: the quantity.
       setting: of both sides.
-      unit: "ms", "bytes", "MB" (a value in bytes, shown in 10^6 of them) or "count".
+      unit: "ms", "bytes", "MB" (a value in bytes, shown in 10^6 of them), "images/s" or "count".
       ours: the value.
       baseline: that of the baseline; None where there is nothing to compare with.
       origin: "measured" (a clock), "counted" (in what was executed) or "computed" (a formula).

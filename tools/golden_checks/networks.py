@@ -138,7 +138,7 @@ def _loss(recorder: _Recorder, model: SimCLR, expected: dict, config: Config) ->
     if config.training.train_mode == "finetune":
         return steps.finetune_loss(recorder, expected["x"], expected["labels"], **decay)
     return steps.pretrain_loss(
-        steps.pretrain_outputs(recorder, expected["x"]),
+        steps.pretrain_outputs(recorder, tf.split(expected["x"], 2, axis=-1)),
         expected["labels"],
         temperature=config.loss.temperature,
         hidden_norm=config.loss.hidden_norm,

@@ -1,0 +1,188 @@
+"""SimCLR's augmentation of whole batches, where the model computes: the device's part of the work.
+
+The same distributions as `augment`, image by image another factor, but in ops on batches of static
+shape, which XLA compiles. The colour ops come in random order. Instead of branching, a batch is cut
+in four groups, which run the four cyclic shifts of one random permutation: at each stage each op
+works on one group, and every image's order is uniform over all 24.
+
+Images arrive as uint8: rounding takes at most 1/510 off a view that the host has resized.
+"""
+
+import tensorflow as tf
+
+from tf_simclr.data import augment
+
+NUM_OPS = 4
+_TINY = 1e-20  # keeps a gray pixel from dividing by 0
+
+
+def crop_and_resize(images, boxes, flips, size: int) -> tf.Tensor:
+    """Boxes of images, resized with the bicubic weights of tf.image.resize, perhaps mirrored.
+
+    Resizing is linear in rows and in columns: a small matrix an image and direction.
+
+    Args:
+      images: (n, h, w, 3) uint8.
+      boxes: int32 (n, 4), y, x, height, width in pixels.
+      flips: bool (n,).
+      size: side of the result.
+
+    Returns:
+      float32 (n, size, size, 3) in [0, 1].
+    """
+    n, height, width, channels = images.shape
+    y, x, box_height, box_width = tf.unstack(boxes, axis=1)
+    rows = _bicubic_weights(y, box_height, height, size)  # (n, size, h)
+    columns = _bicubic_weights(x, box_width, width, size)
+    columns = tf.where(flips[:, tf.newaxis, tf.newaxis], tf.reverse(columns, [1]), columns)
+    lines = tf.matmul(rows, tf.reshape(to_float(images), (n, height, width * channels)))
+    lines = tf.transpose(tf.reshape(lines, (n, size, width, channels)), (0, 2, 1, 3))
+    result = tf.matmul(columns, tf.reshape(lines, (n, width, size * channels)))
+    result = tf.transpose(tf.reshape(result, (n, size, size, channels)), (0, 2, 1, 3))
+    return tf.clip_by_value(result, 0.0, 1.0)
+
+
+def _bicubic_weights(begin, extent, source_size: int, size: int) -> tf.Tensor:
+    """Weights (n, size, source_size) of the pixels of a row for each pixel of the result.
+
+    Keys's kernel with a = -0.5 about the centre of the pixel; pixels outside of the box have no
+    weight, and the others are scaled to sum to 1. As in tf.image.resize, whose table of weights
+    has 1024 steps a pixel.
+    """
+    scale = tf.cast(extent, tf.float32)[:, tf.newaxis] / size
+    centre = (tf.range(size, dtype=tf.float32) + 0.5) * scale - 0.5  # (n, size), in the box
+    whole = tf.floor(centre)
+    centre = whole + tf.round((centre - whole) * 1024.0) / 1024.0
+    place = tf.range(source_size)[tf.newaxis] - begin[:, tf.newaxis]  # (n, source_size)
+    inside = (place >= 0) & (place < extent[:, tf.newaxis])
+    d = tf.abs(tf.cast(place, tf.float32)[:, tf.newaxis] - centre[:, :, tf.newaxis])
+    near = (1.5 * d - 2.5) * d * d + 1.0
+    far = ((-0.5 * d + 2.5) * d - 4.0) * d + 2.0
+    weights = tf.where(d <= 1.0, near, tf.where(d < 2.0, far, 0.0))
+    weights = tf.where(inside[:, tf.newaxis], weights, 0.0)
+    return weights / tf.reduce_sum(weights, axis=-1, keepdims=True)
+
+
+def random_flips(n: int, seed) -> tf.Tensor:
+    """bool (n,), True with p = 0.5."""
+    return augment.uniform([n], seed) < 0.5
+
+
+def flip(images, flips) -> tf.Tensor:
+    """Mirrors those images (n, h, w, c) left to right."""
+    return tf.where(flips[:, tf.newaxis, tf.newaxis, tf.newaxis], images[:, :, ::-1], images)
+
+
+def to_float(images) -> tf.Tensor:
+    """uint8 -> float32 in [0, 1]."""
+    return tf.cast(images, tf.float32) * (1.0 / 255.0)
+
+
+def color_distortion(images, seed, *, strength: float, impl: str) -> tf.Tensor:
+    """`augment.color_distortion` of each image of a batch.
+
+    Args:
+      images: float32 (n, h, w, 3) in [0, 1]; n is static.
+      seed: integers (2,).
+      strength: s of the paper's appendix A.
+      impl: "simclrv2" or "simclrv1".
+
+    Returns:
+      Like images.
+    """
+    n = images.shape[0]
+    draws = augment.uniform([n + 1, NUM_OPS + 2], seed)
+    lows, widths = augment.jitter_ranges(strength, impl)
+    amounts = draws[:n, :NUM_OPS] * widths + lows
+    order = tf.argsort(draws[n, :NUM_OPS])
+    planes = tf.unstack(images, axis=-1)
+    jittered = _jitter(planes, amounts, order, impl)
+    chosen = (draws[:n, NUM_OPS] < augment.JITTER_PROBABILITY)[:, tf.newaxis, tf.newaxis]
+    planes = [tf.where(chosen, new, old) for new, old in zip(jittered, planes, strict=True)]
+    chosen = (draws[:n, NUM_OPS + 1] < augment.GRAYSCALE_PROBABILITY)[:, tf.newaxis, tf.newaxis]
+    luma = sum(w * plane for w, plane in zip(augment.LUMA_WEIGHTS, planes, strict=True))
+    planes = [tf.where(chosen, luma, plane) for plane in planes]
+    return tf.clip_by_value(tf.stack(planes, axis=-1), 0.0, 1.0)
+
+
+def _jitter(planes: list, amounts, order, impl: str) -> list:
+    """The four ops in the orders that are the cyclic shifts of one, group by group.
+
+    Args:
+      planes: of red, green and blue, (n, h, w).
+      amounts: (n, 4), for brightness, contrast, saturation, hue.
+      order: int32 (4,), a permutation: group g runs order[g], order[g + 1], ...
+      impl: of the brightness.
+    """
+    n = amounts.shape[0]
+    per_group = -(-n // NUM_OPS)
+    padding = NUM_OPS * per_group - n
+    pixels = tf.stack(planes)  # (3, n, h, w)
+    pixels = tf.pad(pixels, [[0, 0], [0, padding], [0, 0], [0, 0]]) if padding else pixels
+    amounts = tf.pad(amounts, [[0, padding], [0, 0]]) if padding else amounts
+    pixels = tf.reshape(pixels, (3, NUM_OPS, per_group, *pixels.shape[2:]))
+    amounts = tf.reshape(amounts, (NUM_OPS, per_group, NUM_OPS))
+    place = tf.argsort(order)
+    # At stage t op j works on group place[j] - t. From one stage to the next groups move to the op
+    # that comes after in the order, the same way each time.
+    groups = [place[j] for j in range(NUM_OPS)]
+    previous = [tf.gather(order, (place[j] - 1) % NUM_OPS) for j in range(NUM_OPS)]
+    brighter = _brightness if impl == "simclrv2" else _brightness_additive
+    ops = (brighter, _contrast, _saturation, _hue)
+    for stage in range(NUM_OPS):
+        source = groups if stage == 0 else previous
+        results = []
+        for j, op in enumerate(ops):
+            own = tf.gather(pixels, source[j], axis=1)
+            amount = tf.gather(amounts, (place[j] - stage) % NUM_OPS)[:, j]
+            changed = op(tf.unstack(own), amount[:, tf.newaxis, tf.newaxis])
+            results.append(tf.stack([tf.clip_by_value(plane, 0.0, 1.0) for plane in changed]))
+        pixels = tf.stack(results, axis=1)
+    # Group g ended with the op before its first one.
+    pixels = tf.gather(pixels, tf.gather(order, (tf.range(NUM_OPS) - 1) % NUM_OPS), axis=1)
+    return tf.unstack(tf.reshape(pixels, (3, NUM_OPS * per_group, *pixels.shape[3:]))[:, :n])
+
+
+def _brightness(planes, factor):
+    return [plane * factor for plane in planes]
+
+
+def _brightness_additive(planes, delta):
+    return [plane + delta for plane in planes]
+
+
+def _contrast(planes, factor):
+    means = [tf.reduce_mean(plane, axis=[1, 2], keepdims=True) for plane in planes]
+    return [(p - mean) * factor + mean for p, mean in zip(planes, means, strict=True)]
+
+
+def _saturation(planes, factor):
+    """Scales the HSV saturation: the distance of each channel to the largest, at most to 1."""
+    value, chroma = _value_and_chroma(planes)
+    ratio = tf.where(chroma > 0, tf.minimum(factor, value / tf.maximum(chroma, _TINY)), 1.0)
+    return [value - (value - plane) * ratio for plane in planes]
+
+
+def _hue(planes, turn):
+    """Turns the HSV hue; value and chroma stay."""
+    red, green, blue = planes
+    value, chroma = _value_and_chroma(planes)
+    inverse = tf.where(chroma > 0, 1.0 / tf.maximum(chroma, _TINY), 0.0)
+    sector = tf.where(
+        value == red,
+        (green - blue) * inverse,
+        tf.where(value == green, 2.0 + (blue - red) * inverse, 4.0 + (red - green) * inverse),
+    )
+    sector += 6.0 * turn
+    result = []
+    for offset in (5.0, 3.0, 1.0):
+        k = sector + offset
+        k -= 6.0 * tf.floor(k * (1.0 / 6.0))
+        result.append(value - chroma * tf.clip_by_value(tf.minimum(k, 4.0 - k), 0.0, 1.0))
+    return result
+
+
+def _value_and_chroma(planes):
+    red, green, blue = planes
+    value = tf.maximum(tf.maximum(red, green), blue)
+    return value, value - tf.minimum(tf.minimum(red, green), blue)

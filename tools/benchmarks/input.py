@@ -1,0 +1,158 @@
+"""Images a second that the input pipeline gives: decoded, cropped, augmented, in batches.
+
+The baseline is the official code's pipeline, written plainly: each image is decoded, and each view
+cropped, resized, flipped and distorted by itself, in float32, one random op after the other.
+"""
+
+import argparse
+import functools
+import types
+
+import tensorflow as tf
+
+from benchmarks import report, timing
+from benchmarks.report import Report, Row
+from tf_simclr import build
+from tf_simclr.config import Config
+from tf_simclr.data import augment
+from tf_simclr.objective import Augmentation
+
+WHERE = ("device", "host")
+NOTES = """\
+- A rate is that of images, of two views each, for the median time of a number of batches.
+- host's work: what the host does for augment_on=device and augment_on=host; nobody takes the
+  images but a loop that drops them.
+- all: with what the step does on the device, here the same CPU; blur is part of neither side.
+- bare decoding: JPEGs decoded one by one and dropped, no crop, no batch."""
+
+
+def add_arguments(parser: argparse.ArgumentParser):
+    """The arguments of this subcommand."""
+    parser.add_argument("--data_dir", help="where TFDS keeps the data sets")
+    parser.add_argument("--dataset", default="cifar10", help="TFDS name (default: %(default)s)")
+    parser.add_argument("--image_size", type=report.positive, default=32,
+                        help="side of a view (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--batch", type=report.positive, default=512,
+                        help="images a batch (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--batches", type=report.positive, default=10,
+                        help="batches a timed call (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--no_cache", action="store_true",
+                        help="neither side with --cache_dataset")
+    report.add_arguments(parser, repetitions=5)
+
+
+def run(args: argparse.Namespace):
+    """Prints the table of the command line's measurements."""
+    out = Report("input", repetitions=args.repetitions, json_path=args.json)
+    config = Config().replace(
+        dataset=args.dataset, data_dir=args.data_dir, image_size=args.image_size, seed=1,
+        train_batch_size=args.batch, cache_dataset=not args.no_cache,
+        color_jitter_strength=1.0, use_blur=False,
+    )  # fmt: skip
+    source = build.open_data(config)
+    setting = f"{args.dataset}, {args.image_size} pixels, batch {args.batch}"
+    setting += ", not cached" if args.no_cache else ", cached"
+    baseline = official(source, config)
+    images = args.batch * args.batches
+
+    def rates(*datasets):
+        calls = [_take(dataset, args.batches) for dataset in datasets]
+        return [1e3 * images / ms for ms in timing.medians(calls, repetitions=args.repetitions)]
+
+    made = {}
+    for where in WHERE:
+        strategy = tf.distribute.get_strategy()
+        here = config.replace(augment_on=where)
+        made[where] = build.train_batches(here, source, strategy, step=0)
+        out.add(Row(f"host's work, augment_on={where}", setting, "images/s",
+                    *rates(made[where], baseline), "measured"))  # fmt: skip
+    step = _augment_step(config)
+    calls = [_take(made["device"], args.batches, step), _take(baseline, args.batches)]
+    times = timing.medians(calls, repetitions=args.repetitions)
+    out.add(Row("all, augment_on=device", setting, "images/s",
+                *(1e3 * images / ms for ms in times), "measured"))  # fmt: skip
+    (bare,) = rates(_decoding(source, config))
+    out.add(Row("bare decoding", setting, "images/s", bare, None, "measured"))
+    out.finish(NOTES)
+
+
+def _take(dataset: tf.data.Dataset, count: int, step=None):
+    """A function that goes on through an endless dataset by a number of batches."""
+    iterator = iter(dataset)
+
+    def call():
+        for _ in range(count):
+            images = next(iterator)[0]
+            last = step(images) if step else images
+        return tf.nest.map_structure(lambda tensor: tensor.numpy()[:1], last)
+
+    return call
+
+
+def _augment_step(config: Config):
+    """What the training step does with a batch before the model, without blur."""
+    optimizer = types.SimpleNamespace(iterations=tf.Variable(0))
+    augmentation = Augmentation(config, optimizer, compiled=True)
+    return tf.function(lambda images: augmentation.views(images, 0))
+
+
+def official(source, config: Config) -> tf.data.Dataset:
+    """The official code's pipeline of pretraining, from (images, ...) on."""
+    size, strength = config.data.image_size, config.augment.color_jitter_strength
+
+    def distorted(image):
+        """Colour jitter with p = 0.8 in random order, grayscale with p = 0.2; (s, s, 3)."""
+
+        def jitter(image):
+            def clipped(op, *bounds):
+                return lambda x: tf.clip_by_value(op(x, tf.random.uniform([], *bounds)), 0, 1)
+
+            factors = max(0.0, 1 - 0.8 * strength), 1 + 0.8 * strength
+            ops = (
+                clipped(augment.brightness, *factors), clipped(augment.contrast, *factors),
+                clipped(augment.saturation, *factors),
+                clipped(augment.hue, -0.2 * strength, 0.2 * strength),
+            )  # fmt: skip
+            for which in tf.unstack(tf.random.shuffle(tf.range(4))):
+                image = tf.switch_case(which, [functools.partial(op, image) for op in ops])
+                image = tf.ensure_shape(image, (size, size, 3))
+            return image
+
+        chosen = tf.random.uniform([2])
+        image = tf.cond(chosen[0] < 0.8, lambda: jitter(image), lambda: image)
+        return tf.cond(chosen[1] < 0.2, lambda: augment.to_grayscale(image), lambda: image)
+
+    def view(image):
+        begin, extent, _ = tf.image.sample_distorted_bounding_box(
+            tf.shape(image), tf.zeros([1, 0, 4]), min_object_covered=0.1,
+            aspect_ratio_range=(3 / 4, 4 / 3), area_range=(0.08, 1.0), max_attempts=100,
+            use_image_if_no_bounding_boxes=True,
+        )  # fmt: skip
+        image = tf.image.resize(tf.slice(image, begin, extent), (size, size), "bicubic")
+        image = distorted(tf.image.random_flip_left_right(image))
+        return tf.clip_by_value(tf.reshape(image, (size, size, 3)), 0, 1)
+
+    def example(encoded):
+        image = tf.image.convert_image_dtype(source.decode(encoded["image"]), tf.float32)
+        images = tf.concat([view(image), view(image)], axis=-1)
+        return images, tf.one_hot(encoded["label"], source.num_classes)
+
+    dataset = source.encoded_examples(config.data.train_split)
+    dataset = dataset.cache() if config.data.cache_dataset else dataset
+    batch = config.training.train_batch_size
+    dataset = dataset.shuffle(batch * (50 if size <= 32 else 10)).repeat()
+    dataset = dataset.map(
+        tf.autograph.experimental.do_not_convert(example), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    return dataset.batch(batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def _decoding(source, config: Config) -> tf.data.Dataset:
+    def decode(encoded):
+        return tf.reduce_max(source.decode(encoded["image"]))
+
+    dataset = source.encoded_examples(config.data.train_split).cache().repeat()
+    dataset = dataset.map(
+        tf.autograph.experimental.do_not_convert(decode), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    return tf.data.Dataset.zip((dataset.batch(config.training.train_batch_size),))
