@@ -29,10 +29,6 @@ def _clip(image: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(image, 0.0, 1.0)
 
 
-def _to_float(image: tf.Tensor) -> tf.Tensor:
-    return tf.image.convert_image_dtype(image, tf.float32)
-
-
 def _split(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
     return tf.unstack(tf.random.experimental.stateless_split(seed, count))
 
@@ -236,7 +232,9 @@ def _sample_crop(
 
 def _resize(image: tf.Tensor, size: int) -> tf.Tensor:
     # Bicubic weights overshoot: the result may leave [0, 1], and views clip only at their end.
-    resized = tf.image.resize(_to_float(image), (size, size), tf.image.ResizeMethod.BICUBIC)
+    resized = tf.image.resize(image, (size, size), tf.image.ResizeMethod.BICUBIC)
+    if image.dtype == tf.uint8:  # bytes until they are resized: there are fewer pixels then
+        resized *= 1 / 255
     return tf.ensure_shape(resized, (size, size, 3))
 
 

@@ -103,14 +103,16 @@ def train_batches(
     )
     if whole and batch_size >= decoding.SMALLEST_GROUP:
         group_size = batch_size  # little is done to each image: the larger the better
-    decode = None
-    if whole:
-        decode = functools.partial(_decode, source, name=name, strict=strict)
-    read = _reader(source, split, cache=cache, with_id=strict, seed=seed, decode=decode)
+    decode = functools.partial(_decode, source, name=name, strict=strict)
+    read = _reader(source, split, cache=cache and not whole, with_id=strict, seed=seed)
+    stored = None
+    if whole and cache:
+        stored = decode(read(0)).batch(num_examples).cache().repeat()
 
     def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         order_seed = _derive_scalar(seed, _SHUFFLE, epoch)
-        return read(epoch).shuffle(buffer, seed=order_seed, reshuffle_each_iteration=False)
+        examples = tf.data.Dataset.range(num_examples) if stored else read(epoch)
+        return examples.shuffle(buffer, seed=order_seed, reshuffle_each_iteration=False)
 
     def view(index: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
         image = source.decode(encoded)
@@ -168,7 +170,16 @@ def train_batches(
     if service:
         dataset = service.own_rounds(dataset, batch_size)
     dataset = dataset.batch(group_size, drop_remainder=True)
-    dataset = _parallel_map(dataset, whole_group if whole else group)
+    if stored:  # all examples in one tensor, of which a batch takes its rows
+        dataset = tf.data.Dataset.zip((dataset, stored))
+        dataset = _parallel_map(
+            dataset,
+            lambda batch, examples: whole_group(
+                batch[0], {name: tf.gather(rows, batch[1]) for name, rows in examples.items()}
+            ),
+        )
+    else:
+        dataset = _parallel_map(dataset, whole_group if whole else group)
     dataset = _regroup(dataset, group_size, batch_size)
     # Then TensorFlow does not ask in each step whether there is another batch.
     endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
@@ -281,18 +292,9 @@ def _decode(source: Source, dataset: tf.data.Dataset, *, name: str, strict: bool
 
 
 def _reader(
-    source: Source,
-    split: str,
-    *,
-    cache: bool,
-    with_id: bool,
-    seed: int,
-    decode: Callable[[tf.data.Dataset], tf.data.Dataset] | None = None,
+    source: Source, split: str, *, cache: bool, with_id: bool, seed: int
 ) -> Callable[[tf.Tensor], tf.data.Dataset]:
-    """A function from an epoch (int64 scalar) to the split's examples.
-
-    They are encoded; but what is kept in a cache has been decoded where there is a decode.
-    """
+    """A function from an epoch (int64 scalar) to the split's encoded examples."""
 
     def read(files_seed: tf.Tensor) -> tf.data.Dataset:
         return source.encoded_examples(
@@ -303,8 +305,7 @@ def _reader(
         return lambda epoch: read(_derive_scalar(seed, _FILES, epoch))
     # One cache, made here and captured by every epoch. It keeps the order of its first pass, which
     # therefore must not depend on the epoch that a resumed run starts in.
-    examples = read(_derive_scalar(seed, _FILES, 0))
-    cached = (decode(examples) if decode else examples).cache()
+    cached = read(_derive_scalar(seed, _FILES, 0)).cache()
     return lambda epoch: cached
 
 

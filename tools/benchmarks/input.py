@@ -6,11 +6,13 @@ cropped, resized, flipped and distorted by itself, in float32, one random op aft
 
 import argparse
 import functools
+import statistics
+import time
 import types
 
 import tensorflow as tf
 
-from benchmarks import report, timing
+from benchmarks import report
 from benchmarks.report import Report, Row
 from tf_simclr import build
 from tf_simclr.config import Config
@@ -19,7 +21,7 @@ from tf_simclr.objective import Augmentation
 
 WHERE = ("device", "host")
 NOTES = """\
-- A rate is that of images, of two views each, for the median time of a number of batches.
+- A rate is that of images, of two views each; the median of calls that take turns.
 - host's work: what the host does for augment_on=device and augment_on=host; nobody takes the
   images but a loop that drops them.
 - all: with what the step does on the device, here the same CPU; blur is part of neither side.
@@ -32,13 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--dataset", default="cifar10", help="TFDS name (default: %(default)s)")
     parser.add_argument("--image_size", type=report.positive, default=32,
                         help="side of a view (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--batch", type=report.positive, default=512,
+    parser.add_argument("--batch", type=report.positive, default=256,
                         help="images a batch (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--batches", type=report.positive, default=10,
+    parser.add_argument("--batches", type=report.positive, default=20,
                         help="batches a timed call (default: %(default)s)")  # fmt: skip
     parser.add_argument("--no_cache", action="store_true",
                         help="neither side with --cache_dataset")
-    report.add_arguments(parser, repetitions=5)
+    report.add_arguments(parser, repetitions=3)
 
 
 def run(args: argparse.Namespace):
@@ -53,40 +55,47 @@ def run(args: argparse.Namespace):
     setting = f"{args.dataset}, {args.image_size} pixels, batch {args.batch}"
     setting += ", not cached" if args.no_cache else ", cached"
     baseline = official(source, config)
-    images = args.batch * args.batches
-
-    def rates(*datasets):
-        calls = [_take(dataset, args.batches) for dataset in datasets]
-        return [1e3 * images / ms for ms in timing.medians(calls, repetitions=args.repetitions)]
-
-    made = {}
-    for where in WHERE:
-        strategy = tf.distribute.get_strategy()
-        here = config.replace(augment_on=where)
-        made[where] = build.train_batches(here, source, strategy, step=0)
-        out.add(Row(f"host's work, augment_on={where}", setting, "images/s",
-                    *rates(made[where], baseline), "measured"))  # fmt: skip
+    made = {
+        where: build.train_batches(
+            config.replace(augment_on=where), source, tf.distribute.get_strategy(), step=0
+        )
+        for where in WHERE
+    }
     step = _augment_step(config)
-    calls = [_take(made["device"], args.batches, step), _take(baseline, args.batches)]
-    times = timing.medians(calls, repetitions=args.repetitions)
-    out.add(Row("all, augment_on=device", setting, "images/s",
-                *(1e3 * images / ms for ms in times), "measured"))  # fmt: skip
-    (bare,) = rates(_decoding(source, config))
+
+    def rates(*sides):
+        """Median images a second of each (dataset, step on the device or None), taking turns."""
+        seconds = [
+            [_seconds(dataset, args.batches, step) for dataset, step in sides]
+            for _ in range(args.repetitions)
+        ]
+        images = args.batch * args.batches
+        return [images / statistics.median(taken) for taken in zip(*seconds, strict=True)]
+
+    for what, side in (
+        *((f"host's work, augment_on={where}", (made[where], None)) for where in WHERE),
+        ("all, augment_on=device", (made["device"], step)),
+    ):
+        out.add(Row(what, setting, "images/s", *rates(side, (baseline, None)), "measured"))
+    (bare,) = rates((_decoding(source, config), None))
     out.add(Row("bare decoding", setting, "images/s", bare, None, "measured"))
     out.finish(NOTES)
 
 
-def _take(dataset: tf.data.Dataset, count: int, step=None):
-    """A function that goes on through an endless dataset by a number of batches."""
-    iterator = iter(dataset)
+def _seconds(dataset: tf.data.Dataset, count: int, step) -> float:
+    """Time of a number of batches, after as many that fill buffers and trace.
 
-    def call():
+    The iterator ends with the call, so that no side fills its buffers in another's time.
+    """
+    iterator = iter(dataset)
+    for _ in range(2):
+        began = time.perf_counter()
         for _ in range(count):
             images = next(iterator)[0]
             last = step(images) if step else images
-        return tf.nest.map_structure(lambda tensor: tensor.numpy()[:1], last)
-
-    return call
+        tf.nest.map_structure(lambda tensor: tensor.numpy(), last)
+        taken = time.perf_counter() - began
+    return taken
 
 
 def _augment_step(config: Config):
