@@ -80,8 +80,9 @@ def tiny(shapes_dir):
 
 
 @pytest.mark.parametrize("number, more", [
-    (2, ()), (4, ("--train_mode=finetune", "--from_scratch", "--optimizer=momentum",
-         "--eval_every_epochs=0.5")),
+    (2, ()),
+    pytest.param(4, ("--train_mode=finetune", "--from_scratch", "--optimizer=momentum",
+                     "--eval_every_epochs=0.5"), marks=pytest.mark.long),
 ])  # fmt: skip
 def test_a_cluster_computes_what_one_process_does(tiny, tmp_path, events, number, more):
     settings = (*tiny, *more, "--train_steps=5", "--checkpoint_steps=3", "--mode=train_then_eval")

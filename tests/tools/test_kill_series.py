@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import kill_series  # noqa: E402
 
 
+@pytest.mark.long
 def test_kill_9_at_every_stage_changes_nothing(shapes_dir, tmp_path):
     arguments = [
         "--dataset=shapes", f"--data_dir={shapes_dir}", "--train_split=train[:64]",
