@@ -66,7 +66,8 @@ OURS = {"use_tpu", "color_jitter_impl", "frozen_batch_norm", "eval_timeout", "pr
         "from_scratch", "eval_every_epochs", "label_fraction", "label_seed",
         "teacher", "distill_temperature", "distill_label_weight", "probe_baselines",
         "probe_validation_split", "unlabelled", "images", "output", "loss_block_rows",
-        "microbatch_size", "augment_on"}
+        "microbatch_size", "augment_on", "precision",
+        "jit_compile", "profile_steps"}
 
 
 @pytest.mark.parametrize("row", OFFICIAL, ids=lambda row: row[0])
@@ -106,6 +107,8 @@ def test_own_settings():
         "unlabelled": (False, ()), "images": (None, ()), "output": ("predictions.csv", ()),
         "loss_block_rows": (0, ()), "microbatch_size": (0, ()),
         "augment_on": ("auto", ("auto", "device", "host")),
+        "precision": ("float32", ("float32", "bfloat16", "float16")),
+        "jit_compile": (False, ()), "profile_steps": (None, ()),
     }
 
 
@@ -119,7 +122,8 @@ def test_names_are_unique_across_sections_and_helped():
 def test_unsaved_settings_are_where_and_what_now():
     assert {n for n, s in settings().items() if not s.saved} == {
         "mode", "model_dir", "use_tpu", "tpu_name", "tpu_zone", "gcp_project", "master",
-        "cpu_replicas", "data_service", "strategy", "images", "output"}
+        "cpu_replicas", "data_service", "strategy", "images", "output", "jit_compile",
+        "profile_steps"}
 
 
 def test_defaults_pass():

@@ -74,6 +74,18 @@ def check_microbatch(config: Config, strategy: tf.distribute.Strategy):
         )
 
 
+def check_compilable(config: Config, strategy: tf.distribute.Strategy):
+    """Raises ConfigError where jit_compile is asked for and replicas would have to meet."""
+    replicas = strategy.num_replicas_in_sync
+    if config.training.jit_compile and replicas > 1 and not isinstance(
+        strategy, tf.distribute.TPUStrategy
+    ):
+        raise ConfigError(
+            f"jit_compile must be False on {replicas} replicas, got True: what they exchange "
+            "cannot be compiled; a TPU compiles without it"
+        )
+
+
 def make_model(config: Config, num_classes: int | None) -> SimCLR:
     """The model as it is before any training: the same for the same seed.
 
@@ -96,6 +108,8 @@ def make_model(config: Config, num_classes: int | None) -> SimCLR:
             num_classes=num_classes,
             image_size=config.data.image_size,
             stop_supervised_gradient=config.training.train_mode == "pretrain",
+            # None: Keras's own type, which is float32 unless it was changed.
+            precision={"float32": None}.get(config.training.precision, config.training.precision),
             **settings,
         )
     except ValueError as error:  # a width_multiplier so small that a layer has no channel

@@ -10,6 +10,7 @@ import difflib
 import functools
 import json
 import math
+import operator
 import os
 import re
 import typing
@@ -49,6 +50,7 @@ def _compiles(pattern: str) -> bool:
     return True
 
 
+PRECISIONS = ("float32", "bfloat16", "float16")
 POSITIVE = Rule("greater than 0", lambda value: value > 0)
 SHARE = Rule("greater than 0 and at most 1", lambda value: 0 < value <= 1)
 FRACTION = Rule("at least 0 and less than 1", lambda value: 0 <= value < 1)
@@ -56,6 +58,8 @@ OPEN_FRACTION = Rule("greater than 0 and less than 1", lambda value: 0 < value <
 NOT_EMPTY = Rule("not empty", lambda value: value != "")
 REGEX = Rule("a valid regular expression", _compiles)
 GRPC = Rule("grpc://HOST:PORT", lambda value: re.fullmatch(r"grpc://[^/:]+:\d+", value))
+STEPS = Rule("two steps FIRST,LAST with FIRST < LAST, such as 10,20", lambda value: re.fullmatch(
+    r"\d+,\d+", value) and operator.lt(*map(int, value.split(","))))
 TABLE = Rule("a file that ends in .csv, .parquet or .npy",
              lambda value: value.endswith((".csv", ".parquet", ".npy")))
 DIRECTORY = Rule("an existing directory, or a URL such as gs://bucket/folder",
@@ -219,6 +223,18 @@ class Training(Section):
                                    check=at_least(1))
     eval_steps: int = setting(0, "Batches to evaluate on; 0 for the whole split.",
                               check=at_least(0))
+    precision: str = setting(
+        "float32", "Type in which the encoder computes. bfloat16 or float16 is mixed precision: "
+        "weights, statistics of batch normalisation, heads, losses and optimizer stay float32, and "
+        "checkpoints and SavedModels are the same for all. float16 scales the loss.",
+        choices=PRECISIONS)
+    jit_compile: bool = setting(
+        False, "Compile the step by XLA, on a single GPU or CPU; a TPU always does. It may be "
+        "faster on a GPU, and takes a minute more to start.", saved=False)
+    profile_steps: str | None = setting(
+        None, "FIRST,LAST: write a trace of the steps between for TensorBoard's profiler, in "
+        "model_dir/plugins. The first step compiles, so begin later, e.g. 10,20.", check=STEPS,
+        saved=False)
     checkpoint: str | None = setting(
         None, "Checkpoint (file prefix or directory) whose weights a new run starts from. A run "
         "that has a checkpoint of its own in --model_dir continues from that.")

@@ -34,6 +34,7 @@ from tf_simclr.training import (
     weights,
     workers,
 )
+from tf_simclr.training.loss_scale import LossScale
 from tf_simclr.training.plan import Plan, make_plan
 
 Stopped = loop.Stopped
@@ -192,6 +193,7 @@ class Experiment:
         build.check_divisible("train_batch_size", training.train_batch_size, strategy)
         build.check_divisible("eval_batch_size", training.eval_batch_size, strategy)
         build.check_microbatch(config, strategy)
+        build.check_compilable(config, strategy)
         self.learning_rate = self._schedule()
         with self.strategy.scope():
             self.teacher = self._load_teacher()
@@ -206,12 +208,14 @@ class Experiment:
                 momentum=config.optimizer.momentum,
                 weight_decay=config.optimizer.weight_decay,
             )
+            self.loss_scale = LossScale() if training.precision == "float16" else None
             self.checkpointer = checkpoint.Checkpointer(
                 self.model,
                 self.optimizer,
                 self.model_dir,
                 max_to_keep=training.keep_checkpoint_max,
                 strategy=self.strategy,
+                loss_scale=self.loss_scale,
             )
             self.best_checkpointer = None
             if training.eval_every_epochs and config.runtime.mode != "eval":
@@ -221,6 +225,7 @@ class Experiment:
                     os.path.join(self.model_dir, model_dir.BEST),
                     max_to_keep=1,
                     strategy=self.strategy,
+                    loss_scale=self.loss_scale,
                 )
         self.checkpointer.check_latest()
         self.trainable = policy.trainable_variables(self.model)
@@ -327,9 +332,12 @@ class Experiment:
             f"{distribute.describe(self.strategy)}, seed {config.runtime.seed}"
         )
         metrics = self.objective.metrics
+        step_fn = self._step
+        if training.jit_compile:
+            step_fn = tf.function(step_fn, jit_compile=True, autograph=False)
         run_steps = loop.make_run_steps(
             self.strategy,
-            self._step,
+            step_fn,
             metrics,
             config.data.image_size,
             preview=self.objective.preview,
@@ -355,14 +363,24 @@ class Experiment:
                 description=training.train_mode,
                 evaluate=self.evaluate if self.best_checkpointer else None,
                 eval_every_steps=self.plan.eval_every_steps,
+                trace=self._trace(),
             )
         finally:
             writer.close()
 
+    def _trace(self) -> loop.Trace | None:
+        """The trace that profile_steps asks for; the chief's is the one that counts."""
+        steps_asked = self.config.training.profile_steps
+        if not (steps_asked and self.is_chief):
+            return None
+        return loop.Trace(self.model_dir, *map(int, steps_asked.split(",")))
+
     def _step(self, images, labels) -> dict[str, tf.Tensor]:
         """One training step on one replica."""
         differentiate = functools.partial(self.objective.differentiate, images, labels)
-        return steps.train_step(differentiate, self.optimizer, self.trainable)
+        return steps.train_step(
+            differentiate, self.optimizer, self.trainable, self.loss_scale
+        )
 
     def evaluate(self) -> dict[str, float]:
         """Evaluates the weights as they are; the chief writes result.json."""

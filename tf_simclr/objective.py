@@ -25,9 +25,9 @@ class Objective:
     Images are as `pipeline.train_batches` gives them, whichever way.
 
     Attributes:
-      metrics: names of what differentiate returns, total_loss among them.
-      differentiate: (images, one-hot labels (n, classes), trainable variables) -> {metric: ()} and
-        gradients, on one replica, as `steps.gradients` returns them.
+      metrics: names of what a step returns, total_loss among them.
+      differentiate: (images, one-hot labels (n, classes), trainable variables, scale=1.0) ->
+        {metric: ()} and gradients, on one replica, as `steps.gradients` returns them.
       preview: (images, number) -> float32 (number, s, s, 3), first views of the first images.
     """
 
@@ -55,7 +55,15 @@ def make_objective(
     """
     augmentation = Augmentation(config, optimizer, compiled=compile_augmentation)
     if config.training.train_mode == "pretrain":
-        return _pretraining(config, model, augmentation)
+        made = _pretraining(config, model, augmentation)
+    else:
+        made = _supervised(config, model, teacher, augmentation)
+    if config.training.precision == "float16":
+        return dataclasses.replace(made, metrics=made.metrics + steps.SCALED_METRICS)
+    return made
+
+
+def _supervised(config: Config, model: SimCLR, teacher, augmentation: "Augmentation") -> Objective:
     decay = _decay(config, model)
     if config.training.train_mode == "finetune":
         metrics, loss = steps.FINETUNE_METRICS, functools.partial(steps.finetune_loss, model)
@@ -71,7 +79,7 @@ def make_objective(
             label_weight=label_weight,
         )
 
-    def differentiate(images, labels, trainable):
+    def differentiate(images, labels, trainable, scale=1.0):
         def of_part(images, labels, place):
             (view,) = augmentation.views(images, place)
             return loss(view, labels, **decay)
@@ -79,9 +87,11 @@ def make_objective(
         if size := _microbatch(config, labels):
             return microbatch.accumulated_gradients(
                 of_part, images, labels, trainable,
-                size=size, metric_names=metrics, averages=model.moving_averages(),
+                size=size, metric_names=metrics, averages=model.moving_averages(), scale=scale,
             )  # fmt: skip
-        return steps.gradients(lambda: of_part(images, labels, replica_id()), trainable)
+        return steps.gradients(
+            lambda: of_part(images, labels, replica_id()), trainable, scale=scale
+        )
 
     return Objective(metrics, differentiate, augmentation.preview)
 
@@ -98,13 +108,16 @@ def _pretraining(config: Config, model: SimCLR, augmentation: "Augmentation") ->
     def outputs(images, place):
         return steps.pretrain_outputs(model, augmentation.views(images, place))
 
-    def differentiate(images, labels, trainable):
+    def differentiate(images, labels, trainable, scale=1.0):
         if size := _microbatch(config, labels):
             return microbatch.cached_gradients(
                 outputs, loss, images, labels, trainable,
                 size=size, widths=model.output_widths(), averages=model.moving_averages(),
+                scale=scale,
             )  # fmt: skip
-        return steps.gradients(lambda: loss(outputs(images, replica_id()), labels), trainable)
+        return steps.gradients(
+            lambda: loss(outputs(images, replica_id()), labels), trainable, scale=scale
+        )
 
     supervised = steps.SUPERVISED_METRICS if model.supervised_head is not None else ()
     return Objective(steps.PRETRAIN_METRICS + supervised, differentiate, augmentation.preview)
@@ -132,7 +145,9 @@ class Augmentation:
 
     def __init__(self, config: Config, optimizer, *, compiled: bool):
         self._config, self._optimizer = config, optimizer
-        self._on_device = tf.function(self._distorted, jit_compile=True) if compiled else (
+        self._on_device = tf.function(
+            self._distorted, jit_compile=True, autograph=False
+        ) if compiled else (
             self._distorted
         )
 

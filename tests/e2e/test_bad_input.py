@@ -35,6 +35,9 @@ CASES = {
         ["--train_split=train[:10]"], ["train_batch_size", "10", "16", "lower it"]),
     "batch and replicas": (
         ["--train_batch_size=17", "--cpu_replicas=2"], ["train_batch_size", "2 replicas", "16"]),
+    "compiled replicas": (
+        ["--jit_compile", "--cpu_replicas=2"], ["jit_compile", "2 replicas", "False"]),
+    "steps to profile": (["--profile_steps=20,10"], ["profile_steps", "20,10", "FIRST,LAST"]),
     "gin file": (["--gin_file=nothing.gin"], ["gin_file", "nothing.gin", "gin/demo.gin"]),
     "image size": (["--image_size=0"], ["image_size", "0", "at least"]),
     "temperature": (["--temperature=-0.1"], ["temperature", "-0.1", "greater than 0"]),

@@ -195,3 +195,22 @@ def test_config_round_trip(tiny_model):
     assert copy.get_config() == model.get_config()
     shapes = [{p: tuple(v.shape) for p, v in m.variables_by_path().items()} for m in (model, copy)]
     assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_encoder_has_float32_variables_and_endpoints(short_model, precision):
+    settings = dict(resnet_depth=50, sk_ratio=0.0625, se_ratio=0.25)
+    plain, model = short_model(**settings), short_model(**settings, precision=precision)
+    assert {tf.as_dtype(v.dtype) for v in model.variables_by_path().values()} == {tf.float32}
+    images = tf.constant(np.random.default_rng(0).uniform(size=(8, 16, 16, 3)), tf.float32)
+    expected = plain(images, training=True)
+    graph = tf.function(lambda: model(images, training=True)).get_concrete_function().graph
+    kinds = {op.inputs[0].dtype for op in graph.get_operations() if op.type == "Conv2D"}
+    assert kinds == {tf.as_dtype(precision)}
+    found = model(images, training=True)
+    assert {value.dtype for value in found.values()} == {tf.float32}
+    for name in ("block_group4", "final_avg_pool"):
+        error = tf.norm(found[name] - expected[name]) / tf.norm(expected[name])
+        assert 1e-6 < float(error) < {"bfloat16": 0.1, "float16": 0.02}[precision], name
+    # The next run of the same settings is the same.
+    assert model.get_config()["precision"] == precision

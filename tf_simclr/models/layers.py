@@ -1,13 +1,18 @@
 """The layers that the ResNet and the heads are made of.
 
 Each function takes a Keras tensor and returns one; the layers it makes carry dotted names
-("block1.conv2") from which the stable variable paths of `simclr.SimCLR` are made.
+("block1.conv2") from which the stable variable paths of `simclr.SimCLR` are made. Layers compute in
+the type of their input (`policy_of`), and all that a model needs to be told is that of its images.
 """
 
 import dataclasses
 
 import keras
 import tensorflow as tf
+
+from tf_simclr.models.batch_norm import BatchNorm
+
+HALF = ("bfloat16", "float16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,19 +28,31 @@ class BatchNormSettings:
     synchronized: bool = True
 
 
+def policy_of(x) -> str:
+    """Dtype policy of a layer on the Keras tensor x: computes as x is, weights at least float32."""
+    dtype = tf.as_dtype(x.dtype).name
+    return f"mixed_{dtype}" if dtype in HALF else dtype
+
+
+def activation(x, kind: str, name: str):
+    """An activation function by its Keras name."""
+    return keras.layers.Activation(kind, name=name, dtype=policy_of(x))(x)
+
+
 def batch_norm(
     x, name: str, settings: BatchNormSettings, *, relu=True, center=True, zero_gamma=False
 ):
     """Batch normalisation (epsilon 1e-5) and, where asked for, ReLU."""
-    x = keras.layers.BatchNormalization(
+    x = BatchNorm(
         momentum=settings.momentum,
         epsilon=1e-5,
         center=center,
         gamma_initializer="zeros" if zero_gamma else "ones",
         synchronized=settings.synchronized,
         name=f"{name}.bn",
+        dtype=policy_of(x),
     )(x)
-    return keras.layers.Activation("relu", name=f"{name}.relu")(x) if relu else x
+    return activation(x, "relu", f"{name}.relu") if relu else x
 
 
 def conv(x, name: str, *, filters: int, kernel_size: int, strides: int = 1, use_bias=False):
@@ -56,6 +73,7 @@ def conv(x, name: str, *, filters: int, kernel_size: int, strides: int = 1, use_
         use_bias=use_bias,
         kernel_initializer=keras.initializers.VarianceScaling(),
         name=name,
+        dtype=policy_of(x),
     )(x)
 
 
@@ -65,7 +83,16 @@ def fixed_padding(x, name: str, kernel_size: int):
     after = kernel_size - 1 - before
     if before == after == 0:
         return x
-    return keras.layers.ZeroPadding2D(((before, after), (before, after)), name=name)(x)
+    return keras.layers.ZeroPadding2D(
+        ((before, after), (before, after)), name=name, dtype=policy_of(x)
+    )(x)
+
+
+def global_pool(x, name: str):
+    """Mean over the pixels: (b, h, w, c) -> (b, 1, 1, c)."""
+    return keras.layers.GlobalAveragePooling2D(
+        keepdims=True, name=name, dtype=policy_of(x)
+    )(x)
 
 
 def squeeze_excitation(x, name: str, *, filters: int, ratio: float):
@@ -74,13 +101,13 @@ def squeeze_excitation(x, name: str, *, filters: int, ratio: float):
     The reduction is to max(1, int(filters * ratio)), where filters is the block's base width.
     """
     channels = x.shape[-1]
-    gate = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.pool")(x)
+    gate = global_pool(x, f"{name}.pool")
     reduced = max(1, int(filters * ratio))
     gate = conv(gate, f"{name}.reduce", filters=reduced, kernel_size=1, use_bias=True)
-    gate = keras.layers.Activation("relu", name=f"{name}.relu")(gate)
+    gate = activation(gate, "relu", f"{name}.relu")
     gate = conv(gate, f"{name}.expand", filters=channels, kernel_size=1, use_bias=True)
-    gate = keras.layers.Activation("sigmoid", name=f"{name}.sigmoid")(gate)
-    return keras.layers.Multiply(name=f"{name}.scale")([gate, x])
+    gate = activation(gate, "sigmoid", f"{name}.sigmoid")
+    return keras.layers.Multiply(name=f"{name}.scale", dtype=policy_of(x))([gate, x])
 
 
 @keras.utils.register_keras_serializable("tf_simclr")
@@ -116,10 +143,10 @@ def selective_kernel(
     """
     streams = conv(x, f"{name}.conv", filters=2 * filters, kernel_size=3, strides=strides)
     streams = batch_norm(streams, f"{name}.conv", bn)
-    pooled = StreamSum(name=f"{name}.sum")(streams)
-    pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.pool")(pooled)
+    pooled = StreamSum(name=f"{name}.sum", dtype=policy_of(streams))(streams)
+    pooled = global_pool(pooled, f"{name}.pool")
     reduced = max(int(filters * ratio), 32)
     logits = conv(pooled, f"{name}.reduce", filters=reduced, kernel_size=1)
     logits = batch_norm(logits, f"{name}.reduce", bn)
     logits = conv(logits, f"{name}.expand", filters=2 * filters, kernel_size=1)
-    return StreamMix(name=f"{name}.mix")([streams, logits])
+    return StreamMix(name=f"{name}.mix", dtype=policy_of(streams))([streams, logits])

@@ -28,6 +28,7 @@ def stages(
     sk_ratio: float = 0.0,
     se_ratio: float = 0.0,
     bn: BatchNormSettings,
+    dtype: str | None = None,
 ) -> list[keras.Model]:
     """The five parts of a ResNet, each a functional model, to be called one after the other.
 
@@ -38,6 +39,7 @@ def stages(
       sk_ratio: > 0 for selective kernels and the ResNet-D stem and shortcuts (SimCLRv2).
       se_ratio: > 0 for squeeze-and-excitation.
       bn: settings of every batch normalisation.
+      dtype: of the images and of all that is computed from them; None for Keras's own, float32.
 
     Returns:
       [stem, block_group1, ..., block_group4]. The stem maps images (b, h, w, 3) to the pair
@@ -46,10 +48,10 @@ def stages(
     if depth not in BLOCKS_PER_GROUP:
         raise ValueError(f"resnet_depth must be one of {sorted(BLOCKS_PER_GROUP)}, got {depth}")
     width = int(64 * width_multiplier)
-    parts = [_stem(width, small_stem=small_stem, sk=sk_ratio > 0, bn=bn)]
+    parts = [_stem(width, small_stem=small_stem, sk=sk_ratio > 0, bn=bn, dtype=dtype)]
     channels = width
     for i, num_blocks in enumerate(BLOCKS_PER_GROUP[depth]):
-        inputs = keras.Input((None, None, channels))
+        inputs = keras.Input((None, None, channels), dtype=dtype)
         x = inputs
         for b in range(num_blocks):
             block = _bottleneck_block if depth in BOTTLENECK_DEPTHS else _basic_block
@@ -68,8 +70,8 @@ def stages(
     return parts
 
 
-def _stem(width: int, *, small_stem: bool, sk: bool, bn: BatchNormSettings) -> keras.Model:
-    inputs = keras.Input((None, None, 3))
+def _stem(width: int, *, small_stem: bool, sk: bool, bn: BatchNormSettings, dtype) -> keras.Model:
+    inputs = keras.Input((None, None, 3), dtype=dtype)
     if small_stem:
         initial_conv = layers.conv(inputs, "conv", filters=width, kernel_size=3)
         x = layers.batch_norm(initial_conv, "conv", bn)
@@ -84,7 +86,9 @@ def _stem(width: int, *, small_stem: bool, sk: bool, bn: BatchNormSettings) -> k
         else:
             initial_conv = layers.conv(x, "conv", filters=width, kernel_size=7, strides=2)
         x = layers.batch_norm(initial_conv, "conv", bn)
-        x = keras.layers.MaxPooling2D(3, 2, padding="same", name="max_pool")(x)
+        x = keras.layers.MaxPooling2D(
+            3, 2, padding="same", name="max_pool", dtype=layers.policy_of(x)
+        )(x)
     return keras.Model(inputs, [initial_conv, x], name="stem")
 
 
@@ -94,7 +98,9 @@ def _shortcut(x, name: str, *, filters: int, strides: int, sk: bool, bn: BatchNo
         if strides > 1:
             x = layers.fixed_padding(x, f"{name}.pad", 2)
         padding = "same" if strides == 1 else "valid"
-        x = keras.layers.AveragePooling2D(2, strides, padding=padding, name=f"{name}.pool")(x)
+        x = keras.layers.AveragePooling2D(
+            2, strides, padding=padding, name=f"{name}.pool", dtype=layers.policy_of(x)
+        )(x)
         strides = 1
     x = layers.conv(x, name, filters=filters, kernel_size=1, strides=strides)
     return layers.batch_norm(x, name, bn, relu=False)
@@ -138,5 +144,5 @@ def _bottleneck_block(x, name, *, filters, strides, project, sk_ratio, se_ratio,
 def _join(x, shortcut, name, *, filters, se_ratio):
     if se_ratio > 0:
         x = layers.squeeze_excitation(x, f"{name}.se", filters=filters, ratio=se_ratio)
-    x = keras.layers.Add(name=f"{name}.add")([x, shortcut])
-    return keras.layers.Activation("relu", name=f"{name}.out")(x)
+    x = keras.layers.Add(name=f"{name}.add", dtype=layers.policy_of(x))([x, shortcut])
+    return layers.activation(x, "relu", f"{name}.out")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
+from tf_simclr.losses.nt_xent import at_least_float32
 from tf_simclr.models import heads, resnet
 from tf_simclr.models.layers import BatchNormSettings
 
@@ -42,6 +43,7 @@ class SimCLR(keras.Model):
         fine_tune_after_block: int = -1,
         frozen_batch_norm: str = "inference",
         stop_supervised_gradient: bool = False,
+        precision: str | None = None,
         **kwargs,
     ):
         """Builds all variables.
@@ -53,6 +55,8 @@ class SimCLR(keras.Model):
           frozen_batch_norm: "inference" (paper and TF1 code): frozen parts normalise by their
             moving averages and leave them alone. "training" (official TF2 code): by the batch.
           stop_supervised_gradient: True in pretraining, where the supervised head only watches.
+          precision: type in which the encoder computes, "float32", "bfloat16" or "float16"; None
+            for Keras's own. Variables, statistics, heads and endpoints are float32 all the same.
           The others: the flag of the same name.
         """
         super().__init__(**kwargs)
@@ -63,6 +67,7 @@ class SimCLR(keras.Model):
             proj_out_dim=proj_out_dim, num_proj_layers=num_proj_layers,
             ft_proj_selector=ft_proj_selector, fine_tune_after_block=fine_tune_after_block,
             frozen_batch_norm=frozen_batch_norm, stop_supervised_gradient=stop_supervised_gradient,
+            precision=precision,
         )  # fmt: skip
         bn = BatchNormSettings(momentum=batch_norm_decay, synchronized=global_bn)
         self.stages = resnet.stages(
@@ -72,6 +77,7 @@ class SimCLR(keras.Model):
             sk_ratio=sk_ratio,
             se_ratio=se_ratio,
             bn=bn,
+            dtype=precision,
         )
         features = self.stages[-1].output_shape[-1]
         self.projection_layers = heads.projection_layers(
@@ -94,22 +100,24 @@ class SimCLR(keras.Model):
     def call(self, images, training: bool = False) -> dict[str, tf.Tensor]:
         """Endpoints of images (b, h, w, 3): float32 in [0, 1].
 
-        Returns:
+        Returns: all of them float32, whatever the precision,
           initial_conv, initial_max_pool, block_group1 .. block_group4 (b, h', w', c);
           final_avg_pool, proj_head_input (b, features); proj_head_output (b, proj_out_dim);
           logits_sup (b, num_classes) where there is a supervised head.
         """
         endpoints = {}
-        x = images
+        x = tf.cast(images, self.stages[0].inputs[0].dtype)
         for i, stage in enumerate(self.stages):
             by_batch = training and not (
                 i <= self.fine_tune_after_block and self.frozen_batch_norm == "inference"
             )
             x = stage(x, training=by_batch)
             if i == 0:
-                endpoints["initial_conv"], x = x
-            endpoints["initial_max_pool" if i == 0 else f"block_group{i}"] = x
-        pooled = tf.reduce_mean(x, axis=[1, 2])
+                initial_conv, x = x
+                endpoints["initial_conv"] = at_least_float32(initial_conv)
+            name = "initial_max_pool" if i == 0 else f"block_group{i}"
+            endpoints[name] = at_least_float32(x)
+        pooled = tf.reduce_mean(endpoints[name], axis=[1, 2])
         endpoints["final_avg_pool"] = pooled
         endpoints["proj_head_input"] = pooled
         hiddens = [pooled]

@@ -7,7 +7,7 @@ Restore order:
 3. else the fresh initialisation stands.
 
 A checkpoint's keys are our own variable paths (model/base_model/stem/conv/kernel,
-optimizer/momentum/..., step), so that both Kerases read each other's.
+optimizer/momentum/..., step), so that both Kerases read each other's, and all precisions.
 
 Of several workers only the chief writes, from its first replica's variables; all of them read.
 """
@@ -22,7 +22,10 @@ from tf_simclr.config import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
 from tf_simclr.training import workers
+from tf_simclr.training.loss_scale import LossScale
 from tf_simclr.training.weights import READ_ERRORS, read_shapes
+
+LOSS_SCALE = "loss_scale"
 
 
 def variable_tree(variables: dict) -> dict:
@@ -56,12 +59,14 @@ class Checkpointer:
         *,
         max_to_keep: int,
         strategy: tf.distribute.Strategy | None = None,
+        loss_scale: LossScale | None = None,
     ):
         """Looks at what is there.
 
         Args:
           max_to_keep: older checkpoints are deleted.
           strategy: under which model and optimizer were made; None for the current one.
+          loss_scale: of float16. A checkpoint of another precision has none: it is then new.
         """
         self.directory = directory
         self._model = model
@@ -76,6 +81,9 @@ class Checkpointer:
                 variables[f"optimizer/{slot}/{path}"] = variable
         # What is restored goes to all replicas; what is saved comes from one.
         self._checkpoint = tf.train.Checkpoint(step=self._step, **variable_tree(variables))
+        scale = loss_scale.variables if loss_scale else {}
+        variables |= {f"{LOSS_SCALE}/{name}": v for name, v in scale.items()}
+        self._with_scale = tf.train.Checkpoint(step=self._step, **variable_tree(variables))
         local = {path: workers.local_variable(v) for path, v in variables.items()}
         self._manager = tf.train.CheckpointManager(
             tf.train.Checkpoint(step=self._step, **variable_tree(local)),
@@ -190,6 +198,8 @@ class Checkpointer:
         """Restores one of this run's own checkpoints, if asked to without the optimizer's slots."""
         if weights_only:
             wanted = tf.train.Checkpoint(step=self._step, model=self._checkpoint.model)
+        elif any(name.startswith(LOSS_SCALE) for name, _ in tf.train.list_variables(prefix)):
+            wanted = self._with_scale
         else:
             wanted = self._checkpoint
         status = wanted.restore(prefix)

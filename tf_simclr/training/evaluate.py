@@ -28,7 +28,7 @@ def evaluate(strategy, model, batches, *, num_batches: int) -> dict[str, float]:
         sums = steps.evaluation_step(model, images, labels, weights)
         return sums | {"skipped": tf.reduce_sum(skipped)}
 
-    @tf.function
+    @tf.function(autograph=False)
     def evaluate_batch(*batch):
         sums = strategy.run(count, args=batch)
         return {

@@ -66,9 +66,14 @@ def exportable(model: SimCLR) -> tf.train.Checkpoint:
     # itself stays out: a SavedModel must load without this package.
     module = tf.train.Checkpoint(model=variable_tree(named))
 
-    @tf.function
+    @tf.function(autograph=False)
+    def endpoints(images, training):
+        return model(images, training=training)
+
+    @tf.function(autograph=False)
     def call(images, trainable=False, training=None):
-        return model(images, training=trainable if training is None else training)
+        # A function of its own, so that the network is traced twice and not once a signature.
+        return endpoints(images, trainable if training is None else training)
 
     call.get_concrete_function(IMAGES, trainable=True)
     for training in (None, False, True):

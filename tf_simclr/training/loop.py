@@ -63,6 +63,7 @@ def make_run_steps(
       batches (images, labels, skipped (n,): 1 where another example stands in for one).
     """
 
+    @tf.autograph.experimental.do_not_convert  # nothing below is control flow on tensors
     def replica_step(images, labels, skipped):
         metrics = step_fn(images, labels)
         # The mean of this over the replicas is the sum over the batch.
@@ -103,6 +104,7 @@ def train(
     description: str,
     evaluate: Callable[[], object] | None = None,
     eval_every_steps: int = 0,
+    trace: "Trace | None" = None,
 ):
     """Trains from the checkpointer's step to total_steps, exactly.
 
@@ -121,6 +123,7 @@ def train(
       description: of the progress bar.
       evaluate: called every eval_every_steps steps, but not at the end.
       eval_every_steps: steps between evaluations; 0 for none.
+      trace: of some of the steps.
 
     Raises:
       Stopped: after SIGTERM or Ctrl-C on any worker, with the checkpoint written.
@@ -135,16 +138,19 @@ def train(
     bar = tqdm(total=total_steps, initial=step, desc=description, unit="step", smoothing=0.1,
                disable=not workers.is_chief(strategy))  # fmt: skip
     skipped = _Skipped(first_step, say=workers.is_chief(strategy))
-    with skipped, bar, _stop_requests() as requests:
+    trace = trace or Trace("", total_steps, total_steps)
+    with skipped, bar, trace, _stop_requests() as requests:
         while step < total_steps:
             limits = (
                 step + chunk,
                 _next_multiple(step, summary_steps),
                 _next_multiple(step, checkpoint_steps),
                 _next_multiple(step, eval_every_steps),
+                trace.next_boundary(step),
                 total_steps,
             )
             count = min(limits) - step
+            trace.at(step)
             began = time.monotonic()
             rows, views = run_steps(iterator, tf.constant(count))
             rows = rows.numpy()
@@ -187,6 +193,39 @@ def train(
                     f"{signal.Signals(stop).name}: stopped at step {step} of {total_steps}, saved "
                     f"as {checkpointer.latest}; the same command goes on from there",
                 )
+
+
+class Trace:
+    """A trace of the steps from first to last for TensorBoard's profiler."""
+
+    def __init__(self, directory: str, first: int, last: int):
+        """The trace goes to directory/plugins/profile."""
+        self._directory, self._first, self._last = directory, first, last
+        self._running = False
+
+    def next_boundary(self, step: int) -> float:
+        """The next step after this one at which the trace begins or ends."""
+        return min((at for at in (self._first, self._last) if at > step), default=float("inf"))
+
+    def at(self, step: int):
+        """Begins or ends the trace, where it is time."""
+        wanted = self._first <= step < self._last
+        if wanted and not self._running:
+            tf.profiler.experimental.start(self._directory)
+            self._running = True
+        elif self._running and not wanted:
+            self._stop()
+
+    def _stop(self):
+        tf.profiler.experimental.stop()
+        self._running = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._running:
+            self._stop()
 
 
 class _Means:

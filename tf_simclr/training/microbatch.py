@@ -28,6 +28,7 @@ def accumulated_gradients(
     size: int,
     metric_names: Sequence[str],
     averages: Sequence,
+    scale=1.0,
 ) -> tuple[dict[str, tf.Tensor], list]:
     """Of a loss that is a mean over images, one micro-batch after the other.
 
@@ -40,10 +41,11 @@ def accumulated_gradients(
       size: images of a micro-batch.
       metric_names: of what loss_fn returns.
       averages: moving averages that a call of loss_fn changes.
+      scale: of `LossScale`.
 
     Returns:
-      The metrics' means, and for each variable the gradient of total_loss / replicas, None where
-      the loss does not reach it.
+      The metrics' means, and for each variable the gradient of scale * total_loss / replicas, None
+      where the loss does not reach it.
     """
     parts, label_parts = _split(images, size), _split(labels, size)
     count = labels.shape[0] // size
@@ -52,7 +54,7 @@ def accumulated_gradients(
     def body(j, metrics, gradient_sums, moving_sums):
         with _tape(trainable) as tape:
             found = loss_fn(_part(parts, j), label_parts[j], replica_id() * count + j)
-            loss = found["total_loss"] / (num_replicas() * count)
+            loss = scale * found["total_loss"] / (num_replicas() * count)
         gradient_sums = gradients.add(gradient_sums, _gradient(tape, loss, trainable))
         metrics += tf.stack([tf.cast(found[name], metrics.dtype) for name in metric_names]) / count
         return j + 1, metrics, gradient_sums, moving.add(moving_sums)
@@ -77,6 +79,7 @@ def cached_gradients(
     size: int,
     widths: dict[str, int],
     averages: Sequence,
+    scale=1.0,
 ) -> tuple[dict[str, tf.Tensor], list]:
     """Of a loss of the whole batch.
 
@@ -92,10 +95,11 @@ def cached_gradients(
       size: images of a micro-batch.
       widths: {name: width} of all outputs.
       averages: moving averages that a call of outputs_fn changes.
+      scale: of `LossScale`.
 
     Returns:
-      The metrics, and for each variable the gradient of total_loss / replicas, None where the loss
-      does not reach it.
+      The metrics, and for each variable the gradient of scale * total_loss / replicas, None where
+      the loss does not reach it.
     """
     parts = _split(images, size)
     count = labels.shape[0] // size
@@ -120,7 +124,7 @@ def cached_gradients(
     with _tape(trainable) as tape:
         tape.watch(outputs)
         metrics = loss_fn(outputs, labels)
-        loss = metrics["total_loss"] / num_replicas()
+        loss = scale * metrics["total_loss"] / num_replicas()
     of_outputs, of_variables = tape.gradient(
         loss, (outputs, [compat.tf_variable(v) for v in trainable])
     )

@@ -4,6 +4,7 @@ They are called inside strategy.run. Losses are per-replica means divided by the
 so that summing gradients over the replicas gives the gradient of the global loss (official code).
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import keras
@@ -12,12 +13,14 @@ import tensorflow as tf
 from tf_simclr import compat
 from tf_simclr.losses.distillation import distillation
 from tf_simclr.losses.nt_xent import at_least_float32, nt_xent, num_replicas
+from tf_simclr.training.loss_scale import LossScale
 
 PRETRAIN_METRICS = ("weight_decay", "total_loss", "contrast_loss", "contrast_acc",
                     "contrast_entropy")  # fmt: skip
 PRETRAIN_OUTPUTS = ("proj_head_output", "logits_sup")
 SUPERVISED_METRICS = ("supervised_loss", "supervised_acc")
 FINETUNE_METRICS = ("weight_decay", "total_loss", *SUPERVISED_METRICS)
+SCALED_METRICS = ("loss_scale",)
 DISTILL_METRICS = ("weight_decay", "total_loss", "distill_loss", "teacher_agreement")
 
 
@@ -123,23 +126,24 @@ def distill_loss(
 
 
 def gradients(
-    loss_fn: Callable[[], dict[str, tf.Tensor]], trainable: Sequence
+    loss_fn: Callable[[], dict[str, tf.Tensor]], trainable: Sequence, *, scale=1.0
 ) -> tuple[dict[str, tf.Tensor], list]:
     """Differentiates loss_fn()'s total_loss on this replica.
 
     Args:
       loss_fn: `pretrain_loss`, `finetune_loss` or `distill_loss` with its arguments bound.
       trainable: variables.
+      scale: of `LossScale`.
 
     Returns:
-      The metrics, and for each variable the gradient of total_loss / replicas, None where the loss
-      does not reach it.
+      The metrics, and for each variable the gradient of scale * total_loss / replicas, None where
+      the loss does not reach it.
     """
     variables = [compat.tf_variable(v) for v in trainable]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(variables)
         metrics = loss_fn()
-        loss = metrics["total_loss"] / num_replicas()
+        loss = scale * metrics["total_loss"] / num_replicas()
     return metrics, tape.gradient(loss, variables)
 
 
@@ -167,20 +171,32 @@ def train_step(
     differentiate: Callable[[Sequence], tuple[dict[str, tf.Tensor], list]],
     optimizer,
     trainable: Sequence,
+    loss_scale: LossScale | None = None,
 ) -> dict[str, tf.Tensor]:
     """Takes one step of the optimizer.
 
     Args:
-      differentiate: as for `summed_gradients`.
+      differentiate: as for `summed_gradients`; with a loss_scale it also takes a `scale`.
       optimizer: built for `trainable`.
       trainable: variables; those that the loss does not reach are left alone.
+      loss_scale: for float16; a step whose gradients are not finite then only counts.
 
     Returns:
-      This replica's metrics.
+      This replica's metrics; with a loss_scale, SCALED_METRICS too.
     """
-    metrics, summed = summed_gradients(differentiate, trainable)
-    compat.apply_gradients(optimizer, summed)
-    return metrics
+    if loss_scale is None:
+        metrics, summed = summed_gradients(differentiate, trainable)
+        compat.apply_gradients(optimizer, summed)
+        return metrics
+    scale = loss_scale.read()
+    metrics, summed = summed_gradients(functools.partial(differentiate, scale=scale), trainable)
+    gradients_there, variables = zip(*summed, strict=True)
+    loss_scale.apply_if_finite(
+        [gradient / scale for gradient in gradients_there],
+        lambda own: compat.apply_gradients(optimizer, list(zip(own, variables, strict=True))),
+        lambda: optimizer.iterations.assign_add(1),
+    )
+    return metrics | {"loss_scale": scale}
 
 
 def evaluation_step(model, images, labels, weights) -> dict[str, tf.Tensor]:

@@ -1,0 +1,40 @@
+"""All that makes a run smaller or faster, at once, as a user types it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tf_simclr.training.weights import read_weights
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("more", [
+    (), pytest.param(("--jit_compile",), marks=pytest.mark.long)
+])  # fmt: skip
+def test_micro_batches_of_float16_with_a_trace(shapes_dir, events, tmp_path, more):
+    command = [
+        sys.executable, str(ROOT / "run.py"), "--dataset=shapes", f"--data_dir={shapes_dir}",
+        "--train_split=train[:64]", "--image_size=32", "--resnet_depth=18",
+        "--width_multiplier=0.0625", "--train_batch_size=16", "--warmup_epochs=0", "--seed=3",
+        "--train_summary_steps=1", "--precision=float16", "--microbatch_size=8",
+        "--loss_block_rows=5", "--augment_on=device", "--checkpoint_steps=4",
+        "--keep_checkpoint_max=9", f"--model_dir={tmp_path}", *more,
+    ]  # fmt: skip
+    for stop, trace in ((4, "2,3"), (6, "9,10")):
+        subprocess.run(
+            [*command, f"--train_steps={stop}", f"--profile_steps={trace}"],
+            check=True, capture_output=True, timeout=300,
+        )  # fmt: skip
+        # The second run goes on from the first; its trace would begin after its end.
+        assert len(list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))) == 1
+    summaries = events(tmp_path)
+    assert list(summaries["train/loss_scale"]) == [1, 2, 3, 4, 5, 6]
+    assert np.isfinite([float(v) for v in summaries["train/contrast_loss"].values()]).all()
+    found = read_weights(f"{tmp_path}/ckpt-6")
+    before = read_weights(f"{tmp_path}/ckpt-4")
+    assert all(value.dtype == np.float32 and np.isfinite(value).all() for value in found.values())
+    assert any(not np.array_equal(value, before[path]) for path, value in found.items())

@@ -1,0 +1,150 @@
+"""Runs under mixed precision: steps, checkpoints across precisions, and SavedModels."""
+
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_simclr import compat, experiment, flags
+from tf_simclr.models import resnet
+from tf_simclr.training import export
+from tf_simclr.training.plan import Plan
+
+BATCH, CLASSES = 8, 5
+PLAN = Plan(num_train=64, num_eval=8, total_steps=100, checkpoint_steps=100, eval_batches=1)
+RNG = np.random.default_rng(0)
+IMAGES = tf.constant(RNG.uniform(size=(BATCH, 16, 16, 6)), tf.float32)
+LABELS = tf.one_hot(tf.range(BATCH) % CLASSES, CLASSES)
+
+
+@pytest.fixture
+def make_run(tmp_path, monkeypatch, replicas):
+    """Function: (precision, train_mode, replicas) -> a run of a short ResNet-18."""
+    monkeypatch.setitem(resnet.BLOCKS_PER_GROUP, 18, (1, 1, 1, 1))
+
+    def make(precision: str, train_mode="pretrain", number=1) -> experiment.Experiment:
+        config = flags.parse([
+            "", f"--train_mode={train_mode}", f"--model_dir={tmp_path}", "--image_size=16",
+            "--resnet_depth=18", "--width_multiplier=0.125", "--proj_out_dim=16",
+            f"--train_batch_size={BATCH}", f"--eval_batch_size={BATCH}", "--learning_rate=30",
+            "--warmup_epochs=0", "--temperature=0.5", "--use_blur=False", "--seed=1",
+            f"--precision={precision}",
+        ]).config  # fmt: skip
+        source = types.SimpleNamespace(num_classes=CLASSES, class_names=None)
+        return experiment.Experiment(config, source, PLAN, replicas(number), has_head=True)
+
+    return make
+
+
+def step(run, images=IMAGES) -> dict[str, float]:
+    """One step, a slice of the batch on each replica."""
+    number = run.strategy.num_replicas_in_sync
+    channels = 6 if run.config.training.train_mode == "pretrain" else 3
+
+    def part(array):
+        def own(context):
+            return tf.split(array, number)[context.replica_id_in_sync_group]
+
+        return run.strategy.experimental_distribute_values_from_function(own)
+
+    batch = part(images[..., :channels]), part(LABELS)
+    metrics = tf.function(run.strategy.run)(run._step, args=batch)
+    return {
+        name: float(run.strategy.reduce("MEAN", value, axis=None))
+        for name, value in metrics.items()
+    }
+
+
+def everything(run) -> dict[str, np.ndarray]:
+    """Weights and slots."""
+    slots = compat.optimizer_slots(run.optimizer)["momentum"]
+    named = run.model.variables_by_path() | {f"slot {i}": slot for i, slot in enumerate(slots)}
+    return {name: np.array(tf.convert_to_tensor(variable)) for name, variable in named.items()}
+
+
+def assert_equal(found: dict, expected: dict):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("precision, loss", [("bfloat16", 0.02), ("float16", 0.003)])
+def test_a_step_is_that_of_float32_within_the_precision(make_run, precision, loss):
+    """A small, random network lets a rounding error grow: float32 itself says how much.
+
+    Some sixty roundings, forward and backward, add up like their root, to eight of the images'.
+    """
+    plain, mixed, rounded = make_run("float32"), make_run(precision), make_run("float32")
+    before = everything(plain)
+    assert_equal(everything(mixed), before)
+    if mixed.loss_scale:  # the first is too large for this batch
+        mixed.loss_scale.variables["scale"].assign(64.0)
+    expected, found = step(plain), step(mixed)
+    step(rounded, tf.cast(tf.cast(IMAGES, precision), tf.float32))
+    assert set(found) - set(expected) == ({"loss_scale"} if precision == "float16" else set())
+    assert tuple(found) and set(mixed.objective.metrics) == set(found)
+    for name in ("contrast_loss", "supervised_loss"):
+        assert found[name] == pytest.approx(expected[name], rel=loss), name
+    after = everything(plain)
+    assert {value.dtype for value in everything(mixed).values()} == {np.dtype(np.float32)}
+
+    def difference(run, group):
+        """Of the run's step from the plain one's, in parts of that."""
+        there = everything(run)
+        parts = [(there[p] - after[p], after[p] - before[p]) for p in before if p.startswith(group)]
+        there, own = (np.concatenate([d.ravel() for d in ds]) for ds in zip(*parts, strict=True))
+        return np.linalg.norm(there) / np.linalg.norm(own)
+
+    for group in ("base_model", "head_contrastive", "head_supervised", "slot"):
+        assert 0 < difference(mixed, group) < 8 * difference(rounded, group), group
+
+
+def test_global_bn_over_replicas_under_bfloat16(make_run):
+    single, several = make_run("bfloat16"), make_run("bfloat16", number=2)
+    expected, found = step(single), step(several)
+    for name in ("contrast_loss", "supervised_loss"):
+        assert found[name] == pytest.approx(expected[name], rel=0.02), name
+
+
+def test_checkpoints_go_from_precision_to_precision(make_run):
+    """float32 -> float16 -> float16 (the scale goes on) -> bfloat16 -> float32."""
+    first = make_run("float32")
+    step(first)
+    first.checkpointer.save()
+    half = make_run("float16")
+    assert half.checkpointer.restore_latest().endswith("ckpt-1")
+    assert_equal(everything(half), everything(first))
+    half.loss_scale.variables["scale"].assign(2.0**40)  # so large that a step must be skipped
+    weights = everything(half)
+    assert np.isfinite(step(half)["total_loss"])
+    kept = {name: value for name, value in everything(half).items() if "moving_" not in name}
+    assert_equal(kept, {name: weights[name] for name in kept})
+    half.checkpointer.save()
+    resumed = make_run("float16")
+    assert resumed.checkpointer.restore_latest().endswith("ckpt-2")
+    assert float(resumed.loss_scale.read()) == float(half.loss_scale.read()) == 2.0**39
+    assert step(resumed) == step(half)
+    assert_equal(everything(resumed), everything(half))
+    resumed.checkpointer.save()
+    for precision in ("bfloat16", "float32"):
+        run = make_run(precision)
+        assert run.checkpointer.restore_latest().endswith("ckpt-3")
+        assert_equal(everything(run), everything(resumed))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_fine_tuning_and_its_saved_model(make_run, tmp_path, precision):
+    run = make_run(precision, train_mode="finetune")
+    assert np.isfinite(list(step(run).values())).all()
+    path = export.export(run.model, str(tmp_path / "saved_model"), 1, keep=1)
+    loaded = tf.saved_model.load(path)
+    assert {tf.as_dtype(v.dtype) for v in loaded.variables} == {tf.float32}
+    images = IMAGES[..., :3]
+    found, expected = loaded(images, trainable=False), run.model(images, training=False)
+    assert found.keys() == expected.keys()
+    assert {value.dtype for value in found.values()} == {tf.float32}
+    logits = expected["logits_sup"]
+    np.testing.assert_allclose(found["logits_sup"], logits, atol=0.02 * np.abs(logits).max())
+    (images_spec,) = loaded.signatures["serving_default"].structured_input_signature[1].values()
+    assert images_spec.dtype == tf.float32

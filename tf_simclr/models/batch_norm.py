@@ -1,0 +1,58 @@
+"""Batch normalisation by TensorFlow's fused operation wherever the statistics are one replica's."""
+
+import keras
+import tensorflow as tf
+
+FUSED_DTYPES = (tf.float32, tf.bfloat16, tf.float16)
+
+
+@keras.utils.register_keras_serializable("tf_simclr")
+class BatchNorm(keras.layers.BatchNormalization):
+    """Keras's layer for channels last, several times as fast.
+
+    The same numbers up to rounding: the batch is normalised, and enters the moving variance, by its
+    variance as it is (the sum of squares over n). TensorFlow's fused operation, and with it Keras
+    2, would put n/(n-1) times that into the average; the official code and Keras 3 do not.
+
+    One operation reads half-precision inputs, computes in float32 and writes half precision, where
+    Keras casts, squares and sums in operations of their own. With `synchronized` on several
+    replicas the statistics take collectives, and Keras's own implementation.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        if tf.as_dtype(inputs.dtype) not in FUSED_DTYPES or mask is not None:
+            return super().call(inputs, training=training, mask=mask)
+        if not (training and self.trainable):
+            outputs, *_ = self._fused(inputs, self.moving_mean, self.moving_variance)
+            return outputs
+        if self.synchronized and _num_replicas() > 1:
+            return super().call(inputs, training=training)
+        outputs, mean, variance = self._fused(inputs)
+        n = tf.cast(tf.size(inputs) // inputs.shape[-1], variance.dtype)
+        variance *= (n - 1) / n
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            old = tf.convert_to_tensor(average)
+            average.assign(old * self.momentum + value * (1 - self.momentum))
+        return outputs
+
+    def _fused(self, inputs, mean=None, variance=None):
+        """Outputs, mean, and the variance times n/(n-1); by the batch where no mean is given."""
+        empty = tf.zeros((0,))
+        flat = inputs.shape.rank == 2
+        if flat:
+            inputs = inputs[:, tf.newaxis, tf.newaxis]
+        outputs, new_mean, new_variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=tf.convert_to_tensor(self.gamma),
+            offset=tf.zeros_like(self.gamma) if self.beta is None else self.beta,
+            mean=empty if mean is None else mean,
+            variance=empty if variance is None else variance,
+            epsilon=self.epsilon,
+            is_training=mean is None,
+        )
+        return tf.squeeze(outputs, [1, 2]) if flat else outputs, new_mean, new_variance
+
+
+def _num_replicas() -> int:
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else context.num_replicas_in_sync
