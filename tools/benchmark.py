@@ -4,6 +4,7 @@
     python tools/benchmark.py communication --predict
     python tools/benchmark.py input --data_dir=DIR
     python tools/benchmark.py loss --alone=65536
+    python tools/benchmark.py step --network=resnet50
 
 Each subcommand says what its baseline is: python tools/benchmark.py SUBCOMMAND --help. A ratio is
 ours over the baseline's. Times are medians of calls in which the two sides take turns.
@@ -18,10 +19,10 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import communication, input, loss  # noqa: E402
+from benchmarks import communication, input, loss, step  # noqa: E402
 
 # A module has a docstring, add_arguments(parser) and run(args).
-SUBCOMMANDS = {"communication": communication, "input": input, "loss": loss}
+SUBCOMMANDS = {"communication": communication, "input": input, "loss": loss, "step": step}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -15,6 +15,7 @@ _FORMATS = {
     "bytes": "{:,.0f} B",
     "MB": "{:,.0f} MB",
     "images/s": "{:,.0f}/s",
+    "%": "{:.1f} %",
     "count": "{:,.0f}",
 }
 
@@ -26,7 +27,8 @@ class Row:
     Attributes:
       what: the quantity.
       setting: of both sides.
-      unit: "ms", "bytes", "MB" (a value in bytes, shown in 10^6 of them), "images/s" or "count".
+      unit: "ms", "bytes", "MB" (a value in bytes, shown in 10^6 of them), "images/s", "%" or
+        "count".
       ours: the value.
       baseline: that of the baseline; None where there is nothing to compare with.
       origin: "measured" (a clock), "counted" (in what was executed) or "computed" (a formula).
@@ -47,6 +49,8 @@ class Row:
     def markdown(self) -> str:
         """The line of the table."""
         def show(value: float) -> str:
+            if self.unit == "images/s" and value < 100:
+                return f"{value:.1f}/s"
             return _FORMATS[self.unit].format(value / 1e6 if self.unit == "MB" else value)
 
         baseline = "" if self.baseline is None else show(self.baseline)
