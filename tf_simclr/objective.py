@@ -159,7 +159,7 @@ class Augmentation:
             views = [self._on_device(self._part(images, k), self._seed(DEVICE_STREAM, place, k))
                      for k in numbers]  # fmt: skip
         else:
-            views = tf.split(images, len(numbers), axis=-1)
+            views = tf.unstack(images, axis=1)
         if pretraining and self._config.augment.use_blur:
             size = self._config.data.image_size
             views = [
@@ -171,7 +171,7 @@ class Augmentation:
     def preview(self, images, number: int) -> tf.Tensor:
         """First views of the first images as the host leaves them: float32 (number, s, s, 3)."""
         if not isinstance(images, dict):
-            return images[:number, ..., :3]
+            return images[:number, 0]
         first = {name: value[:number] for name, value in self._part(images, 0).items()}
         return self._cropped(first, None)
 
@@ -180,7 +180,7 @@ class Augmentation:
         """What the view with the number k is made of."""
         if "boxes" in images:
             return {"images": images["images"], "boxes": images["boxes"][:, k]}
-        return {"images": images["images"][..., 3 * k : 3 * k + 3]}
+        return {"images": images["images"][:, k]}
 
     def _distorted(self, images: dict, seed) -> tf.Tensor:
         flip_seed, color_seed = tf.unstack(

@@ -57,11 +57,12 @@ def set_dtype(dtype: str):
 
 
 def make_batch(batch_size: int, image_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cloudy, noisy images (n, s, s, 6) in [0, 1] and one-hot labels (n, NUM_CLASSES)."""
+    """Cloudy, noisy views (n, 2, s, s, 3) in [0, 1] and one-hot labels (n, NUM_CLASSES)."""
     rng = np.random.default_rng(0)
     clouds = rng.normal(size=(batch_size, image_size // 4, image_size // 4, 6))
     clouds = tf.image.resize(clouds, (image_size, image_size), "bicubic").numpy()
     images = np.clip(0.5 + 0.25 * clouds + 0.15 * rng.normal(size=clouds.shape), 0, 1)
+    images = np.stack(np.split(images, 2, axis=-1), axis=1)
     labels = np.eye(NUM_CLASSES)[rng.integers(NUM_CLASSES, size=batch_size)]
     return images.astype(keras.backend.floatx()), labels.astype(keras.backend.floatx())
 
@@ -108,8 +109,8 @@ def train(strategy, make_model, batch, *, train_mode: str, learning_rate: float)
 
     def loss(images, labels):
         if train_mode == "finetune":
-            return steps.finetune_loss(model, images[..., :3], labels, **decay)
-        outputs = steps.pretrain_outputs(model, tf.split(images, 2, axis=-1))
+            return steps.finetune_loss(model, images[:, 0], labels, **decay)
+        outputs = steps.pretrain_outputs(model, tf.unstack(images, axis=1))
         return steps.pretrain_loss(outputs, labels, temperature=0.5, hidden_norm=True, **decay)
 
     def differentiate(images, labels):

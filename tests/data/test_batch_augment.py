@@ -188,7 +188,7 @@ def test_larger_images_are_cropped_on_the_host(shapes):
     settings = dict(image_size=16, train_mode="finetune", batch_size=8)
     ((images, labels, _),) = batches(shapes, **settings).take(1).as_numpy_iterator()
     assert images.keys() == {"images"} and images["images"].dtype == np.uint8
-    assert images["images"].shape == (8, 16, 16, 3)
+    assert images["images"].shape == (8, 1, 16, 16, 3)
     image = next(iter(shapes.examples("train[:1]")))["image"]
     rounded = augment.random_crop_uint8(image, SEED, 16)
     exact = np.clip(augment.random_crop_and_resize(image, SEED, 16), 0, 1)

@@ -98,7 +98,7 @@ def assert_in_turns(rounds: list[int]):
 def test_batches_are_those_of_the_local_pipeline(address, source):
     """Over more than two epochs, the end of an epoch within a batch."""
     found = batches(source, 12, service.Service(address, "one consumer"))
-    assert found[0][0].shape == (BATCH, 16, 16, 6)
+    assert found[0][0].shape == (BATCH, 2, 16, 16, 3)
     assert_in_turns(positions(found, batches(source, 24, None)))
 
 

@@ -118,7 +118,21 @@ def test_a_cluster_computes_what_one_process_does(tiny, tmp_path, events, number
         assert "step" not in log.read_text() and "Checkpoint:" not in log.read_text()
 
 
-def test_a_cluster_that_loses_a_worker_stops_and_goes_on(tiny, tmp_path):
+def test_a_cluster_that_loses_a_worker_stops(tiny, tmp_path):
+    """The one that is left says so, and does not wait for ever."""
+    workers = start(
+        2, tmp_path / "logs", *tiny, "--train_steps=1000", "--checkpoint_steps=2",
+        f"--model_dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    wait_for(tmp_path / "run" / "ckpt-2.index", workers)
+    workers[1].kill()
+    assert finish(workers, MINUTE) == [os.EX_TEMPFAIL, -signal.SIGKILL]
+    lines = (tmp_path / "logs" / "worker_0").read_text().splitlines()
+    assert lines[-1].startswith("run.py: worker 1 is gone, so this one, worker 0, stops: start all")
+
+
+@pytest.mark.long
+def test_a_cluster_that_loses_workers_goes_on(tiny, tmp_path):
     """SIGTERM to one worker, then kill -9 of one: all stop, and in the end nothing is different."""
     settings = (*tiny, "--train_steps=60", "--checkpoint_steps=10", "--keep_checkpoint_max=9")
     model_dir, logs = tmp_path / "run", tmp_path / "logs"

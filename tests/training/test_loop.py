@@ -228,8 +228,8 @@ def test_run_steps_gives_the_means_over_the_replicas_step_by_step(replicas):
         mean = tf.reduce_mean(labels)
         return {"total_loss": mean, "other": mean**2}
 
-    images = np.stack([np.full((8, 4, 4, 6), i, np.float32) for i in range(3)])
-    images[..., 3:] = -1
+    images = np.stack([np.full((8, 2, 4, 4, 3), i, np.float32) for i in range(3)])
+    images[:, :, 1] = -1
     skipped = np.float32([[0] * 8, [1, 0, 0, 0, 0, 1, 1, 0], [0] * 8])
     dataset = tf.data.Dataset.from_tensor_slices((images, batches, skipped))
     iterator = iter(strategy.experimental_distribute_dataset(dataset))

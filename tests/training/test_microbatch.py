@@ -51,7 +51,7 @@ def make(tmp_path, monkeypatch):
 
 def batch(pretraining: bool) -> list[np.ndarray]:
     images, labels = replica_table.make_batch(BATCH, 16)
-    return [images if pretraining else images[..., :3], labels]
+    return [images if pretraining else images[:, :1], labels]
 
 
 def measured(made: experiment.Experiment, *, pretraining: bool, graph: bool = False):

@@ -14,7 +14,7 @@ from tf_simclr.training.plan import Plan
 BATCH, CLASSES = 8, 5
 PLAN = Plan(num_train=64, num_eval=8, total_steps=100, checkpoint_steps=100, eval_batches=1)
 RNG = np.random.default_rng(0)
-IMAGES = tf.constant(RNG.uniform(size=(BATCH, 16, 16, 6)), tf.float32)
+IMAGES = tf.constant(RNG.uniform(size=(BATCH, 2, 16, 16, 3)), tf.float32)
 LABELS = tf.one_hot(tf.range(BATCH) % CLASSES, CLASSES)
 
 
@@ -40,7 +40,7 @@ def make_run(tmp_path, monkeypatch, replicas):
 def step(run, images=IMAGES) -> dict[str, float]:
     """One step, a slice of the batch on each replica."""
     number = run.strategy.num_replicas_in_sync
-    channels = 6 if run.config.training.train_mode == "pretrain" else 3
+    views = 2 if run.config.training.train_mode == "pretrain" else 1
 
     def part(array):
         def own(context):
@@ -48,7 +48,7 @@ def step(run, images=IMAGES) -> dict[str, float]:
 
         return run.strategy.experimental_distribute_values_from_function(own)
 
-    batch = part(images[..., :channels]), part(LABELS)
+    batch = part(images[:, :views]), part(LABELS)
     metrics = tf.function(run.strategy.run)(run._step, args=batch)
     return {
         name: float(run.strategy.reduce("MEAN", value, axis=None))
@@ -73,7 +73,8 @@ def assert_equal(found: dict, expected: dict):
 def test_a_step_is_that_of_float32_within_the_precision(make_run, precision, loss):
     """A small, random network lets a rounding error grow: float32 itself says how much.
 
-    Some sixty roundings, forward and backward, add up like their root, to eight of the images'.
+    Rounding everything must not change a step by more than four times what rounding the images
+    alone changes of the encoder's in float32.
     """
     plain, mixed, rounded = make_run("float32"), make_run(precision), make_run("float32")
     before = everything(plain)
@@ -96,8 +97,9 @@ def test_a_step_is_that_of_float32_within_the_precision(make_run, precision, los
         there, own = (np.concatenate([d.ravel() for d in ds]) for ds in zip(*parts, strict=True))
         return np.linalg.norm(there) / np.linalg.norm(own)
 
+    grown = difference(rounded, "base_model")
     for group in ("base_model", "head_contrastive", "head_supervised", "slot"):
-        assert 0 < difference(mixed, group) < 8 * difference(rounded, group), group
+        assert 0 < difference(mixed, group) < 4 * grown, group
 
 
 def test_global_bn_over_replicas_under_bfloat16(make_run):
@@ -140,7 +142,7 @@ def test_fine_tuning_and_its_saved_model(make_run, tmp_path, precision):
     path = export.export(run.model, str(tmp_path / "saved_model"), 1, keep=1)
     loaded = tf.saved_model.load(path)
     assert {tf.as_dtype(v.dtype) for v in loaded.variables} == {tf.float32}
-    images = IMAGES[..., :3]
+    images = IMAGES[:, 0]
     found, expected = loaded(images, trainable=False), run.model(images, training=False)
     assert found.keys() == expected.keys()
     assert {value.dtype for value in found.values()} == {tf.float32}

@@ -29,6 +29,10 @@ def _clip(image: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(image, 0.0, 1.0)
 
 
+def _at_most_1(image: tf.Tensor) -> tf.Tensor:
+    return tf.minimum(image, 1.0)
+
+
 def _split(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
     return tf.unstack(tf.random.experimental.stateless_split(seed, count))
 
@@ -75,7 +79,7 @@ def color_jitter(
       impl: "simclrv2" multiplies the brightness, "simclrv1" adds to it.
 
     Returns:
-      float32 (h, w, 3), clipped to [0, 1] after each op.
+      float32 (h, w, 3) in [0, 1]: clipped after each op that can leave it.
 
     Raises:
       ValueError: unknown impl.
@@ -88,18 +92,24 @@ def color_distortion(
 ) -> tf.Tensor:
     """With p = 0.8 a colour jitter, then with p = 0.2 grayscale (paper, appendix A).
 
-    Arguments and errors as for color_jitter; returns float32 (h, w, 3).
+    Arguments and errors as for color_jitter, but image may leave [0, 1], as bicubic weights do;
+    returns float32 (h, w, 3), clipped at the end.
     """
     # One draw for everything: on small images the cost is the number of ops, not of pixels.
     draws = tf.random.stateless_uniform([10], seed)
     shape = image.shape
-    image = tf.cond(
+
+    def perhaps_gray(image):
+        return tf.cond(
+            draws[9] < GRAYSCALE_PROBABILITY, lambda: to_grayscale(image), lambda: image
+        )
+
+    distorted = tf.cond(
         draws[8] < JITTER_PROBABILITY,
-        lambda: _jitter(image, draws[:8], strength=strength, impl=impl),
-        lambda: image,
+        lambda: perhaps_gray(_jitter(image, draws[:8], strength=strength, impl=impl)),
+        lambda: _clip(perhaps_gray(image)),
     )
-    gray = tf.cond(draws[9] < GRAYSCALE_PROBABILITY, lambda: to_grayscale(image), lambda: image)
-    return tf.ensure_shape(gray, shape)
+    return tf.ensure_shape(distorted, shape)
 
 
 def _jitter(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str) -> tf.Tensor:
@@ -109,14 +119,19 @@ def _jitter(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str) -
     lows, widths = jitter_ranges(strength, impl)
     amounts = tf.unstack(draws[:4] * widths + lows)
     order = tf.unstack(tf.math.top_k(draws[4:], k=4).indices)
-    ops = (brightness if impl == "simclrv2" else brightness_additive, contrast, saturation, hue)
+    # Of an image in [0, 1] neither saturation nor hue leaves it, and a factor only upwards. The
+    # first op may meet what bicubic weights have left outside. At 224 pixels passes are what costs.
+    brighter = (brightness, _at_most_1) if impl == "simclrv2" else (brightness_additive, _clip)
+    ops = (brighter, (contrast, _clip), (saturation, tf.identity), (hue, tf.identity))
     shape = image.shape
-    for which in order:
+    for position, which in enumerate(order):
         branches = [
-            lambda op=op, amount=amount, image=image: op(image, amount)
-            for op, amount in zip(ops, amounts, strict=True)
+            lambda op=op, clip=clip if position else _clip, amount=amount, image=image: clip(
+                op(image, amount)
+            )
+            for (op, clip), amount in zip(ops, amounts, strict=True)
         ]
-        image = _clip(tf.switch_case(which, branches))
+        image = tf.switch_case(which, branches)
     return tf.ensure_shape(image, shape)
 
 
@@ -344,7 +359,7 @@ def pretraining_view(
     """
     crop_seed, flip_seed, color_seed = _split(seed, 3)
     image = random_flip(random_crop_and_resize(image, crop_seed, image_size), flip_seed)
-    return _clip(color_distortion(image, color_seed, strength=strength, impl=impl))
+    return color_distortion(image, color_seed, strength=strength, impl=impl)
 
 
 def finetuning_view(image: tf.Tensor, seed: tf.Tensor, *, image_size: int) -> tf.Tensor:

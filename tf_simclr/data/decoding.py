@@ -39,7 +39,7 @@ def map_with_stand_ins(
     index: tf.Tensor,
     example: dict[str, tf.Tensor],
     *,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     dtype: tf.DType = tf.float32,
     name: str,
     strict: bool,
@@ -55,13 +55,13 @@ def map_with_stand_ins(
       source: decodes the images.
       index: int64 (n,), positions in the stream.
       example: image, string (n,); label, int64 (n,); and with strict also id, string (n,).
-      shape: of a view, (h, w, c).
+      shape: of what view returns.
       dtype: of a view.
       name: of the stream, for messages.
       strict: raise an error in place of using stand-ins.
 
     Returns:
-      Views (n, s, s, c), labels (n,), and float32 (n,): 1 where another example stands in.
+      Views (n, *shape), labels (n,), and float32 (n,): 1 where another example stands in.
 
     Raises:
       UndecodableError: as errors.in_one_line has it, if strict and one example or if not strict
@@ -117,7 +117,7 @@ def map_decodable(
     source: Source,
     example: dict[str, tf.Tensor],
     *,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     dtype: tf.DType = tf.float32,
     name: str,
     strict: bool,
@@ -128,13 +128,13 @@ def map_decodable(
       view: bytes of an image () -> a tensor of the given shape and dtype.
       source: decodes the images.
       example: image, string (n,), and with strict also id, string (n,).
-      shape: of a view, (h, w, c).
+      shape: of what view returns.
       dtype: of a view.
       name: of the stream, for messages.
       strict: raise an error for an example that cannot be decoded.
 
     Returns:
-      Views (n, s, s, c), blank where the example cannot be decoded, and bool (n,): False there.
+      Views (n, *shape), blank where the example cannot be decoded, and bool (n,): False there.
 
     Raises:
       UndecodableError: as errors.in_one_line has it, if strict and an example cannot be decoded.

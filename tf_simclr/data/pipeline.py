@@ -76,9 +76,9 @@ def train_batches(
       shard_index: which of them this is.
 
     Returns:
-      Dataset of (images, labels, skipped): float32 (batch, s, s, 6), views on the channel axis, or
-      (batch, s, s, 3); one-hot float32 (batch, num_classes), or (batch, 0) if unlabelled; float32
-      (batch,), 1 where another example stands in for one that cannot be decoded. With
+      Dataset of (images, labels, skipped): float32 (batch, views, s, s, 3), two views in
+      pretraining, else one; one-hot float32 (batch, num_classes), or (batch, 0) if unlabelled;
+      float32 (batch,), 1 where another example stands in for one that cannot be decoded. With
       augment_on_device images is a dictionary of "images" alone, such views in uint8, or of
       "images", uint8 (batch, h, w, 3), and "boxes", int32 (batch, views, 4), as
       `augment.random_crop_boxes` has them.
@@ -122,9 +122,9 @@ def train_batches(
                 augment.random_crop_uint8(image, each, image_size)
                 for each in _split(view_seed, num_views)
             ]
-            return tf.concat(crops, axis=-1)
+            return tf.stack(crops)
         if train_mode != "pretrain":
-            return augment.finetuning_view(image, view_seed, image_size=image_size)
+            return augment.finetuning_view(image, view_seed, image_size=image_size)[tf.newaxis]
         both = [
             augment.pretraining_view(
                 image,
@@ -135,7 +135,7 @@ def train_batches(
             )
             for each in _split(view_seed, num_views)
         ]
-        return tf.concat(both, axis=-1)
+        return tf.stack(both)
 
     def group(index: tf.Tensor, example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         views, *rest = decoding.map_with_stand_ins(
@@ -143,7 +143,7 @@ def train_batches(
             source,
             index,
             example,
-            shape=(image_size, image_size, 3 * num_views),
+            shape=(num_views, image_size, image_size, 3),
             dtype=tf.uint8 if augment_on_device else tf.float32,
             name=name,
             strict=strict,

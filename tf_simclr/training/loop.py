@@ -45,7 +45,7 @@ def make_run_steps(
     step_fn: Callable,
     metric_names: Sequence[str],
     image_size: int,
-    preview: Callable = lambda images, number: images[:number, ..., :3],
+    preview: Callable = lambda images, number: images[:number, 0],
 ):
     """Makes the function that runs many training steps without the host.
 

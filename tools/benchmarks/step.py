@@ -104,7 +104,7 @@ class Step:
     def __init__(self, config: Config, step: Callable, *, jit_compile: bool = False):
         n, size = config.training.train_batch_size, config.data.image_size
         rng = np.random.default_rng(0)
-        images = tf.constant(rng.uniform(size=(n, size, size, 6)), tf.float32)
+        images = tf.constant(rng.uniform(size=(n, 2, size, size, 3)), tf.float32)
         labels = tf.one_hot(tf.range(n) % 10, 10)
         self._step = tf.function(step, autograph=False, jit_compile=jit_compile or None)
         self._batch = images, labels
@@ -146,7 +146,7 @@ def official(config: Config, *, naive: bool = False) -> Step:
 
     def step(images, labels):
         def loss():
-            outputs = steps.pretrain_outputs(model, tf.split(images, 2, axis=-1))
+            outputs = steps.pretrain_outputs(model, tf.unstack(images, axis=1))
             value = official_loss(
                 outputs["proj_head_output"], temperature=config.loss.temperature
             )
