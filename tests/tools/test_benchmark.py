@@ -357,3 +357,24 @@ def test_flops_are_those_of_the_convolutions_and_products():
     found = step.matrix_flops(call.get_concrete_function(tf.ones((2, 8, 8, 4))).graph)
     # Forward, and backward to either side.
     assert found == 3 * 2 * (2 * 4 * 4 * 5 * 9 * 4 + 2 * 5 * 7)
+
+
+@pytest.mark.long  # four processes, each of which imports, traces and trains
+def test_memory_measures_both_sides(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    benchmark.main(["memory", "--batch=8", "--microbatch_size=4", "--width_multiplier=0.0625",
+                    "--image_size=16", "--repetitions=1", f"--json={path}"])  # fmt: skip
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(row["what"], row["unit"]) for row in rows] == [
+        ("step: memory", "MB"), ("step: time of an image", "ms"),
+    ]  # fmt: skip
+    assert all(row["ours"] > 0 and row["baseline"] > 0 for row in rows)
+
+
+def test_augment_measures_both_sides(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    benchmark.main(["augment", "--image_size=16,24", "--batch=6", "--repetitions=1",
+                    f"--json={path}"])  # fmt: skip
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["setting"] for row in rows] == ["16 pixels, 6 views", "24 pixels, 6 views"]
+    assert all(row["ours"] > 0 and row["baseline"] > 0 for row in rows)

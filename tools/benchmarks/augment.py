@@ -1,0 +1,78 @@
+"""The device's part of the augmentation: flip and colour distortion of a batch of views.
+
+The baseline is the official code's scheme: one image after the other, one random op after the
+other, in a map that uses all cores.
+"""
+
+import argparse
+import functools
+
+import tensorflow as tf
+
+from benchmarks import report, timing
+from benchmarks.report import Report, Row
+from tf_simclr.data import augment, batch_augment
+
+STRENGTH, IMPL = 1.0, "simclrv2"
+NOTES = """\
+- time: milliseconds of a batch of views, uint8 to float32, without crops and blur.
+- ours: batched ops, compiled by XLA, as --augment_on=device runs them.
+- This machine's CPU does both."""
+
+
+def add_arguments(parser: argparse.ArgumentParser):
+    """The arguments of this subcommand."""
+    parser.add_argument("--image_size", type=report.list_of(report.positive), default=[32, 224],
+                        help="sides of a view, with commas between (default: 32,224)")
+    parser.add_argument("--batch", type=report.positive, default=64,
+                        help="views (default: %(default)s)")  # fmt: skip
+    report.add_arguments(parser, repetitions=7)
+
+
+def run(args: argparse.Namespace):
+    """Prints the table of the command line's measurements."""
+    out = Report("augment", repetitions=args.repetitions, json_path=args.json)
+    for size in args.image_size:
+        shape = (args.batch, size, size, 3)
+        views = tf.cast(
+            tf.random.stateless_uniform(shape, [1, 2], maxval=256, dtype=tf.int32), tf.uint8
+        )
+        calls = [functools.partial(_waited, make(views)) for make in (_ours, _official)]
+        out.add(Row("flip and colours", f"{size} pixels, {args.batch} views", "ms",
+                    *timing.medians(calls, repetitions=args.repetitions), "measured"))  # fmt: skip
+    out.finish(NOTES)
+
+
+def _waited(call):
+    return call().numpy()
+
+
+def _ours(views):
+    n = views.shape[0]
+    number = tf.Variable(0)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def distort(views, seed):
+        flips = batch_augment.random_flips(n, seed)
+        flipped = batch_augment.flip(batch_augment.to_float(views), flips)
+        return batch_augment.color_distortion(flipped, seed, strength=STRENGTH, impl=IMPL)
+
+    def call():
+        number.assign_add(1)
+        return distort(views, tf.stack([number, 7]))
+
+    return call
+
+
+def _official(views):
+    def distort(index, view):
+        seed = tf.stack([tf.cast(index, tf.int32), 7])
+        view = augment.random_flip(batch_augment.to_float(view), seed)
+        return augment.color_distortion(view, seed, strength=STRENGTH, impl=IMPL)
+
+    dataset = tf.data.Dataset.from_tensor_slices(views).repeat().enumerate()
+    dataset = dataset.map(
+        tf.autograph.experimental.do_not_convert(distort), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    iterator = iter(dataset.batch(views.shape[0]))
+    return lambda: next(iterator)

@@ -1,0 +1,76 @@
+"""Training steps of ResNet-18 on 32 pixels: peak memory and time, micro-batches beside none.
+
+The baseline is the plain step of a batch that fits; ours is a batch many times as large in
+micro-batches of the baseline's size. Each runs in a new process, model and optimizer included.
+"""
+
+import argparse
+import statistics
+import time
+
+from benchmarks import local, memory_use, report, step
+from benchmarks.report import Report, Row
+from tf_simclr.config import Config
+
+NOTES = """\
+- memory: the peak of the process's resident set above what it had before the model was made.
+- time: of a step, for each image of its batch; the median of the steps after the first.
+- The batch lies in memory; the input pipeline is part of neither."""
+
+
+def add_arguments(parser: argparse.ArgumentParser):
+    """The arguments of this subcommand."""
+    parser.add_argument("--batch", type=report.positive, default=4096,
+                        help="images, ours (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--microbatch_size", type=report.positive, default=256,
+                        help="images of a micro-batch and of the baseline (default: %(default)s)")
+    parser.add_argument("--width_multiplier", type=float, default=0.25,
+                        help="of the network (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--image_size", type=report.positive, default=32, help=argparse.SUPPRESS)
+    report.add_arguments(parser, repetitions=3)
+
+
+def run(args: argparse.Namespace):
+    """Prints the table of the command line's measurements."""
+    out = Report("memory", repetitions=args.repetitions, json_path=args.json)
+    setting = (f"ResNet-18 of width {args.width_multiplier}, batch {args.batch} in micro-batches "
+               f"of {args.microbatch_size} beside batch {args.microbatch_size}")  # fmt: skip
+    common = dict(
+        resnet_depth=18, image_size=args.image_size, width_multiplier=args.width_multiplier,
+        use_blur=False, learning_rate=0.1, seed=1,
+    )  # fmt: skip
+    sides = [
+        common | dict(train_batch_size=args.batch, microbatch_size=args.microbatch_size),
+        common | dict(train_batch_size=args.microbatch_size),
+    ]
+    peaks = [memory_use.peak(_make, side, calls=2) for side in sides]
+    out.add(Row("step: memory", setting, "MB", *peaks, "measured"))
+    # As many images on either side, in a process each.
+    times = args.batch // args.microbatch_size
+    seconds = [
+        local.in_new_process(_seconds_per_image, side, count)
+        for side, count in zip(sides, (args.repetitions, args.repetitions * times), strict=True)
+    ]
+    out.add(Row("step: time of an image", setting, "ms", *(1e3 * s for s in seconds), "measured"))
+    out.finish(NOTES)
+
+
+def _make(settings: dict):
+    """A function that makes the step when first called, and takes one."""
+    made = []
+
+    def call():
+        if not made:
+            made.append(step.ours(Config().replace(**settings)))
+        made[0]()
+
+    return call
+
+
+def _seconds_per_image(settings: dict, count: int) -> float:
+    call, seconds = _make(settings), []
+    for _ in range(count + 1):
+        began = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:]) / settings["train_batch_size"]
