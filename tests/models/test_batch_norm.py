@@ -54,8 +54,9 @@ def test_same_as_unfused(dtype, tolerance, shape, center, training):
         assert np.abs(ours[name] - expected).max() <= largest * np.abs(expected).max(), name
 
 
-def test_moving_variance_is_that_of_the_batch_without_a_correction():
-    layer = make(BatchNorm, (3, 1, 1, 2))
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_moving_variance_is_that_of_the_batch_without_a_correction(policy):
+    layer = make(BatchNorm, (3, 1, 1, 2), dtype=policy)
     before = np.array(tf.convert_to_tensor(layer.moving_variance))
     x = np.float32([[1, 2], [3, 5], [8, -4]]).reshape(3, 1, 1, 2)
     layer(x, training=True)
@@ -65,19 +66,21 @@ def test_moving_variance_is_that_of_the_batch_without_a_correction():
     )
 
 
-def test_one_replica_is_fused_and_several_share_their_statistics(replicas):
+def test_half_precision_of_one_replica_is_fused_and_several_share_their_statistics(replicas):
     x = tf.ones((2, 2, 2, 3))
 
-    def operations(strategy):
+    def is_fused(strategy, policy, training=True):
         with strategy.scope():
-            layer = make(BatchNorm, x.shape)
+            layer = make(BatchNorm, x.shape, dtype=policy)
         graph = tf.function(
-            lambda: strategy.run(lambda: layer(x, training=True))
+            lambda: strategy.run(lambda: layer(x, training=training))
         ).get_concrete_function().graph
-        return {op.type for op in graph.get_operations()}
+        return "FusedBatchNormV3" in {op.type for op in graph.get_operations()}
 
-    assert "FusedBatchNormV3" in operations(replicas(1))
-    assert "FusedBatchNormV3" not in operations(replicas(2))
+    assert is_fused(replicas(1), "mixed_bfloat16")
+    assert not is_fused(replicas(2), "mixed_bfloat16")
+    assert not is_fused(replicas(1), "float32")  # as the official code
+    assert is_fused(replicas(1), "float32", training=False)
 
 
 def test_variables_and_statistics_are_float32_under_mixed_precision():

@@ -70,9 +70,10 @@ def _official(views):
         view = augment.random_flip(batch_augment.to_float(view), seed)
         return augment.color_distortion(view, seed, strength=STRENGTH, impl=IMPL)
 
-    dataset = tf.data.Dataset.from_tensor_slices(views).repeat().enumerate()
+    dataset = tf.data.Dataset.from_tensor_slices(views).enumerate()
     dataset = dataset.map(
         tf.autograph.experimental.do_not_convert(distort), num_parallel_calls=tf.data.AUTOTUNE
     )
-    iterator = iter(dataset.batch(views.shape[0]))
-    return lambda: next(iterator)
+    dataset = dataset.batch(views.shape[0])
+    # A new iterator for each call: none works ahead in the other side's time.
+    return lambda: next(iter(dataset))
