@@ -51,7 +51,9 @@ def test_golden_numbers_are_ok(capsys, golden, tmp_path):
         (tmp_path / name).symlink_to(golden(name))
     (tmp_path / "models").mkdir()
     model = "models/r18_finetune_block2"
-    (tmp_path / model).symlink_to(golden(model))
+    deep = "models/r34_se_adam"  # deep enough to show another order of a sum
+    for name in (model, deep):
+        (tmp_path / name).symlink_to(golden(name))
     (tmp_path / "tf1").mkdir()
     (tmp_path / "notes.txt").touch()
     status, lines = verify(capsys, tmp_path)
