@@ -10,7 +10,7 @@ VENV := .venv
 VENV3 := .venv-keras3
 
 help:
-	@echo "make demo   pretrain, probe and export on an embedded data set: 3.5 minutes on 2 cores, no network"
+	@echo "make demo   pretrain, probe and export on an embedded data set: 3 minutes on 2 cores, no network"
 	@echo "make test   all tests but those that take minutes each, which are make test-long"
 	@echo "make demo-keras3, make test-keras3   the same on TensorFlow 2.21 and Keras 3"
 	@echo "make lint   ruff"
