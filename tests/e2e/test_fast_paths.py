@@ -24,13 +24,11 @@ def test_micro_batches_of_float16_with_a_trace(shapes_dir, events, tmp_path, mor
         "--loss_block_rows=5", "--augment_on=device", "--checkpoint_steps=4",
         "--keep_checkpoint_max=9", f"--model_dir={tmp_path}", *more,
     ]  # fmt: skip
-    for stop, trace in ((4, "2,3"), (6, "9,10")):
-        subprocess.run(
-            [*command, f"--train_steps={stop}", f"--profile_steps={trace}"],
-            check=True, capture_output=True, timeout=300,
-        )  # fmt: skip
-        # The second run goes on from the first; its trace would begin after its end.
-        assert len(list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))) == 1
+    subprocess.run(
+        [*command, "--train_steps=6", "--profile_steps=2,3"],
+        check=True, capture_output=True, timeout=300,
+    )  # fmt: skip
+    assert len(list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))) == 1
     summaries = events(tmp_path)
     assert list(summaries["train/loss_scale"]) == [1, 2, 3, 4, 5, 6]
     assert np.isfinite([float(v) for v in summaries["train/contrast_loss"].values()]).all()

@@ -74,6 +74,7 @@ def test_train_then_eval_trains_exactly_train_steps_and_leaves_every_file(pretra
     assert "Checkpoint:" in done.stdout and f"{model_dir}/saved_model/7" in done.stdout
 
 
+@pytest.mark.long
 def test_a_second_run_has_identical_metrics(pretrained, tiny, events, tmp_path):
     model_dir = tmp_path / "again"
     run(
@@ -183,6 +184,7 @@ def test_pretraining_without_labels_exports_and_says_what_to_do(tiny, tmp_path):
     assert os.listdir(tmp_path / "run" / "saved_model") == ["1"]
 
 
+@pytest.mark.long
 def test_two_cpu_replicas_train_through_run_py(tiny, tmp_path):
     done = run(
         *tiny, "--train_split=train[:64]", "--train_steps=2", "--cpu_replicas=2", "--use_blur",

@@ -102,6 +102,7 @@ def test_a_step_is_that_of_float32_within_the_precision(make_run, precision, los
         assert 0 < difference(mixed, group) < 4 * grown, group
 
 
+@pytest.mark.long
 def test_global_bn_over_replicas_under_bfloat16(make_run):
     single, several = make_run("bfloat16"), make_run("bfloat16", number=2)
     expected, found = step(single), step(several)
