@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from tf_simclr.data import augment
+from tf_simclr.data import augment, color
 
 GOLDEN_FILE = pathlib.Path(__file__).parents[1] / "golden" / "augment.npz"
 IMAGES = ("image0", "image1", "image2")
@@ -44,7 +44,7 @@ def draw(function, count, *, salt=0):
 @pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize("kind", PIXEL_OPS)
 def test_pixel_ops_match_official(golden, image, kind):
-    op = getattr(augment, kind.removesuffix("_v2"))
+    op = getattr(color, kind.removesuffix("_v2"))
     cases = [key for key in golden if key.startswith(f"{image}_{kind}_")]
     assert cases
     for key in cases:
@@ -55,13 +55,13 @@ def test_pixel_ops_match_official(golden, image, kind):
 
 def test_additive_brightness_adds():
     image = np.full((2, 2, 3), 0.25, np.float32)
-    result = run_everywhere(lambda x: augment.brightness_additive(x, 0.5), image)
+    result = run_everywhere(lambda x: color.brightness_additive(x, 0.5), image)
     np.testing.assert_allclose(result, 0.75, atol=1e-6)
 
 
 @pytest.mark.parametrize("image", IMAGES)
 def test_grayscale_matches_official(golden, image):
-    result = run_everywhere(augment.to_grayscale, golden[image].astype(np.float32) / 255)
+    result = run_everywhere(color.to_grayscale, golden[image].astype(np.float32) / 255)
     np.testing.assert_allclose(result, golden[f"{image}_gray"], atol=1e-5)
 
 
@@ -93,12 +93,12 @@ def test_gaussian_kernel_is_the_normalised_density():
     np.testing.assert_allclose(result, weights / weights.sum(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("impl", augment.JITTER_IMPLS)
+@pytest.mark.parametrize("impl", color.JITTER_IMPLS)
 @pytest.mark.parametrize("strength", [1.0, 0.5])
 def test_color_distortion_matches_official_samples(golden, impl, strength):
     patch = tf.constant(golden["image0_patch"])
     ours = draw(
-        lambda seed: augment.color_distortion(patch, seed, strength=strength, impl=impl), 3000
+        lambda seed: color.color_distortion(patch, seed, strength=strength, impl=impl), 3000
     )
     for name, values in (("mean", ours.mean((1, 2))), ("std", ours.std((1, 2)))):
         official = golden[f"jitter_{impl}_{strength}_{name}_rgb"]
@@ -107,13 +107,31 @@ def test_color_distortion_matches_official_samples(golden, impl, strength):
             assert test.pvalue > 1e-4, (name, channel)
 
 
+@pytest.mark.parametrize("impl", color.JITTER_IMPLS)
+def test_compiled_color_distortion_is_the_plain_one(golden, impl):
+    """For the same seeds, of pixels beyond [0, 1] too, as bicubic weights leave them."""
+    patch = tf.constant(golden["image0_patch"] * 1.2 - 0.1)
+
+    def both(seed):
+        return tf.stack([
+            color.color_distortion(patch, seed, strength=1.0, impl=impl, compiled=compiled)
+            for compiled in (False, True)
+        ])  # fmt: skip
+
+    plain, compiled = np.moveaxis(draw(both, 300), 1, 0)
+    np.testing.assert_allclose(compiled, plain, atol=2e-5)
+    assert len(np.unique(plain.mean((1, 2, 3)).round(4))) > 150  # some are all black or white
+    run_everywhere(lambda seed: color.color_distortion(patch, seed, strength=1.0, compiled=True),
+                   SEED)  # fmt: skip
+
+
 def test_color_distortion_probabilities(golden):
     patch = golden["image0_patch"]
     result = draw(
-        lambda seed: augment.color_distortion(tf.constant(patch), seed, strength=1.0), 4000
+        lambda seed: color.color_distortion(tf.constant(patch), seed, strength=1.0), 4000
     )
     gray = np.ptp(result, axis=-1).max((1, 2)) < 1e-5
-    plain_gray = augment.to_grayscale(patch).numpy()
+    plain_gray = color.to_grayscale(patch).numpy()
     untouched = np.minimum(
         np.abs(result - patch).max((1, 2, 3)), np.abs(result - plain_gray).max((1, 2, 3))
     )
@@ -124,9 +142,9 @@ def test_color_distortion_probabilities(golden):
 def test_jitter_order_is_uniform(monkeypatch):
     # Stand-ins that write the order down: the image is a number in base 4.
     for digit, name in enumerate(("brightness", "contrast", "saturation", "hue")):
-        monkeypatch.setattr(augment, name, lambda image, _, d=digit: (image + d) / 4)
+        monkeypatch.setattr(color, name, lambda image, _, d=digit: (image + d) / 4)
     zero = tf.zeros((1, 1, 3))
-    codes = draw(lambda seed: augment.color_jitter(zero, seed, strength=1.0), 4800)[:, 0, 0, 0]
+    codes = draw(lambda seed: color.color_jitter(zero, seed, strength=1.0), 4800)[:, 0, 0, 0]
     digits = np.round(codes[:, None] * 256).astype(int) // 4 ** np.arange(4) % 4
     orders = {order: 0 for order in itertools.permutations(range(4))}
     for row in digits:
@@ -147,12 +165,12 @@ def test_jitter_order_is_uniform(monkeypatch):
 )
 def test_jitter_amounts_are_uniform(monkeypatch, name, impl, strength, low, high):
     for each in ("brightness", "brightness_additive", "contrast", "saturation", "hue"):
-        monkeypatch.setattr(augment, each, lambda image, _: image)
+        monkeypatch.setattr(color, each, lambda image, _: image)
     # The image carries the amount out, squeezed into [0, 1].
-    monkeypatch.setattr(augment, name, lambda image, amount: tf.ones_like(image) * (amount + 1) / 5)
+    monkeypatch.setattr(color, name, lambda image, amount: tf.ones_like(image) * (amount + 1) / 5)
     blank = tf.zeros((1, 1, 3))
     result = draw(
-        lambda seed: augment.color_jitter(blank, seed, strength=strength, impl=impl), 1500
+        lambda seed: color.color_jitter(blank, seed, strength=strength, impl=impl), 1500
     )
     amounts = result[:, 0, 0, 0] * 5 - 1
     assert stats.kstest(amounts, stats.uniform(low, high - low).cdf).pvalue > 1e-4
@@ -162,23 +180,23 @@ def test_jitter_amounts_are_uniform(monkeypatch, name, impl, strength, low, high
 def test_jitter_clips_after_each_op(monkeypatch):
     identity = lambda image, _: image  # noqa: E731
     for name in ("contrast", "saturation", "hue"):
-        monkeypatch.setattr(augment, name, identity)
-    monkeypatch.setattr(augment, "brightness", lambda image, _: image * 0 + 9.0)
-    monkeypatch.setattr(augment, "hue", lambda image, _: image / 3)
-    result = draw(lambda seed: augment.color_jitter(tf.ones((1, 1, 3)), seed, strength=1.0), 64)
+        monkeypatch.setattr(color, name, identity)
+    monkeypatch.setattr(color, "brightness", lambda image, _: image * 0 + 9.0)
+    monkeypatch.setattr(color, "hue", lambda image, _: image / 3)
+    result = draw(lambda seed: color.color_jitter(tf.ones((1, 1, 3)), seed, strength=1.0), 64)
     # 9 is cut to 1 before the division, or after it: never 3.
     assert {round(float(value), 4) for value in result.ravel()} == {0.3333, 1.0}
 
 
 def test_jitter_of_zero_strength_is_identity(golden):
     patch = golden["image0_patch"]
-    result = augment.color_jitter(tf.constant(patch), SEED, strength=0.0)
+    result = color.color_jitter(tf.constant(patch), SEED, strength=0.0)
     np.testing.assert_allclose(result, patch, atol=1e-5)
 
 
 def test_unknown_impl_is_refused():
     with pytest.raises(ValueError, match="color_jitter_impl.*simclrv9"):
-        augment.color_jitter(tf.zeros((2, 2, 3)), SEED, strength=1.0, impl="simclrv9")
+        color.color_jitter(tf.zeros((2, 2, 3)), SEED, strength=1.0, impl="simclrv9")
 
 
 def test_crop_boxes_match_official_samples(golden):

@@ -225,8 +225,8 @@ def test_an_error_in_augmenting_is_not_skipped(source, monkeypatch):
 
 @pytest.mark.parametrize(
     "step_size, batch_size, expected",
-    [(512, 512, 16), (4096, 64, 16), (48, 48, 16), (100, 50, 25), (34, 17, 17), (32, 4, 16),
-     (8, 8, 8), (8, 1, 8), (1, 1, 1), (502, 502, 251), (24, 8, 24)],
+    [(512, 512, 32), (4096, 64, 32), (96, 96, 32), (48, 48, 48), (200, 100, 50), (34, 17, 34),
+     (64, 4, 32), (8, 8, 8), (8, 1, 8), (1, 1, 1), (502, 502, 251), (24, 8, 24)],
 )  # fmt: skip
 def test_group_size(step_size, batch_size, expected):
     assert decoding.group_size(step_size, batch_size) == expected

@@ -10,143 +10,24 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-JITTER_IMPLS = ("simclrv2", "simclrv1")
+from tf_simclr.data import color
 
-JITTER_PROBABILITY = 0.8
-GRAYSCALE_PROBABILITY = 0.2
-LUMA_WEIGHTS = (0.2989, 0.587, 0.114)  # those of tf.image.rgb_to_grayscale
 _CROP_AREA_RANGE = (0.08, 1.0)
 _CROP_ASPECT_RANGE = (3 / 4, 4 / 3)
 _CROP_MIN_COVERED = 0.1
 _CROP_ATTEMPTS = 100
 _EVAL_CROP_PROPORTION = 0.875
 _BLUR_SIGMA_RANGE = (0.1, 2.0)  # pixels
-# Official code: small images are evaluated whole.
-_MAX_UNCROPPED_SIZE = 32
+# Official code: images up to here are evaluated whole. Nor is it worth compiling ops on them.
+_SMALL_SIZE = 32
 
 
 def _clip(image: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(image, 0.0, 1.0)
 
 
-def _at_most_1(image: tf.Tensor) -> tf.Tensor:
-    return tf.minimum(image, 1.0)
-
-
 def _split(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
     return tf.unstack(tf.random.experimental.stateless_split(seed, count))
-
-
-def brightness(image: tf.Tensor, factor: float) -> tf.Tensor:
-    """Scales an image by a factor ("simclrv2" brightness); not clipped."""
-    return image * factor
-
-
-def brightness_additive(image: tf.Tensor, delta: float) -> tf.Tensor:
-    """Adds delta to an image ("simclrv1" brightness); not clipped."""
-    return tf.image.adjust_brightness(image, delta)
-
-
-def contrast(image: tf.Tensor, factor: float) -> tf.Tensor:
-    """Scales (h, w, c) about each channel's spatial mean; not clipped."""
-    return tf.image.adjust_contrast(image, factor)
-
-
-def saturation(image: tf.Tensor, factor: float) -> tf.Tensor:
-    """Scales the HSV saturation of (h, w, 3)."""
-    return tf.image.adjust_saturation(image, factor)
-
-
-def hue(image: tf.Tensor, delta: float) -> tf.Tensor:
-    """Turns the HSV hue of (h, w, 3) by delta turns, delta in [-1, 1]."""
-    return tf.image.adjust_hue(image, delta)
-
-
-def to_grayscale(image: tf.Tensor) -> tf.Tensor:
-    """Luma of (h, w, 3), repeated over the 3 channels."""
-    return tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(image))
-
-
-def color_jitter(
-    image: tf.Tensor, seed: tf.Tensor, *, strength: float, impl: str = "simclrv2"
-) -> tf.Tensor:
-    """Brightness, contrast, saturation and hue by random amounts in random order.
-
-    Args:
-      image: float32 (h, w, 3) in [0, 1].
-      seed: integers (2,).
-      strength: s; ranges are 0.8 s for the first three and 0.2 s for hue (paper, appendix A).
-      impl: "simclrv2" multiplies the brightness, "simclrv1" adds to it.
-
-    Returns:
-      float32 (h, w, 3) in [0, 1]: clipped after each op that can leave it.
-
-    Raises:
-      ValueError: unknown impl.
-    """
-    return _jitter(image, tf.random.stateless_uniform([8], seed), strength=strength, impl=impl)
-
-
-def color_distortion(
-    image: tf.Tensor, seed: tf.Tensor, *, strength: float, impl: str = "simclrv2"
-) -> tf.Tensor:
-    """With p = 0.8 a colour jitter, then with p = 0.2 grayscale (paper, appendix A).
-
-    Arguments and errors as for color_jitter, but image may leave [0, 1], as bicubic weights do;
-    returns float32 (h, w, 3), clipped at the end.
-    """
-    # One draw for everything: on small images the cost is the number of ops, not of pixels.
-    draws = tf.random.stateless_uniform([10], seed)
-    shape = image.shape
-
-    def perhaps_gray(image):
-        return tf.cond(
-            draws[9] < GRAYSCALE_PROBABILITY, lambda: to_grayscale(image), lambda: image
-        )
-
-    distorted = tf.cond(
-        draws[8] < JITTER_PROBABILITY,
-        lambda: perhaps_gray(_jitter(image, draws[:8], strength=strength, impl=impl)),
-        lambda: _clip(perhaps_gray(image)),
-    )
-    return tf.ensure_shape(distorted, shape)
-
-
-def _jitter(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str) -> tf.Tensor:
-    """color_jitter from 8 uniform draws in [0, 1): 4 amounts, and 4 whose ranks are the order."""
-    if impl not in JITTER_IMPLS:
-        raise ValueError(f"color_jitter_impl must be one of {JITTER_IMPLS}, got {impl!r}")
-    lows, widths = jitter_ranges(strength, impl)
-    amounts = tf.unstack(draws[:4] * widths + lows)
-    order = tf.unstack(tf.math.top_k(draws[4:], k=4).indices)
-    # Of an image in [0, 1] neither saturation nor hue leaves it, and a factor only upwards. The
-    # first op may meet what bicubic weights have left outside. At 224 pixels passes are what costs.
-    brighter = (brightness, _at_most_1) if impl == "simclrv2" else (brightness_additive, _clip)
-    ops = (brighter, (contrast, _clip), (saturation, tf.identity), (hue, tf.identity))
-    shape = image.shape
-    for position, which in enumerate(order):
-        branches = [
-            lambda op=op, clip=clip if position else _clip, amount=amount, image=image: clip(
-                op(image, amount)
-            )
-            for (op, clip), amount in zip(ops, amounts, strict=True)
-        ]
-        image = tf.switch_case(which, branches)
-    return tf.ensure_shape(image, shape)
-
-
-def jitter_ranges(strength: float, impl: str) -> tuple[list[float], list[float]]:
-    """Lows and widths of the amounts of brightness, contrast, saturation and hue."""
-    spread, turn = 0.8 * strength, 0.2 * strength
-    factors = max(0.0, 1 - spread), 1 + spread
-    ranges = [
-        factors if impl == "simclrv2" else (-spread, spread),
-        factors,
-        factors,
-        # TensorFlow refuses more than a whole turn of hue, and it is no other hue.
-        (max(-1.0, -turn), min(1.0, turn)),
-    ]
-    return [low for low, _ in ranges], [high - low for low, high in ranges]
 
 
 def random_crop_box(
@@ -247,9 +128,18 @@ def _sample_crop(
 
 def _resize(image: tf.Tensor, size: int) -> tf.Tensor:
     # Bicubic weights overshoot: the result may leave [0, 1], and views clip only at their end.
-    resized = tf.image.resize(image, (size, size), tf.image.ResizeMethod.BICUBIC)
-    if image.dtype == tf.uint8:  # bytes until they are resized: there are fewer pixels then
-        resized *= 1 / 255
+    if image.dtype != tf.uint8:
+        return _bicubic(image, size)
+    # Scaled when resized: there are fewer pixels then.
+    return _bicubic(image, size) * (1 / 255)
+
+
+def _bicubic(image: tf.Tensor, size: int) -> tf.Tensor:
+    """(h, w, 3) -> float32 (size, size, 3) in the same unit."""
+    # The op takes bytes, too, but reads each of them some sixteen times and converts it each time.
+    resized = tf.image.resize(
+        tf.cast(image, tf.float32), (size, size), tf.image.ResizeMethod.BICUBIC
+    )
     return tf.ensure_shape(resized, (size, size, 3))
 
 
@@ -265,10 +155,10 @@ def random_crop_uint8(image: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor
     On the same box; rounding, and clipping where bicubic weights overshoot, is what differs.
     """
     begin, extent = _sample_crop(seed, tf.shape(image), 1.0)
-    crop = tf.slice(image, begin, extent)  # bytes until they are resized
-    resized = tf.image.resize(crop, (size, size), tf.image.ResizeMethod.BICUBIC)
-    rounded = tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
-    return tf.ensure_shape(rounded, (size, size, 3))
+    resized = _bicubic(tf.slice(image, begin, extent), size)
+    # Clips, rounds and converts in one pass, where three ops take three times as long.
+    rounded = tf.quantization.quantize(resized, 0.0, 255.0, tf.quint8, mode="MIN_COMBINED").output
+    return tf.bitcast(rounded, tf.uint8)
 
 
 def random_flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -279,14 +169,21 @@ def random_flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def central_crop_and_resize(image: tf.Tensor, size: int) -> tf.Tensor:
     """The central square of 0.875 of the shorter side, resized with bicubic weights.
 
-    (h, w, 3), uint8 or float -> float32 (size, size, 3), not clipped. Rounds the side to
-    the nearest pixel and the offset up, as the official code does.
+    (h, w, 3), uint8 or float -> float32 (size, size, 3), not clipped.
     """
     shape = tf.shape(image)
-    limit = tf.cast(tf.minimum(shape[0], shape[1]), tf.float32)
+    y, x, height, width = tf.unstack(central_crop_box(shape[0], shape[1]))
+    return _resize(image[y : y + height, x : x + width], size)
+
+
+def central_crop_box(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """The central square of 0.875 of the shorter side: int32 (4,), y, x, height, width in pixels.
+
+    Rounds the side to the nearest pixel and the offset up, as the official code does.
+    """
+    limit = tf.cast(tf.minimum(height, width), tf.float32)
     side = tf.cast(tf.math.rint(_EVAL_CROP_PROPORTION * limit), tf.int32)
-    y, x = (shape[0] - side + 1) // 2, (shape[1] - side + 1) // 2
-    return _resize(image[y : y + side, x : x + side], size)
+    return tf.stack([(height - side + 1) // 2, (width - side + 1) // 2, side, side])
 
 
 def gaussian_kernel(radius: int, sigma: float) -> tf.Tensor:
@@ -359,7 +256,9 @@ def pretraining_view(
     """
     crop_seed, flip_seed, color_seed = _split(seed, 3)
     image = random_flip(random_crop_and_resize(image, crop_seed, image_size), flip_seed)
-    return color_distortion(image, color_seed, strength=strength, impl=impl)
+    return color.color_distortion(
+        image, color_seed, strength=strength, impl=impl, compiled=image_size > _SMALL_SIZE
+    )
 
 
 def finetuning_view(image: tf.Tensor, seed: tf.Tensor, *, image_size: int) -> tf.Tensor:
@@ -374,7 +273,7 @@ def evaluation_view(image: tf.Tensor, *, image_size: int) -> tf.Tensor:
     Central crop for image_size > 32. Up to 32 the whole image, resized only if it has another size
     (the official code then fails). Returns (image_size, image_size, 3).
     """
-    if image_size > _MAX_UNCROPPED_SIZE:
+    if image_size > _SMALL_SIZE:
         return _clip(central_crop_and_resize(image, image_size))
     # At equal sizes the bicubic weights are exactly 0 and 1.
     return _clip(_resize(image, image_size))

@@ -10,10 +10,9 @@ Images arrive as uint8: rounding takes at most 1/510 off a view that the host ha
 
 import tensorflow as tf
 
-from tf_simclr.data import augment
-
-NUM_OPS = 4
-_TINY = 1e-20  # keeps a gray pixel from dividing by 0
+from tf_simclr.data import augment, color
+from tf_simclr.data import planes as plane_ops
+from tf_simclr.data.color import NUM_OPS
 
 
 def crop_and_resize(images, boxes, flips, size: int) -> tf.Tensor:
@@ -79,7 +78,7 @@ def to_float(images) -> tf.Tensor:
 
 
 def color_distortion(images, seed, *, strength: float, impl: str) -> tf.Tensor:
-    """`augment.color_distortion` of each image of a batch.
+    """`color.color_distortion` of each image of a batch.
 
     Args:
       images: float32 (n, h, w, 3) in [0, 1]; n is static.
@@ -92,15 +91,15 @@ def color_distortion(images, seed, *, strength: float, impl: str) -> tf.Tensor:
     """
     n = images.shape[0]
     draws = augment.uniform([n + 1, NUM_OPS + 2], seed)
-    lows, widths = augment.jitter_ranges(strength, impl)
+    lows, widths = color.jitter_ranges(strength, impl)
     amounts = draws[:n, :NUM_OPS] * widths + lows
     order = tf.argsort(draws[n, :NUM_OPS])
     planes = tf.unstack(images, axis=-1)
     jittered = _jitter(planes, amounts, order, impl)
-    chosen = (draws[:n, NUM_OPS] < augment.JITTER_PROBABILITY)[:, tf.newaxis, tf.newaxis]
+    chosen = (draws[:n, NUM_OPS] < color.JITTER_PROBABILITY)[:, tf.newaxis, tf.newaxis]
     planes = [tf.where(chosen, new, old) for new, old in zip(jittered, planes, strict=True)]
-    chosen = (draws[:n, NUM_OPS + 1] < augment.GRAYSCALE_PROBABILITY)[:, tf.newaxis, tf.newaxis]
-    luma = sum(w * plane for w, plane in zip(augment.LUMA_WEIGHTS, planes, strict=True))
+    chosen = (draws[:n, NUM_OPS + 1] < color.GRAYSCALE_PROBABILITY)[:, tf.newaxis, tf.newaxis]
+    luma = plane_ops.luma(planes)
     planes = [tf.where(chosen, luma, plane) for plane in planes]
     return tf.clip_by_value(tf.stack(planes, axis=-1), 0.0, 1.0)
 
@@ -127,62 +126,15 @@ def _jitter(planes: list, amounts, order, impl: str) -> list:
     # that comes after in the order, the same way each time.
     groups = [place[j] for j in range(NUM_OPS)]
     previous = [tf.gather(order, (place[j] - 1) % NUM_OPS) for j in range(NUM_OPS)]
-    brighter = _brightness if impl == "simclrv2" else _brightness_additive
-    ops = (brighter, _contrast, _saturation, _hue)
     for stage in range(NUM_OPS):
         source = groups if stage == 0 else previous
         results = []
-        for j, op in enumerate(ops):
+        for j, op in enumerate(plane_ops.jitter_ops(impl)):
             own = tf.gather(pixels, source[j], axis=1)
             amount = tf.gather(amounts, (place[j] - stage) % NUM_OPS)[:, j]
             changed = op(tf.unstack(own), amount[:, tf.newaxis, tf.newaxis])
-            results.append(tf.stack([tf.clip_by_value(plane, 0.0, 1.0) for plane in changed]))
+            results.append(tf.stack(plane_ops.clip(changed)))
         pixels = tf.stack(results, axis=1)
     # Group g ended with the op before its first one.
     pixels = tf.gather(pixels, tf.gather(order, (tf.range(NUM_OPS) - 1) % NUM_OPS), axis=1)
     return tf.unstack(tf.reshape(pixels, (3, NUM_OPS * per_group, *pixels.shape[3:]))[:, :n])
-
-
-def _brightness(planes, factor):
-    return [plane * factor for plane in planes]
-
-
-def _brightness_additive(planes, delta):
-    return [plane + delta for plane in planes]
-
-
-def _contrast(planes, factor):
-    means = [tf.reduce_mean(plane, axis=[1, 2], keepdims=True) for plane in planes]
-    return [(p - mean) * factor + mean for p, mean in zip(planes, means, strict=True)]
-
-
-def _saturation(planes, factor):
-    """Scales the HSV saturation: the distance of each channel to the largest, at most to 1."""
-    value, chroma = _value_and_chroma(planes)
-    ratio = tf.where(chroma > 0, tf.minimum(factor, value / tf.maximum(chroma, _TINY)), 1.0)
-    return [value - (value - plane) * ratio for plane in planes]
-
-
-def _hue(planes, turn):
-    """Turns the HSV hue; value and chroma stay."""
-    red, green, blue = planes
-    value, chroma = _value_and_chroma(planes)
-    inverse = tf.where(chroma > 0, 1.0 / tf.maximum(chroma, _TINY), 0.0)
-    sector = tf.where(
-        value == red,
-        (green - blue) * inverse,
-        tf.where(value == green, 2.0 + (blue - red) * inverse, 4.0 + (red - green) * inverse),
-    )
-    sector += 6.0 * turn
-    result = []
-    for offset in (5.0, 3.0, 1.0):
-        k = sector + offset
-        k -= 6.0 * tf.floor(k * (1.0 / 6.0))
-        result.append(value - chroma * tf.clip_by_value(tf.minimum(k, 4.0 - k), 0.0, 1.0))
-    return result
-
-
-def _value_and_chroma(planes):
-    red, green, blue = planes
-    value = tf.maximum(tf.maximum(red, green), blue)
-    return value, value - tf.minimum(tf.minimum(red, green), blue)

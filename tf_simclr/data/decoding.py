@@ -17,11 +17,11 @@ import tensorflow as tf
 from tf_simclr.data.errors import require
 from tf_simclr.data.sources import Source
 
-SMALLEST_GROUP = 16
+SMALLEST_GROUP = 32
 
 
 def group_size(step_size: int, batch_size: int) -> int:
-    """How many examples to map at a time: at least 16 and a divisor of the batch, where possible.
+    """How many examples to map at a time: at least 32 and a divisor of the batch, where possible.
 
     Never more than a step, so that what stands in for an example depends on its step alone.
 

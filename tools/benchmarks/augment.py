@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from benchmarks import report, timing
 from benchmarks.report import Report, Row
-from tf_simclr.data import augment, batch_augment
+from tf_simclr.data import augment, batch_augment, color
 
 STRENGTH, IMPL = 1.0, "simclrv2"
 NOTES = """\
@@ -68,7 +68,7 @@ def _official(views):
     def distort(index, view):
         seed = tf.stack([tf.cast(index, tf.int32), 7])
         view = augment.random_flip(batch_augment.to_float(view), seed)
-        return augment.color_distortion(view, seed, strength=STRENGTH, impl=IMPL)
+        return color.color_distortion(view, seed, strength=STRENGTH, impl=IMPL)
 
     dataset = tf.data.Dataset.from_tensor_slices(views).enumerate()
     dataset = dataset.map(

@@ -16,7 +16,7 @@ from benchmarks import report
 from benchmarks.report import Report, Row
 from tf_simclr import build
 from tf_simclr.config import Config
-from tf_simclr.data import augment
+from tf_simclr.data import color
 from tf_simclr.objective import Augmentation
 
 WHERE = ("device", "host")
@@ -118,9 +118,9 @@ def official(source, config: Config) -> tf.data.Dataset:
 
             factors = max(0.0, 1 - 0.8 * strength), 1 + 0.8 * strength
             ops = (
-                clipped(augment.brightness, *factors), clipped(augment.contrast, *factors),
-                clipped(augment.saturation, *factors),
-                clipped(augment.hue, -0.2 * strength, 0.2 * strength),
+                clipped(color.brightness, *factors), clipped(color.contrast, *factors),
+                clipped(color.saturation, *factors),
+                clipped(color.hue, -0.2 * strength, 0.2 * strength),
             )  # fmt: skip
             for which in tf.unstack(tf.random.shuffle(tf.range(4))):
                 image = tf.switch_case(which, [functools.partial(op, image) for op in ops])
@@ -129,7 +129,7 @@ def official(source, config: Config) -> tf.data.Dataset:
 
         chosen = tf.random.uniform([2])
         image = tf.cond(chosen[0] < 0.8, lambda: jitter(image), lambda: image)
-        return tf.cond(chosen[1] < 0.2, lambda: augment.to_grayscale(image), lambda: image)
+        return tf.cond(chosen[1] < 0.2, lambda: color.to_grayscale(image), lambda: image)
 
     def view(image):
         begin, extent, _ = tf.image.sample_distorted_bounding_box(
