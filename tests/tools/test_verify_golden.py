@@ -15,15 +15,17 @@ import verify_golden  # noqa: E402
 from golden_checks import names, report  # noqa: E402
 
 from tf_simclr import build  # noqa: E402
+from tf_simclr.data import planes  # noqa: E402
+from tf_simclr.losses import blockwise  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
 
 MODELS = ("r18_cifar", "r18_finetune_block2", "r34_se_adam", "r50_sk", "r50")
 
 
-def verify(capsys, directory):
+def verify(capsys, directory, *flags):
     """(exit status, lines)."""
     with pytest.raises(SystemExit) as stopped:
-        verify_golden.main([str(directory)])
+        verify_golden.main([*flags, str(directory)])
     return stopped.value.code, capsys.readouterr().out.splitlines()
 
 
@@ -126,6 +128,24 @@ def test_one_changed_number_of_each_kind_is_wrong(capsys, golden, tmp_path):
         "models/mine num_params",
     ])  # fmt: skip
     assert re.fullmatch(r"13 of \d+ quantities WRONG", lines[-1])
+
+
+def test_fast_paths_are_compared(capsys, golden, monkeypatch, tmp_path):
+    shutil.copy(golden("ntxent.npz"), tmp_path)
+    with np.load(golden("augment.npz")) as file:
+        few = [key for key in file.files
+               if key.startswith(("image0_patch", "image2", "crop_boxes", "jitter_simclrv2_1.0"))]
+        np.savez(tmp_path / "augment.npz", **{key: file[key] for key in few})
+    status, lines = verify(capsys, tmp_path, "--fast")
+    assert status == 0, "\n".join(lines)
+    monkeypatch.setattr(blockwise, "_NO_PROBABILITY", 1.0)  # an anchor then meets itself
+    monkeypatch.setattr(planes, "hue", lambda image, turn: image)
+    monkeypatch.setattr(planes, "contrast", lambda image, factor: image)
+    status, lines = verify(capsys, tmp_path, "--fast")
+    wrong = " ".join(line for line in lines if " WRONG" in line)
+    assert status == 1
+    for part in ("r2_loss", "image2_hue_", "jitter_simclrv2_1.0_std_rgb"):
+        assert part in wrong
 
 
 def test_nothing_to_compare_is_no_success(capsys, tmp_path):
