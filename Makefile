@@ -6,6 +6,8 @@
 # The first Python on this machine that has the reference stack.
 PYTHON := $(shell for p in python3.11 python3.10 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] < (3, 10))' 2>/dev/null && echo $$p && break; done)
+# Tracing keeps one core busy: files of tests run two at a time.
+PARALLEL := -n 2 --dist=loadfile
 VENV := .venv
 VENV3 := .venv-keras3
 
@@ -21,28 +23,28 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(VENV)/bin/python -m ruff check .
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest $(PARALLEL)
 
 test-long: $(VENV)/installed
-	$(VENV)/bin/python -m pytest -m long
+	$(VENV)/bin/python -m pytest $(PARALLEL) -m long
 
 demo-keras3: $(VENV3)/installed
 	$(VENV3)/bin/python run.py --mode=train_then_eval --model_dir=runs/demo_keras3
 
 test-keras3: $(VENV3)/installed
-	$(VENV3)/bin/python -m pytest
+	$(VENV3)/bin/python -m pytest $(PARALLEL)
 
 lint: $(VENV)/installed
 	$(VENV)/bin/python -m ruff check .
 
-$(VENV)/installed: requirements.txt setup.cfg pyproject.toml
+$(VENV)/installed: requirements.txt requirements-test.txt setup.cfg pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.10 found: install one, or say make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
-$(VENV3)/installed: requirements-keras3.txt setup.cfg pyproject.toml
+$(VENV3)/installed: requirements-keras3.txt requirements-test.txt setup.cfg pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.10 found: install one, or say make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV3)
 	$(VENV3)/bin/python -m pip install --quiet --upgrade pip
