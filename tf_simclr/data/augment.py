@@ -22,10 +22,6 @@ _BLUR_SIGMA_RANGE = (0.1, 2.0)  # pixels
 _SMALL_SIZE = 32
 
 
-def _clip(image: tf.Tensor) -> tf.Tensor:
-    return tf.clip_by_value(image, 0.0, 1.0)
-
-
 def _split(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
     return tf.unstack(tf.random.experimental.stateless_split(seed, count))
 
@@ -244,7 +240,7 @@ def random_blur(
     batch_size = images.shape[0] or tf.shape(images)[0]
     chosen = uniform([batch_size, 1, 1, 1], choice_seed) < probability
     blurred = gaussian_blur(images, image_size // 10, sigma)
-    return tf.cast(_clip(tf.where(chosen, blurred, images)), images.dtype)
+    return tf.cast(color.clip(tf.where(chosen, blurred, images)), images.dtype)
 
 
 def pretraining_view(
@@ -264,7 +260,7 @@ def pretraining_view(
 def finetuning_view(image: tf.Tensor, seed: tf.Tensor, *, image_size: int) -> tf.Tensor:
     """Random crop and flip: uint8 (h, w, 3) -> float32 (image_size, image_size, 3) in [0, 1]."""
     crop_seed, flip_seed = _split(seed, 2)
-    return _clip(random_flip(random_crop_and_resize(image, crop_seed, image_size), flip_seed))
+    return color.clip(random_flip(random_crop_and_resize(image, crop_seed, image_size), flip_seed))
 
 
 def evaluation_view(image: tf.Tensor, *, image_size: int) -> tf.Tensor:
@@ -274,6 +270,6 @@ def evaluation_view(image: tf.Tensor, *, image_size: int) -> tf.Tensor:
     (the official code then fails). Returns (image_size, image_size, 3).
     """
     if image_size > _SMALL_SIZE:
-        return _clip(central_crop_and_resize(image, image_size))
+        return color.clip(central_crop_and_resize(image, image_size))
     # At equal sizes the bicubic weights are exactly 0 and 1.
-    return _clip(_resize(image, image_size))
+    return color.clip(_resize(image, image_size))

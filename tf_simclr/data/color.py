@@ -13,7 +13,8 @@ GRAYSCALE_PROBABILITY = 0.2
 NUM_OPS = 4
 
 
-def _clip(image: tf.Tensor) -> tf.Tensor:
+def clip(image: tf.Tensor) -> tf.Tensor:
+    """Cuts off what is outside of [0, 1]."""
     return tf.clip_by_value(image, 0.0, 1.0)
 
 
@@ -101,7 +102,7 @@ def color_distortion(
     distorted = tf.cond(
         draws[8] < JITTER_PROBABILITY,
         lambda: perhaps_gray(_jitter(image, draws[:8], strength=strength, impl=impl)),
-        lambda: _clip(perhaps_gray(image)),
+        lambda: clip(perhaps_gray(image)),
     )
     return tf.ensure_shape(distorted, shape)
 
@@ -110,16 +111,16 @@ def _jitter(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str) -
     """color_jitter from 8 uniform draws in [0, 1)."""
     amounts, order = map(tf.unstack, _amounts_and_order(draws, strength, impl))
     # Of an image in [0, 1] neither saturation nor hue leaves it, and a factor only upwards. The
-    # first op may meet what bicubic weights have left outside. At 224 pixels passes are what costs.
-    brighter = (brightness, _at_most_1) if impl == "simclrv2" else (brightness_additive, _clip)
-    ops = (brighter, (contrast, _clip), (saturation, tf.identity), (hue, tf.identity))
+    # first op may meet what bicubic weights have left outside.
+    brighter = (brightness, _at_most_1) if impl == "simclrv2" else (brightness_additive, clip)
+    ops = (brighter, (contrast, clip), (saturation, tf.identity), (hue, tf.identity))
     shape = image.shape
     for position, which in enumerate(order):
         branches = [
-            lambda op=op, clip=clip if position else _clip, amount=amount, image=image: clip(
+            lambda op=op, cut=cut if position else clip, amount=amount, image=image: cut(
                 op(image, amount)
             )
-            for (op, clip), amount in zip(ops, amounts, strict=True)
+            for (op, cut), amount in zip(ops, amounts, strict=True)
         ]
         image = tf.switch_case(which, branches)
     return tf.ensure_shape(image, shape)
