@@ -117,10 +117,16 @@ def test_good_rows_are_what_they_are_without_bad_neighbours(source):
     images, _, skipped = take(train(source, train_mode="pretrain"), 3)
     order = encoded_order(source, 48)
     for row in np.flatnonzero(skipped == 0)[:8]:
-        seed = pipeline._derive(5, pipeline._VIEWS, row)
-        seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
         image = source.decode(bad_images.good_image(order[row]))
-        views = [augment.pretraining_view(image, s, image_size=12, strength=1.0) for s in seeds]
+        views = []
+        for i in range(2):
+            box_seed, view_seed = (
+                pipeline._derive(5, use + i, row) for use in (pipeline._BOXES, pipeline._VIEWS)
+            )
+            box = augment.random_crop_box(box_seed, *image.shape[:2])
+            views.append(
+                augment.pretraining_view(image, box, view_seed, image_size=12, strength=1.0)
+            )
         np.testing.assert_allclose(images[row], tf.stack(views), atol=1e-5)
 
 
@@ -212,8 +218,8 @@ def test_a_corrupt_file_is_not_skipped(source, tmp_path):
 
 
 def test_an_error_in_augmenting_is_not_skipped(source, monkeypatch):
-    def view(image, seed, *, image_size):
-        del seed
+    def view(image, box, seed, *, image_size):
+        del box, seed
         with tf.control_dependencies([tf.debugging.Assert(tf.shape(image)[0] < 50, ["too high"])]):
             return tf.image.resize(tf.cast(image, tf.float32), (image_size, image_size))
 
@@ -229,5 +235,14 @@ def test_an_error_in_augmenting_is_not_skipped(source, monkeypatch):
      (64, 4, 32), (8, 8, 8), (8, 1, 8), (1, 1, 1), (502, 502, 251), (24, 8, 24)],
 )  # fmt: skip
 def test_group_size(step_size, batch_size, expected):
-    assert decoding.group_size(step_size, batch_size) == expected
+    assert decoding.group_size(step_size, batch_size, 32) == expected
     assert step_size % expected == 0
+
+
+@pytest.mark.parametrize(
+    "shape, dtype, expected",
+    [((2, 224, 224, 3), tf.float32, 32), ((2, 224, 224, 3), tf.uint8, 66),
+     ((2, 32, 32, 3), tf.float32, 256), ((1, 8, 8, 3), tf.uint8, 256)],
+)  # fmt: skip
+def test_examples_in_group(shape, dtype, expected):
+    assert decoding.examples_in_group(shape, dtype) == expected

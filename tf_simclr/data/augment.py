@@ -16,14 +16,12 @@ _CROP_AREA_RANGE = (0.08, 1.0)
 _CROP_ASPECT_RANGE = (3 / 4, 4 / 3)
 _CROP_MIN_COVERED = 0.1
 _CROP_ATTEMPTS = 100
+_FLIP_PROBABILITY = 0.5
+_TO_UNIT = 1 / 255  # when resized: there are fewer pixels then
 _EVAL_CROP_PROPORTION = 0.875
 _BLUR_SIGMA_RANGE = (0.1, 2.0)  # pixels
 # Official code: images up to here are evaluated whole. Nor is it worth compiling ops on them.
 _SMALL_SIZE = 32
-
-
-def _split(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
-    return tf.unstack(tf.random.experimental.stateless_split(seed, count))
 
 
 def random_crop_box(
@@ -40,7 +38,16 @@ def random_crop_box(
     Returns:
       int32 (4,): y, x, height, width in pixels.
     """
-    begin, size = _sample_crop(seed, tf.stack([height, width, 3]), target_aspect)
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        tf.stack([height, width, 3]),
+        bounding_boxes=tf.zeros([1, 0, 4]),
+        seed=seed,
+        min_object_covered=_CROP_MIN_COVERED,
+        aspect_ratio_range=[target_aspect * ratio for ratio in _CROP_ASPECT_RANGE],
+        area_range=_CROP_AREA_RANGE,
+        max_attempts=_CROP_ATTEMPTS,
+        use_image_if_no_bounding_boxes=True,
+    )
     return tf.concat([begin[:2], size[:2]], axis=0)
 
 
@@ -105,33 +112,33 @@ def random_crop_boxes(n: int, seed: tf.Tensor, height: int, width: int) -> tf.Te
     return boxes
 
 
-def _sample_crop(
-    seed: tf.Tensor, image_shape: tf.Tensor, target_aspect: float
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """begin (y, x, 0) and size (height, width, -1), as tf.slice takes them."""
-    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-        image_shape,
-        bounding_boxes=tf.zeros([1, 0, 4]),
-        seed=seed,
-        min_object_covered=_CROP_MIN_COVERED,
-        aspect_ratio_range=[target_aspect * ratio for ratio in _CROP_ASPECT_RANGE],
-        area_range=_CROP_AREA_RANGE,
-        max_attempts=_CROP_ATTEMPTS,
-        use_image_if_no_bounding_boxes=True,
+def crop_and_resize(image: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
+    """A box of an image, resized with bicubic weights, which overshoot: views clip at their end.
+
+    Args:
+      image: uint8 (h, w, 3).
+      box: int32 (4,): y, x, height, width in pixels.
+      size: side of the result.
+
+    Returns:
+      float32 (size, size, 3), bytes as they were: from 0 to 255.
+    """
+    y, x, height, width = tf.unstack(box)
+    crop = tf.slice(image, (y, x, 0), (height, width, 3))
+    return _bicubic(crop, size)
+
+
+def crop_and_resize_uint8(image: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
+    """crop_and_resize of uint8 to uint8, rounded, and clipped where bicubic weights overshoot."""
+    resized = crop_and_resize(image, box, size)
+    # Clips, rounds and converts in one pass, where three ops take three times as long.
+    rounded, _, _ = tf.raw_ops.QuantizeV2(
+        input=resized, min_range=0.0, max_range=255.0, T=tf.quint8, mode="MIN_COMBINED"
     )
-    return begin, size
-
-
-def _resize(image: tf.Tensor, size: int) -> tf.Tensor:
-    # Bicubic weights overshoot: the result may leave [0, 1], and views clip only at their end.
-    if image.dtype != tf.uint8:
-        return _bicubic(image, size)
-    # Scaled when resized: there are fewer pixels then.
-    return _bicubic(image, size) * (1 / 255)
+    return tf.bitcast(rounded, tf.uint8)
 
 
 def _bicubic(image: tf.Tensor, size: int) -> tf.Tensor:
-    """(h, w, 3) -> float32 (size, size, 3) in the same unit."""
     # The op takes bytes, too, but reads each of them some sixteen times and converts it each time.
     resized = tf.image.resize(
         tf.cast(image, tf.float32), (size, size), tf.image.ResizeMethod.BICUBIC
@@ -139,37 +146,13 @@ def _bicubic(image: tf.Tensor, size: int) -> tf.Tensor:
     return tf.ensure_shape(resized, (size, size, 3))
 
 
-def random_crop_and_resize(image: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
-    """A random crop, resized with bicubic weights: (h, w, 3), uint8 or float -> float32."""
-    begin, extent = _sample_crop(seed, tf.shape(image), 1.0)
-    return _resize(tf.slice(image, begin, extent), size)
-
-
-def random_crop_uint8(image: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
-    """random_crop_and_resize in uint8: (h, w, 3) uint8 -> (size, size, 3) uint8, rounded.
-
-    On the same box; rounding, and clipping where bicubic weights overshoot, is what differs.
-    """
-    begin, extent = _sample_crop(seed, tf.shape(image), 1.0)
-    resized = _bicubic(tf.slice(image, begin, extent), size)
-    # Clips, rounds and converts in one pass, where three ops take three times as long.
-    rounded = tf.quantization.quantize(resized, 0.0, 255.0, tf.quint8, mode="MIN_COMBINED").output
-    return tf.bitcast(rounded, tf.uint8)
-
-
-def random_flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Mirrors (h, w, c) left to right with p = 0.5."""
-    return tf.image.stateless_random_flip_left_right(image, seed)
-
-
 def central_crop_and_resize(image: tf.Tensor, size: int) -> tf.Tensor:
     """The central square of 0.875 of the shorter side, resized with bicubic weights.
 
-    (h, w, 3), uint8 or float -> float32 (size, size, 3), not clipped.
+    uint8 (h, w, 3) -> float32 (size, size, 3) in [0, 1], not clipped.
     """
     shape = tf.shape(image)
-    y, x, height, width = tf.unstack(central_crop_box(shape[0], shape[1]))
-    return _resize(image[y : y + height, x : x + width], size)
+    return crop_and_resize(image, central_crop_box(shape[0], shape[1]), size) * _TO_UNIT
 
 
 def central_crop_box(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
@@ -244,23 +227,62 @@ def random_blur(
 
 
 def pretraining_view(
-    image: tf.Tensor, seed: tf.Tensor, *, image_size: int, strength: float, impl: str = "simclrv2"
+    image: tf.Tensor,
+    box: tf.Tensor,
+    seed: tf.Tensor,
+    *,
+    image_size: int,
+    strength: float,
+    impl: str = "simclrv2",
 ) -> tf.Tensor:
-    """Random crop, flip and colour distortion: uint8 (h, w, 3) -> float32 in [0, 1].
+    """A crop, flipped with p = 0.5, and colour distortion; blur follows on the batch.
 
-    Returns (image_size, image_size, 3). Blur follows on the batch: random_blur.
+    Args:
+      image: uint8 (h, w, 3).
+      box: of the crop, as `random_crop_box` has it.
+      seed: integers (2,).
+      image_size: side of the view.
+      strength: as `color.color_jitter` has it.
+      impl: likewise.
+
+    Returns:
+      float32 (image_size, image_size, 3) in [0, 1].
     """
-    crop_seed, flip_seed, color_seed = _split(seed, 3)
-    image = random_flip(random_crop_and_resize(image, crop_seed, image_size), flip_seed)
-    return color.color_distortion(
-        image, color_seed, strength=strength, impl=impl, compiled=image_size > _SMALL_SIZE
-    )
+    # One draw for everything: on small images the cost is the number of ops, not of pixels.
+    draws = tf.random.stateless_uniform([1 + color.NUM_DRAWS], seed)
+    finish = _finish if image_size <= _SMALL_SIZE else _finish_compiled
+    resized = crop_and_resize(image, box, image_size)
+    return finish(resized, draws[0], draws[1:], strength=strength, impl=impl)
 
 
-def finetuning_view(image: tf.Tensor, seed: tf.Tensor, *, image_size: int) -> tf.Tensor:
-    """Random crop and flip: uint8 (h, w, 3) -> float32 (image_size, image_size, 3) in [0, 1]."""
-    crop_seed, flip_seed = _split(seed, 2)
-    return color.clip(random_flip(random_crop_and_resize(image, crop_seed, image_size), flip_seed))
+def _finish(resized, flip, draws, *, strength: float, impl: str) -> tf.Tensor:
+    """A resized crop (s, s, 3) of 0 to 255 -> scaled, perhaps mirrored and distorted."""
+    image = random_flip(resized * _TO_UNIT, flip)
+    return color.distort(image, draws, strength=strength, impl=impl)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _finish_compiled(resized, flip, draws, *, strength: float, impl: str) -> tf.Tensor:
+    """The same but for rounding."""
+    planes = tf.transpose(resized, (2, 0, 1)) * _TO_UNIT
+    planes = tf.unstack(tf.where(flip < _FLIP_PROBABILITY, planes[..., ::-1], planes))
+    planes = color.distort_planes(planes, draws, strength=strength, impl=impl)
+    red, green, blue = (plane[..., tf.newaxis] for plane in planes)
+    channel = tf.range(3)
+    return tf.where(channel == 0, red, tf.where(channel == 1, green, blue))
+
+
+def random_flip(image: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
+    """Mirrors (h, w, c) left to right with p = 0.5, by a uniform draw in [0, 1)."""
+    return tf.cond(draw < _FLIP_PROBABILITY, lambda: image[:, ::-1], lambda: image)
+
+
+def finetuning_view(
+    image: tf.Tensor, box: tf.Tensor, seed: tf.Tensor, *, image_size: int
+) -> tf.Tensor:
+    """As pretraining_view, without colour distortion."""
+    resized = crop_and_resize(image, box, image_size)
+    return color.clip(random_flip(resized, tf.random.stateless_uniform([], seed)) * _TO_UNIT)
 
 
 def evaluation_view(image: tf.Tensor, *, image_size: int) -> tf.Tensor:
@@ -272,4 +294,4 @@ def evaluation_view(image: tf.Tensor, *, image_size: int) -> tf.Tensor:
     if image_size > _SMALL_SIZE:
         return color.clip(central_crop_and_resize(image, image_size))
     # At equal sizes the bicubic weights are exactly 0 and 1.
-    return color.clip(_resize(image, image_size))
+    return color.clip(_bicubic(image, image_size) * _TO_UNIT)

@@ -11,6 +11,7 @@ JITTER_IMPLS = ("simclrv2", "simclrv1")
 JITTER_PROBABILITY = 0.8
 GRAYSCALE_PROBABILITY = 0.2
 NUM_OPS = 4
+NUM_DRAWS = 2 * NUM_OPS + 2  # amounts, order, whether to jitter, whether to make gray
 
 
 def clip(image: tf.Tensor) -> tf.Tensor:
@@ -73,25 +74,20 @@ def color_jitter(
 
 
 def color_distortion(
-    image: tf.Tensor,
-    seed: tf.Tensor,
-    *,
-    strength: float,
-    impl: str = "simclrv2",
-    compiled: bool = False,
+    image: tf.Tensor, seed: tf.Tensor, *, strength: float, impl: str = "simclrv2"
 ) -> tf.Tensor:
     """With p = 0.8 a colour jitter, then with p = 0.2 grayscale (paper, appendix A).
 
     Arguments and errors as for color_jitter, but image may leave [0, 1], as bicubic weights do;
-    returns float32 (h, w, 3), clipped at the end. With compiled, the same but for rounding by XLA
-    on planes: of images of 224 pixels in half of the time. The shape must then be static.
+    returns float32 (h, w, 3), clipped at the end.
     """
-    # One draw for everything: on small images the cost is the number of ops, not of pixels.
-    draws = tf.random.stateless_uniform([10], seed)
-    if compiled:
-        amounts, order = _amounts_and_order(draws, strength, impl)
-        jittered, gray = draws[8] < JITTER_PROBABILITY, draws[9] < GRAYSCALE_PROBABILITY
-        return _distort_planes(image, amounts, order, jittered, gray, impl=impl)
+    return distort(
+        image, tf.random.stateless_uniform([NUM_DRAWS], seed), strength=strength, impl=impl
+    )
+
+
+def distort(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str) -> tf.Tensor:
+    """color_distortion from NUM_DRAWS uniform draws in [0, 1)."""
     shape = image.shape
 
     def perhaps_gray(image):
@@ -105,6 +101,27 @@ def color_distortion(
         lambda: clip(perhaps_gray(image)),
     )
     return tf.ensure_shape(distorted, shape)
+
+
+def distort_planes(found: list, draws: tf.Tensor, *, strength: float, impl: str) -> list:
+    """`distort` of an image's three planes, (h, w) each, for XLA: the same but for rounding.
+
+    At 224 pixels it takes a third of the time. The planes must stay apart: XLA would work out for
+    every pixel of a stack of them which one it belongs to.
+    """
+    amounts, order = _amounts_and_order(draws, strength, impl)
+
+    def stage(k, found):
+        branches = [
+            lambda op=op, amount=amounts[j]: planes.clip(op(found, amount))
+            for j, op in enumerate(planes.jitter_ops(impl))
+        ]
+        return k + 1, tf.switch_case(order[k], branches)
+
+    stages = tf.where(draws[8] < JITTER_PROBABILITY, NUM_OPS, 0)
+    _, found = tf.while_loop(lambda k, _: k < stages, stage, (0, found))
+    gray, luma = draws[9] < GRAYSCALE_PROBABILITY, planes.luma(found)
+    return planes.clip([tf.where(gray, luma, plane) for plane in found])
 
 
 def _jitter(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str) -> tf.Tensor:
@@ -132,31 +149,6 @@ def _amounts_and_order(draws: tf.Tensor, strength: float, impl: str):
         raise ValueError(f"color_jitter_impl must be one of {JITTER_IMPLS}, got {impl!r}")
     lows, widths = jitter_ranges(strength, impl)
     return draws[:4] * widths + lows, tf.math.top_k(draws[4:8], k=NUM_OPS).indices
-
-
-@tf.function(jit_compile=True, autograph=False)
-def _distort_planes(image, amounts, order, jittered, gray, *, impl: str) -> tf.Tensor:
-    """Jitter by the four amounts in the order, then grayscale, each if it is to be.
-
-    The planes stay apart until the end: XLA would work out for every pixel of a stack of them which
-    one it belongs to.
-    """
-    found = tf.unstack(tf.transpose(image, (2, 0, 1)))
-
-    def stage(k, found):
-        branches = [
-            lambda op=op, amount=amounts[j]: planes.clip(op(found, amount))
-            for j, op in enumerate(planes.jitter_ops(impl))
-        ]
-        return k + 1, tf.switch_case(order[k], branches)
-
-    stages = tf.where(jittered, NUM_OPS, 0)
-    _, found = tf.while_loop(lambda k, _: k < stages, stage, (0, found))
-    luma = planes.luma(found)
-    found = planes.clip([tf.where(gray, luma, plane) for plane in found])
-    red, green, blue = (plane[..., tf.newaxis] for plane in found)
-    channel = tf.range(3)
-    return tf.where(channel == 0, red, tf.where(channel == 1, green, blue))
 
 
 def jitter_ranges(strength: float, impl: str) -> tuple[list[float], list[float]]:

@@ -10,33 +10,50 @@ group fails, its examples are tried one by one. On clean data this costs no more
 examples one by one.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from tf_simclr.data.errors import require
 from tf_simclr.data.sources import Source
 
-SMALLEST_GROUP = 32
+_SMALLEST_GROUP, _LARGEST_GROUP = 32, 256
+_GROUP_BYTES = 20_000_000
 
 
-def group_size(step_size: int, batch_size: int) -> int:
-    """How many examples to map at a time: at least 32 and a divisor of the batch, where possible.
+def examples_in_group(shape: tuple[int, ...], dtype: tf.DType) -> int:
+    """How many examples to map at a time: 32 to 256, of views of 20 MB together where possible.
+
+    A group takes some milliseconds whatever is in it, and each core has one or two in memory.
+
+    Args:
+      shape: of an example's views.
+      dtype: of a view.
+    """
+    fitting = _GROUP_BYTES // (math.prod(shape) * dtype.size)
+    return max(_SMALLEST_GROUP, min(_LARGEST_GROUP, fitting))
+
+
+def group_size(step_size: int, batch_size: int, wanted: int) -> int:
+    """How many examples to map at a time: a divisor of the batch, where possible at least `wanted`.
 
     Never more than a step, so that what stands in for an example depends on its step alone.
 
     Args:
       step_size: examples of one step in this input pipeline, a multiple of batch_size.
       batch_size: examples of one batch.
+      wanted: as examples_in_group has it.
     """
-    whole = batch_size if batch_size >= SMALLEST_GROUP else step_size
-    return next((n for n in range(SMALLEST_GROUP, whole) if whole % n == 0), whole)
+    whole = batch_size if batch_size >= _SMALLEST_GROUP else step_size
+    return next((n for n in range(wanted, whole) if whole % n == 0), whole)
 
 
 def map_with_stand_ins(
-    view: Callable,
+    views: Callable,
     source: Source,
     index: tf.Tensor,
+    seeds: Sequence[tf.Tensor],
     example: dict[str, tf.Tensor],
     *,
     shape: tuple[int, ...],
@@ -46,16 +63,17 @@ def map_with_stand_ins(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Views of a group of examples; for each that cannot be decoded, views of another.
 
-    The next of the group that can be decoded stands in for it, with the views that are drawn for
-    its own index. So an image may come twice in a batch, as other views of it: a false negative,
+    The next of the group that can be decoded stands in for it, with the views that are drawn from
+    its own seeds. So an image may come twice in a batch, as other views of it: a false negative,
     but no two equal rows.
 
     Args:
-      view: (index (), bytes of an image ()) -> a tensor of the given shape and dtype.
+      views: (a row of each of the seeds, bytes of an image ()) -> a list of its views.
       source: decodes the images.
       index: int64 (n,), positions in the stream.
+      seeds: tensors (n, ...), for `views`.
       example: image, string (n,); label, int64 (n,); and with strict also id, string (n,).
-      shape: of what view returns.
+      shape: of an image's views, (number of views, ...).
       dtype: of a view.
       name: of the stream, for messages.
       strict: raise an error in place of using stand-ins.
@@ -70,21 +88,21 @@ def map_with_stand_ins(
     spec = tf.TensorSpec(shape, dtype)
     encoded, label = example["image"], example["label"]
 
-    def views_of(index, encoded):
-        return _map(view, (index, encoded), spec)
+    def views_of(encoded, *seeds):
+        return _map(lambda encoded, *seeds: views(*seeds, encoded), (encoded, *seeds), spec)
 
-    views, succeeded = _attempt(views_of, (index, encoded), spec)
+    views_of_group, succeeded = _attempt(views_of, (encoded, *seeds), spec)
 
     def replaced():
         good = _decodable(source, encoded)
         if strict:
             good = _require_all(good, name, example["id"])
         chosen = _stand_ins(good, index, name)
-        views = views_of(index, tf.gather(encoded, chosen))
-        return views, tf.gather(label, chosen), 1.0 - tf.cast(good, tf.float32)
+        views_of_group = views_of(tf.gather(encoded, chosen), *seeds)
+        return views_of_group, tf.gather(label, chosen), 1.0 - tf.cast(good, tf.float32)
 
     return tf.cond(
-        succeeded, lambda: (views, label, tf.zeros_like(label, tf.float32)), replaced
+        succeeded, lambda: (views_of_group, label, tf.zeros_like(label, tf.float32)), replaced
     )
 
 
@@ -139,9 +157,14 @@ def map_decodable(
     Raises:
       UndecodableError: as errors.in_one_line has it, if strict and an example cannot be decoded.
     """
-    spec = tf.TensorSpec(shape, dtype)
     encoded = example["image"]
-    views, succeeded = _attempt(lambda encoded: _map(view, (encoded,), spec), (encoded,), spec)
+
+    def map_one(function, *rows):
+        images = _map(lambda *row: [function(*row)], rows, tf.TensorSpec((1, *shape), dtype))
+        return tf.squeeze(images, 1)
+
+    spec = tf.TensorSpec(shape, dtype)
+    views, succeeded = _attempt(lambda encoded: map_one(view, encoded), (encoded,), spec)
 
     def with_blanks():
         good = _decodable(source, encoded)
@@ -151,19 +174,24 @@ def map_decodable(
         def view_or_blank(encoded, good):
             return tf.cond(good, lambda: view(encoded), lambda: tf.zeros(shape, dtype))
 
-        return _map(view_or_blank, (encoded, good), spec), good
+        return map_one(view_or_blank, encoded, good), good
 
     return tf.cond(succeeded, lambda: (views, tf.ones_like(encoded, tf.bool)), with_blanks)
 
 
-def _map(function: Callable, rows: tuple[tf.Tensor, ...], spec: tf.TensorSpec) -> tf.Tensor:
-    """function of each row, (n, *spec.shape)."""
-    return tf.map_fn(
-        lambda row: function(*row),
-        rows,
-        parallel_iterations=1,  # the parallelism is over groups; of large images few fit in memory
-        fn_output_signature=spec,
-    )
+def _map(function: Callable, rows: Sequence[tf.Tensor], spec: tf.TensorSpec) -> tf.Tensor:
+    """function of each row, a list of tensors that together are of spec: (n, *spec.shape)."""
+    n, parts = tf.shape(rows[0])[0], spec.shape[0]
+    array = tf.TensorArray(spec.dtype, n * parts, element_shape=spec.shape[1:])
+
+    def step(i, array):
+        for k, part in enumerate(function(*(tf.gather(row, i) for row in rows))):
+            array = array.write(parts * i + k, part)
+        return i + 1, array
+
+    # One at a time: the parallelism is over groups, and of large images few fit in memory.
+    _, array = tf.while_loop(lambda i, _: i < n, step, (0, array), parallel_iterations=1)
+    return tf.reshape(array.stack(), (-1, *spec.shape))
 
 
 def _attempt(

@@ -7,7 +7,7 @@ data_dir, and make one split, train. What a file is its content says, not its na
 import collections
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import tensorflow as tf
@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from tf_simclr.config import ConfigError
-from tf_simclr.data import image_files
+from tf_simclr.data import boxes, image_files
 from tf_simclr.data.sources import UNLABELLED
 from tf_simclr.data.splits import Splits
 
@@ -130,6 +130,12 @@ class FolderSource(Splits):
     def decode(self, encoded: tf.Tensor) -> tf.Tensor:
         """The bytes of a file, string () -> uint8 (h, w, 3), as `image_files.pixels` has it."""
         return image_files.decode(encoded)
+
+    def decode_boxes(
+        self, encoded: tf.Tensor, draw_boxes: Callable
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """decode(), and boxes in it; `boxes` says more."""
+        return boxes.of_whole(self.decode, encoded, draw_boxes)
 
 
 def open_folder(directory: str | None, *, unlabelled: bool) -> FolderSource:

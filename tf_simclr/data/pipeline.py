@@ -22,8 +22,8 @@ _SMALL_IMAGE_SIZE = 32
 _SHUFFLE_BATCHES_SMALL = 50
 _SHUFFLE_BATCHES_LARGE = 10
 
-# Each use of the seed takes its own stream of random numbers.
-_FILES, _SHUFFLE, _VIEWS = range(3)
+# Each use of the seed takes its own stream of random numbers; of an image's two views each does.
+_FILES, _SHUFFLE, _BOXES, _VIEWS = 0, 1, 2, 4
 
 
 def train_batches(
@@ -95,15 +95,17 @@ def train_batches(
     buffer = min(global_batch_size * batches, num_examples)
     first_epoch, position = divmod(start_example, num_examples)
 
-    step_size = global_batch_size // num_shards
-    group_size = decoding.group_size(step_size, batch_size)
     num_views = 2 if train_mode == "pretrain" else 1
+    shape = (num_views, image_size, image_size, 3)
+    dtype = tf.uint8 if augment_on_device else tf.float32
     name = f"dataset {source.name}, split {split}"
     whole = augment_on_device and not service and travels_whole(
         source, image_size=image_size, train_mode=train_mode
     )
-    if whole and batch_size >= decoding.SMALLEST_GROUP:
-        group_size = batch_size  # little is done to each image: the larger the better
+    # Little is done to an image that travels whole: the larger the group the better.
+    wanted = decoding.examples_in_group(shape, dtype)
+    wanted = max(wanted, batch_size) if whole else wanted
+    group_size = decoding.group_size(global_batch_size // num_shards, batch_size, wanted)
     decode = functools.partial(_decode, source, name=name, strict=strict)
     read = _reader(source, split, cache=cache and not whole, with_id=strict, seed=seed)
     stored = None
@@ -115,50 +117,54 @@ def train_batches(
         examples = tf.data.Dataset.range(num_examples) if stored else read(epoch)
         return examples.shuffle(buffer, seed=order_seed, reshuffle_each_iteration=False)
 
-    def view(index: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
-        image = source.decode(encoded)
-        view_seed = _derive(seed, _VIEWS, index * num_shards + shard_index)
+    def streams(index: tf.Tensor) -> tf.Tensor:
+        """Positions in this shard -> those in the streams of random numbers."""
+        return index * num_shards + shard_index
+
+    def draw_boxes(seeds: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> list[tf.Tensor]:
+        return [augment.random_crop_box(seed, height, width) for seed in tf.unstack(seeds)]
+
+    def views(box_seeds: tf.Tensor, view_seeds: tf.Tensor, encoded: tf.Tensor) -> list[tf.Tensor]:
+        image, boxes = source.decode_boxes(encoded, functools.partial(draw_boxes, box_seeds))
         if augment_on_device:
-            crops = [
-                augment.random_crop_uint8(image, each, image_size)
-                for each in _split(view_seed, num_views)
-            ]
-            return tf.stack(crops)
-        if train_mode != "pretrain":
-            return augment.finetuning_view(image, view_seed, image_size=image_size)[tf.newaxis]
-        both = [
-            augment.pretraining_view(
-                image,
-                each,
+            return [augment.crop_and_resize_uint8(image, box, image_size) for box in boxes]
+        view = functools.partial(augment.finetuning_view, image_size=image_size)
+        if train_mode == "pretrain":
+            view = functools.partial(
+                augment.pretraining_view,
                 image_size=image_size,
                 strength=color_jitter_strength,
                 impl=color_jitter_impl,
             )
-            for each in _split(view_seed, num_views)
-        ]
-        return tf.stack(both)
+        return list(map(functools.partial(view, image), boxes, tf.unstack(view_seeds)))
 
     def group(index: tf.Tensor, example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        views, *rest = decoding.map_with_stand_ins(
-            view,
+        seeds = [
+            tf.stack([_derive(seed, use + i, streams(index)) for i in range(num_views)], axis=1)
+            for use in (_BOXES, _VIEWS)
+        ]
+        views_of_group, *rest = decoding.map_with_stand_ins(
+            views,
             source,
             index,
+            seeds,
             example,
-            shape=(num_views, image_size, image_size, 3),
-            dtype=tf.uint8 if augment_on_device else tf.float32,
+            shape=shape,
+            dtype=dtype,
             name=name,
             strict=strict,
         )
-        return {"images": views} if augment_on_device else views, *rest
+        return {"images": views_of_group} if augment_on_device else views_of_group, *rest
 
     def whole_group(index: tf.Tensor, example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         images, *rest = decoding.with_stand_ins(
             example["image"], example["label"], example["good"], index, name=name
         )
-        group_seed = _derive(seed, _VIEWS, index[0] * num_shards + shard_index)
         boxes = [
-            augment.random_crop_boxes(group_size, each, *source.image_shape[:2])
-            for each in _split(group_seed, num_views)
+            augment.random_crop_boxes(
+                group_size, _derive(seed, _BOXES + i, streams(index[0])), *source.image_shape[:2]
+            )
+            for i in range(num_views)
         ]
         return {"images": images, "boxes": tf.stack(boxes, axis=1)}, *rest
 
@@ -226,12 +232,14 @@ def eval_batches(
     def view(encoded: tf.Tensor) -> tf.Tensor:
         return augment.evaluation_view(source.decode(encoded), image_size=image_size)
 
+    shape = (image_size, image_size, 3)
+
     def group(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         images, good = decoding.map_decodable(
             view,
             source,
             example,
-            shape=(image_size, image_size, 3),
+            shape=shape,
             name=f"dataset {source.name}, split {part}",
             strict=strict,
         )
@@ -239,7 +247,8 @@ def eval_batches(
         return images, example["label"], weights, 1.0 - weights
 
     dataset = source.encoded_examples(part, with_id=strict)
-    dataset = _parallel_map(dataset.batch(decoding.SMALLEST_GROUP), group).unbatch()
+    dataset = dataset.batch(decoding.examples_in_group(shape, tf.float32))
+    dataset = _parallel_map(dataset, group).unbatch()
     image, label, *zeros = (tf.zeros(spec.shape, spec.dtype) for spec in dataset.element_spec)
     blank = (image, tf.fill(label.shape, tf.constant(UNLABELLED, label.dtype)), *zeros)
     dataset = dataset.concatenate(tf.data.Dataset.from_tensors(blank).repeat())
@@ -277,19 +286,22 @@ def _decode(source: Source, dataset: tf.data.Dataset, *, name: str, strict: bool
     Of an example that cannot be decoded the image is blank and 'good' is False.
     """
 
+    shape = source.image_shape[:2] + (3,)
+
     def group(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         images, good = decoding.map_decodable(
             source.decode,
             source,
             example,
-            shape=source.image_shape[:2] + (3,),
+            shape=shape,
             dtype=tf.uint8,
             name=name,
             strict=strict,
         )
         return {"image": images, "label": example["label"], "good": good}
 
-    return _parallel_map(dataset.batch(decoding.SMALLEST_GROUP), group).unbatch()
+    dataset = dataset.batch(decoding.examples_in_group(shape, tf.uint8))
+    return _parallel_map(dataset, group).unbatch()
 
 
 def _reader(
@@ -310,23 +322,23 @@ def _reader(
     return lambda epoch: cached
 
 
-def _derive(seed: int, purpose: int, index: int | tf.Tensor) -> tf.Tensor:
-    """A stateless seed, int64 (2,), for one use and one epoch or example."""
-    stream = tf.constant([seed, purpose], tf.int64)
-    return tf.random.experimental.stateless_fold_in(stream, tf.cast(index, tf.int64))
+def _derive(seed: int, use: int, index: int | tf.Tensor) -> tf.Tensor:
+    """Stateless seeds for one use and the epochs or examples (...): int64 (..., 2).
+
+    As stateless_fold_in derives them, of many indices at a time.
+    """
+    stream = tf.random.stateless_uniform([], [seed, use], None, None, tf.int64)
+    index = tf.cast(index, tf.int64)
+    return tf.stack([tf.broadcast_to(stream, tf.shape(index)), index], axis=-1)
 
 
-def _split(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
-    return tf.unstack(tf.random.experimental.stateless_split(seed, count))
-
-
-def _derive_scalar(seed: int, purpose: int, index: int | tf.Tensor) -> tf.Tensor:
+def _derive_scalar(seed: int, use: int, index: int | tf.Tensor) -> tf.Tensor:
     """Likewise a non-negative int64 scalar, as Dataset.shuffle takes it.
 
-    An element of a stateless seed would not do: stateless_fold_in changes only one of the two.
+    An element of a stateless seed would not do: only one of the two depends on the use.
     """
     return tf.random.stateless_uniform(
-        [], _derive(seed, purpose, index), maxval=tf.int64.max, dtype=tf.int64
+        [], _derive(seed, use, index), maxval=tf.int64.max, dtype=tf.int64
     )
 
 

@@ -8,13 +8,16 @@ import shutil
 import socket
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import naming
 
 from tf_simclr.config import ConfigError, one_line
+from tf_simclr.data import boxes
 from tf_simclr.data.splits import Splits
 
 SHAPES = "shapes"
@@ -100,6 +103,15 @@ class Source(Splits):
         if self.image_shape[-1] == 1:
             image = tf.repeat(image, 3, axis=-1)
         return tf.ensure_shape(image[..., :3], (*self.image_shape[:2], 3))
+
+    def decode_boxes(
+        self, encoded: tf.Tensor, draw_boxes: Callable
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """decode(), of a JPEG only rows, and boxes in it; `boxes` says more."""
+        image_feature = self._builder.info.features[self._image_key]
+        if self.image_shape != (None, None, 3) or image_feature.np_dtype != np.uint8:
+            return boxes.of_whole(self.decode, encoded, draw_boxes)
+        return boxes.of_rows(self.decode, encoded, draw_boxes)
 
     def examples(
         self, split: str, *, shuffle_files: bool = False, seed: int | tf.Tensor | None = None

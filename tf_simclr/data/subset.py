@@ -43,7 +43,7 @@ class ClassBalancedSubset:
         self.num_classes = source.num_classes
         self.class_names = source.class_names
         self.image_shape = source.image_shape
-        self.decode = source.decode
+        self.decode, self.decode_boxes = source.decode, source.decode_boxes
         self._source = source
         hashes, labels = self._read(split, flag=flag)
         rng = np.random.default_rng(seed)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from benchmarks import report, timing
 from benchmarks.report import Report, Row
-from tf_simclr.data import augment, batch_augment, color
+from tf_simclr.data import batch_augment, color
 
 STRENGTH, IMPL = 1.0, "simclrv2"
 NOTES = """\
@@ -67,7 +67,7 @@ def _ours(views):
 def _official(views):
     def distort(index, view):
         seed = tf.stack([tf.cast(index, tf.int32), 7])
-        view = augment.random_flip(batch_augment.to_float(view), seed)
+        view = tf.image.stateless_random_flip_left_right(batch_augment.to_float(view), seed)
         return color.color_distortion(view, seed, strength=STRENGTH, impl=IMPL)
 
     dataset = tf.data.Dataset.from_tensor_slices(views).enumerate()
