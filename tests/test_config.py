@@ -66,7 +66,7 @@ OURS = {"use_tpu", "color_jitter_impl", "frozen_batch_norm", "eval_timeout", "pr
         "from_scratch", "eval_every_epochs", "label_fraction", "label_seed",
         "teacher", "distill_temperature", "distill_label_weight", "probe_baselines",
         "probe_validation_split", "unlabelled", "images", "output", "loss_block_rows",
-        "microbatch_size", "augment_on", "precision",
+        "microbatch_size", "augment_on", "precision", "fused_batch_norm",
         "jit_compile", "profile_steps"}
 
 
@@ -108,6 +108,7 @@ def test_own_settings():
         "loss_block_rows": (0, ()), "microbatch_size": (0, ()),
         "augment_on": ("auto", ("auto", "device", "host")),
         "precision": ("float32", ("float32", "bfloat16", "float16")),
+        "fused_batch_norm": (False, ()),
         "jit_compile": (False, ()), "profile_steps": (None, ()),
     }
 

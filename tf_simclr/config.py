@@ -144,6 +144,10 @@ class Model(Section):
                               check=between(0, 1))
     global_bn: bool = setting(True, "Batch normalisation over all replicas, not each its own, so "
                               "that a replica cannot cheat (SimCLR paper, section 2.2).")
+    fused_batch_norm: bool = setting(
+        False, "Batch normalisation by one fused operation in float32, too, where replicas share "
+        "no statistics: faster, but its rounding is not the official code's, and deep networks let "
+        "that difference grow. In half precision it is always fused.")
     batch_norm_decay: float = setting(0.9, "Decay of the batch normalisation's moving averages.",
                                       check=OPEN_FRACTION)
     proj_head_mode: str = setting(

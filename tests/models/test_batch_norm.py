@@ -1,5 +1,7 @@
 """The fused batch normalisation against Keras's unfused one."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -35,18 +37,23 @@ def both_ways(layer, x, weights, *, training: bool) -> dict[str, np.ndarray]:
     return {name: np.array(tf.cast(value, tf.float32)) for name, value in found.items()}
 
 
-@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 1e-2)])
+@pytest.mark.parametrize(
+    "dtype, fused, tolerance",
+    [("float32", False, 1e-5), ("float32", True, 1e-5), ("bfloat16", False, 1e-2)],
+)
 @pytest.mark.parametrize("shape, center", [((4, 3, 5, 6), True), ((16, 6), False)])
 @pytest.mark.parametrize("training", [True, False])
-def test_same_as_unfused(dtype, tolerance, shape, center, training):
+def test_same_as_unfused(dtype, fused, tolerance, shape, center, training):
     rng = np.random.default_rng(0)
     x = tf.cast(rng.normal(size=shape) * rng.uniform(0.1, 3, shape[-1]) + 1, dtype)
     weights = rng.normal(size=shape).astype(np.float32)
     policy = "mixed_bfloat16" if dtype == "bfloat16" else dtype
     ours, keras_own = (
         both_ways(make(kind, shape, center=center, dtype=policy), x, weights, training=training)
-        for kind in (BatchNorm, keras.layers.BatchNormalization)
-    )
+        for kind in (
+            functools.partial(BatchNorm, fused_in_float32=fused), keras.layers.BatchNormalization
+        )
+    )  # fmt: skip
     assert ours.keys() == keras_own.keys()
     for name, expected in keras_own.items():
         # What the float32 statistics go into must not have lost anything to the half precision.
@@ -66,12 +73,12 @@ def test_moving_variance_is_that_of_the_batch_without_a_correction(policy):
     )
 
 
-def test_half_precision_of_one_replica_is_fused_and_several_share_their_statistics(replicas):
+def test_one_replica_is_fused_where_asked_for_and_several_share_their_statistics(replicas):
     x = tf.ones((2, 2, 2, 3))
 
-    def is_fused(strategy, policy, training=True):
+    def is_fused(strategy, policy, training=True, **settings):
         with strategy.scope():
-            layer = make(BatchNorm, x.shape, dtype=policy)
+            layer = make(BatchNorm, x.shape, dtype=policy, **settings)
         graph = tf.function(
             lambda: strategy.run(lambda: layer(x, training=training))
         ).get_concrete_function().graph
@@ -80,6 +87,8 @@ def test_half_precision_of_one_replica_is_fused_and_several_share_their_statisti
     assert is_fused(replicas(1), "mixed_bfloat16")
     assert not is_fused(replicas(2), "mixed_bfloat16")
     assert not is_fused(replicas(1), "float32")  # as the official code
+    assert is_fused(replicas(1), "float32", fused_in_float32=True)
+    assert not is_fused(replicas(2), "float32", fused_in_float32=True)
     assert is_fused(replicas(1), "float32", training=False)
 
 

@@ -155,7 +155,7 @@ def test_the_last_gamma_of_each_block_is_zero_and_no_other(request, model, last)
 
 
 def test_settings_reach_every_batch_norm():
-    bn = BatchNormSettings(momentum=0.42, synchronized=False)
+    bn = BatchNormSettings(momentum=0.42, synchronized=False, fused=True)
     parts = stages(depth=50, width_multiplier=0.0625, sk_ratio=0.0625, se_ratio=0.1, bn=bn)
     layers = [
         layer for part in parts for layer in part.layers
@@ -163,6 +163,7 @@ def test_settings_reach_every_batch_norm():
     ]  # fmt: skip
     assert len(layers) == 3 + 4 + 16 * 4
     assert {(n.momentum, n.synchronized, n.epsilon) for n in layers} == {(0.42, False, 1e-5)}
+    assert all(layer.get_config()["fused_in_float32"] for layer in layers)
 
 
 def test_bottleneck_has_its_stride_on_the_3x3_convolution():

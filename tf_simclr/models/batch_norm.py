@@ -1,4 +1,4 @@
-"""Batch normalisation by TensorFlow's fused operation, in half precision on one replica."""
+"""Batch normalisation by TensorFlow's fused operation, where statistics are of one replica."""
 
 import keras
 import tensorflow as tf
@@ -18,16 +18,26 @@ class BatchNorm(keras.layers.BatchNormalization):
     Keras casts, squares and sums in operations of their own. With `synchronized` on several
     replicas the statistics take collectives, and Keras's own implementation.
 
-    So does training in float32: the fused operation would be faster and, against float64, several
-    times as accurate, but deep networks let that difference grow to more than a thousandth, and
-    the official code's numbers come first.
+    So does training in float32, unless it is asked for: the fused operation is faster and, against
+    float64, several times as accurate, but deep networks let that difference grow to more than a
+    thousandth, and the official code's numbers come first.
     """
+
+    def __init__(self, *, fused_in_float32: bool = False, **kwargs):
+        """Keras's arguments, and fused_in_float32: also train in float32 by one operation."""
+        super().__init__(**kwargs)
+        self._fused_in_float32 = fused_in_float32
+
+    def get_config(self):
+        return super().get_config() | {"fused_in_float32": self._fused_in_float32}
 
     def call(self, inputs, training=None, mask=None):
         dtype = tf.as_dtype(inputs.dtype)
         by_batch = training and self.trainable
-        half = dtype in HALF_DTYPES
-        if mask is not None or not (half or (dtype == tf.float32 and not by_batch)):
+        fused_dtypes = HALF_DTYPES
+        if self._fused_in_float32 or not by_batch:
+            fused_dtypes += (tf.float32,)
+        if mask is not None or dtype not in fused_dtypes:
             return super().call(inputs, training=training, mask=mask)
         if not by_batch:
             outputs, *_ = self._fused(inputs, self.moving_mean, self.moving_variance)

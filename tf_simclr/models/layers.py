@@ -22,10 +22,12 @@ class BatchNormSettings:
     Attributes:
       momentum: decay of the moving averages (the flag batch_norm_decay).
       synchronized: statistics over all replicas (the flag global_bn).
+      fused: one operation in float32, too, as `BatchNorm` has it (the flag fused_batch_norm).
     """
 
     momentum: float = 0.9
     synchronized: bool = True
+    fused: bool = False
 
 
 def policy_of(x) -> str:
@@ -49,6 +51,7 @@ def batch_norm(
         center=center,
         gamma_initializer="zeros" if zero_gamma else "ones",
         synchronized=settings.synchronized,
+        fused_in_float32=settings.fused,
         name=f"{name}.bn",
         dtype=policy_of(x),
     )(x)

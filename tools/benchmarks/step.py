@@ -5,7 +5,6 @@ ops, the dense loss, LARS one variable after the other. "naive" is that in Keras
 """
 
 import argparse
-import contextlib
 import glob
 import math
 import os
@@ -31,6 +30,7 @@ from tf_simclr.training import steps
 from tf_simclr.training.loss_scale import LossScale
 
 NETWORKS = {"resnet18": (18, 32, 128), "resnet50": (50, 224, 16)}
+FUSED = "+fused"
 MATRIX = 2048  # rows and columns of those whose product is the machine's peak
 _OP_EVENT = re.compile(r"[^:]+:(?P<type>\w+)")
 _MATRIX_OPS = re.compile("Conv2D|MatMul")
@@ -48,8 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser):
                         help="ResNet-18 at 32 pixels and batch 128, or ResNet-50 at 224 and batch "
                              "16 (default: %(default)s)")  # fmt: skip
     parser.add_argument("--batch", type=report.positive, help="images a batch")
-    parser.add_argument("--precision", type=report.list_of(str), default=["float32", "bfloat16"],
-                        help="ours, with commas between (default: float32,bfloat16)")
+    parser.add_argument("--precision", type=report.list_of(str),
+                        default=["float32", "float32" + FUSED, "bfloat16"],
+                        help=f"ours, with commas between; {FUSED}: with --fused_batch_norm "
+                             f"(default: float32,float32{FUSED},bfloat16)")  # fmt: skip
     parser.add_argument("--jit_compile", action="store_true", help="ours, compiled by XLA")
     report.add_arguments(parser, repetitions=5)
 
@@ -57,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser):
 def run(args: argparse.Namespace):
     """Prints the table of the command line's measurements."""
     for precision in args.precision:
-        if precision not in PRECISIONS:
+        if precision.removesuffix(FUSED) not in PRECISIONS:
             raise SystemExit(f"--precision must be of {PRECISIONS}, got {precision!r}")
     out = Report("step", repetitions=args.repetitions, json_path=args.json)
     depth, image_size, batch = NETWORKS.get(args.network, (18, 16, 4))
@@ -71,7 +73,9 @@ def run(args: argparse.Namespace):
     setting += ", XLA" if args.jit_compile else ""
     sides = {"official": official(config), "naive bfloat16": official(config, naive=True)}
     for precision in args.precision:
-        sides[precision] = ours(config.replace(precision=precision))
+        sides[precision] = ours(config.replace(
+            precision=precision.removesuffix(FUSED), fused_batch_norm=precision.endswith(FUSED)
+        ))  # fmt: skip
     seconds = {name: [] for name in sides}
     for repetition in range(-2, args.repetitions):
         for name, step in sides.items():
@@ -92,6 +96,7 @@ def run(args: argparse.Namespace):
     peaks = {}
     for name in sides:
         dtype = {"naive bfloat16": "bfloat16", "official": "float32"}.get(name, name)
+        dtype = dtype.removesuffix(FUSED)
         peak = peaks.setdefault(dtype, matmul_peak(dtype))
         out.add(Row(f"GFLOP/s beside the {dtype} matmul peak, {name}", setting, "count",
                     1e-9 * work / medians[name], 1e-9 * peak, "measured"))  # fmt: skip
@@ -136,10 +141,11 @@ def ours(config: Config) -> Step:
 
 def official(config: Config, *, naive: bool = False) -> Step:
     """The official code's step; naive: in the global policy mixed_bfloat16, as one would try it."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(
-            mock.patch.object(layers, "BatchNorm", keras.layers.BatchNormalization)
-        )
+    def batch_norm(*, fused_in_float32, **settings):
+        del fused_in_float32  # which is ours
+        return keras.layers.BatchNormalization(**settings)
+
+    with mock.patch.object(layers, "BatchNorm", batch_norm):
         model, optimizer = _made(config.replace(precision="bfloat16" if naive else "float32"))
     trainable = policy.trainable_variables(model)
     decayed = policy.loss_decay_variables(model, config.optimizer.optimizer)
