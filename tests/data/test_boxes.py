@@ -55,16 +55,16 @@ def test_rows_have_the_pixels_of_the_whole_image(kind):
     whole = decode(KINDS[kind])
 
     @tf.function
-    def rows(encoded, *chosen):
+    def rows(encoded, chosen):
         def draw(height, width):
             tf.debugging.assert_equal((height, width), SIZE)
-            return [tf.constant(box) for box in chosen]
+            return chosen
 
         return boxes.of_rows(decode, encoded, draw)
 
     for first in BOXES:
         for second in BOXES:
-            image, found = rows(tf.constant(KINDS[kind]), first, second)
+            image, found = rows(tf.constant(KINDS[kind]), tf.constant([first, second]))
             for box, of_image in zip((first, second), found, strict=True):
                 np.testing.assert_array_equal(cut(image, of_image), cut(whole, box))
 
@@ -72,7 +72,7 @@ def test_rows_have_the_pixels_of_the_whole_image(kind):
 @pytest.mark.parametrize("kind, rows", [("usual", 8), ("gray", 8), ("PNG", 70),
                                         ("with more after its end", 70)])  # fmt: skip
 def test_only_those_rows_are_decoded(kind, rows):
-    image, _ = boxes.of_rows(decode, KINDS[kind], lambda height, width: [tf.constant(BOXES[3])])
+    image, _ = boxes.of_rows(decode, KINDS[kind], lambda height, width: tf.constant(BOXES[3:4]))
     assert image.shape == (rows, 93, 3)
 
 
@@ -80,4 +80,4 @@ def test_only_those_rows_are_decoded(kind, rows):
 def test_a_file_cut_short_is_an_error_for_any_box(share):
     short = KINDS["usual"][: int(share * len(KINDS["usual"]))]
     with pytest.raises(tf.errors.InvalidArgumentError):
-        boxes.of_rows(decode, short, lambda height, width: [tf.constant([0, 0, 1, 1])])
+        boxes.of_rows(decode, short, lambda height, width: tf.constant([[0, 0, 1, 1]]))

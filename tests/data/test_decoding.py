@@ -241,8 +241,9 @@ def test_group_size(step_size, batch_size, expected):
 
 @pytest.mark.parametrize(
     "shape, dtype, expected",
-    [((2, 224, 224, 3), tf.float32, 32), ((2, 224, 224, 3), tf.uint8, 66),
-     ((2, 32, 32, 3), tf.float32, 256), ((1, 8, 8, 3), tf.uint8, 256)],
+    [((2, 224, 224, 3), tf.float32, 32), ((2, 224, 224, 3), tf.uint8, 64),
+     ((2, 32, 32, 3), tf.float32, 256), ((1, 8, 8, 3), tf.uint8, 256),
+     ((1, 6000, 6000, 3), tf.float32, 32)],
 )  # fmt: skip
 def test_examples_in_group(shape, dtype, expected):
     assert decoding.examples_in_group(shape, dtype) == expected

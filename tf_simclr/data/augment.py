@@ -146,6 +146,11 @@ def _bicubic(image: tf.Tensor, size: int) -> tf.Tensor:
     return tf.ensure_shape(resized, (size, size, 3))
 
 
+def random_flip(image: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
+    """Mirrors (h, w, c) left to right with p = 0.5, by a uniform draw in [0, 1)."""
+    return tf.cond(draw < _FLIP_PROBABILITY, lambda: image[:, ::-1], lambda: image)
+
+
 def central_crop_and_resize(image: tf.Tensor, size: int) -> tf.Tensor:
     """The central square of 0.875 of the shorter side, resized with bicubic weights.
 
@@ -270,11 +275,6 @@ def _finish_compiled(resized, flip, draws, *, strength: float, impl: str) -> tf.
     red, green, blue = (plane[..., tf.newaxis] for plane in planes)
     channel = tf.range(3)
     return tf.where(channel == 0, red, tf.where(channel == 1, green, blue))
-
-
-def random_flip(image: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
-    """Mirrors (h, w, c) left to right with p = 0.5, by a uniform draw in [0, 1)."""
-    return tf.cond(draw < _FLIP_PROBABILITY, lambda: image[:, ::-1], lambda: image)
 
 
 def finetuning_view(

@@ -25,14 +25,15 @@ _GROUP_BYTES = 20_000_000
 def examples_in_group(shape: tuple[int, ...], dtype: tf.DType) -> int:
     """How many examples to map at a time: 32 to 256, of views of 20 MB together where possible.
 
-    A group takes some milliseconds whatever is in it, and each core has one or two in memory.
+    A group takes some milliseconds whatever is in it, and each core has one or two in memory. A
+    power of two, which divides most batches.
 
     Args:
       shape: of an example's views.
       dtype: of a view.
     """
-    fitting = _GROUP_BYTES // (math.prod(shape) * dtype.size)
-    return max(_SMALLEST_GROUP, min(_LARGEST_GROUP, fitting))
+    fitting = max(1, _GROUP_BYTES // (math.prod(shape) * dtype.size))
+    return max(_SMALLEST_GROUP, min(_LARGEST_GROUP, 2 ** int(math.log2(fitting))))
 
 
 def group_size(step_size: int, batch_size: int, wanted: int) -> int:

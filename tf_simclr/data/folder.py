@@ -133,7 +133,7 @@ class FolderSource(Splits):
 
     def decode_boxes(
         self, encoded: tf.Tensor, draw_boxes: Callable
-    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """decode(), and boxes in it; `boxes` says more."""
         return boxes.of_whole(self.decode, encoded, draw_boxes)
 

@@ -121,22 +121,24 @@ def train_batches(
         """Positions in this shard -> those in the streams of random numbers."""
         return index * num_shards + shard_index
 
-    def draw_boxes(seeds: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> list[tf.Tensor]:
-        return [augment.random_crop_box(seed, height, width) for seed in tf.unstack(seeds)]
+    view = functools.partial(augment.finetuning_view, image_size=image_size)
+    if train_mode == "pretrain":
+        view = functools.partial(
+            augment.pretraining_view,
+            image_size=image_size,
+            strength=color_jitter_strength,
+            impl=color_jitter_impl,
+        )
+
+    def draw_boxes(seeds: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+        return tf.stack([augment.random_crop_box(s, height, width) for s in tf.unstack(seeds)])
 
     def views(box_seeds: tf.Tensor, view_seeds: tf.Tensor, encoded: tf.Tensor) -> list[tf.Tensor]:
         image, boxes = source.decode_boxes(encoded, functools.partial(draw_boxes, box_seeds))
+        boxes, view_seeds = tf.unstack(boxes, num_views), tf.unstack(view_seeds)
         if augment_on_device:
             return [augment.crop_and_resize_uint8(image, box, image_size) for box in boxes]
-        view = functools.partial(augment.finetuning_view, image_size=image_size)
-        if train_mode == "pretrain":
-            view = functools.partial(
-                augment.pretraining_view,
-                image_size=image_size,
-                strength=color_jitter_strength,
-                impl=color_jitter_impl,
-            )
-        return list(map(functools.partial(view, image), boxes, tf.unstack(view_seeds)))
+        return [view(image, *each) for each in zip(boxes, view_seeds, strict=True)]
 
     def group(index: tf.Tensor, example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         seeds = [

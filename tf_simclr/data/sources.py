@@ -106,7 +106,7 @@ class Source(Splits):
 
     def decode_boxes(
         self, encoded: tf.Tensor, draw_boxes: Callable
-    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """decode(), of a JPEG only rows, and boxes in it; `boxes` says more."""
         image_feature = self._builder.info.features[self._image_key]
         if self.image_shape != (None, None, 3) or image_feature.np_dtype != np.uint8:

@@ -4,6 +4,7 @@ import functools
 import re
 import zlib
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -33,9 +34,9 @@ _BATCH = 4  # distorted at a time; each batch has one permutation of the ops
 
 def compare(report: Report, name: str, values: dict[str, np.ndarray], *, fast: bool = False):
     """Compares each field of augment.npz; with fast, of the ops on batches and on planes."""
-    jitter = _batched_jitter_statistics if fast else _jitter_statistics
+    ops = _FAST if fast else _PLAIN
     draw_jitter = functools.cache(
-        lambda impl, strength: jitter(values["image0_patch"], impl, strength)
+        lambda impl, strength: ops.jitter(values["image0_patch"], impl, strength)
     )
     unknown = []
     for key in values:
@@ -44,47 +45,29 @@ def compare(report: Report, name: str, values: dict[str, np.ndarray], *, fast: b
                 found = draw_jitter(match[1], float(match[2]))[match[3]]
                 _compare_columns(report, f"{name} {key}", found, values[key], "rgb")
             elif match := _CROP_BOXES.fullmatch(key):
-                height, width = int(match[1]), int(match[2])
-                found = _batched_boxes(height, width, key) if fast else _draw(
-                    lambda s, h=height, w=width: augment.random_crop_box(s, h, w), key
-                )
+                found = ops.boxes(int(match[1]), int(match[2]), key)
                 _compare_columns(report, f"{name} {key}", found, values[key], "yxhw")
             elif match := _RESIZED.fullmatch(key):
-                found, expected = _central_crop(values[match[1]], int(match[2]), fast), values[key]
-                if fast:  # which clips at once, what else is clipped at the end
-                    expected = np.clip(expected, 0, 1)
+                found = ops.central_crop(values[match[1]], int(match[2]))
+                expected = np.clip(values[key], 0, 1) if ops.crops_are_clipped else values[key]
                 report.close(f"{name} {key}", found, expected, absolute=RESIZED_PIXEL)
-            elif (found := _deterministic(key, values, fast)) is not None:
+            elif (found := _deterministic(key, values, ops)) is not None:
                 report.close(f"{name} {key}", found, values[key], absolute=PIXEL)
             elif not _IMAGE.fullmatch(key):
                 unknown.append(f"{name} {key}")
     report.not_compared(unknown)
 
 
-def _central_crop(image: np.ndarray, size: int, fast: bool):
-    if not fast:
-        return augment.central_crop_and_resize(image, size)
-    box = augment.central_crop_box(*image.shape[:2])
-    return batch_augment.crop_and_resize(image[None], box[None], tf.constant([False]), size)[0]
-
-
-def _deterministic(key: str, values: dict[str, np.ndarray], fast: bool):
+def _deterministic(key: str, values: dict[str, np.ndarray], ops: "_Ops"):
     """Our result for a field that involves no resizing; None for other fields."""
     if match := _BLURRED.fullmatch(key):
         image = tf.image.convert_image_dtype(values[match[1]], tf.float32)
         return augment.gaussian_blur(image[None], int(match[2]), float(match[3]))[0]
     if match := _GRAY.fullmatch(key):
-        image = tf.image.convert_image_dtype(values[match[1]], tf.float32)
-        if fast:
-            return tf.stack([planes.luma(tf.unstack(image, axis=-1))] * 3, axis=-1)
-        return color.to_grayscale(image)
+        return ops.gray(tf.image.convert_image_dtype(values[match[1]], tf.float32))
     if match := _PIXEL_OP.fullmatch(key):
-        image, op, amount = values[f"{match[1]}_patch"], _PIXEL_OPS[match[2]], float(match[3])
-        if fast:
-            found = tf.stack(getattr(planes, op)(tf.unstack(image, axis=-1), amount), axis=-1)
-        else:
-            found = getattr(color, op)(image, amount)
-        return tf.clip_by_value(found, 0, 1)
+        image, amount = values[f"{match[1]}_patch"], float(match[3])
+        return tf.clip_by_value(ops.pixel_op(_PIXEL_OPS[match[2]], image, amount), 0, 1)
     return None
 
 
@@ -97,6 +80,10 @@ def _jitter_statistics(patch: np.ndarray, impl: str, strength: float) -> dict[st
 
     means, deviations = _draw(statistics, f"{impl} {strength}").transpose(1, 0, 2)
     return {"mean": means, "std": deviations}
+
+
+def _boxes(height: int, width: int, key: str) -> np.ndarray:
+    return _draw(lambda seed: augment.random_crop_box(seed, height, width), key)
 
 
 def _batched_jitter_statistics(patch: np.ndarray, impl: str, strength: float):
@@ -114,6 +101,15 @@ def _batched_jitter_statistics(patch: np.ndarray, impl: str, strength: float):
 def _batched_boxes(height: int, width: int, key: str) -> np.ndarray:
     seed = tf.constant([0, zlib.crc32(key.encode()) % 2**31])
     return augment.random_crop_boxes(NUM_DRAWS, seed, height, width).numpy()
+
+
+def _batched_central_crop(image: np.ndarray, size: int):
+    box = augment.central_crop_box(*image.shape[:2])
+    return batch_augment.crop_and_resize(image[None], box[None], tf.constant([False]), size)[0]
+
+
+def _op_on_planes(name: str, image: np.ndarray, amount: float):
+    return tf.stack(getattr(planes, name)(tf.unstack(image, axis=-1), amount), axis=-1)
 
 
 def _draw(function: Callable, name: str) -> np.ndarray:
@@ -135,3 +131,32 @@ def _compare_columns(report: Report, name: str, found, expected: np.ndarray, col
     found, expected = np.round(found, 5), np.round(expected, 5)
     for column, letter in enumerate(columns):
         report.same_distribution(f"{name} {letter}", found[:, column], expected[:, column])
+
+
+class _Ops(NamedTuple):
+    """One implementation of each operation."""
+
+    jitter: Callable  # (patch, impl, strength) -> means and standard deviations
+    boxes: Callable  # (height, width, key) -> (draws, 4)
+    central_crop: Callable  # (image, size) -> (size, size, 3)
+    crops_are_clipped: bool  # else views are, at their end
+    gray: Callable  # image -> image
+    pixel_op: Callable  # (name, image, amount) -> image
+
+
+_PLAIN = _Ops(
+    jitter=_jitter_statistics,
+    boxes=_boxes,
+    central_crop=augment.central_crop_and_resize,
+    crops_are_clipped=False,
+    gray=color.to_grayscale,
+    pixel_op=lambda name, image, amount: getattr(color, name)(image, amount),
+)
+_FAST = _Ops(
+    jitter=_batched_jitter_statistics,
+    boxes=_batched_boxes,
+    central_crop=_batched_central_crop,
+    crops_are_clipped=True,
+    gray=lambda image: tf.stack([planes.luma(tf.unstack(image, axis=-1))] * 3, axis=-1),
+    pixel_op=_op_on_planes,
+)
