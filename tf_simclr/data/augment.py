@@ -255,9 +255,14 @@ def pretraining_view(
     """
     # One draw for everything: on small images the cost is the number of ops, not of pixels.
     draws = tf.random.stateless_uniform([1 + color.NUM_DRAWS], seed)
-    finish = _finish if image_size <= _SMALL_SIZE else _finish_compiled
+    finish = _finish_compiled if is_compiled(image_size) else _finish
     resized = crop_and_resize(image, box, image_size)
     return finish(resized, draws[0], draws[1:], strength=strength, impl=impl)
+
+
+def is_compiled(image_size: int) -> bool:
+    """Whether XLA compiles what pretraining views of this size go through after their resize."""
+    return image_size > _SMALL_SIZE
 
 
 def _finish(resized, flip, draws, *, strength: float, impl: str) -> tf.Tensor:

@@ -188,7 +188,12 @@ def train_batches(
             ),
         )
     else:
-        dataset = _parallel_map(dataset, whole_group if whole else group)
+        # A thread waits while what XLA has compiled runs in another.
+        colors_on_host = train_mode == "pretrain" and not augment_on_device
+        threads = 2 if colors_on_host and augment.is_compiled(image_size) else 1
+        dataset = _parallel_map(
+            dataset, whole_group if whole else group, threads_per_core=threads
+        )
     dataset = _regroup(dataset, group_size, batch_size)
     # Then TensorFlow does not ask in each step whether there is another batch.
     endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
@@ -344,13 +349,15 @@ def _derive_scalar(seed: int, use: int, index: int | tf.Tensor) -> tf.Tensor:
     )
 
 
-def _parallel_map(dataset: tf.data.Dataset, function: Callable) -> tf.data.Dataset:
+def _parallel_map(
+    dataset: tf.data.Dataset, function: Callable, *, threads_per_core: int = 1
+) -> tf.data.Dataset:
     """Maps groups of examples, several at a time, in threads apart from those of the step."""
     options = tf.data.Options()
-    # Groups keep the cores busy: no op need share its work out. A thread waits while what XLA has
-    # compiled runs in another, so there are two for each core.
+    # Groups keep the cores busy: no op need share its work out, and more threads than cores would
+    # only take the caches from each other.
     options.threading.max_intra_op_parallelism = 1
-    options.threading.private_threadpool_size = 2 * _num_cores()
+    options.threading.private_threadpool_size = threads_per_core * _num_cores()
     return dataset.map(
         tf.autograph.experimental.do_not_convert(function),
         num_parallel_calls=tf.data.AUTOTUNE,
