@@ -57,7 +57,7 @@ def batches(source, number: int, reader: service.Service | None, start_example=0
         source,
         split=f"train[:{NUM_EXAMPLES}]",
         train_mode="pretrain",
-        image_size=16,
+        image_size=40,  # larger than 32: colours are compiled, in the worker too
         batch_size=BATCH,
         global_batch_size=BATCH * (reader.num_consumers if reader else 1),
         color_jitter_strength=1.0,
@@ -98,7 +98,7 @@ def assert_in_turns(rounds: list[int]):
 def test_batches_are_those_of_the_local_pipeline(address, source):
     """Over more than two epochs, the end of an epoch within a batch."""
     found = batches(source, 12, service.Service(address, "one consumer"))
-    assert found[0][0].shape == (BATCH, 2, 16, 16, 3)
+    assert found[0][0].shape == (BATCH, 2, 40, 40, 3)
     assert_in_turns(positions(found, batches(source, 24, None)))
 
 
