@@ -7,6 +7,7 @@
     python tools/benchmark.py step --network=resnet50
     python tools/benchmark.py memory
     python tools/benchmark.py augment
+    python tools/benchmark.py startup --baseline=DIR
 
 Each subcommand says what its baseline is: python tools/benchmark.py SUBCOMMAND --help. A ratio is
 ours over the baseline's. Times are medians of calls in which the two sides take turns.
@@ -21,12 +22,12 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import augment, communication, input, loss, memory, step  # noqa: E402
+from benchmarks import augment, communication, input, loss, memory, startup, step  # noqa: E402
 
 # A module has a docstring, add_arguments(parser) and run(args).
 SUBCOMMANDS = {
     "input": input, "augment": augment, "loss": loss, "step": step, "memory": memory,
-    "communication": communication,
+    "communication": communication, "startup": startup,
 }  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from benchmarks import (  # noqa: E402
     memory_use,
     network,
     scaling,
+    startup,
     step,
     timing,
 )
@@ -143,6 +144,8 @@ def test_json_lines_tell_the_machine_and_the_ratio(results):
             assert row["ratio"] is None
         else:
             assert row["ratio"] == pytest.approx(row["ours"] / row["baseline"])
+
+
 def test_counts_stand_beside_the_formulas(monkeypatch, short_network):
     lists = iter([[Collective(SUM, 7)], [Collective(SUM, 1), Collective(GATHER, 2)]])
     monkeypatch.setattr(local, "make_strategy", lambda replicas: None)
@@ -377,3 +380,51 @@ def test_augment_measures_both_sides(tmp_path, capsys):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["setting"] for row in rows] == ["16 pixels, 6 views", "24 pixels, 6 views"]
     assert all(row["ours"] > 0 and row["baseline"] > 0 for row in rows)
+
+
+def _checkout(folder: Path, *, code: str) -> Path:
+    folder.mkdir()
+    (folder / "run.py").write_text(f"import sys, time\n{code}")
+    return folder
+
+
+_PRINTS = """
+open({log!r}, "a").write("{name} ")
+assert "--model_dir=" in sys.argv[-1]
+for text in ("pretrain: steps 0 to 5 of ", "0/5 [..", "| 1/5 [00:01", "| 5/5 ["):
+    time.sleep(0.1)
+    print(text, file=sys.stderr, flush=True)
+"""
+
+
+def test_startup_times_the_moments_of_both_checkouts(tmp_path, monkeypatch, capsys):
+    log, path = tmp_path / "log", tmp_path / "rows.jsonl"
+    ours, other = (
+        _checkout(tmp_path / name, code=_PRINTS.format(log=str(log), name=name))
+        for name in ("ours", "other")
+    )
+    monkeypatch.setattr(startup, "_OURS", ours)
+    benchmark.main(["startup", f"--baseline={other}", "--repetitions=2", f"--json={path}"])
+    assert log.read_text().split() == ["ours", "other"] * 3
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["what"] for row in rows] == [
+        "import tensorflow", *startup._MOMENTS, startup.WHOLE
+    ]  # fmt: skip
+    assert rows[0]["baseline"] is None
+    for row, sleeps in zip(rows[1:], (1, 3, 4), strict=True):
+        assert min(row["ours"], row["baseline"]) > 100 * sleeps
+
+
+def test_startup_of_a_run_that_fails_or_prints_otherwise_is_an_error(tmp_path):
+    with pytest.raises(RuntimeError, match="(?s)failed.*no such flag"):
+        startup._seconds(_checkout(tmp_path / "a", code="sys.exit('no such flag')"), [])
+    with pytest.raises(RuntimeError, match="no longer prints"):
+        startup._seconds(_checkout(tmp_path / "b", code="print('done')"), [])
+    with pytest.raises(SystemExit):
+        benchmark.main(["startup", f"--baseline={tmp_path}"])
+
+
+@pytest.mark.long  # two runs
+def test_startup_of_this_checkout(shapes_dir, capsys):
+    benchmark.main(["startup", f"--data_dir={shapes_dir}", "--repetitions=1"])
+    assert "| until the first step is done (measured) |" in capsys.readouterr().out

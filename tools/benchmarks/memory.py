@@ -1,20 +1,19 @@
 """Training steps of ResNet-18 on 32 pixels: peak memory and time, micro-batches beside none.
 
 The baseline is the plain step of a batch that fits; ours is a batch many times as large in
-micro-batches of the baseline's size. Each runs in a new process, model and optimizer included.
+micro-batches of the baseline's size. Memory is that of a new process each, model and optimizer
+included; for the times both take turns in one process.
 """
 
 import argparse
-import statistics
-import time
 
-from benchmarks import local, memory_use, report, step
+from benchmarks import local, memory_use, report, step, timing
 from benchmarks.report import Report, Row
 from tf_simclr.config import Config
 
 NOTES = """\
 - memory: the peak of the process's resident set above what it had before the model was made.
-- time: of a step, for each image of its batch; the median of the steps after the first.
+- time: of a step, for each image of its batch.
 - The batch lies in memory; the input pipeline is part of neither."""
 
 
@@ -45,13 +44,8 @@ def run(args: argparse.Namespace):
     ]
     peaks = [memory_use.peak(_make, side, calls=2) for side in sides]
     out.add(Row("step: memory", setting, "MB", *peaks, "measured"))
-    # As many images on either side, in a process each.
-    times = args.batch // args.microbatch_size
-    seconds = [
-        local.in_new_process(_seconds_per_image, side, count)
-        for side, count in zip(sides, (args.repetitions, args.repetitions * times), strict=True)
-    ]
-    out.add(Row("step: time of an image", setting, "ms", *(1e3 * s for s in seconds), "measured"))
+    times = local.in_new_process(_ms_per_image, sides, args.repetitions)
+    out.add(Row("step: time of an image", setting, "ms", *times, "measured"))
     out.finish(NOTES)
 
 
@@ -67,10 +61,13 @@ def _make(settings: dict):
     return call
 
 
-def _seconds_per_image(settings: dict, count: int) -> float:
-    call, seconds = _make(settings), []
-    for _ in range(count + 1):
-        began = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds[1:]) / settings["train_batch_size"]
+def _ms_per_image(sides: list[dict], repetitions: int) -> list[float]:
+    """Milliseconds of a step for each image of its batch; as many images on either side."""
+    batches = [side["train_batch_size"] for side in sides]
+
+    def of_as_many(settings: dict):
+        call, count = _make(settings), max(batches) // settings["train_batch_size"]
+        return lambda: [call() for _ in range(count)]
+
+    times = timing.medians([of_as_many(side) for side in sides], repetitions=repetitions)
+    return [ms / max(batches) for ms in times]

@@ -1,0 +1,99 @@
+"""From `python run.py` to the first step, and to the end, of a short run of a small ResNet-18.
+
+The baseline is the same command in another checkout, where --baseline names one.
+"""
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.report import Report, Row
+
+STEPS = 5
+SETTINGS = (
+    "--dataset=shapes", "--resnet_depth=18", "--width_multiplier=0.25", "--train_batch_size=32",
+    f"--train_steps={STEPS}", "--seed=1", "--mode=train",
+)  # fmt: skip
+_OURS = Path(__file__).resolve().parents[2]
+_MOMENTS = {
+    "until the data, the model and the devices are there": re.compile(rb"steps\s+0 to"),
+    "until the first step is done": re.compile(rb" 1/%d \[" % STEPS),
+}
+WHOLE = f"whole run: {STEPS} steps, checkpoint, SavedModel"
+NOTES = """\
+- Each run is a new process and a new model_dir; the data set was prepared before.
+- What lies between the model and the first step is tracing, above all."""
+
+
+def add_arguments(parser: argparse.ArgumentParser):
+    """The arguments of this subcommand."""
+    parser.add_argument("--baseline", metavar="DIR", type=_checkout,
+                        help="another checkout, whose run.py takes turns with ours")  # fmt: skip
+    parser.add_argument("--data_dir", help="of the data set shapes, which is prepared there first")
+    report.add_arguments(parser, repetitions=3)
+
+
+def run(args: argparse.Namespace):
+    """Prints the table of the command line's measurements."""
+    out = Report("startup", repetitions=args.repetitions, json_path=args.json)
+    setting = "shapes, ResNet-18 of width 0.25, batch 32"
+    sides = [_OURS] + ([args.baseline] if args.baseline else [])
+    options = [f"--data_dir={args.data_dir}"] if args.data_dir else []
+    taken = [[] for _ in sides]
+    for repetition in range(-1, args.repetitions):
+        for side, runs in zip(sides, taken, strict=True):
+            seconds = _seconds(side, options)
+            if repetition >= 0:
+                runs.append(seconds)
+    imports = [_seconds_of([sys.executable, "-c", "import tensorflow"])[WHOLE]
+               for _ in range(args.repetitions)]  # fmt: skip
+    out.add(Row("import tensorflow", "", "ms", 1e3 * statistics.median(imports), None, "measured"))
+    for moment in (*_MOMENTS, WHOLE):
+        medians = [1e3 * statistics.median(run[moment] for run in runs) for runs in taken]
+        out.add(Row(moment, setting, "ms", medians[0], (*medians, None)[1], "measured"))
+    out.finish(NOTES)
+
+
+def _seconds(checkout: Path, options: list[str]) -> dict[str, float]:
+    """How long a run took until each moment."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, checkout / "run.py", *SETTINGS, *options,
+                   f"--model_dir={folder}/run"]  # fmt: skip
+        seconds = _seconds_of(command)
+    if set(seconds) != {*_MOMENTS, WHOLE}:
+        raise RuntimeError(f"{checkout}: run.py no longer prints what tells its first step")
+    return seconds
+
+
+def _seconds_of(command: list) -> dict[str, float]:
+    """Starts a process; the seconds until its stderr shows each moment, and until its end.
+
+    Raises:
+      RuntimeError: it fails.
+    """
+    began, printed, seconds = time.perf_counter(), b"", {}
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ
+    )
+    with process:
+        while some := process.stderr.read1():
+            printed += some
+            for moment, pattern in _MOMENTS.items():
+                if moment not in seconds and pattern.search(printed):
+                    seconds[moment] = time.perf_counter() - began
+    if process.returncode:
+        raise RuntimeError(f"{command[1]} failed: {printed.decode(errors='replace')[-2000:]}")
+    return seconds | {WHOLE: time.perf_counter() - began}
+
+
+def _checkout(text: str) -> Path:
+    if not (Path(text) / "run.py").is_file():
+        raise argparse.ArgumentTypeError(f"needs a folder with a run.py, got {text!r}")
+    return Path(text).resolve()
