@@ -74,6 +74,19 @@ def check_microbatch(config: Config, strategy: tf.distribute.Strategy):
         )
 
 
+def num_microbatches(config: Config, strategy: tf.distribute.Strategy) -> int:
+    """Micro-batches that each replica's part of a batch is computed in."""
+    images = config.training.train_batch_size // strategy.num_replicas_in_sync
+    return max(1, images // (config.training.microbatch_size or images))
+
+
+def check_precision(config: Config, strategy: tf.distribute.Strategy):
+    """Raises ConfigError where the devices cannot train in this precision."""
+    if config.training.precision == "float16" and isinstance(strategy, tf.distribute.TPUStrategy):
+        raise ConfigError("precision must be bfloat16 or float32 on a TPU, got float16: it has no "
+                          "float16, nor does bfloat16 need its loss scaling")  # fmt: skip
+
+
 def check_compilable(config: Config, strategy: tf.distribute.Strategy):
     """Raises ConfigError where jit_compile is asked for and replicas would have to meet."""
     replicas = strategy.num_replicas_in_sync
@@ -98,18 +111,19 @@ def make_model(config: Config, num_classes: int | None) -> SimCLR:
     """
     # TensorFlow cannot combine a global seed of 0 with one that is a tensor (Dataset.shuffle).
     keras.utils.set_random_seed(config.runtime.seed or 2**31)
-    settings = dataclasses.asdict(config.model)
+    settings, precision = dataclasses.asdict(config.model), config.training.precision
     for name in ("lineareval_while_pretraining", "zero_init_logits_layer"):
         del settings[name]  # settings of the run, not of the network
     # Micro-batches are computed in a loop, in which replicas cannot exchange statistics.
-    settings["global_bn"] = config.model.global_bn and not config.training.microbatch_size
+    one_batch = num_microbatches(config, tf.distribute.get_strategy()) == 1
+    settings["global_bn"] = config.model.global_bn and one_batch
     try:
         return SimCLR(
             num_classes=num_classes,
             image_size=config.data.image_size,
             stop_supervised_gradient=config.training.train_mode == "pretrain",
             # None: Keras's own type, which is float32 unless it was changed.
-            precision={"float32": None}.get(config.training.precision, config.training.precision),
+            precision=None if precision == "float32" else precision,
             **settings,
         )
     except ValueError as error:  # a width_multiplier so small that a layer has no channel

@@ -193,6 +193,7 @@ class Experiment:
         build.check_divisible("train_batch_size", training.train_batch_size, strategy)
         build.check_divisible("eval_batch_size", training.eval_batch_size, strategy)
         build.check_microbatch(config, strategy)
+        build.check_precision(config, strategy)
         build.check_compilable(config, strategy)
         self.learning_rate = self._schedule()
         with self.strategy.scope():
@@ -331,6 +332,9 @@ class Experiment:
             f"{step} to {total} of {training.train_batch_size} images on "
             f"{distribute.describe(self.strategy)}, seed {config.runtime.seed}"
         )
+        if build.num_microbatches(config, self.strategy) > 1:
+            self._say(f"Micro-batches of {training.microbatch_size} images: batch normalisation "
+                      "sees one at a time, whatever global_bn says.")  # fmt: skip
         metrics = self.objective.metrics
         step_fn = self._step
         if training.jit_compile:
@@ -369,11 +373,12 @@ class Experiment:
             writer.close()
 
     def _trace(self) -> loop.Trace | None:
-        """The trace that profile_steps asks for; the chief's is the one that counts."""
+        """The trace that profile_steps asks for, written by the chief."""
         steps_asked = self.config.training.profile_steps
-        if not (steps_asked and self.is_chief):
+        if not steps_asked:
             return None
-        return loop.Trace(self.model_dir, *map(int, steps_asked.split(",")))
+        first, last = map(int, steps_asked.split(","))
+        return loop.Trace(self.model_dir, first, last, writes=self.is_chief)
 
     def _step(self, images, labels) -> dict[str, tf.Tensor]:
         """One training step on one replica."""
@@ -435,22 +440,27 @@ class Experiment:
             self._say(f"{count:.0f} of {total} examples of split {split} could not be decoded and "
                       "were left out (--strict_data makes this an error)")  # fmt: skip
 
-    def _own_model(self) -> SimCLR:
-        """The model as this worker can use it alone: the model itself where there is but one."""
-        if workers.num_workers(self.strategy) == 1:
+    def _own_model(self, precision: str | None = None) -> SimCLR:
+        """The model as this worker can use it alone: the model itself where that will do.
+
+        Args:
+          precision: another than the run's.
+        """
+        config = self.config.replace(precision=precision) if precision else self.config
+        if workers.num_workers(self.strategy) == 1 and config == self.config:
             return self.model
-        own = build.make_model(self.config, self.num_classes)
+        own = build.make_model(config, self.num_classes)
         values = self.model.variables_by_path()
         for path, variable in own.variables_by_path().items():
             variable.assign(workers.local_variable(values[path]))
         return own
 
     def export(self):
-        """The chief writes saved_model/STEP."""
+        """The chief writes saved_model/STEP, which computes in float32 wherever it is loaded."""
         if not self.is_chief:
             return
         self.saved_model = export.export(
-            self._own_model(),
+            self._own_model(precision="float32"),
             os.path.join(self.model_dir, "saved_model"),
             self.checkpointer.step,
             keep=self.config.training.keep_hub_module_max,
@@ -472,8 +482,9 @@ class Experiment:
         if self.is_chief:
             directory = os.path.join(self.model_dir, "saved_model_best")
             path = export.export(
-                self._own_model(), directory, best["global_step"], keep=1, about=self._about()
-            )
+                self._own_model(precision="float32"), directory, best["global_step"], keep=1,
+                about=self._about(),
+            )  # fmt: skip
         self.checkpointer.restore(self.checkpointer.latest)
         return {
             "best_step": best["global_step"], "best_top_1": best[TOP_1], "best_saved_model": path,

@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from tf_simclr.config import Config
 from tf_simclr.data import augment, batch_augment
-from tf_simclr.losses.nt_xent import replica_id
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
+from tf_simclr.replicas import replica_id
 from tf_simclr.training import microbatch, steps
 from tf_simclr.training.teacher import Teacher
 
@@ -145,11 +145,9 @@ class Augmentation:
 
     def __init__(self, config: Config, optimizer, *, compiled: bool):
         self._config, self._optimizer = config, optimizer
-        self._on_device = tf.function(
-            self._distorted, jit_compile=True, autograph=False
-        ) if compiled else (
-            self._distorted
-        )
+        self._on_device = self._distorted
+        if compiled:
+            self._on_device = tf.function(self._distorted, jit_compile=True, autograph=False)
 
     def views(self, images, place) -> list[tf.Tensor]:
         """Two views of images in pretraining, else one: float32 (n, s, s, 3) in [0, 1]."""

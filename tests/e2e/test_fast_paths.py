@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tf_simclr.training.weights import read_weights
 
@@ -36,3 +37,14 @@ def test_micro_batches_of_float16_with_a_trace(shapes_dir, events, tmp_path, mor
     before = read_weights(f"{tmp_path}/ckpt-4")
     assert all(value.dtype == np.float32 and np.isfinite(value).all() for value in found.values())
     assert any(not np.array_equal(value, before[path]) for path, value in found.items())
+
+    # From the checkpoint before, in the same micro-batches, it comes to the same end.
+    for file in tmp_path.glob("ckpt-6.*"):
+        file.unlink()
+    tf.compat.v1.train.update_checkpoint_state(tmp_path, f"{tmp_path}/ckpt-4")
+    resumed = subprocess.run(
+        [*command, "--train_steps=6"], check=True, capture_output=True, text=True, timeout=300
+    )
+    assert "steps 4 to 6" in resumed.stderr and "Micro-batches of 8 images" in resumed.stderr
+    for path, value in read_weights(f"{tmp_path}/ckpt-6").items():
+        np.testing.assert_array_equal(value, found[path], err_msg=path)

@@ -80,7 +80,7 @@ def tiny(shapes_dir):
 
 
 @pytest.mark.parametrize("number, more", [
-    (2, ()),
+    (2, ("--profile_steps=2,4",)),
     pytest.param(4, ("--train_mode=finetune", "--from_scratch", "--optimizer=momentum",
                      "--eval_every_epochs=0.5"), marks=pytest.mark.long),
 ])  # fmt: skip
@@ -111,6 +111,8 @@ def test_a_cluster_computes_what_one_process_does(tiny, tmp_path, events, number
         n for n in os.listdir(single) if "tfevents" not in n
     )
     assert sum("tfevents" in name for name in names) == 1
+    traces = list(cluster.glob("plugins/profile/*/*.xplane.pb"))
+    assert len(traces) == any("profile" in setting for setting in more)
     loaded = tf.saved_model.load(str(cluster / "saved_model" / "5"))
     assert loaded(tf.zeros((1, 32, 32, 3)))["logits_sup"].shape == (1, 10)
     assert f"{number} CPUs of {number} workers" in logs[0].read_text()

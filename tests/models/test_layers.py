@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tf_simclr.models import layers
 from tf_simclr.models.layers import BatchNormSettings
@@ -166,3 +167,40 @@ def test_selective_kernel_bottleneck_follows_the_ratio():
     )
     assert weights_of(model, "x.reduce")["kernel"].shape == (1, 1, 70, 35)
     assert weights_of(model, "x.expand")["kernel"].shape == (1, 1, 35, 140)
+
+
+LARGE = RNG.uniform(0, 40, size=(2, 64, 64, 16)).astype(np.float32)
+LOGITS = RNG.normal(size=(2, 1, 1, 16)).astype(np.float32)
+
+
+def gates(precision: str) -> dict[str, np.ndarray]:
+    """Pooling, both gates and the gradients of what they sum over 4096 pixels, of LARGE."""
+    x, logits = tf.cast(LARGE, precision), tf.constant(LOGITS)
+    inputs = keras.Input((64, 64, 16), dtype=precision)
+    pool = keras.Model(inputs, layers.global_pool(inputs, "pool"))
+    policy = f"mixed_{precision}" if precision != "float32" else precision
+    mix = layers.StreamMix(dtype=policy, autocast=False)
+    gate = layers.ChannelGate(dtype=policy, autocast=False)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(logits)
+        mixed, gated = mix([x, logits]), gate([tf.sigmoid(logits), x])
+        assert mixed.dtype == gated.dtype == x.dtype
+        losses = [tf.reduce_mean(tf.cast(t, tf.float32) ** 2) for t in (mixed, gated)]
+    found = {"pool": pool(x), "mix": mixed, "gate": gated,
+             "gradient of mix": tape.gradient(losses[0], logits),
+             "gradient of gate": tape.gradient(losses[1], logits)}  # fmt: skip
+    return {name: tf.cast(value, tf.float32).numpy() for name, value in found.items()}
+
+
+@pytest.mark.parametrize("precision, rounding", [("bfloat16", 2**-8), ("float16", 2**-11)])
+def test_sums_over_pixels_are_as_exact_as_the_pixels_in_half_precision(precision, rounding):
+    expected = gates("float32")
+    for name, value in gates(precision).items():
+        apart = np.abs(value - expected[name]).max() / np.abs(expected[name]).max()
+        assert apart < 3 * rounding, name
+
+
+def test_pooling_of_float16_does_not_overflow():
+    inputs = keras.Input((None, None, 1), dtype="float16")
+    pool = keras.Model(inputs, layers.global_pool(inputs, "pool"))
+    np.testing.assert_allclose(pool(tf.fill((1, 128, 128, 1), tf.cast(30.0, tf.float16))), 30.0)

@@ -32,10 +32,10 @@ from benchmarks import (  # noqa: E402
 from benchmarks.collectives import GATHER, SUM, Collective  # noqa: E402
 from benchmarks.report import Row  # noqa: E402
 
-from tf_simclr.losses.nt_xent import gather_views  # noqa: E402
 from tf_simclr.models import resnet  # noqa: E402
 from tf_simclr.models.simclr import SimCLR  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
+from tf_simclr.replicas import gather_views  # noqa: E402
 
 REPLICAS, BATCH, DIM = 3, 5, 8
 MODEL = counts.Settings(
@@ -52,7 +52,11 @@ def _with_short_model(function, *args):
 def _count():
     strategy = local.make_strategy(2)
     layer = counts.batch_norm_collectives(strategy)
-    return *layer, counts.step_collectives(strategy, MODEL)
+    dense, blocks = (
+        counts.step_collectives(strategy, MODEL, block_rows=rows)
+        for rows in (counts.STEP_BATCH_SIZE, 1)
+    )
+    return *layer, dense, blocks
 
 
 @pytest.fixture(scope="module")
@@ -86,15 +90,17 @@ def short_network(monkeypatch):
 
 
 def test_collectives_of_a_training_step_are_those_of_the_formulas(results, short_network):
-    counted, n = results[0][2], counts.STEP_BATCH_SIZE
-    assert Counter(counted) == Counter(scaling.step(short_network, n, DIM, replicas=2))
-    assert len(counted) == 5 * 7 + 4
-    assert counted.count(Collective(GATHER, 2 * n * DIM * 4)) == 1
-    assert counted.count(Collective(SUM, short_network.parameters * 4)) == 1
+    (*_, dense, blocks), n = results[0], counts.STEP_BATCH_SIZE
+    for counted, scheme in ((dense, scaling.DENSE), (blocks, scaling.BLOCKS)):
+        expected = scaling.step(short_network, n, DIM, replicas=2, scheme=scheme)
+        assert Counter(counted) == Counter(expected)
+        assert counted.count(Collective(GATHER, 2 * n * DIM * 4)) == 1
+        assert counted.count(Collective(SUM, short_network.parameters * 4)) == 1
+    assert (len(dense), len(blocks)) == (5 * 7 + 4, 5 * 7 + 7)
 
 
 def test_batch_norm_exchanges_three_vectors_forward_and_two_backward(results):
-    forward, both_directions, _ = results[0]
+    forward, both_directions, *_ = results[0]
     channels = [counts.BN_CHANNELS]
     assert forward == scaling.batch_norm_forward(channels) == 3 * [Collective(SUM, 4 * 64)]
     expected = scaling.batch_norm_forward(channels) + scaling.batch_norm_backward(channels)
@@ -108,7 +114,7 @@ def test_bytes_sent_for_the_hiddens_are_those_of_the_formulas(results):
     part, others = 2 * BATCH * DIM * 4, REPLICAS - 1  # bytes of a replica's hiddens
     assert forward["ours"] == pytest.approx(others * (part + 8))  # and of a shape
     assert forward["baseline"] == pytest.approx(2 * others * part)
-    for side, scheme in (("ours", scaling.OURS), ("baseline", scaling.OFFICIAL)):
+    for side, scheme in (("ours", scaling.DENSE), ("baseline", scaling.OFFICIAL)):
         assert both[side] - forward[side] == pytest.approx(2 * others * part)
         for row, directions in ((forward, scheme[:1]), (both, scheme)):
             expected = scaling.hiddens(BATCH, DIM, REPLICAS, directions)
@@ -150,12 +156,16 @@ def test_counts_stand_beside_the_formulas(monkeypatch, short_network):
     lists = iter([[Collective(SUM, 7)], [Collective(SUM, 1), Collective(GATHER, 2)]])
     monkeypatch.setattr(local, "make_strategy", lambda replicas: None)
     monkeypatch.setattr(counts, "batch_norm_collectives", lambda strategy: tuple(lists))
-    monkeypatch.setattr(counts, "step_collectives", lambda *_: [Collective(SUM, 9)])
+    monkeypatch.setattr(counts, "step_collectives", lambda *_, block_rows: [Collective(SUM, 9)])
     rows = counts.rows(2, MODEL)
     assert {row.origin for row in rows} == {"counted"}
-    assert [row.ours for row in rows] == [1, 7, 2, 3, 1, 9]
-    step = scaling.step(short_network, counts.STEP_BATCH_SIZE, DIM, replicas=2)
-    expected = [3, 3 * 4 * 64, 5, 5 * 4 * 64, len(step), collectives.total_bytes(step)]
+    assert [row.ours for row in rows] == [1, 7, 2, 3, 1, 9, 1, 9]
+    expected = [3, 3 * 4 * 64, 5, 5 * 4 * 64]
+    for scheme in (scaling.DENSE, scaling.BLOCKS):
+        step = scaling.step(
+            short_network, counts.STEP_BATCH_SIZE, DIM, replicas=2, scheme=scheme
+        )
+        expected += [len(step), collectives.total_bytes(step)]
     assert [row.baseline for row in rows] == expected
 
 

@@ -174,6 +174,25 @@ def test_the_host_looks_in_every_two_seconds(tmp_path, monkeypatch):
     assert steps.counts == [1, 1, 8, 8, 8, 4]
 
 
+def test_workers_that_do_not_write_the_trace_take_as_many_steps_a_call(tmp_path, monkeypatch):
+    clock = [0.0]
+
+    def work(step):
+        clock[0] += 0.1
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(tf.profiler.experimental, "start", lambda folder: None)
+    monkeypatch.setattr(tf.profiler.experimental, "stop", lambda: None)
+    counts = []
+    for writes in (True, False):
+        saves = Saves()
+        steps = Steps(saves, before=work)
+        run(tmp_path, steps, saves, total_steps=60, checkpoint_steps=100, summary_steps=0,
+            trace=loop.Trace(str(tmp_path), 10, 20, writes=writes))  # fmt: skip
+        counts.append(steps.counts)
+    assert counts[0] == counts[1] == [1, 1, 8, 10, 20, 20]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_stops(tmp_path, number):
     before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]

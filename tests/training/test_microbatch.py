@@ -33,6 +33,7 @@ def float64():
 def make(tmp_path, monkeypatch):
     """Function: (strategy, flags) -> a run of a short ResNet-18 that has taken no step yet."""
     monkeypatch.setitem(resnet.BLOCKS_PER_GROUP, 18, (1, 1))
+    monkeypatch.setattr(experiment.teacher, "Teacher", StubTeacher)
 
     def make(strategy, *arguments: str) -> experiment.Experiment:
         config = flags.parse([
@@ -95,7 +96,22 @@ MODES = {
     "pretraining by blocks": ("--train_mode=pretrain", "--use_blur=False", "--loss_block_rows=3"),
     "fine-tuning": ("--train_mode=finetune", "--optimizer=momentum"),
     "the head alone": ("--train_mode=finetune", "--fine_tune_after_block=2"),
-}
+    "distillation": ("--train_mode=distill", "--teacher=stub", "--distill_label_weight=0.3",
+                     "--optimizer=momentum"),
+}  # fmt: skip
+
+
+class StubTeacher:
+    """In the place of a SavedModel: other logits for other images."""
+
+    num_classes = replica_table.NUM_CLASSES
+
+    def __init__(self, path, *, image_size):
+        pass
+
+    def __call__(self, images):
+        means = tf.reduce_mean(images, axis=[1, 2])  # (n, 3)
+        return 9.0 * tf.concat([means, means**2], axis=1)[:, : self.num_classes]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -118,6 +134,41 @@ def test_micro_batches_of_replicas(float64, replicas, make):
     expected = make(replicas(4), "--global_bn=False")
     found = make(replicas(2), "--microbatch_size=2")
     assert_same(measured(found, pretraining=True), measured(expected, pretraining=True))
+
+
+@pytest.mark.parametrize("mode", ["pretraining", "fine-tuning"])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision(replicas, make, mode, precision):
+    """As in float64, to a hundredth of what rounding to half precision changes."""
+    pretraining, flags = mode == "pretraining", (*MODES[mode], f"--precision={precision}")
+    expected = make(replicas(4), *flags, "--global_bn=False")
+    found = make(tf.distribute.OneDeviceStrategy("CPU:0"), *flags, "--microbatch_size=2")
+    assert_same(*(measured(made, pretraining=pretraining) for made in (found, expected)),
+                tolerance=3e-4)  # fmt: skip
+
+
+def test_frozen_averages_stay_to_the_bit(make):
+    made = make(tf.distribute.OneDeviceStrategy("CPU:0"), *MODES["the head alone"],
+                "--train_batch_size=9", "--microbatch_size=3")  # fmt: skip
+    rng = np.random.default_rng(0)
+    frozen = {path: variable for path, variable in made.model.variables_by_path().items()
+              if path.startswith("base_model") and "/moving_" in path}  # fmt: skip
+    for average in frozen.values():
+        average.assign(rng.uniform(0.1, 2.0, size=average.shape))
+    before = {path: np.array(tf.convert_to_tensor(v)) for path, v in frozen.items()}
+    images, labels = replica_table.make_batch(9, 16)
+    tf.function(made._step)(tf.constant(images[:, :1]), tf.constant(labels))
+    for path, average in frozen.items():
+        np.testing.assert_array_equal(tf.convert_to_tensor(average), before[path], err_msg=path)
+
+
+def test_one_micro_batch_a_replica_keeps_the_statistics_of_all(replicas, make):
+    synchronized = {
+        size: {layer.synchronized for layer in made.model._batch_norms()}
+        for size in (2, 4)
+        for made in [make(replicas(2), f"--microbatch_size={size}")]
+    }
+    assert synchronized == {2: {False}, 4: {True}}
 
 
 def test_a_step_compiles(make):

@@ -1,5 +1,6 @@
 """Runs under mixed precision: steps, checkpoints across precisions, and SavedModels."""
 
+import dataclasses
 import types
 
 import numpy as np
@@ -7,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from tf_simclr import compat, experiment, flags
+from tf_simclr.config import ConfigError
 from tf_simclr.models import resnet
-from tf_simclr.training import export
 from tf_simclr.training.plan import Plan
 
 BATCH, CLASSES = 8, 5
@@ -83,8 +84,9 @@ def test_a_step_is_that_of_float32_within_the_precision(make_run, precision, los
         mixed.loss_scale.variables["scale"].assign(64.0)
     expected, found = step(plain), step(mixed)
     step(rounded, tf.cast(tf.cast(IMAGES, precision), tf.float32))
-    assert set(found) - set(expected) == ({"loss_scale"} if precision == "float16" else set())
-    assert tuple(found) and set(mixed.objective.metrics) == set(found)
+    of_the_scale = {"loss_scale", "skipped_steps"} if precision == "float16" else set()
+    assert set(found) - set(expected) == of_the_scale
+    assert set(mixed.objective.metrics) == set(found)
     for name in ("contrast_loss", "supervised_loss"):
         assert found[name] == pytest.approx(expected[name], rel=loss), name
     after = everything(plain)
@@ -120,7 +122,8 @@ def test_checkpoints_go_from_precision_to_precision(make_run):
     assert_equal(everything(half), everything(first))
     half.loss_scale.variables["scale"].assign(2.0**40)  # so large that a step must be skipped
     weights = everything(half)
-    assert np.isfinite(step(half)["total_loss"])
+    skipped = step(half)
+    assert np.isfinite(skipped["total_loss"]) and skipped["skipped_steps"] == 1
     kept = {name: value for name, value in everything(half).items() if "moving_" not in name}
     assert_equal(kept, {name: weights[name] for name in kept})
     half.checkpointer.save()
@@ -136,18 +139,45 @@ def test_checkpoints_go_from_precision_to_precision(make_run):
         assert_equal(everything(run), everything(resumed))
 
 
+def test_gradients_that_no_scale_makes_finite_end_the_run(make_run):
+    """Which would go on for ever with finite losses, and learn nothing."""
+    run = make_run("float16")
+    run.loss_scale.variables["scale"].assign(2.0)
+    loss = run.objective.differentiate
+
+    def differentiate(*arguments, **scale):
+        metrics, gradients = loss(*arguments, **scale)
+        return metrics, [None if g is None else g * float("inf") for g in gradients]
+
+    run.objective = dataclasses.replace(run.objective, differentiate=differentiate)
+    first, second = step(run), step(run)
+    assert (first["loss_scale"], first["skipped_steps"]) == (2, 1)
+    assert np.isfinite(first["total_loss"])
+    assert second["loss_scale"] == 1 and np.isnan(second["total_loss"])
+
+
+def test_float16_is_refused_on_a_tpu(make_run, monkeypatch, replicas):
+    monkeypatch.setattr(tf.distribute, "TPUStrategy", type(replicas(1)))
+    with pytest.raises(ConfigError, match="precision must be bfloat16 or float32 on a TPU"):
+        make_run("float16")
+    make_run("bfloat16")
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_fine_tuning_and_its_saved_model(make_run, tmp_path, precision):
     run = make_run(precision, train_mode="finetune")
     assert np.isfinite(list(step(run).values())).all()
-    path = export.export(run.model, str(tmp_path / "saved_model"), 1, keep=1)
-    loaded = tf.saved_model.load(path)
+    run.export()
+    loaded = tf.saved_model.load(run.saved_model)
     assert {tf.as_dtype(v.dtype) for v in loaded.variables} == {tf.float32}
     images = IMAGES[:, 0]
-    found, expected = loaded(images, trainable=False), run.model(images, training=False)
+    run.checkpointer.save()
+    plain = make_run("float32", train_mode="finetune")
+    plain.checkpointer.restore_latest()
+    found, expected = loaded(images, trainable=False), plain.model(images, training=False)
     assert found.keys() == expected.keys()
-    assert {value.dtype for value in found.values()} == {tf.float32}
-    logits = expected["logits_sup"]
-    np.testing.assert_allclose(found["logits_sup"], logits, atol=0.02 * np.abs(logits).max())
+    for name, value in found.items():
+        assert value.dtype == tf.float32
+        np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
     (images_spec,) = loaded.signatures["serving_default"].structured_input_signature[1].values()
     assert images_spec.dtype == tf.float32

@@ -1,10 +1,15 @@
 """NT-Xent by blocks of rows: no n x 2m matrix of logits is ever held.
 
-Forward keeps one log-sum-exp an anchor. Backward computes each block of logits again, and from it
-and the log-sum-exps of *both* its sides the whole gradient of its rows: with S the symmetric matrix
-of all similarities over temperature and L its rows' log-sum-exps, the gradient of sum(L) is
+Forward keeps two numbers an anchor: its logit to its positive, p, and the log-sum-exp of all its
+other logits, o. Its loss is log(1 + exp(o - p)), which is as accurate for a loss near 0 as for any
+other; a difference of the whole log-sum-exp and p would not be. Backward computes each block of
+logits again, and from it and the log-sum-exps of *both* its sides the whole gradient of its rows:
+with S the symmetric matrix of all similarities over temperature and L = log(exp(o) + exp(p)) of a
+row, the gradient of the sum of all losses is
 
-    d/dz_i = sum_j (exp(S_ij - L_i) + exp(S_ij - L_j)) z_j / temperature.
+    d/dz_i = sum_j (exp(S_ij - L_i) + exp(S_ij - L_j)) z_j / temperature,
+
+but for the positive, whose factor is, for either anchor, exp(p - L) - 1 = -exp(o - L).
 
 So backward the replicas exchange numbers, two an image, where autodiff through the gathered hiddens
 sums gradients of the size of these.
@@ -18,16 +23,17 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from tf_simclr import replicas
+
 # exp(x) and 1/exp(x) are normal float32 numbers up to here, with room for sums.
 _LARGEST_EXPONENT = 80.0
 _NO_PROBABILITY = 1e9  # taken off the logits of what is no example
 
 
 def losses(
-    a, b, *, temperature: float, normalised: bool, block_rows: int, own, num_replicas: int,
-    gather: Callable,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:  # fmt: skip
-    """The terms of NT-Xent, anchor pair by anchor pair.
+    a, b, *, temperature: float, normalised: bool, block_rows: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The terms of NT-Xent, anchor pair by anchor pair, with all replicas' images as negatives.
 
     Args:
       a: (n, d) local hiddens of view a; shapes must be static.
@@ -35,9 +41,6 @@ def losses(
       temperature: > 0.
       normalised: rows of a and b have length 1.
       block_rows: rows of logits at a time, < n.
-      own: int32 (n,), the places of the local rows among those of all replicas.
-      num_replicas: of which this is one.
-      gather: from a tensor (n, k) to all replicas' (n * num_replicas, k).
 
     Returns:
       loss: (n,), that of anchor a plus that of its anchor b.
@@ -47,79 +50,88 @@ def losses(
     a, b = a / np.sqrt(temperature), b / np.sqrt(temperature)  # now their products are the logits
     bound, n = 1.0 / temperature, a.shape[0]
     small = 2 * bound + np.log(2 * n) < _LARGEST_EXPONENT
-    if num_replicas == 1 and normalised and small:
-        sums, hit, entropy = _symmetric(a, b, block_rows=block_rows, bound=bound)
-    else:
-        sums, hit, entropy = _general(a, b, block_rows=block_rows, gather=gather, own=own)
-    positives = tf.reduce_sum(a * b, axis=1)  # of both anchors
-    return sums - 2.0 * positives, hit, entropy
+    if replicas.num_replicas() == 1 and normalised and small:
+        return _symmetric(a, b, block_rows=block_rows, bound=bound)
+    return _general(a, b, block_rows=block_rows)
 
 
-def _general(a, b, *, block_rows: int, gather: Callable, own):
-    """Log-sum-exps of both anchors, hit, entropy, for any number of replicas and any length."""
+def _general(a, b, *, block_rows: int):
+    """For any number of replicas, any length of the hiddens and any temperature."""
     n, d = a.shape
     blocks = _Blocks(n, block_rows)
+    own = replicas.own_rows(n)
 
     @tf.custom_gradient
     def terms(a, b):
-        all_a, all_b = tf.split(gather(tf.concat([a, b], axis=1)), 2, axis=1)  # (m, d)
+        all_a, all_b = replicas.gather_views(a, b)  # (m, d)
         m = all_a.shape[0]
         rows_a, rows_b, rows_own = blocks.pad(a), blocks.pad(b), blocks.pad(own)
 
-        def without_self(logits, own):
-            return logits - tf.one_hot(own, m, dtype=logits.dtype) * _NO_PROBABILITY
-
         def of_block(start):
             x, y, own = (blocks.take(t, start) for t in (rows_a, rows_b, rows_own))
+            is_own = tf.one_hot(own, m, dtype=a.dtype)
+            places = tf.stack([tf.range(blocks.rows), own], axis=1)
+
+            def log_of_others(*logits):
+                """Log-sum-exp over two matrices, but for oneself and one's positive."""
+                logs = [tf.reduce_logsumexp(t - is_own * _NO_PROBABILITY, 1) for t in logits]
+                return tf.reduce_logsumexp(tf.stack(logs), axis=0)
+
             logits_ab = tf.matmul(x, all_b, transpose_b=True)  # (block, m)
+            logits_ba = tf.matmul(y, all_a, transpose_b=True)
+            logits_aa = tf.matmul(x, all_a, transpose_b=True)
+            logits_bb = tf.matmul(y, all_b, transpose_b=True)
             hit = tf.equal(tf.argmax(logits_ab, axis=1, output_type=tf.int32), own)
-            largest = tf.reduce_max(logits_ab, axis=1, keepdims=True)
-            shifted = logits_ab - largest
+            shifted = logits_ab - tf.reduce_max(logits_ab, axis=1, keepdims=True)
             exponentials = tf.exp(shifted)
             total = tf.reduce_sum(exponentials, axis=1)
             entropy = tf.math.log(total) - tf.reduce_sum(exponentials * shifted, axis=1) / total
-            others_a = without_self(tf.matmul(x, all_a, transpose_b=True), own)
-            others_b = without_self(tf.matmul(y, all_b, transpose_b=True), own)
-            logits_ba = tf.matmul(y, all_a, transpose_b=True)
-            log_ab = largest[:, 0] + tf.math.log(total)
             return (
-                _log_add(log_ab, tf.reduce_logsumexp(others_a, axis=1)),
-                _log_add(tf.reduce_logsumexp(logits_ba, 1), tf.reduce_logsumexp(others_b, 1)),
+                tf.gather_nd(logits_ab, places),
+                log_of_others(logits_ab, logits_aa),
+                tf.gather_nd(logits_ba, places),
+                log_of_others(logits_ba, logits_bb),
                 tf.cast(hit, a.dtype),
                 entropy,
             )
 
-        log_a, log_b, hit, entropy = blocks.map(of_block, [a.dtype] * 4)
-        all_logs = gather(tf.stack([log_a, log_b], axis=1))
+        pos_a, others_a, pos_b, others_b, hit, entropy = blocks.map(of_block, [a.dtype] * 6)
+        loss_a, loss_b = tf.nn.softplus(others_a - pos_a), tf.nn.softplus(others_b - pos_b)
+        log_a, log_b = loss_a + pos_a, loss_b + pos_b
+        all_logs = replicas.gather(tf.stack([log_a, log_b], axis=1))
 
         def gradient(upstream, *_):
             # The other replicas' sums hold these hiddens, too.
-            all_upstream = gather(upstream[:, tf.newaxis])[:, 0]
+            all_upstream = replicas.gather(upstream[:, tf.newaxis])[:, 0]
             all_log_a, all_log_b = tf.unstack(all_logs, axis=1)
-            parts = [blocks.pad(t) for t in (a, b, log_a, log_b, upstream, own)]
-
-            def weighted(logits, log, upstream, all_log):
-                mine = upstream[:, tf.newaxis] * tf.exp(logits - log[:, tf.newaxis])
-                return mine + all_upstream * tf.exp(logits - all_log)
+            of_positive = -upstream * (
+                tf.sigmoid(others_a - pos_a) + tf.sigmoid(others_b - pos_b)
+            )
+            parts = [blocks.pad(t) for t in (a, b, log_a, log_b, upstream, of_positive, own)]
 
             def of_block(start):
-                x, y, log_x, log_y, up, own = (blocks.take(t, start) for t in parts)
+                x, y, log_x, log_y, up, of_positive, own = (blocks.take(t, start) for t in parts)
+                places = tf.stack([tf.range(blocks.rows), own], axis=1)
 
-                def one_view(rows, log, same, same_log, other, other_log):
-                    to_same = without_self(tf.matmul(rows, same, transpose_b=True), own)
-                    to_other = tf.matmul(rows, other, transpose_b=True)
-                    return tf.matmul(weighted(to_same, log, up, same_log), same) + tf.matmul(
-                        weighted(to_other, log, up, other_log), other
-                    )
+                def weighted_sum(rows, log, others, other_log, of_own):
+                    """Of all others, by their weights; of_own is that of one's own place."""
+                    logits = tf.matmul(rows, others, transpose_b=True)
+                    weights = up[:, tf.newaxis] * tf.exp(logits - log[:, tf.newaxis])
+                    weights += all_upstream * tf.exp(logits - other_log)
+                    weights = tf.tensor_scatter_nd_update(weights, places, of_own)
+                    return tf.matmul(weights, others)
 
+                of_self = tf.zeros(blocks.rows, a.dtype)
                 return (
-                    one_view(x, log_x, all_a, all_log_a, all_b, all_log_b),
-                    one_view(y, log_y, all_b, all_log_b, all_a, all_log_a),
+                    weighted_sum(x, log_x, all_a, all_log_a, of_self)
+                    + weighted_sum(x, log_x, all_b, all_log_b, of_positive),
+                    weighted_sum(y, log_y, all_b, all_log_b, of_self)
+                    + weighted_sum(y, log_y, all_a, all_log_a, of_positive),
                 )
 
             return blocks.map(of_block, [a.dtype] * 2, width=d)
 
-        return (log_a + log_b, hit, entropy), gradient
+        return (loss_a + loss_b, hit, entropy), gradient
 
     return terms(a, b)
 
@@ -149,10 +161,18 @@ def _symmetric(a, b, *, block_rows: int, bound: float):
         return tf.slice(t, [start + blocks.rows] + [0] * (t.shape.rank - 1),
                         [window_rows, *t.shape[1:]])  # fmt: skip
 
-    def add_at(circle_of, start, value):
-        """Adds value to the rows of the window that follows the block at start."""
-        place = (start + blocks.rows + tf.range(value.shape[0])) % blocks.padded
-        return tf.tensor_scatter_nd_add(circle_of, place[:, tf.newaxis], value)
+    def add_at(rows, places, value):
+        return tf.tensor_scatter_nd_add(rows, places[:, tf.newaxis], value)
+
+    def places_of(start):
+        return start + tf.range(blocks.rows)
+
+    def places_that_follow(start, count):
+        return (start + blocks.rows + tf.range(count)) % blocks.padded
+
+    def diagonal(start):
+        """Where in a block of logits (rows, padded) the positives are."""
+        return tf.stack([tf.range(blocks.rows), places_of(start)], axis=1)
 
     @tf.custom_gradient
     def terms(a, b):
@@ -160,75 +180,93 @@ def _symmetric(a, b, *, block_rows: int, bound: float):
         double = [circle(t) for t in views]
         valid = blocks.valid(a.dtype)
         valid_double = None if valid is None else circle(valid)
+        no_rows = tf.zeros(blocks.rows, a.dtype)
 
-        def followers_valid(start):
-            return None if valid is None else follow(valid_double, start)
-
-        def forward(start, sums_a, sums_b, hit, entropy):
-            sums = [sums_a, sums_b]
-            x = blocks.take(views[0], start)
-            place = start + tf.range(blocks.rows)
-            logits = tf.matmul(x, views[1], transpose_b=True) - bound
+        def forward(start, others_a, others_b, positive, hit, entropy):
+            places = places_of(start)
+            logits = tf.matmul(blocks.take(views[0], start), views[1], transpose_b=True) - bound
             if valid is not None:
                 logits -= (1.0 - valid) * _NO_PROBABILITY
-            found = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), place)
             e = tf.exp(logits)
             total = tf.reduce_sum(e, axis=1)
+            found = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), places)
             # Where the exponential is 0, so is its part of the entropy.
             spread = tf.math.log(total) - tf.reduce_sum(e * logits, axis=1) / total
-            hit = hit.write(start // blocks.rows, tf.cast(found, a.dtype))
-            entropy = entropy.write(start // blocks.rows, spread)
+            kept = (tf.gather_nd(logits, diagonal(start)), tf.cast(found, a.dtype), spread)
+            arrays = [
+                array.write(start // blocks.rows, value)
+                for array, value in zip((positive, hit, entropy), kept, strict=True)
+            ]
+            e = tf.tensor_scatter_nd_update(e, diagonal(start), no_rows)
             if valid is not None:
                 e *= blocks.take(valid, start)[:, tf.newaxis]
-            rows, columns = [total, 0.0], [None, tf.reduce_sum(e, axis=0)]
-            new = []
+            others = [
+                add_at(others_a, places, tf.reduce_sum(e, axis=1)),
+                others_b + tf.reduce_sum(e, axis=0),
+            ]
             for view in (0, 1):
                 x = blocks.take(views[view], start)
                 same = exponentials(x, x, None if valid is None else blocks.take(valid, start))
-                same = tf.linalg.set_diag(same, tf.zeros(blocks.rows, a.dtype))
-                next_ones = exponentials(x, follow(double[view], start), followers_valid(start))
-                own_rows = rows[view] + tf.reduce_sum(same, 1) + tf.reduce_sum(next_ones, 1)
-                total = sums[view] if columns[view] is None else sums[view] + columns[view]
-                total = tf.tensor_scatter_nd_add(total, place[:, tf.newaxis], own_rows)
+                same = tf.linalg.set_diag(same, no_rows)
+                next_ones = exponentials(
+                    x, follow(double[view], start),
+                    None if valid is None else follow(valid_double, start),
+                )  # fmt: skip
+                own = tf.reduce_sum(same, axis=1) + tf.reduce_sum(next_ones, axis=1)
+                others[view] = add_at(others[view], places, own)
                 shared = next_ones[:, :shared_rows]
                 if valid is not None:
                     shared *= blocks.take(valid, start)[:, tf.newaxis]
-                new.append(add_at(total, start, tf.reduce_sum(shared, axis=0)))
-            return [start + blocks.rows, *new, hit, entropy]
+                others[view] = add_at(
+                    others[view], places_that_follow(start, shared_rows), tf.reduce_sum(shared, 0)
+                )
+            return [start + blocks.rows, *others, *arrays]
 
-        hit, entropy = (
-            tf.TensorArray(a.dtype, blocks.count, element_shape=(blocks.rows,)) for _ in range(2)
-        )
-        _, *sums, hit, entropy = tf.while_loop(
+        arrays = [
+            tf.TensorArray(a.dtype, blocks.count, element_shape=(blocks.rows,)) for _ in range(3)
+        ]
+        _, *others, positive, hit, entropy = tf.while_loop(
             lambda start, *_: start < blocks.padded, forward,
-            [0, *[tf.zeros(blocks.padded, a.dtype)] * 2, hit, entropy],
+            [0, *[tf.zeros(blocks.padded, a.dtype)] * 2, *arrays],
             parallel_iterations=1, maximum_iterations=blocks.count,
         )  # fmt: skip
-        logs = [tf.math.log(s[:n]) + bound for s in sums]
+        others = [t[:n] for t in others]
+        positive, hit, entropy = (
+            tf.reshape(t.stack(), [-1])[:n] for t in (positive, hit, entropy)
+        )
+        positive = tf.exp(positive)
 
         def gradient(upstream, *_):
             # What fills the last block up is 0 and has a factor of 0: it adds nothing.
-            factors = [blocks.pad(upstream / s[:n]) for s in sums]
+            factors = [blocks.pad(upstream / (o + positive)) for o in others]
             double_factors = [circle(t) for t in factors]
+            of_positive = blocks.pad(
+                -upstream * sum(o / (o + positive) for o in others)
+            )
 
             def backward(start, grad_a, grad_b):
-                place = (start + tf.range(blocks.rows))[:, tf.newaxis]
+                places = places_of(start)
                 x, factor = blocks.take(views[0], start), blocks.take(factors[0], start)
                 w = exponentials(x, views[1]) * (factor[:, tf.newaxis] + factors[1])
-                grads = [grad_a, grad_b + tf.matmul(w, x, transpose_a=True)]
-                from_other = [tf.matmul(w, views[1]), 0.0]
+                w = tf.tensor_scatter_nd_update(
+                    w, diagonal(start), blocks.take(of_positive, start)
+                )
+                grads = [
+                    add_at(grad_a, places, tf.matmul(w, views[1])),
+                    grad_b + tf.matmul(w, x, transpose_a=True),
+                ]
                 for view in (0, 1):
                     x, factor = blocks.take(views[view], start), blocks.take(factors[view], start)
                     w = exponentials(x, x) * (factor[:, tf.newaxis] + factor)
-                    w = tf.linalg.set_diag(w, tf.zeros(blocks.rows, a.dtype))
-                    own = from_other[view] + tf.matmul(w, x)
+                    own = tf.matmul(tf.linalg.set_diag(w, no_rows), x)
                     y = follow(double[view], start)
                     w = exponentials(x, y)
                     w *= factor[:, tf.newaxis] + follow(double_factors[view], start)
-                    own += tf.matmul(w, y)
+                    grads[view] = add_at(grads[view], places, own + tf.matmul(w, y))
                     shared = tf.matmul(w[:, :shared_rows], x, transpose_a=True)
-                    grads[view] = tf.tensor_scatter_nd_add(grads[view], place, own)
-                    grads[view] = add_at(grads[view], start, shared)
+                    grads[view] = add_at(
+                        grads[view], places_that_follow(start, shared_rows), shared
+                    )
                 return [start + blocks.rows, *grads]
 
             _, *grads = tf.while_loop(
@@ -238,8 +276,8 @@ def _symmetric(a, b, *, block_rows: int, bound: float):
             )  # fmt: skip
             return [g[:n] for g in grads]
 
-        outputs = [tf.reshape(t.stack(), [-1])[:n] for t in (hit, entropy)]
-        return (logs[0] + logs[1], *outputs), gradient
+        loss = sum(tf.math.log1p(o / positive) for o in others)
+        return (loss, hit, entropy), gradient
 
     return terms(a, b)
 
@@ -279,8 +317,3 @@ class _Blocks:
             parallel_iterations=1,  # or many blocks would be in memory at once
         )
         return [tf.reshape(t, (-1, *shape[1:]))[: self.n] for t in joined]
-
-
-def _log_add(x, y):
-    """log(exp(x) + exp(y))."""
-    return tf.reduce_logsumexp(tf.stack([x, y]), axis=0)

@@ -6,13 +6,12 @@ the paper's 1/(2N) normalisation.
 
 import tensorflow as tf
 
+from tf_simclr import replicas
 from tf_simclr.losses import blockwise
+from tf_simclr.precision import at_least_float32
 
 SELF_SIMILARITY_MASK = 1e9  # taken off an anchor's similarity to itself, as in the official code
-
-
-# Up to this many logits in a matrix (n, m) blocks are no faster (tools/benchmark.py loss).
-_DENSE_LOGITS = 2**18
+# Smaller matrices of logits than these blocks are as fast whole (tools/benchmark.py loss).
 _MOST_BLOCK_ROWS = 512
 _MOST_BLOCK_LOGITS = 2**22  # 16 MiB of float32
 
@@ -38,14 +37,13 @@ def nt_xent(
       contrast_entropy (): mean entropy in nats of the softmax over all b; no gradient flows back.
     """
     a, b = views(hidden, hidden_norm=hidden_norm)
-    n, replicas = batch_size(a), num_replicas()
+    n = replicas.batch_size(a)
     if isinstance(n, int):
-        block_rows = block_rows or automatic_block_rows(n, n * replicas)
+        block_rows = block_rows or automatic_block_rows(n * replicas.num_replicas())
     if isinstance(n, int) and block_rows < n:
         loss, hit, entropy = blockwise.losses(
-            a, b, temperature=temperature, normalised=hidden_norm, block_rows=block_rows,
-            own=replica_id() * n + tf.range(n), num_replicas=replicas, gather=gather,
-        )  # fmt: skip
+            a, b, temperature=temperature, normalised=hidden_norm, block_rows=block_rows
+        )
     else:
         loss, hit, entropy = _dense(a, b, temperature=temperature)
     return {
@@ -55,10 +53,8 @@ def nt_xent(
     }
 
 
-def automatic_block_rows(n: int, m: int) -> int:
-    """Rows of logits at a time, for n local anchors a view and m images on all replicas."""
-    if n * m <= _DENSE_LOGITS:
-        return n
+def automatic_block_rows(m: int) -> int:
+    """Rows of logits at a time, where all replicas have m images."""
     return max(1, min(_MOST_BLOCK_ROWS, _MOST_BLOCK_LOGITS // m))
 
 
@@ -77,9 +73,9 @@ def similarities(x, y, *, temperature: float) -> tf.Tensor:
 
 def _dense(a, b, *, temperature: float):
     """Losses, hits and entropies, (n,) each, from matrices of all logits."""
-    all_a, all_b = gather_views(a, b)  # (m, d)
-    n, m = batch_size(a), batch_size(all_a)
-    own = replica_id() * n + tf.range(n)
+    all_a, all_b = replicas.gather_views(a, b)  # (m, d)
+    m = replicas.batch_size(all_a)
+    own = replicas.own_rows(replicas.batch_size(a))
     self_mask = tf.one_hot(own, m, dtype=a.dtype) * SELF_SIMILARITY_MASK
 
     logits_aa = similarities(a, all_a, temperature=temperature) - self_mask  # (n, m)
@@ -96,58 +92,3 @@ def _dense(a, b, *, temperature: float):
     log_probabilities = tf.nn.log_softmax(logits_ab)
     entropy = -tf.reduce_sum(tf.exp(log_probabilities) * log_probabilities, axis=1)
     return loss_a + loss_b, hit, entropy
-
-
-def at_least_float32(tensor) -> tf.Tensor:
-    """The tensor in float32, or in float64 where it is: losses do without half precision."""
-    tensor = tf.convert_to_tensor(tensor)
-    return tensor if tensor.dtype == tf.float64 else tf.cast(tensor, tf.float32)
-
-
-def batch_size(tensor):
-    """Length of the first axis: an int where it is known when tracing (TPUs need it), else ()."""
-    static = tensor.shape[0]
-    return tf.shape(tensor)[0] if static is None else static
-
-
-def num_replicas() -> int:
-    """Of the strategy that this runs in; 1 outside of strategy.run."""
-    context = tf.distribute.get_replica_context()
-    return 1 if context is None else context.num_replicas_in_sync
-
-
-def replica_id():
-    """This replica's place in the global batch; 0 outside of strategy.run."""
-    context = tf.distribute.get_replica_context()
-    return 0 if context is None else context.replica_id_in_sync_group
-
-
-def gather_views(a, b) -> list[tf.Tensor]:
-    """`gather` of both views' hiddens, (n, d) each, by one collective, which is faster than two."""
-    return tf.split(gather(tf.concat([a, b], axis=1)), 2, axis=1)
-
-
-def gather(tensor):
-    """Concatenates every replica's tensor (n, d) to (n * replicas, d), in the replicas' order.
-
-    Its gradient is the sum over the replicas of the gradients with respect to this replica's part.
-    (ReplicaContext.all_gather's own gradient is another one: it gathers the gradients.)
-    """
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return tensor
-
-    @tf.custom_gradient
-    def gather_with_gradient(part):
-        size, width = batch_size(part), part.shape[1]
-
-        def gradient(upstream):
-            total = context.all_reduce(tf.distribute.ReduceOp.SUM, upstream)
-            start = context.replica_id_in_sync_group * size
-            return tf.slice(total, [start, 0], [size, width])
-
-        gathered = context.all_gather(part, axis=0)
-        # With collectives MirroredStrategy's all_gather forgets the shape.
-        return tf.reshape(gathered, [context.num_replicas_in_sync * size, width]), gradient
-
-    return gather_with_gradient(tensor)

@@ -3,7 +3,8 @@
 import keras
 import tensorflow as tf
 
-HALF_DTYPES = (tf.bfloat16, tf.float16)
+from tf_simclr.precision import HALF
+from tf_simclr.replicas import num_replicas
 
 
 @keras.utils.register_keras_serializable("tf_simclr")
@@ -32,20 +33,20 @@ class BatchNorm(keras.layers.BatchNormalization):
         return super().get_config() | {"fused_in_float32": self._fused_in_float32}
 
     def call(self, inputs, training=None, mask=None):
-        dtype = tf.as_dtype(inputs.dtype)
+        dtype = tf.as_dtype(inputs.dtype).name
         by_batch = training and self.trainable
-        fused_dtypes = HALF_DTYPES
+        fused_dtypes = HALF
         if self._fused_in_float32 or not by_batch:
-            fused_dtypes += (tf.float32,)
+            fused_dtypes += ("float32",)
         if mask is not None or dtype not in fused_dtypes:
             return super().call(inputs, training=training, mask=mask)
         if not by_batch:
             outputs, *_ = self._fused(inputs, self.moving_mean, self.moving_variance)
             return outputs
-        if self.synchronized and _num_replicas() > 1:
+        if self.synchronized and num_replicas() > 1:
             return super().call(inputs, training=training)
         outputs, mean, variance = self._fused(inputs)
-        n = tf.cast(tf.size(inputs) // inputs.shape[-1], variance.dtype)
+        n = tf.reduce_prod(tf.cast(tf.shape(inputs)[:-1], variance.dtype))
         variance *= (n - 1) / n
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             old = tf.convert_to_tensor(average)
@@ -68,8 +69,3 @@ class BatchNorm(keras.layers.BatchNormalization):
             is_training=mean is None,
         )
         return tf.squeeze(outputs, [1, 2]) if flat else outputs, new_mean, new_variance
-
-
-def _num_replicas() -> int:
-    context = tf.distribute.get_replica_context()
-    return 1 if context is None else context.num_replicas_in_sync

@@ -11,8 +11,7 @@ import keras
 import tensorflow as tf
 
 from tf_simclr.models.batch_norm import BatchNorm
-
-HALF = ("bfloat16", "float16")
+from tf_simclr.precision import HALF, at_least_float32, policy_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +27,6 @@ class BatchNormSettings:
     momentum: float = 0.9
     synchronized: bool = True
     fused: bool = False
-
-
-def policy_of(x) -> str:
-    """Dtype policy of a layer on the Keras tensor x: computes as x is, weights at least float32."""
-    dtype = tf.as_dtype(x.dtype).name
-    return f"mixed_{dtype}" if dtype in HALF else dtype
 
 
 def activation(x, kind: str, name: str):
@@ -92,10 +85,9 @@ def fixed_padding(x, name: str, kernel_size: int):
 
 
 def global_pool(x, name: str):
-    """Mean over the pixels: (b, h, w, c) -> (b, 1, 1, c)."""
-    return keras.layers.GlobalAveragePooling2D(
-        keepdims=True, name=name, dtype=policy_of(x)
-    )(x)
+    """Mean over the pixels, in at least float32: (b, h, w, c) -> (b, 1, 1, c)."""
+    dtype = "float32" if tf.as_dtype(x.dtype).name in HALF else policy_of(x)
+    return keras.layers.GlobalAveragePooling2D(keepdims=True, name=name, dtype=dtype)(x)
 
 
 def squeeze_excitation(x, name: str, *, filters: int, ratio: float):
@@ -110,7 +102,19 @@ def squeeze_excitation(x, name: str, *, filters: int, ratio: float):
     gate = activation(gate, "relu", f"{name}.relu")
     gate = conv(gate, f"{name}.expand", filters=channels, kernel_size=1, use_bias=True)
     gate = activation(gate, "sigmoid", f"{name}.sigmoid")
-    return keras.layers.Multiply(name=f"{name}.scale", dtype=policy_of(x))([gate, x])
+    return ChannelGate(name=f"{name}.scale", dtype=policy_of(x), autocast=False)([gate, x])
+
+
+@keras.utils.register_keras_serializable("tf_simclr")
+class ChannelGate(keras.layers.Layer):
+    """Scales each channel: [gate (b, 1, 1, c), x (b, h, w, c)] -> (b, h, w, c), of x's type.
+
+    In at least float32: the gate's gradient is a sum over all pixels.
+    """
+
+    def call(self, inputs):
+        gate, x = inputs
+        return tf.cast(at_least_float32(gate) * at_least_float32(x), x.dtype)
 
 
 @keras.utils.register_keras_serializable("tf_simclr")
@@ -126,14 +130,16 @@ class StreamSum(keras.layers.Layer):
 class StreamMix(keras.layers.Layer):
     """Mixes two streams by a softmax over the streams, channel by channel.
 
-    Call with [streams (b, h, w, 2c), logits (b, 1, 1, 2c)]; returns (b, h, w, c).
+    Call with [streams (b, h, w, 2c), logits (b, 1, 1, 2c)]; returns (b, h, w, c), of the streams'
+    type. In at least float32: the logits' gradient is a sum over all pixels.
     """
 
     def call(self, inputs):
-        streams, logits = inputs
+        dtype = inputs[0].dtype
+        streams, logits = map(at_least_float32, inputs)
         first, second = tf.split(streams, 2, axis=-1)
         weights = tf.nn.softmax(tf.stack(tf.split(logits, 2, axis=-1)), axis=0)
-        return weights[0] * first + weights[1] * second
+        return tf.cast(weights[0] * first + weights[1] * second, dtype)
 
 
 def selective_kernel(
@@ -152,4 +158,5 @@ def selective_kernel(
     logits = conv(pooled, f"{name}.reduce", filters=reduced, kernel_size=1)
     logits = batch_norm(logits, f"{name}.reduce", bn)
     logits = conv(logits, f"{name}.expand", filters=2 * filters, kernel_size=1)
-    return StreamMix(name=f"{name}.mix", dtype=policy_of(streams))([streams, logits])
+    mix = StreamMix(name=f"{name}.mix", dtype=policy_of(streams), autocast=False)
+    return mix([streams, logits])

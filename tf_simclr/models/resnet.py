@@ -8,6 +8,7 @@ import keras
 
 from tf_simclr.models import layers
 from tf_simclr.models.layers import BatchNormSettings
+from tf_simclr.precision import policy_of
 
 BLOCKS_PER_GROUP = {
     18: (2, 2, 2, 2),
@@ -87,7 +88,7 @@ def _stem(width: int, *, small_stem: bool, sk: bool, bn: BatchNormSettings, dtyp
             initial_conv = layers.conv(x, "conv", filters=width, kernel_size=7, strides=2)
         x = layers.batch_norm(initial_conv, "conv", bn)
         x = keras.layers.MaxPooling2D(
-            3, 2, padding="same", name="max_pool", dtype=layers.policy_of(x)
+            3, 2, padding="same", name="max_pool", dtype=policy_of(x)
         )(x)
     return keras.Model(inputs, [initial_conv, x], name="stem")
 
@@ -99,7 +100,7 @@ def _shortcut(x, name: str, *, filters: int, strides: int, sk: bool, bn: BatchNo
             x = layers.fixed_padding(x, f"{name}.pad", 2)
         padding = "same" if strides == 1 else "valid"
         x = keras.layers.AveragePooling2D(
-            2, strides, padding=padding, name=f"{name}.pool", dtype=layers.policy_of(x)
+            2, strides, padding=padding, name=f"{name}.pool", dtype=policy_of(x)
         )(x)
         strides = 1
     x = layers.conv(x, name, filters=filters, kernel_size=1, strides=strides)
@@ -144,5 +145,5 @@ def _bottleneck_block(x, name, *, filters, strides, project, sk_ratio, se_ratio,
 def _join(x, shortcut, name, *, filters, se_ratio):
     if se_ratio > 0:
         x = layers.squeeze_excitation(x, f"{name}.se", filters=filters, ratio=se_ratio)
-    x = keras.layers.Add(name=f"{name}.add", dtype=layers.policy_of(x))([x, shortcut])
+    x = keras.layers.Add(name=f"{name}.add", dtype=policy_of(x))([x, shortcut])
     return layers.activation(x, "relu", f"{name}.out")

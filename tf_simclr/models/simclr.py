@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
-from tf_simclr.losses.nt_xent import at_least_float32
 from tf_simclr.models import heads, resnet
 from tf_simclr.models.layers import BatchNormSettings
+from tf_simclr.precision import at_least_float32
 
 SMALL_STEM_MAX_IMAGE_SIZE = 32
 VARIABLE_NAMES = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")

@@ -198,10 +198,14 @@ def train(
 class Trace:
     """A trace of the steps from first to last for TensorBoard's profiler."""
 
-    def __init__(self, directory: str, first: int, last: int):
-        """The trace goes to directory/plugins/profile."""
+    def __init__(self, directory: str, first: int, last: int, *, writes: bool = True):
+        """The trace goes to directory/plugins/profile.
+
+        Of several workers the chief alone writes. The others must have one all the same, or they
+        would not take as many steps a call.
+        """
         self._directory, self._first, self._last = directory, first, last
-        self._running = False
+        self._writes, self._running = writes, False
 
     def next_boundary(self, step: int) -> float:
         """The next step after this one at which the trace begins or ends."""
@@ -209,7 +213,7 @@ class Trace:
 
     def at(self, step: int):
         """Begins or ends the trace, where it is time."""
-        wanted = self._first <= step < self._last
+        wanted = self._writes and self._first <= step < self._last
         if wanted and not self._running:
             tf.profiler.experimental.start(self._directory)
             self._running = True

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-INITIAL, LARGEST = 2.0**15, 2.0**24
+SMALLEST, INITIAL, LARGEST = 1.0, 2.0**15, 2.0**24
 STEPS_BEFORE_DOUBLING = 2000
 
 
@@ -35,13 +35,16 @@ class LossScale:
         """The scale of this step, ()."""
         return tf.identity(self._scale)
 
-    def apply_if_finite(self, gradients: list, apply: Callable, skip: Callable):
+    def apply_if_finite(self, gradients: list, apply: Callable, skip: Callable) -> tf.Tensor:
         """Calls apply(gradients) on each replica if all are finite, else skip(); then adapts.
 
         Args:
           gradients: tensors, the same on every replica; without the scale.
           apply: function of such a list.
           skip: function without arguments.
+
+        Returns:
+          Whether all were finite, ().
         """
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
 
@@ -61,13 +64,14 @@ class LossScale:
             self._adapt(finite)
 
         tf.distribute.get_replica_context().merge_call(decide, args=(finite, *gradients))
+        return finite
 
     def _adapt(self, finite):
         scale = tf.convert_to_tensor(self._scale)
         count = tf.convert_to_tensor(self._finite_steps) + 1
         double = count >= self._steps_before_doubling
         larger = tf.where(double, tf.minimum(2 * scale, LARGEST), scale)
-        smaller = tf.maximum(scale / 2, 1.0)
+        smaller = tf.maximum(scale / 2, SMALLEST)
         self._scale.assign(tf.where(finite, larger, smaller))
         self._finite_steps.assign(tf.where(finite & ~double, count, 0))
 

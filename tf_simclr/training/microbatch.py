@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from tf_simclr import compat
-from tf_simclr.losses.nt_xent import num_replicas, replica_id
+from tf_simclr.replicas import num_replicas, replica_id
 
 
 def accumulated_gradients(
@@ -228,14 +228,19 @@ class _Moving:
         return [tf.zeros_like(value) for value in self._before]
 
     def add(self, sums: list) -> list:
-        """Adds what they have become, and sets them back."""
-        with_these = [s + tf.identity(v) for s, v in zip(sums, self._variables, strict=True)]
+        """Adds by how much they have changed, and sets them back."""
+        with_these = [
+            s + (tf.identity(v) - before)
+            for s, v, before in zip(sums, self._variables, self._before, strict=True)
+        ]
         with tf.control_dependencies(with_these):
             self._assign(self._before)
         return with_these
 
     def assign_mean(self, sums: list, count: int):
-        self._assign([total / count for total in sums])
+        """Moves them by the mean of the changes; frozen ones stay what they are, to the bit."""
+        moved = zip(self._before, sums, strict=True)
+        self._assign([before + total / count for before, total in moved])
 
     def _assign(self, values: list):
         for variable, value in zip(self._variables, values, strict=True):

@@ -12,15 +12,17 @@ import tensorflow as tf
 
 from tf_simclr import compat
 from tf_simclr.losses.distillation import distillation
-from tf_simclr.losses.nt_xent import at_least_float32, nt_xent, num_replicas
-from tf_simclr.training.loss_scale import LossScale
+from tf_simclr.losses.nt_xent import nt_xent
+from tf_simclr.precision import at_least_float32
+from tf_simclr.replicas import num_replicas
+from tf_simclr.training.loss_scale import SMALLEST, LossScale
 
 PRETRAIN_METRICS = ("weight_decay", "total_loss", "contrast_loss", "contrast_acc",
                     "contrast_entropy")  # fmt: skip
 PRETRAIN_OUTPUTS = ("proj_head_output", "logits_sup")
 SUPERVISED_METRICS = ("supervised_loss", "supervised_acc")
 FINETUNE_METRICS = ("weight_decay", "total_loss", *SUPERVISED_METRICS)
-SCALED_METRICS = ("loss_scale",)
+SCALED_METRICS = ("loss_scale", "skipped_steps")
 DISTILL_METRICS = ("weight_decay", "total_loss", "distill_loss", "teacher_agreement")
 
 
@@ -182,7 +184,8 @@ def train_step(
       loss_scale: for float16; a step whose gradients are not finite then only counts.
 
     Returns:
-      This replica's metrics; with a loss_scale, SCALED_METRICS too.
+      This replica's metrics; with a loss_scale, SCALED_METRICS too. The loss is nan where no scale
+      could help: its gradients are not finite, and will not be.
     """
     if loss_scale is None:
         metrics, summed = summed_gradients(differentiate, trainable)
@@ -191,12 +194,15 @@ def train_step(
     scale = loss_scale.read()
     metrics, summed = summed_gradients(functools.partial(differentiate, scale=scale), trainable)
     gradients_there, variables = zip(*summed, strict=True)
-    loss_scale.apply_if_finite(
+    finite = loss_scale.apply_if_finite(
         [gradient / scale for gradient in gradients_there],
         lambda own: compat.apply_gradients(optimizer, list(zip(own, variables, strict=True))),
         lambda: optimizer.iterations.assign_add(1),
     )
-    return metrics | {"loss_scale": scale}
+    hopeless = ~finite & (scale <= SMALLEST)
+    total_loss = tf.where(hopeless, float("nan"), metrics["total_loss"])
+    skipped = 1.0 - tf.cast(finite, tf.float32)
+    return metrics | {"total_loss": total_loss, "loss_scale": scale, "skipped_steps": skipped}
 
 
 def evaluation_step(model, images, labels, weights) -> dict[str, tf.Tensor]:

@@ -20,8 +20,8 @@ from benchmarks import counts, local, report, scaling, timing
 from benchmarks.collectives import count, total_sent
 from benchmarks.counts import Settings
 from benchmarks.report import Report, Row
-from tf_simclr.losses.nt_xent import gather_views
 from tf_simclr.models.resnet import BLOCKS_PER_GROUP
+from tf_simclr.replicas import gather_views
 
 SUM = tf.distribute.ReduceOp.SUM
 
@@ -32,6 +32,7 @@ NOTES = """\
   sizes that their inputs had.
 - computed: what one replica sends by the ring algorithms for inputs that were counted so: 2(R-1)/R
   of an all-reduce's input and R-1 times an all-gather's.
+- hiddens: as the dense loss exchanges them; by blocks of rows backward is a number an image.
 - Baselines: of the hiddens the official zero-padded sum; of the BN statistics one all-reduce a
   layer and direction (Keras: 3 forward, 2 backward); of the gradients one all-reduce a variable
   (ours: one for all); of what is "against formula" the closed formula of docs/scaling.md."""

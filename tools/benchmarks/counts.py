@@ -50,9 +50,14 @@ def rows(replicas: int, settings: Settings) -> list[Row]:
     expected = expected + scaling.batch_norm_backward([BN_CHANNELS])
     found += _against_formula("BN layer, forward and backward", setting, both_directions, expected)
     setting = f"R = {replicas}, n = {STEP_BATCH_SIZE}, d = {settings.dim}, {settings.model_name}"
-    expected = scaling.step(settings.model_size(), STEP_BATCH_SIZE, settings.dim, replicas)
-    counted = step_collectives(strategy, settings)
-    return found + _against_formula("training step", setting, counted, expected)
+    sizes = settings.model_size(), STEP_BATCH_SIZE, settings.dim, replicas
+    for what, scheme, block_rows in (
+        ("training step", scaling.DENSE, STEP_BATCH_SIZE),
+        ("training step by blocks", scaling.BLOCKS, 1),
+    ):
+        counted = step_collectives(strategy, settings, block_rows=block_rows)
+        found += _against_formula(what, setting, counted, scaling.step(*sizes, scheme=scheme))
+    return found
 
 
 def batch_norm_collectives(strategy) -> tuple[list[Collective], list[Collective]]:
@@ -74,8 +79,8 @@ def batch_norm_collectives(strategy) -> tuple[list[Collective], list[Collective]
     return count(strategy, forward, images), count(strategy, both_directions, images)
 
 
-def step_collectives(strategy, settings: Settings) -> list[Collective]:
-    """Those of a step of pretraining with NT-Xent and LARS."""
+def step_collectives(strategy, settings: Settings, *, block_rows: int) -> list[Collective]:
+    """Those of a step of pretraining with NT-Xent, block_rows of logits at a time, and LARS."""
     with strategy.scope():
         model = SimCLR(num_classes=NUM_CLASSES, image_size=IMAGE_SIZE, proj_out_dim=settings.dim,
                        resnet_depth=settings.resnet_depth, stop_supervised_gradient=True,
@@ -90,7 +95,8 @@ def step_collectives(strategy, settings: Settings) -> list[Collective]:
         def loss():
             outputs = steps.pretrain_outputs(model, tf.split(images, 2, axis=-1))
             return steps.pretrain_loss(outputs, labels, temperature=0.1, hidden_norm=True,
-                                       decayed=decayed, weight_decay=1e-6)  # fmt: skip
+                                       block_rows=block_rows, decayed=decayed,
+                                       weight_decay=1e-6)  # fmt: skip
 
         return steps.train_step(functools.partial(steps.gradients, loss), optimizer, trainable)
 

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace):
     """Prints the table of the command line's measurements."""
     out = Report("loss", repetitions=args.repetitions, json_path=args.json)
     for n in args.batch:
-        rows = args.loss_block_rows or automatic_block_rows(n, n)
+        rows = args.loss_block_rows or automatic_block_rows(n)
         setting = f"n = {n}, d = {args.dim}, {rows} rows"
         calls = [make(name, n, args.dim, rows) for name in ("ours", "official")]
         for ours, theirs in zip(calls[0](), calls[1](), strict=True):
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace):
         peaks = [memory_use.peak(make, name, n, args.dim, rows) for name in ("ours", "official")]
         out.add(Row("loss and gradient: memory", setting, "MB", *peaks, "measured"))
     for n in args.alone:
-        rows = args.loss_block_rows or automatic_block_rows(n, n)
+        rows = args.loss_block_rows or automatic_block_rows(n)
         setting = f"n = {n}, d = {args.dim}, {rows} rows"
         peak = memory_use.peak(make, "ours", n, args.dim, rows, calls=1)
         out.add(Row("loss and gradient: memory", setting, "MB", peak, None, "measured"))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from benchmarks import network
 from benchmarks.collectives import GATHER, SUM, Collective, total_sent
+from tf_simclr.losses.nt_xent import automatic_block_rows
 
 FLOAT = 4  # bytes: hiddens, statistics and gradients are exchanged in float32
 SHAPE = 8  # bytes: TensorFlow gathers the shape (n, d) as int32 before the tensor itself
@@ -30,18 +31,35 @@ def gathered_backward(n: int, d: int, replicas: int) -> list[Collective]:
     return [Collective(SUM, VIEWS * replicas * n * d * FLOAT)]
 
 
+def blocks_forward(n: int, d: int, replicas: int) -> list[Collective]:
+    """As gathered_forward, and two log-sum-exps an image."""
+    logs = [Collective(GATHER, SHAPE), Collective(GATHER, VIEWS * n * FLOAT)]
+    return gathered_forward(n, d, replicas) + logs
+
+
+def blocks_backward(n: int, d: int, replicas: int) -> list[Collective]:
+    """One number an image, from which each replica works out its own gradient."""
+    return [Collective(GATHER, SHAPE), Collective(GATHER, n * FLOAT)]
+
+
 def padded_forward(n: int, d: int, replicas: int) -> list[Collective]:
     """The official sum of each view's hiddens, padded with zeros to those of all replicas."""
     return VIEWS * [Collective(SUM, replicas * n * d * FLOAT)]
 
 
 padded_backward = padded_forward
-OURS = gathered_forward, gathered_backward
+DENSE = gathered_forward, gathered_backward
+BLOCKS = blocks_forward, blocks_backward
 OFFICIAL = padded_forward, padded_backward
 
 
+def ours(n: int, replicas: int) -> Sequence[Callable]:
+    """DENSE or BLOCKS, whichever --loss_block_rows=0 takes."""
+    return BLOCKS if automatic_block_rows(n * replicas) < n else DENSE
+
+
 def hiddens(n: int, d: int, replicas: int, scheme: Sequence[Callable]) -> list[Collective]:
-    """Forward and backward, of OURS or OFFICIAL."""
+    """Forward and backward, of DENSE, BLOCKS or OFFICIAL."""
     return [collective for direction in scheme for collective in direction(n, d, replicas)]
 
 
@@ -61,12 +79,12 @@ def gradients(parameters: int) -> list[Collective]:
 
 
 def step(
-    model: network.Network, n: int, d: int, replicas: int, *, scheme: Sequence[Callable] = OURS
+    model: network.Network, n: int, d: int, replicas: int, *, scheme: Sequence[Callable]
 ) -> list[Collective]:
     """All collectives of a step of pretraining.
 
     Args:
-      scheme: OURS or OFFICIAL: what gathers the hiddens.
+      scheme: DENSE, BLOCKS or OFFICIAL: what gathers the hiddens.
     """
     return [
         *hiddens(n, d, replicas, scheme),
@@ -84,8 +102,8 @@ def logits_bytes(n: int, replicas: int) -> int:
 def table() -> str:
     """Markdown: predicted megabytes that each replica sends in a step, by the ring algorithms."""
     lines = [
-        "| network | R | n | hiddens, all-gather | hiddens, padded sum | BN statistics | gradients "
-        "| all, all-gather | all, padded sum | collectives | logits |",
+        "| network | R | n | hiddens | hiddens, padded sum | BN statistics | gradients "
+        "| all | all, padded sum | collectives | logits of the dense loss |",
         "|---|" + "---:|" * 10,
     ]
     for name, settings in NETWORKS.items():
@@ -93,13 +111,14 @@ def table() -> str:
         bn = batch_norm_forward(model.bn_channels) + batch_norm_backward(model.bn_channels)
         for replicas in REPLICAS:
             sizes = (GLOBAL_BATCH_SIZE // replicas, DIM, replicas)
-            ours = step(model, *sizes)
+            scheme = ours(sizes[0], replicas)
+            whole = step(model, *sizes, scheme=scheme)
             sent = [
-                hiddens(*sizes, OURS), hiddens(*sizes, OFFICIAL), bn, gradients(model.parameters),
-                ours, step(model, *sizes, scheme=OFFICIAL),
+                hiddens(*sizes, scheme), hiddens(*sizes, OFFICIAL), bn, gradients(model.parameters),
+                whole, step(model, *sizes, scheme=OFFICIAL),
             ]  # fmt: skip
             cells = [f"{total_sent(collectives, replicas) / 1e6:,.2f}" for collectives in sent]
             logits = f"{logits_bytes(sizes[0], replicas) / 1e6:,.2f}"
-            row = [name, str(replicas), str(sizes[0]), *cells, str(len(ours)), logits]
+            row = [name, str(replicas), str(sizes[0]), *cells, str(len(whole)), logits]
             lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
