@@ -13,7 +13,7 @@ ROWS = [
     {"training"},
     {"probes"},
     {"losses", "optim", "models", "data"},
-    {"compat", "config"},
+    {"compat", "config", "precision", "replicas"},
     {"tf_simclr"},
 ]
 

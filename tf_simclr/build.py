@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from tf_simclr.config import Config, ConfigError, one_line
-from tf_simclr.data import folder, pipeline, service
+from tf_simclr.data import augment, folder, pipeline, service, whole
 from tf_simclr.data.sources import Source, open_source
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.training import distribute, workers
@@ -144,15 +144,18 @@ def augments_on_device(
     """What --augment_on says; auto as docs/performance.md measured it.
 
     A tf.data service is there to take work off the training machine. A CPU is faster on batches
-    where images travel whole.
+    of small images that travel whole; of larger ones the caches do not hold them.
     """
     where = config.augment.augment_on
     if where != "auto":
         return where == "device"
     if config.runtime.data_service:
         return False
-    return not on_cpu(strategy) or pipeline.travels_whole(
-        source, image_size=config.data.image_size, train_mode=config.training.train_mode
+    if not on_cpu(strategy):
+        return True
+    size = config.data.image_size
+    return size <= augment.SMALL_SIZE and whole.travels_whole(
+        source, image_size=size, train_mode=config.training.train_mode
     )
 
 

@@ -101,8 +101,9 @@ class Data(Section):
         "one). Finding them goes through the whole split, once with --cache_dataset, else in each "
         "epoch.", check=SHARE)
     label_seed: int = setting(0, "Seed of the choice of label_fraction.", check=at_least(0))
-    cache_dataset: bool = setting(False, "Keep the decoded data set in memory. For small data "
-                                  "sets only: ImageNet does not fit.")
+    cache_dataset: bool = setting(
+        False, "Keep the data set in memory: decoded where small images of one size are augmented "
+        "in batches (--augment_on), which takes twice its size while it is read, else as stored.")
     strict_data: bool = setting(False, "Stop at an example that cannot be decoded and name it. "
                                 "Else in training another stands in for it, evaluation leaves it "
                                 "out, and how many there were is said.")

@@ -28,7 +28,8 @@ class Objective:
       metrics: names of what a step returns, total_loss among them.
       differentiate: (images, one-hot labels (n, classes), trainable variables, scale=1.0) ->
         {metric: ()} and gradients, on one replica, as `steps.gradients` returns them.
-      preview: (images, number) -> float32 (number, s, s, 3), first views of the first images.
+      preview: (images, number) -> float32 (number, s, s, 3), first views of the first images as
+        they are augmented, but for the blur.
     """
 
     metrics: tuple[str, ...]
@@ -167,11 +168,14 @@ class Augmentation:
         return views
 
     def preview(self, images, number: int) -> tf.Tensor:
-        """First views of the first images as the host leaves them: float32 (number, s, s, 3)."""
+        """First views of the first images, not blurred: float32 (number, s, s, 3).
+
+        What the device does is done anew, with random numbers of their own.
+        """
         if not isinstance(images, dict):
             return images[:number, 0]
         first = {name: value[:number] for name, value in self._part(images, 0).items()}
-        return self._cropped(first, None)
+        return self._distorted(first, self._seed(DEVICE_STREAM, 0, 0))
 
     @staticmethod
     def _part(images: dict, k: int) -> dict:
@@ -198,8 +202,6 @@ class Augmentation:
 
     def _cropped(self, images: dict, flips) -> tf.Tensor:
         pixels = images["images"]
-        if flips is None:
-            flips = tf.zeros(tf.shape(pixels)[:1], tf.bool)
         if "boxes" in images:
             size = self._config.data.image_size
             return batch_augment.crop_and_resize(pixels, images["boxes"], flips, size)

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from tf_simclr.data import augment, batch_augment, color, decoding, pipeline, sources
+from tf_simclr.data import augment, batch_augment, color, decoding
 from tf_simclr.data import planes as plane_ops
 
 GOLDEN_FILE = pathlib.Path(__file__).parents[1] / "golden" / "augment.npz"
@@ -151,50 +151,6 @@ def test_crop_boxes_match_official_samples_and_tensorflow(golden):
         y, x, box_height, box_width = found.T
         assert (y + box_height <= height).all() and (x + box_width <= width).all()
         assert found[:, :2].min() >= 0 and found[:, 2:].min() > 0
-
-
-@pytest.fixture(scope="module")
-def shapes(shapes_dir):
-    return sources.open_source("shapes", str(shapes_dir))
-
-
-def batches(source, **changes):
-    settings = dict(
-        split="train[:40]", train_mode="pretrain", image_size=32, batch_size=16,
-        global_batch_size=16, color_jitter_strength=1.0, color_jitter_impl="simclrv2",
-        augment_on_device=True, cache=False, strict=False, seed=5,
-    )  # fmt: skip
-    return pipeline.train_batches(source, **{**settings, **changes})
-
-
-@pytest.mark.parametrize("cache", [False, True])
-def test_small_images_travel_whole(shapes, cache):
-    """In the order of any other pipeline, and a later start sees what an earlier one would have."""
-    found = list(batches(shapes, cache=cache).take(6).as_numpy_iterator())
-    for images, labels, skipped in found:
-        assert images["images"].dtype == np.uint8 and images["boxes"].shape == (16, 2, 4)
-        assert images["images"].shape[1:] == (*shapes.image_shape[:2], 3)
-        assert not skipped.any() and labels.sum() == 16
-        assert np.abs(images["boxes"][:, 0] - images["boxes"][:, 1]).max() > 0
-    on_host = batches(shapes, cache=cache, augment_on_device=False).take(6).as_numpy_iterator()
-    for (_, ours, _), (_, theirs, _) in zip(found, on_host, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    later = batches(shapes, cache=cache, start_example=48).take(3).as_numpy_iterator()
-    for ours, theirs in zip(found[3:], later, strict=True):
-        tf.nest.map_structure(np.testing.assert_array_equal, ours, theirs)
-
-
-def test_larger_images_are_cropped_on_the_host(shapes):
-    """In bytes: what the host makes of them in floats but for rounding and colours."""
-    settings = dict(image_size=16, train_mode="finetune", batch_size=8)
-    ((images, labels, _),) = batches(shapes, **settings).take(1).as_numpy_iterator()
-    assert images.keys() == {"images"} and images["images"].dtype == np.uint8
-    assert images["images"].shape == (8, 1, 16, 16, 3)
-    image = next(iter(shapes.examples("train[:1]")))["image"]
-    box = augment.random_crop_box(SEED, *image.shape[:2])
-    rounded = augment.crop_and_resize_uint8(image, box, 16)
-    exact = np.clip(augment.crop_and_resize(image, box, 16), 0, 255)
-    np.testing.assert_allclose(rounded, exact, atol=0.51)
 
 
 def test_the_next_good_image_stands_in():

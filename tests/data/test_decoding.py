@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.data import augment, decoding, errors, pipeline, sources
+from tf_simclr.data import augment, decoding, errors, pipeline, seeds, sources
 
 GOOD_TRAIN = sorted(set(range(bad_images.NUM_TRAIN)) - set(bad_images.BAD_TRAIN))
 
@@ -79,7 +79,7 @@ def encoded_order(source, count):
     read = pipeline._reader(source, "train", cache=False, with_id=False, seed=5)
     order = []
     for epoch in range(-(-count // bad_images.NUM_TRAIN)):
-        shuffle_seed = pipeline._derive_scalar(5, pipeline._SHUFFLE, epoch)
+        shuffle_seed = seeds.derive_scalar(5, seeds.SHUFFLE, epoch)
         epoch = read(epoch).shuffle(48, seed=shuffle_seed, reshuffle_each_iteration=False)
         order += stored_labels(epoch)
     return order[:count]
@@ -121,7 +121,7 @@ def test_good_rows_are_what_they_are_without_bad_neighbours(source):
         views = []
         for i in range(2):
             box_seed, view_seed = (
-                pipeline._derive(5, use + i, row) for use in (pipeline._BOXES, pipeline._VIEWS)
+                seeds.derive(5, use + i, row) for use in (seeds.BOXES, seeds.VIEWS)
             )
             box = augment.random_crop_box(box_seed, *image.shape[:2])
             views.append(

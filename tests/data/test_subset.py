@@ -96,6 +96,12 @@ def test_a_part_of_which_nothing_is_left_is_refused(limited):
             small.part(SPLIT, 200, index, flag="train_split")
 
 
+def test_parts_of_it_are_not_evaluated_which_must_be_of_one_size(limited):
+    with pytest.raises(ConfigError, match="eval_split must not be .* label_fraction limits"):
+        limited().part(SPLIT, 2, 0, flag="eval_split")
+    assert limited().part(SPLIT, 1, 0, flag="eval_split")
+
+
 @pytest.mark.parametrize("cache", [False, True])
 def test_training_batches_hold_the_subset_once_an_epoch(limited, cache):
     small = limited()

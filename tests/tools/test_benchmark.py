@@ -385,7 +385,8 @@ def test_memory_measures_both_sides(tmp_path, capsys):
 
 def test_augment_measures_both_sides(tmp_path, capsys):
     path = tmp_path / "rows.jsonl"
-    benchmark.main(["augment", "--image_size=16,24", "--batch=6", "--repetitions=1",
+    benchmark.main(["augment", "--image_size=16,24", "--batch=6", "--batches=2",
+                    "--repetitions=1",
                     f"--json={path}"])  # fmt: skip
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["setting"] for row in rows] == ["16 pixels, 6 views", "24 pixels, 6 views"]

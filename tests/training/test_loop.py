@@ -252,12 +252,22 @@ def test_run_steps_gives_the_means_over_the_replicas_step_by_step(replicas):
     skipped = np.float32([[0] * 8, [1, 0, 0, 0, 0, 1, 1, 0], [0] * 8])
     dataset = tf.data.Dataset.from_tensor_slices((images, batches, skipped))
     iterator = iter(strategy.experimental_distribute_dataset(dataset))
-    run_steps = loop.make_run_steps(strategy, step, ("total_loss", "other"), image_size=4)
+    previews = []
+
+    def preview(images, number):
+        """Counts how often it runs, which should be once a call."""
+        tf.py_function(lambda: previews.append(number), [], [])
+        return images[:number, 0]
+
+    run_steps = loop.make_run_steps(
+        strategy, step, ("total_loss", "other"), image_size=4, preview=preview
+    )
     rows, views = run_steps(iterator, tf.constant(2))
     halves = batches[:2].reshape(2, 2, 4).mean(2)
     np.testing.assert_allclose(rows[:, 0], halves.mean(1), rtol=1e-6)
     np.testing.assert_allclose(rows[:, 1], (halves**2).mean(1), rtol=1e-6)
     np.testing.assert_array_equal(rows[:, 2], [0, 3])
     np.testing.assert_array_equal(views, np.ones((3, 4, 4, 3)))
+    assert previews == [3, 3], "in the last step only, on each replica"
     rows, _ = run_steps(iterator, tf.constant(1))
     np.testing.assert_allclose(rows[:, 0], [batches[2].mean()], rtol=1e-6)

@@ -16,24 +16,24 @@ _CROP_AREA_RANGE = (0.08, 1.0)
 _CROP_ASPECT_RANGE = (3 / 4, 4 / 3)
 _CROP_MIN_COVERED = 0.1
 _CROP_ATTEMPTS = 100
-_FLIP_PROBABILITY = 0.5
-_TO_UNIT = 1 / 255  # when resized: there are fewer pixels then
+FLIP_PROBABILITY = 0.5
+TO_UNIT = 1 / 255  # when resized: there are fewer pixels then
 _EVAL_CROP_PROPORTION = 0.875
 _BLUR_SIGMA_RANGE = (0.1, 2.0)  # pixels
-# Official code: images up to here are evaluated whole. Nor is it worth compiling ops on them.
-_SMALL_SIZE = 32
+# Official code: images up to here are evaluated whole, and shuffled among more. Nor is it worth
+# compiling ops on one of them; batches of them are what a CPU augments faster than one by one.
+SMALL_SIZE = 32
 
 
 def random_crop_box(
-    seed: tf.Tensor, height: tf.Tensor, width: tf.Tensor, *, target_aspect: float = 1.0
+    seed: tf.Tensor, height: tf.Tensor, width: tf.Tensor
 ) -> tf.Tensor:
-    """A box of 0.08 to 1 of the area and 3/4 to 4/3 of target_aspect, else the whole image.
+    """A box of 0.08 to 1 of the area and width / height of 3/4 to 4/3, else the whole image.
 
     Args:
       seed: integers (2,).
       height: of the image, in pixels.
       width: likewise.
-      target_aspect: width / height of the view.
 
     Returns:
       int32 (4,): y, x, height, width in pixels.
@@ -43,7 +43,7 @@ def random_crop_box(
         bounding_boxes=tf.zeros([1, 0, 4]),
         seed=seed,
         min_object_covered=_CROP_MIN_COVERED,
-        aspect_ratio_range=[target_aspect * ratio for ratio in _CROP_ASPECT_RANGE],
+        aspect_ratio_range=_CROP_ASPECT_RANGE,
         area_range=_CROP_AREA_RANGE,
         max_attempts=_CROP_ATTEMPTS,
         use_image_if_no_bounding_boxes=True,
@@ -148,7 +148,7 @@ def _bicubic(image: tf.Tensor, size: int) -> tf.Tensor:
 
 def random_flip(image: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
     """Mirrors (h, w, c) left to right with p = 0.5, by a uniform draw in [0, 1)."""
-    return tf.cond(draw < _FLIP_PROBABILITY, lambda: image[:, ::-1], lambda: image)
+    return tf.cond(draw < FLIP_PROBABILITY, lambda: image[:, ::-1], lambda: image)
 
 
 def central_crop_and_resize(image: tf.Tensor, size: int) -> tf.Tensor:
@@ -157,7 +157,7 @@ def central_crop_and_resize(image: tf.Tensor, size: int) -> tf.Tensor:
     uint8 (h, w, 3) -> float32 (size, size, 3) in [0, 1], not clipped.
     """
     shape = tf.shape(image)
-    return crop_and_resize(image, central_crop_box(shape[0], shape[1]), size) * _TO_UNIT
+    return crop_and_resize(image, central_crop_box(shape[0], shape[1]), size) * TO_UNIT
 
 
 def central_crop_box(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
@@ -262,20 +262,20 @@ def pretraining_view(
 
 def is_compiled(image_size: int) -> bool:
     """Whether XLA compiles what pretraining views of this size go through after their resize."""
-    return image_size > _SMALL_SIZE
+    return image_size > SMALL_SIZE
 
 
 def _finish(resized, flip, draws, *, strength: float, impl: str) -> tf.Tensor:
     """A resized crop (s, s, 3) of 0 to 255 -> scaled, perhaps mirrored and distorted."""
-    image = random_flip(resized * _TO_UNIT, flip)
+    image = random_flip(resized * TO_UNIT, flip)
     return color.distort(image, draws, strength=strength, impl=impl)
 
 
 @tf.function(jit_compile=True, autograph=False)
 def _finish_compiled(resized, flip, draws, *, strength: float, impl: str) -> tf.Tensor:
     """The same but for rounding."""
-    planes = tf.transpose(resized, (2, 0, 1)) * _TO_UNIT
-    planes = tf.unstack(tf.where(flip < _FLIP_PROBABILITY, planes[..., ::-1], planes))
+    planes = tf.transpose(resized, (2, 0, 1)) * TO_UNIT
+    planes = tf.unstack(tf.where(flip < FLIP_PROBABILITY, planes[..., ::-1], planes))
     planes = color.distort_planes(planes, draws, strength=strength, impl=impl)
     red, green, blue = (plane[..., tf.newaxis] for plane in planes)
     channel = tf.range(3)
@@ -287,7 +287,7 @@ def finetuning_view(
 ) -> tf.Tensor:
     """As pretraining_view, without colour distortion."""
     resized = crop_and_resize(image, box, image_size)
-    return color.clip(random_flip(resized, tf.random.stateless_uniform([], seed)) * _TO_UNIT)
+    return color.clip(random_flip(resized, tf.random.stateless_uniform([], seed)) * TO_UNIT)
 
 
 def evaluation_view(image: tf.Tensor, *, image_size: int) -> tf.Tensor:
@@ -296,7 +296,7 @@ def evaluation_view(image: tf.Tensor, *, image_size: int) -> tf.Tensor:
     Central crop for image_size > 32. Up to 32 the whole image, resized only if it has another size
     (the official code then fails). Returns (image_size, image_size, 3).
     """
-    if image_size > _SMALL_SIZE:
+    if image_size > SMALL_SIZE:
         return color.clip(central_crop_and_resize(image, image_size))
     # At equal sizes the bicubic weights are exactly 0 and 1.
-    return color.clip(_bicubic(image, image_size) * _TO_UNIT)
+    return color.clip(_bicubic(image, image_size) * TO_UNIT)

@@ -3,7 +3,8 @@
 The same distributions as `augment`, image by image another factor, but in ops on batches of static
 shape, which XLA compiles. The colour ops come in random order. Instead of branching, a batch is cut
 in four groups, which run the four cyclic shifts of one random permutation: at each stage each op
-works on one group, and every image's order is uniform over all 24.
+works on one group, and every image's order is uniform over all 24, though not independent of its
+neighbours'.
 
 Images arrive as uint8: rounding takes at most 1/510 off a view that the host has resized.
 """
@@ -34,11 +35,13 @@ def crop_and_resize(images, boxes, flips, size: int) -> tf.Tensor:
     rows = _bicubic_weights(y, box_height, height, size)  # (n, size, h)
     columns = _bicubic_weights(x, box_width, width, size)
     columns = tf.where(flips[:, tf.newaxis, tf.newaxis], tf.reverse(columns, [1]), columns)
-    lines = tf.matmul(rows, tf.reshape(to_float(images), (n, height, width * channels)))
+    # Scaled last: a device that rounds factors to bfloat16 rounds no byte.
+    pixels = tf.reshape(tf.cast(images, tf.float32), (n, height, width * channels))
+    lines = tf.matmul(rows, pixels)
     lines = tf.transpose(tf.reshape(lines, (n, size, width, channels)), (0, 2, 1, 3))
     result = tf.matmul(columns, tf.reshape(lines, (n, width, size * channels)))
     result = tf.transpose(tf.reshape(result, (n, size, size, channels)), (0, 2, 1, 3))
-    return tf.clip_by_value(result, 0.0, 1.0)
+    return tf.clip_by_value(result * augment.TO_UNIT, 0.0, 1.0)
 
 
 def _bicubic_weights(begin, extent, source_size: int, size: int) -> tf.Tensor:
@@ -64,7 +67,7 @@ def _bicubic_weights(begin, extent, source_size: int, size: int) -> tf.Tensor:
 
 def random_flips(n: int, seed) -> tf.Tensor:
     """bool (n,), True with p = 0.5."""
-    return augment.uniform([n], seed) < 0.5
+    return augment.uniform([n], seed) < augment.FLIP_PROBABILITY
 
 
 def flip(images, flips) -> tf.Tensor:
@@ -74,7 +77,7 @@ def flip(images, flips) -> tf.Tensor:
 
 def to_float(images) -> tf.Tensor:
     """uint8 -> float32 in [0, 1]."""
-    return tf.cast(images, tf.float32) * (1.0 / 255.0)
+    return tf.cast(images, tf.float32) * augment.TO_UNIT
 
 
 def color_distortion(images, seed, *, strength: float, impl: str) -> tf.Tensor:
@@ -116,25 +119,41 @@ def _jitter(planes: list, amounts, order, impl: str) -> list:
     n = amounts.shape[0]
     per_group = -(-n // NUM_OPS)
     padding = NUM_OPS * per_group - n
-    pixels = tf.stack(planes)  # (3, n, h, w)
-    pixels = tf.pad(pixels, [[0, 0], [0, padding], [0, 0], [0, 0]]) if padding else pixels
-    amounts = tf.pad(amounts, [[0, padding], [0, 0]]) if padding else amounts
-    pixels = tf.reshape(pixels, (3, NUM_OPS, per_group, *pixels.shape[2:]))
+    if padding:
+        planes = [tf.pad(plane, [[0, padding], [0, 0], [0, 0]]) for plane in planes]
+        amounts = tf.pad(amounts, [[0, padding], [0, 0]])
     amounts = tf.reshape(amounts, (NUM_OPS, per_group, NUM_OPS))
+    shape = (per_group, *planes[0].shape[1:])
+
+    def store(groups: list[list]) -> tf.TensorArray:
+        """The planes of groups, one after the other, of which one can be taken by its number.
+
+        An array: XLA would ask of each pixel of a stack of planes which of them it is in.
+        """
+        array = tf.TensorArray(
+            planes[0].dtype, 3 * NUM_OPS, element_shape=shape, clear_after_read=False
+        )
+        for i, plane in enumerate(plane for group in groups for plane in group):
+            array = array.write(i, plane)
+        return array
+
+    def take(array: tf.TensorArray, number) -> list:
+        return [array.read(3 * number + i) for i in range(3)]
+
     place = tf.argsort(order)
     # At stage t op j works on group place[j] - t. From one stage to the next groups move to the op
     # that comes after in the order, the same way each time.
-    groups = [place[j] for j in range(NUM_OPS)]
-    previous = [tf.gather(order, (place[j] - 1) % NUM_OPS) for j in range(NUM_OPS)]
+    sources = [place[j] for j in range(NUM_OPS)]
+    stored = store([[plane[g * per_group : (g + 1) * per_group] for plane in planes]
+                    for g in range(NUM_OPS)])  # fmt: skip
     for stage in range(NUM_OPS):
-        source = groups if stage == 0 else previous
         results = []
         for j, op in enumerate(plane_ops.jitter_ops(impl)):
-            own = tf.gather(pixels, source[j], axis=1)
             amount = tf.gather(amounts, (place[j] - stage) % NUM_OPS)[:, j]
-            changed = op(tf.unstack(own), amount[:, tf.newaxis, tf.newaxis])
-            results.append(tf.stack(plane_ops.clip(changed)))
-        pixels = tf.stack(results, axis=1)
+            changed = op(take(stored, sources[j]), amount[:, tf.newaxis, tf.newaxis])
+            results.append(plane_ops.clip(changed))
+        stored = store(results)
+        sources = [tf.gather(order, (place[j] - 1) % NUM_OPS) for j in range(NUM_OPS)]
     # Group g ended with the op before its first one.
-    pixels = tf.gather(pixels, tf.gather(order, (tf.range(NUM_OPS) - 1) % NUM_OPS), axis=1)
-    return tf.unstack(tf.reshape(pixels, (3, NUM_OPS * per_group, *pixels.shape[3:]))[:, :n])
+    groups = [take(stored, tf.gather(order, (g - 1) % NUM_OPS)) for g in range(NUM_OPS)]
+    return [tf.concat(plane, axis=0)[:n] for plane in zip(*groups, strict=True)]

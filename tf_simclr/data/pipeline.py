@@ -1,29 +1,26 @@
 """From a Source to batches: order, views, padding.
 
-Order and views are functions of (seed, position in the stream) alone, so that a training stream
-can be entered anywhere: a resumed run sees what an uninterrupted one would have seen.
+Order and views are functions of the seed, the position in the stream and the sizes of batch and
+shard alone, so that a training stream can be entered anywhere: a resumed run sees what an
+uninterrupted one would have seen.
 """
 
 import functools
-import os
 from collections.abc import Callable
 
 import tensorflow as tf
 
 from tf_simclr.config import ConfigError
-from tf_simclr.data import augment, decoding
+from tf_simclr.data import augment, decoding, seeds, views, whole
+from tf_simclr.data.seeds import Streams
 from tf_simclr.data.service import Service
 from tf_simclr.data.sources import UNLABELLED, Source
 
 TRAIN_MODES = ("pretrain", "finetune", "distill")
 
-# Official code: the shuffle buffer in batches, for images up to 32 pixels and for larger ones.
-_SMALL_IMAGE_SIZE = 32
+# Official code: the shuffle buffer in batches, for small images and for larger ones.
 _SHUFFLE_BATCHES_SMALL = 50
 _SHUFFLE_BATCHES_LARGE = 10
-
-# Each use of the seed takes its own stream of random numbers; of an image's two views each does.
-_FILES, _SHUFFLE, _BOXES, _VIEWS = 0, 1, 2, 4
 
 
 def train_batches(
@@ -65,7 +62,7 @@ def train_batches(
       color_jitter_strength: s of the paper's appendix A.
       color_jitter_impl: "simclrv2" or "simclrv1".
       augment_on_device: leave to the device what can be done on batches (`batch_augment`): flip and
-        colour distortion, and of small images of one size (`travels_whole`) crop and resize, too.
+        colour distortion, and of small images of one size (`whole`) crop and resize, too.
       cache: keep the examples in memory after the first epoch, encoded or, where images travel
         whole, decoded.
       strict: an example that cannot be decoded is an error, where else another stands in for it
@@ -91,89 +88,51 @@ def train_batches(
         raise ConfigError(f"train_mode must be one of {TRAIN_MODES}, got {train_mode!r}")
     split = source.part(split, num_shards, shard_index, flag="train_split")
     num_examples = source.num_examples(split)
-    batches = _SHUFFLE_BATCHES_SMALL if image_size <= _SMALL_IMAGE_SIZE else _SHUFFLE_BATCHES_LARGE
+    batches = _SHUFFLE_BATCHES_SMALL if image_size <= augment.SMALL_SIZE else _SHUFFLE_BATCHES_LARGE
     buffer = min(global_batch_size * batches, num_examples)
     first_epoch, position = divmod(start_example, num_examples)
 
     num_views = 2 if train_mode == "pretrain" else 1
-    shape = (num_views, image_size, image_size, 3)
     dtype = tf.uint8 if augment_on_device else tf.float32
     name = f"dataset {source.name}, split {split}"
-    whole = augment_on_device and not service and travels_whole(
+    travels_whole = augment_on_device and not service and whole.travels_whole(
         source, image_size=image_size, train_mode=train_mode
     )
     # Little is done to an image that travels whole: the larger the group the better.
-    wanted = decoding.examples_in_group(shape, dtype)
-    wanted = max(wanted, batch_size) if whole else wanted
+    wanted = decoding.examples_in_group((num_views, image_size, image_size, 3), dtype)
+    wanted = max(wanted, batch_size) if travels_whole else wanted
     group_size = decoding.group_size(global_batch_size // num_shards, batch_size, wanted)
-    decode = functools.partial(_decode, source, name=name, strict=strict)
-    read = _reader(source, split, cache=cache and not whole, with_id=strict, seed=seed)
+    decode = functools.partial(whole.decode, source=source, name=name, strict=strict)
+    read = _reader(source, split, cache=cache and not travels_whole, with_id=strict, seed=seed)
     stored = None
-    if whole and cache:
+    if travels_whole and cache:
         stored = decode(read(0)).batch(num_examples).cache().repeat()
 
     def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        order_seed = _derive_scalar(seed, _SHUFFLE, epoch)
+        order_seed = seeds.derive_scalar(seed, seeds.SHUFFLE, epoch)
         examples = tf.data.Dataset.range(num_examples) if stored else read(epoch)
         return examples.shuffle(buffer, seed=order_seed, reshuffle_each_iteration=False)
 
-    def streams(index: tf.Tensor) -> tf.Tensor:
-        """Positions in this shard -> those in the streams of random numbers."""
-        return index * num_shards + shard_index
-
-    view = functools.partial(augment.finetuning_view, image_size=image_size)
-    if train_mode == "pretrain":
-        view = functools.partial(
-            augment.pretraining_view,
-            image_size=image_size,
-            strength=color_jitter_strength,
-            impl=color_jitter_impl,
-        )
-
-    def draw_boxes(seeds: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-        return tf.stack([augment.random_crop_box(s, height, width) for s in tf.unstack(seeds)])
-
-    def views(box_seeds: tf.Tensor, view_seeds: tf.Tensor, encoded: tf.Tensor) -> list[tf.Tensor]:
-        image, boxes = source.decode_boxes(encoded, functools.partial(draw_boxes, box_seeds))
-        boxes, view_seeds = tf.unstack(boxes, num_views), tf.unstack(view_seeds)
-        if augment_on_device:
-            return [augment.crop_and_resize_uint8(image, box, image_size) for box in boxes]
-        return [view(image, *each) for each in zip(boxes, view_seeds, strict=True)]
-
-    def group(index: tf.Tensor, example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        seeds = [
-            tf.stack([_derive(seed, use + i, streams(index)) for i in range(num_views)], axis=1)
-            for use in (_BOXES, _VIEWS)
-        ]
-        views_of_group, *rest = decoding.map_with_stand_ins(
-            views,
+    streams = Streams(seed, num_views, num_shards, shard_index)
+    if travels_whole:
+        group = whole.make_group(source, streams, group_size=group_size, name=name)
+    else:
+        group = views.make_group(
             source,
-            index,
-            seeds,
-            example,
-            shape=shape,
-            dtype=dtype,
+            streams,
+            train_mode=train_mode,
+            image_size=image_size,
+            color_jitter_strength=color_jitter_strength,
+            color_jitter_impl=color_jitter_impl,
+            augment_on_device=augment_on_device,
             name=name,
             strict=strict,
         )
-        return {"images": views_of_group} if augment_on_device else views_of_group, *rest
-
-    def whole_group(index: tf.Tensor, example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        images, *rest = decoding.with_stand_ins(
-            example["image"], example["label"], example["good"], index, name=name
-        )
-        boxes = [
-            augment.random_crop_boxes(
-                group_size, _derive(seed, _BOXES + i, streams(index[0])), *source.image_shape[:2]
-            )
-            for i in range(num_views)
-        ]
-        return {"images": images, "boxes": tf.stack(boxes, axis=1)}, *rest
 
     dataset = tf.data.Dataset.range(first_epoch, tf.int64.max)
     dataset = dataset.flat_map(tf.autograph.experimental.do_not_convert(read_epoch))
     dataset = dataset.skip(position)
-    if whole and not cache:
+    if travels_whole and not cache:
         dataset = decode(dataset)
     dataset = dataset.enumerate(start=start_example)
     if service:
@@ -181,9 +140,9 @@ def train_batches(
     dataset = dataset.batch(group_size, drop_remainder=True)
     if stored:  # all examples in one tensor, of which a batch takes its rows
         dataset = tf.data.Dataset.zip((dataset, stored))
-        dataset = _parallel_map(
+        dataset = decoding.parallel_map(
             dataset,
-            lambda batch, examples: whole_group(
+            lambda batch, examples: group(
                 batch[0], {name: tf.gather(rows, batch[1]) for name, rows in examples.items()}
             ),
         )
@@ -191,9 +150,7 @@ def train_batches(
         # A thread waits while what XLA has compiled runs in another.
         colors_on_host = train_mode == "pretrain" and not augment_on_device
         threads = 2 if colors_on_host and augment.is_compiled(image_size) else 1
-        dataset = _parallel_map(
-            dataset, whole_group if whole else group, threads_per_core=threads
-        )
+        dataset = decoding.parallel_map(dataset, group, threads_per_core=threads)
     dataset = _regroup(dataset, group_size, batch_size)
     # Then TensorFlow does not ask in each step whether there is another batch.
     endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
@@ -255,7 +212,7 @@ def eval_batches(
 
     dataset = source.encoded_examples(part, with_id=strict)
     dataset = dataset.batch(decoding.examples_in_group(shape, tf.float32))
-    dataset = _parallel_map(dataset, group).unbatch()
+    dataset = decoding.parallel_map(dataset, group).unbatch()
     image, label, *zeros = (tf.zeros(spec.shape, spec.dtype) for spec in dataset.element_spec)
     blank = (image, tf.fill(label.shape, tf.constant(UNLABELLED, label.dtype)), *zeros)
     dataset = dataset.concatenate(tf.data.Dataset.from_tensors(blank).repeat())
@@ -277,40 +234,6 @@ def _regroup(dataset: tf.data.Dataset, group_size: int, batch_size: int) -> tf.d
     )
 
 
-def travels_whole(source: Source, *, image_size: int, train_mode: str) -> bool:
-    """Whether a stored image is sent to the device as it is, to be cropped and resized there.
-
-    Images of one size, and not larger than their views together.
-    """
-    height, width = source.image_shape[:2]
-    views = 2 if train_mode == "pretrain" else 1
-    return bool(height and width) and height * width <= views * image_size**2
-
-
-def _decode(source: Source, dataset: tf.data.Dataset, *, name: str, strict: bool):
-    """Encoded examples -> {'image': uint8 (h, w, 3), 'label': int64 (), 'good': bool ()}.
-
-    Of an example that cannot be decoded the image is blank and 'good' is False.
-    """
-
-    shape = source.image_shape[:2] + (3,)
-
-    def group(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        images, good = decoding.map_decodable(
-            source.decode,
-            source,
-            example,
-            shape=shape,
-            dtype=tf.uint8,
-            name=name,
-            strict=strict,
-        )
-        return {"image": images, "label": example["label"], "good": good}
-
-    dataset = dataset.batch(decoding.examples_in_group(shape, tf.uint8))
-    return _parallel_map(dataset, group).unbatch()
-
-
 def _reader(
     source: Source, split: str, *, cache: bool, with_id: bool, seed: int
 ) -> Callable[[tf.Tensor], tf.data.Dataset]:
@@ -322,52 +245,11 @@ def _reader(
         )
 
     if not cache:
-        return lambda epoch: read(_derive_scalar(seed, _FILES, epoch))
+        return lambda epoch: read(seeds.derive_scalar(seed, seeds.FILES, epoch))
     # One cache, made here and captured by every epoch. It keeps the order of its first pass, which
     # therefore must not depend on the epoch that a resumed run starts in.
-    cached = read(_derive_scalar(seed, _FILES, 0)).cache()
+    cached = read(seeds.derive_scalar(seed, seeds.FILES, 0)).cache()
     return lambda epoch: cached
-
-
-def _derive(seed: int, use: int, index: int | tf.Tensor) -> tf.Tensor:
-    """Stateless seeds for one use and the epochs or examples (...): int64 (..., 2).
-
-    As stateless_fold_in derives them, of many indices at a time.
-    """
-    stream = tf.random.stateless_uniform([], [seed, use], None, None, tf.int64)
-    index = tf.cast(index, tf.int64)
-    return tf.stack([tf.broadcast_to(stream, tf.shape(index)), index], axis=-1)
-
-
-def _derive_scalar(seed: int, use: int, index: int | tf.Tensor) -> tf.Tensor:
-    """Likewise a non-negative int64 scalar, as Dataset.shuffle takes it.
-
-    An element of a stateless seed would not do: only one of the two depends on the use.
-    """
-    return tf.random.stateless_uniform(
-        [], _derive(seed, use, index), maxval=tf.int64.max, dtype=tf.int64
-    )
-
-
-def _parallel_map(
-    dataset: tf.data.Dataset, function: Callable, *, threads_per_core: int = 1
-) -> tf.data.Dataset:
-    """Maps groups of examples, several at a time, in threads apart from those of the step."""
-    options = tf.data.Options()
-    # Groups keep the cores busy: no op need share its work out, and more threads than cores would
-    # only take the caches from each other.
-    options.threading.max_intra_op_parallelism = 1
-    options.threading.private_threadpool_size = threads_per_core * _num_cores()
-    return dataset.map(
-        tf.autograph.experimental.do_not_convert(function),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    ).with_options(options)
-
-
-def _num_cores() -> int:
-    """The cores that this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _finish(source: Source, dataset: tf.data.Dataset) -> tf.data.Dataset:

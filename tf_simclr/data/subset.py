@@ -65,8 +65,14 @@ class ClassBalancedSubset:
         """Like Source.part. Parts of the limited split differ in size by more than one.
 
         Raises:
-          ConfigError: nothing is left in this part.
+          ConfigError: nothing is left in this part; or parts are to be evaluated, which must be of
+            one size.
         """
+        if split in self._counts and num_parts > 1 and flag == "eval_split":
+            raise ConfigError(
+                f"eval_split must not be {split!r}, which label_fraction limits, with several "
+                "input pipelines: name another split, or evaluate on one machine by --mode=eval"
+            )
         part = self._source.part(split, num_parts, index, flag=flag)
         if split in self._counts and part not in self._counts:
             hashes, _ = self._read(part, flag=flag)

@@ -63,14 +63,20 @@ def make_run_steps(
       batches (images, labels, skipped (n,): 1 where another example stands in for one).
     """
 
-    @tf.autograph.experimental.do_not_convert  # nothing below is control flow on tensors
-    def replica_step(images, labels, skipped):
+    @tf.autograph.experimental.do_not_convert  # what depends on tensors says so
+    def replica_step(images, labels, skipped, is_last):
         metrics = step_fn(images, labels)
         # The mean of this over the replicas is the sum over the batch.
         num_skipped = tf.reduce_sum(skipped) * strategy.num_replicas_in_sync
         # One vector, so that it takes one reduction.
         stacked = tf.stack([*(metrics[name] for name in metric_names), num_skipped])
-        return stacked, preview(images, NUM_SUMMARY_IMAGES)
+        number = min(NUM_SUMMARY_IMAGES, labels.shape[0] or NUM_SUMMARY_IMAGES)
+        views = tf.cond(
+            is_last,
+            lambda: preview(images, NUM_SUMMARY_IMAGES),
+            lambda: tf.zeros((number, image_size, image_size, 3)),
+        )
+        return stacked, views
 
     @tf.function
     def run_steps(iterator, num_steps):
@@ -80,7 +86,8 @@ def make_run_steps(
             tf.autograph.experimental.set_loop_options(
                 shape_invariants=[(views, tf.TensorShape((None, image_size, image_size, 3)))]
             )
-            metrics, views = strategy.run(replica_step, args=next(iterator))
+            is_last = tf.equal(i, num_steps - 1)
+            metrics, views = strategy.run(replica_step, args=(*next(iterator), is_last))
             views = strategy.experimental_local_results(views)[0]
             rows = rows.write(i, strategy.reduce(tf.distribute.ReduceOp.MEAN, metrics, axis=None))
         return rows.stack(), views

@@ -1,0 +1,29 @@
+"""What --augment_on=auto means."""
+
+import types
+
+import pytest
+import tensorflow as tf
+
+from tf_simclr import build
+from tf_simclr.config import Config
+
+CPU = tf.distribute.OneDeviceStrategy("CPU:0")
+GPU = types.SimpleNamespace(extended=types.SimpleNamespace(worker_devices=("/device:GPU:0",)))
+
+
+@pytest.mark.parametrize("settings, stored, strategy, expected", [
+    (dict(image_size=32), (32, 32, 3), CPU, True),
+    (dict(image_size=96), (96, 96, 3), CPU, False),
+    (dict(image_size=32), (None, None, 3), CPU, False),
+    (dict(image_size=224), (None, None, 3), CPU, False),
+    (dict(image_size=224), (None, None, 3), GPU, True),
+    (dict(image_size=96), (96, 96, 3), GPU, True),
+    (dict(image_size=32, data_service="grpc://x:1"), (32, 32, 3), GPU, False),
+    (dict(image_size=224, augment_on="device"), (None, None, 3), CPU, True),
+    (dict(image_size=32, augment_on="host"), (32, 32, 3), GPU, False),
+])  # fmt: skip
+def test_where_views_are_augmented(settings, stored, strategy, expected):
+    source = types.SimpleNamespace(image_shape=stored)
+    config = Config().replace(**settings)
+    assert build.augments_on_device(config, source, strategy) == expected

@@ -1,0 +1,106 @@
+"""The device's part of the augmentation: which random numbers go where."""
+
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_simclr.config import Config
+from tf_simclr.data import batch_augment
+from tf_simclr.objective import DEVICE_STREAM, Augmentation
+
+N, SIZE = 8, 12
+RNG = np.random.default_rng(0)
+PIXELS = tf.constant(RNG.integers(0, 256, size=(N, 2, 16, 16, 3)), tf.uint8)
+SMALL = tf.constant(RNG.integers(0, 256, size=(N, 2, SIZE, SIZE, 3)), tf.uint8)
+BOXES = tf.constant(
+    np.stack([RNG.integers(0, 5, (N, 2)), RNG.integers(0, 5, (N, 2)),
+              RNG.integers(6, 12, (N, 2)), RNG.integers(6, 12, (N, 2))], axis=-1), tf.int32
+)  # fmt: skip
+INPUTS = {
+    "whole images": {"images": PIXELS[:, 0], "boxes": BOXES},
+    "views": {"images": SMALL},
+}
+
+
+def make(train_mode="pretrain", *, compiled=False, step=0, seed=7):
+    config = Config().replace(
+        train_mode=train_mode, image_size=SIZE, seed=seed, use_blur=False,
+        color_jitter_strength=1.0,
+    )  # fmt: skip
+    optimizer = types.SimpleNamespace(iterations=tf.Variable(step, dtype=tf.int64))
+    return Augmentation(config, optimizer, compiled=compiled)
+
+
+def cropped(images: dict, view: int, flips) -> tf.Tensor:
+    """By the pixels or the box of that view."""
+    if "boxes" in images:
+        return batch_augment.crop_and_resize(
+            images["images"], images["boxes"][:, view], flips, SIZE
+        )
+    return batch_augment.flip(batch_augment.to_float(images["images"][:, view]), flips)
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_pretraining_views_are_their_crops_mirrored_and_coloured(kind, compiled):
+    images, augmentation = INPUTS[kind], make(compiled=compiled)
+    for view, found in enumerate(augmentation.views(images, 3)):
+        seed = augmentation._seed(DEVICE_STREAM, 3, view)
+        flips, colors = tf.unstack(
+            tf.random.experimental.stateless_split(seed, 2, alg="philox")
+        )
+        expected = batch_augment.color_distortion(
+            cropped(images, view, batch_augment.random_flips(N, flips)), colors,
+            strength=1.0, impl="simclrv2",
+        )  # fmt: skip
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert np.abs(found - cropped(images, view, tf.zeros(N, tf.bool))).max() > 0.1
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_fine_tuning_views_are_their_crops_some_of_them_mirrored(kind):
+    images = INPUTS[kind]
+    (found,) = make("finetune").views(images, 0)
+    plain, mirrored = (cropped(images, 0, tf.fill([N], flip)) for flip in (False, True))
+    which = [
+        (np.allclose(f, p, atol=1e-6), np.allclose(f, m, atol=1e-6))
+        for f, p, m in zip(found, plain, mirrored, strict=True)
+    ]
+    assert set(which) == {(True, False), (False, True)}
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_random_numbers_differ_by_view_place_step_and_seed(kind):
+    images = INPUTS[kind]
+    per_view = "boxes" if "boxes" in images else "images"
+    same = images | {per_view: tf.repeat(images[per_view][:, :1], 2, axis=1)}
+    first, second = make().views(same, 0)
+    others = {"view": second, "place": make().views(same, 1)[0],
+              "step": make(step=1).views(same, 0)[0],
+              "seed": make(seed=8).views(same, 0)[0]}  # fmt: skip
+    for name, other in others.items():
+        assert np.abs(first - other).max() > 0.1, name
+    np.testing.assert_array_equal(first, make().views(same, 0)[0])
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_preview_is_of_first_views_as_the_step_augments_them(kind):
+    images = INPUTS[kind]
+    plain = cropped(images, 0, tf.zeros(N, tf.bool))[:3]
+    found = make().preview(images, 3)
+    assert found.shape == (3, SIZE, SIZE, 3) and found.dtype == tf.float32
+    assert np.abs(found - plain).max() > 0.1
+    (fine,) = [make("finetune").preview(images, 3)]
+    for image, expected in zip(fine, plain, strict=True):
+        assert np.allclose(image, expected, atol=1e-6) or np.allclose(
+            image, expected[:, ::-1], atol=1e-6
+        )
+
+
+def test_floats_are_views_already():
+    floats = tf.random.stateless_uniform((N, 2, SIZE, SIZE, 3), [1, 2])
+    for found, expected in zip(make().views(floats, 0), tf.unstack(floats, axis=1), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(make().preview(floats, 3), floats[:3, 0])
