@@ -77,7 +77,8 @@ def check_microbatch(config: Config, strategy: tf.distribute.Strategy):
 def num_microbatches(config: Config, strategy: tf.distribute.Strategy) -> int:
     """Micro-batches that each replica's part of a batch is computed in."""
     images = config.training.train_batch_size // strategy.num_replicas_in_sync
-    return max(1, images // (config.training.microbatch_size or images))
+    size = config.training.microbatch_size
+    return max(1, images // size) if size else 1
 
 
 def check_precision(config: Config, strategy: tf.distribute.Strategy):
