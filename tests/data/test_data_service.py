@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import streams
 
 from tf_simclr import experiment, flags
 from tf_simclr.config import ConfigError
-from tf_simclr.data import pipeline, service, sources
+from tf_simclr.data import service, sources
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_WORKERS, NUM_EXAMPLES, BATCH = 2, 22, 4
@@ -53,18 +54,13 @@ def source(shapes_dir):
 
 def batches(source, number: int, reader: service.Service | None, start_example=0) -> list:
     """The first batches as arrays (images, labels, skipped)."""
-    dataset = pipeline.train_batches(
+    dataset = streams.train(
         source,
         split=f"train[:{NUM_EXAMPLES}]",
         train_mode="pretrain",
         image_size=40,  # larger than 32: colours are compiled, in the worker too
         batch_size=BATCH,
         global_batch_size=BATCH * (reader.num_consumers if reader else 1),
-        color_jitter_strength=1.0,
-        color_jitter_impl="simclrv2",
-        cache=False,
-        strict=False,
-        seed=5,
         start_example=start_example,
         service=reader,
     )

@@ -6,9 +6,11 @@ import shutil
 import bad_images
 import numpy as np
 import pytest
+import streams
 import tensorflow as tf
+from streams import evaluation, train
 
-from tf_simclr.data import augment, decoding, errors, pipeline, seeds, sources
+from tf_simclr.data import augment, decoding, errors, seeds, sources
 
 GOOD_TRAIN = sorted(set(range(bad_images.NUM_TRAIN)) - set(bad_images.BAD_TRAIN))
 
@@ -16,27 +18,6 @@ GOOD_TRAIN = sorted(set(range(bad_images.NUM_TRAIN)) - set(bad_images.BAD_TRAIN)
 @pytest.fixture(scope="module")
 def source(bad_images_dir):
     return sources.open_source("bad_images", bad_images_dir)
-
-
-def train(source, **changes):
-    settings = dict(
-        split="train",
-        train_mode="finetune",
-        image_size=12,
-        batch_size=16,
-        global_batch_size=16,
-        color_jitter_strength=1.0,
-        color_jitter_impl="simclrv2",
-        cache=False,
-        strict=False,
-        seed=5,
-    )
-    return pipeline.train_batches(source, **{**settings, **changes})
-
-
-def evaluation(source, **changes):
-    settings = dict(split="test", image_size=12, batch_size=8, strict=False)
-    return pipeline.eval_batches(source, **{**settings, **changes})
 
 
 def take(dataset, count=-1):
@@ -74,24 +55,13 @@ def test_each_epoch_holds_each_good_example_and_stand_ins_for_the_bad(source, ba
         assert sorted(labels[part][skipped[part] == 0]) == GOOD_TRAIN
 
 
-def encoded_order(source, count):
-    """Labels of the stream's examples in order, the bad ones among them."""
-    read = pipeline._reader(source, "train", cache=False, with_id=False, seed=5)
-    order = []
-    for epoch in range(-(-count // bad_images.NUM_TRAIN)):
-        shuffle_seed = seeds.derive_scalar(5, seeds.SHUFFLE, epoch)
-        epoch = read(epoch).shuffle(48, seed=shuffle_seed, reshuffle_each_iteration=False)
-        order += stored_labels(epoch)
-    return order[:count]
-
-
 def stored_labels(encoded):
     return [int(x["label"]) for x in encoded]
 
 
 def test_the_next_good_example_of_the_group_stands_in(source):
     _, labels, skipped = take(train(source), 6)
-    order = encoded_order(source, 96)
+    order = stored_labels(streams.encoded(source, 96, buffer=48))
     expected = []
     for begin in range(0, 96, 16):
         group = order[begin : begin + 16]
@@ -115,7 +85,7 @@ def test_a_stand_in_comes_with_views_of_its_own(source):
 
 def test_good_rows_are_what_they_are_without_bad_neighbours(source):
     images, _, skipped = take(train(source, train_mode="pretrain"), 3)
-    order = encoded_order(source, 48)
+    order = stored_labels(streams.encoded(source, 48, buffer=48))
     for row in np.flatnonzero(skipped == 0)[:8]:
         image = source.decode(bad_images.good_image(order[row]))
         views = []

@@ -1,14 +1,13 @@
 """What the pipeline leaves to the device, image by image: bytes of views, or images and boxes."""
 
-import itertools
-
 import numpy as np
 import pytest
+import streams
 import tensorflow as tf
 
-from tf_simclr.data import augment, pipeline, seeds, sources
+from tf_simclr.data import augment, seeds, sources, whole
 
-SPLIT, NUM, BATCH, SEED = "train[:40]", 40, 16, 5
+SPLIT, NUM, BATCH = "train[:40]", 40, 16
 
 
 @pytest.fixture(scope="module")
@@ -35,30 +34,23 @@ class WithJunk:
 def batches(source, count, **changes) -> list:
     """(images {name: array}, label numbers, skipped) of so many batches."""
     settings = dict(
-        split=SPLIT, train_mode="pretrain", image_size=32, batch_size=BATCH,
-        global_batch_size=BATCH, color_jitter_strength=1.0, color_jitter_impl="simclrv2",
-        augment_on_device=True, cache=False, strict=False, seed=SEED,
+        split=SPLIT, train_mode="pretrain", image_size=32, augment_on_device=True
     )  # fmt: skip
-    dataset = pipeline.train_batches(source, **(settings | changes)).take(count)
+    dataset = streams.train(source, **(settings | changes)).take(count)
     return [(i, np.argmax(labels, 1), s) for i, labels, s in dataset.as_numpy_iterator()]
 
 
 def stream(source, count, split=SPLIT, num=NUM) -> list[dict]:
     """The examples of the stream in order, decoded; None for an image that cannot be."""
-    read = pipeline._reader(source, split, cache=False, with_id=False, seed=SEED)
-    found = []
-    for epoch in itertools.count():
-        order = seeds.derive_scalar(SEED, seeds.SHUFFLE, epoch)
-        for example in read(epoch).shuffle(num, seed=order, reshuffle_each_iteration=False):
-            if len(found) == count:
-                return found
-            image = example["image"].numpy()
-            image = None if image == b"junk" else source.decode(image).numpy()
-            found.append({"image": image, "label": int(example["label"])})
+    def decoded(image):
+        return None if image == b"junk" else source.decode(image).numpy()
+
+    examples = streams.encoded(source, count, split=split, buffer=num)
+    return [{"image": decoded(x["image"].numpy()), "label": int(x["label"])} for x in examples]
 
 
 def seed_of_box(view: int, position: int):
-    return seeds.derive(SEED, seeds.BOXES + view, position)
+    return seeds.derive(streams.SEED, seeds.BOXES + view, position)
 
 
 @pytest.mark.parametrize("train_mode, num_views", [("pretrain", 2), ("finetune", 1)])
@@ -108,8 +100,8 @@ def test_small_images_travel_whole(shapes, cache, num_shards):
     if not cache:  # whose order is that of epoch 0
         part = shapes.part(SPLIT, num_shards, shard)
         expected = stream(shapes, 6 * BATCH, part, NUM // num_shards)
-        whole = np.concatenate([images["images"] for images, *_ in found])
-        np.testing.assert_array_equal(whole, [example["image"] for example in expected])
+        sent = np.concatenate([images["images"] for images, *_ in found])
+        np.testing.assert_array_equal(sent, [example["image"] for example in expected])
     else:
         labels_of = {image.tobytes(): label for images, labels, _ in batches(shapes, 6)
                      for image, label in zip(images["images"], labels, strict=True)}  # fmt: skip
@@ -146,7 +138,7 @@ def test_strict_names_what_would_travel_whole(shapes, cache):
 def test_what_travels_whole():
     def travels(shape, image_size, train_mode="pretrain"):
         source = type("Source", (), {"image_shape": shape})
-        return pipeline.whole.travels_whole(
+        return whole.travels_whole(
             source, image_size=image_size, train_mode=train_mode
         )
 
@@ -158,9 +150,7 @@ def test_what_travels_whole():
 def test_images_of_one_size_that_cannot_be_decoded_are_found_on_the_host(shapes):
     found = batches(WithJunk(shapes), 5, augment_on_device=False)
     assert sum(skipped.sum() for *_, skipped in found) == 2 * 6
-    dataset = pipeline.eval_batches(
-        WithJunk(shapes), split=SPLIT, image_size=32, batch_size=NUM, strict=False
-    )
+    dataset = streams.evaluation(WithJunk(shapes), split=SPLIT, image_size=32, batch_size=NUM)
     ((images, _, weights, skipped),) = dataset.as_numpy_iterator()
     bad = np.flatnonzero(skipped).tolist()
     assert bad == np.flatnonzero(weights == 0).tolist() == [3, 10, 17, 24, 31, 38]

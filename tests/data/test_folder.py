@@ -5,6 +5,7 @@ import os
 import hostile_pictures
 import numpy as np
 import pytest
+import streams
 from hostile_pictures import BLUE, RED, halves, noise, saved
 from PIL import Image
 
@@ -105,10 +106,9 @@ def test_evaluation_counts_what_cannot_be_decoded(source):
 @pytest.mark.parametrize("train_mode, views", [("pretrain", 2), ("finetune", 1)])
 def test_training_goes_on_with_stand_ins(source, train_mode, views):
     total = source.num_examples("train")
-    batches = pipeline.train_batches(
+    batches = streams.train(
         source, split="train", train_mode=train_mode, image_size=16, batch_size=total,
-        global_batch_size=total, color_jitter_strength=0.5, color_jitter_impl="simclrv2",
-        cache=False, strict=False, seed=1,
+        global_batch_size=total, color_jitter_strength=0.5, cache=False, seed=1,
     )  # fmt: skip
     for images, labels, skipped in batches.take(2):
         assert images.shape == (total, views, 16, 16, 3)

@@ -6,11 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
+import streams
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from tf_simclr.config import ConfigError
-from tf_simclr.data import augment, pipeline, sources
+from tf_simclr.data import augment, sources
 
 REAL_DATA = pathlib.Path(__file__).parents[3] / "shared" / "tfds"
 NUM_TRAIN, NUM_TEST, NUM_CLASSES = 26, 11, 26
@@ -61,24 +62,11 @@ def source(data_dir):
 
 
 def train(source, **changes):
-    settings = dict(
-        split="train",
-        train_mode="finetune",
-        image_size=12,
-        batch_size=1,
-        global_batch_size=8,
-        color_jitter_strength=1.0,
-        color_jitter_impl="simclrv2",
-        cache=False,
-        strict=False,
-        seed=5,
-    )
-    return pipeline.train_batches(source, **{**settings, **changes})
+    return streams.train(source, **(dict(batch_size=1, global_batch_size=8) | changes))
 
 
 def evaluation(source, **changes):
-    settings = dict(split="test", image_size=12, batch_size=4, strict=False)
-    return pipeline.eval_batches(source, **{**settings, **changes})
+    return streams.evaluation(source, **(dict(batch_size=4) | changes))
 
 
 def levels(images):

@@ -5,9 +5,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+import streams
 
 from tf_simclr.config import ConfigError
-from tf_simclr.data import pipeline, sources, subset
+from tf_simclr.data import sources, subset
 
 SPLIT = "train[:400]"  # of shapes: unlike numbers of the ten classes
 
@@ -106,10 +107,9 @@ def test_parts_of_it_are_not_evaluated_which_must_be_of_one_size(limited):
 def test_training_batches_hold_the_subset_once_an_epoch(limited, cache):
     small = limited()
     total = small.num_examples(SPLIT)
-    batches = pipeline.train_batches(
+    batches = streams.train(
         small, split=SPLIT, train_mode="finetune", image_size=8, batch_size=total,
-        global_batch_size=total, color_jitter_strength=0.5, color_jitter_impl="simclrv2",
-        cache=cache, strict=False, seed=1,
+        global_batch_size=total, color_jitter_strength=0.5, cache=cache, seed=1,
     )  # fmt: skip
     expected = [counts(small)[label] for label in range(small.num_classes)]
     for _, labels, _ in batches.take(2):
