@@ -459,11 +459,17 @@ class Experiment:
         """The chief writes saved_model/STEP, which computes in float32 wherever it is loaded."""
         if not self.is_chief:
             return
-        self.saved_model = export.export(
+        self.saved_model = self._export(
+            "saved_model", self.checkpointer.step, keep=self.config.training.keep_hub_module_max
+        )
+
+    def _export(self, name: str, step: int, *, keep: int) -> str:
+        """Writes the weights as they are to model_dir/NAME/STEP, in float32; returns its path."""
+        return export.export(
             self._own_model(precision="float32"),
-            os.path.join(self.model_dir, "saved_model"),
-            self.checkpointer.step,
-            keep=self.config.training.keep_hub_module_max,
+            os.path.join(self.model_dir, name),
+            step,
+            keep=keep,
             about=self._about(),
         )
 
@@ -480,11 +486,7 @@ class Experiment:
         self.best_checkpointer.restore(prefix, weights_only=True)
         path = None
         if self.is_chief:
-            directory = os.path.join(self.model_dir, "saved_model_best")
-            path = export.export(
-                self._own_model(precision="float32"), directory, best["global_step"], keep=1,
-                about=self._about(),
-            )  # fmt: skip
+            path = self._export("saved_model_best", best["global_step"], keep=1)
         self.checkpointer.restore(self.checkpointer.latest)
         return {
             "best_step": best["global_step"], "best_top_1": best[TOP_1], "best_saved_model": path,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from tf_simclr import build
 from tf_simclr.config import Config
 from tf_simclr.data import augment, batch_augment
 from tf_simclr.models.simclr import SimCLR
@@ -85,7 +86,7 @@ def _supervised(config: Config, model: SimCLR, teacher, augmentation: "Augmentat
             (view,) = augmentation.views(images, place)
             return loss(view, labels, **decay)
 
-        if size := _microbatch(config, labels):
+        if size := _microbatch(config):
             return microbatch.accumulated_gradients(
                 of_part, images, labels, trainable,
                 size=size, metric_names=metrics, averages=model.moving_averages(), scale=scale,
@@ -110,7 +111,7 @@ def _pretraining(config: Config, model: SimCLR, augmentation: "Augmentation") ->
         return steps.pretrain_outputs(model, augmentation.views(images, place))
 
     def differentiate(images, labels, trainable, scale=1.0):
-        if size := _microbatch(config, labels):
+        if size := _microbatch(config):
             return microbatch.cached_gradients(
                 outputs, loss, images, labels, trainable,
                 size=size, widths=model.output_widths(), averages=model.moving_averages(),
@@ -131,10 +132,10 @@ def _decay(config: Config, model: SimCLR) -> dict:
     )
 
 
-def _microbatch(config: Config, labels: tf.Tensor) -> int:
-    """Images of a micro-batch; 0 where this replica's images are one."""
-    size = config.training.microbatch_size
-    return size if size and size < labels.shape[0] else 0
+def _microbatch(config: Config) -> int:
+    """Images of a micro-batch; 0 where a replica's images are one."""
+    several = build.num_microbatches(config, tf.distribute.get_strategy()) > 1
+    return config.training.microbatch_size if several else 0
 
 
 class Augmentation:

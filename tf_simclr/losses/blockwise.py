@@ -96,7 +96,8 @@ def _general(a, b, *, block_rows: int):
             )
 
         pos_a, others_a, pos_b, others_b, hit, entropy = blocks.map(of_block, [a.dtype] * 6)
-        loss_a, loss_b = tf.nn.softplus(others_a - pos_a), tf.nn.softplus(others_b - pos_b)
+        gap_a, gap_b = others_a - pos_a, others_b - pos_b
+        loss_a, loss_b = tf.nn.softplus(gap_a), tf.nn.softplus(gap_b)
         log_a, log_b = loss_a + pos_a, loss_b + pos_b
         all_logs = replicas.gather(tf.stack([log_a, log_b], axis=1))
 
@@ -104,9 +105,7 @@ def _general(a, b, *, block_rows: int):
             # The other replicas' sums hold these hiddens, too.
             all_upstream = replicas.gather(upstream[:, tf.newaxis])[:, 0]
             all_log_a, all_log_b = tf.unstack(all_logs, axis=1)
-            of_positive = -upstream * (
-                tf.sigmoid(others_a - pos_a) + tf.sigmoid(others_b - pos_b)
-            )
+            of_positive = -upstream * (tf.sigmoid(gap_a) + tf.sigmoid(gap_b))
             parts = [blocks.pad(t) for t in (a, b, log_a, log_b, upstream, of_positive, own)]
 
             def of_block(start):
@@ -183,7 +182,7 @@ def _symmetric(a, b, *, block_rows: int, bound: float):
         no_rows = tf.zeros(blocks.rows, a.dtype)
 
         def forward(start, others_a, others_b, positive, hit, entropy):
-            places = places_of(start)
+            places, positives = places_of(start), diagonal(start)
             logits = tf.matmul(blocks.take(views[0], start), views[1], transpose_b=True) - bound
             if valid is not None:
                 logits -= (1.0 - valid) * _NO_PROBABILITY
@@ -192,12 +191,12 @@ def _symmetric(a, b, *, block_rows: int, bound: float):
             found = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), places)
             # Where the exponential is 0, so is its part of the entropy.
             spread = tf.math.log(total) - tf.reduce_sum(e * logits, axis=1) / total
-            kept = (tf.gather_nd(logits, diagonal(start)), tf.cast(found, a.dtype), spread)
+            kept = (tf.gather_nd(logits, positives), tf.cast(found, a.dtype), spread)
             arrays = [
                 array.write(start // blocks.rows, value)
                 for array, value in zip((positive, hit, entropy), kept, strict=True)
             ]
-            e = tf.tensor_scatter_nd_update(e, diagonal(start), no_rows)
+            e = tf.tensor_scatter_nd_update(e, positives, no_rows)
             if valid is not None:
                 e *= blocks.take(valid, start)[:, tf.newaxis]
             others = [
@@ -240,9 +239,7 @@ def _symmetric(a, b, *, block_rows: int, bound: float):
             # What fills the last block up is 0 and has a factor of 0: it adds nothing.
             factors = [blocks.pad(upstream / (o + positive)) for o in others]
             double_factors = [circle(t) for t in factors]
-            of_positive = blocks.pad(
-                -upstream * sum(o / (o + positive) for o in others)
-            )
+            of_positive = blocks.pad(-upstream * sum(o / (o + positive) for o in others))
 
             def backward(start, grad_a, grad_b):
                 places = places_of(start)

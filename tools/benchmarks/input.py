@@ -14,7 +14,7 @@ import types
 
 import tensorflow as tf
 
-from benchmarks import report
+from benchmarks import report, timing
 from benchmarks.report import Report, Row
 from tf_simclr import build
 from tf_simclr.config import Config
@@ -73,12 +73,10 @@ def run(args: argparse.Namespace):
 
     def rates(*sides):
         """Median images a second of each (dataset, step on the device or None), taking turns."""
-        seconds = [
-            [_seconds(dataset, args.batches, step) for dataset, step in sides]
-            for _ in range(args.repetitions)
-        ]
+        calls = [functools.partial(_seconds, data, args.batches, step) for data, step in sides]
+        seconds = timing.in_turns(calls, repetitions=args.repetitions)
         images = args.batch * args.batches
-        return [images / statistics.median(taken) for taken in zip(*seconds, strict=True)]
+        return [images / statistics.median(taken) for taken in seconds]
 
     for what, side in (
         *((f"host's work, augment_on={where}", (made[where], None)) for where in WHERE),

@@ -4,7 +4,7 @@ The baseline is the same command in another checkout, where --baseline names one
 """
 
 import argparse
-import os
+import functools
 import re
 import statistics
 import subprocess
@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import report, timing
 from benchmarks.report import Report, Row
 
 STEPS = 5
@@ -46,18 +46,15 @@ def run(args: argparse.Namespace):
     setting = "shapes, ResNet-18 of width 0.25, batch 32"
     sides = [_OURS] + ([args.baseline] if args.baseline else [])
     options = [f"--data_dir={args.data_dir}"] if args.data_dir else []
-    taken = [[] for _ in sides]
-    for repetition in range(-1, args.repetitions):
-        for side, runs in zip(sides, taken, strict=True):
-            seconds = _seconds(side, options)
-            if repetition >= 0:
-                runs.append(seconds)
+    calls = [functools.partial(_seconds, side, options) for side in sides]
+    taken = timing.in_turns(calls, repetitions=args.repetitions, untimed=1)
     imports = [_seconds_of([sys.executable, "-c", "import tensorflow"])[WHOLE]
                for _ in range(args.repetitions)]  # fmt: skip
     out.add(Row("import tensorflow", "", "ms", 1e3 * statistics.median(imports), None, "measured"))
     for moment in (*_MOMENTS, WHOLE):
-        medians = [1e3 * statistics.median(run[moment] for run in runs) for runs in taken]
-        out.add(Row(moment, setting, "ms", medians[0], (*medians, None)[1], "measured"))
+        ours, *others = (1e3 * statistics.median(run[moment] for run in runs) for runs in taken)
+        baseline = others[0] if others else None
+        out.add(Row(moment, setting, "ms", ours, baseline, "measured"))
     out.finish(NOTES)
 
 
@@ -79,9 +76,7 @@ def _seconds_of(command: list) -> dict[str, float]:
       RuntimeError: it fails.
     """
     began, printed, seconds = time.perf_counter(), b"", {}
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ
-    )
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     with process:
         while some := process.stderr.read1():
             printed += some
