@@ -37,10 +37,11 @@ def crop_and_resize(images, boxes, flips, size: int) -> tf.Tensor:
     columns = tf.where(flips[:, tf.newaxis, tf.newaxis], tf.reverse(columns, [1]), columns)
     # Scaled last: a device that rounds factors to bfloat16 rounds no byte.
     pixels = tf.reshape(tf.cast(images, tf.float32), (n, height, width * channels))
-    lines = tf.matmul(rows, pixels)
-    lines = tf.transpose(tf.reshape(lines, (n, size, width, channels)), (0, 2, 1, 3))
-    result = tf.matmul(columns, tf.reshape(lines, (n, width, size * channels)))
-    result = tf.transpose(tf.reshape(result, (n, size, size, channels)), (0, 2, 1, 3))
+    lines = tf.reshape(tf.matmul(rows, pixels), (n, size, width, channels))
+    # Plane by plane, as colours are computed: XLA need put nothing together only to take it apart.
+    planes = tf.reshape(tf.transpose(lines, (0, 3, 1, 2)), (n, channels * size, width))
+    planes = tf.reshape(tf.matmul(planes, columns, transpose_b=True), (n, channels, size, size))
+    result = tf.transpose(planes, (0, 2, 3, 1))
     return tf.clip_by_value(result * augment.TO_UNIT, 0.0, 1.0)
 
 
