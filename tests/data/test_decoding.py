@@ -217,3 +217,12 @@ def test_group_size(step_size, batch_size, expected):
 )  # fmt: skip
 def test_examples_in_group(shape, dtype, expected):
     assert decoding.examples_in_group(shape, dtype) == expected
+
+
+@pytest.mark.parametrize(
+    "batch_size, dtype, expected",
+    [(64, tf.float32, 64), (50, tf.float32, 50), (100, tf.float32, 32), (256, tf.float32, 32),
+     (256, tf.uint8, 256), (512, tf.uint8, 64), (8, tf.float32, 32)],
+)  # fmt: skip
+def test_a_group_is_a_whole_batch_where_that_fits(batch_size, dtype, expected):
+    assert decoding.examples_in_group((2, 224, 224, 3), dtype, batch_size) == expected

@@ -20,20 +20,25 @@ from tf_simclr.data.errors import require
 from tf_simclr.data.sources import Source
 
 _SMALLEST_GROUP, _LARGEST_GROUP = 32, 256
-_GROUP_BYTES = 20_000_000
+_GROUP_BYTES, _BATCH_BYTES = 20_000_000, 80_000_000
 
 
-def examples_in_group(shape: tuple[int, ...], dtype: tf.DType) -> int:
+def examples_in_group(shape: tuple[int, ...], dtype: tf.DType, batch_size: int = 0) -> int:
     """How many examples to map at a time: 32 to 256, of views of 20 MB together where possible.
 
     A group takes some milliseconds whatever is in it, and each core has one or two in memory. A
-    power of two, which divides most batches.
+    power of two, which divides most batches; or a whole batch if its views take at most 80 MB, so
+    that nothing need be copied to put it together.
 
     Args:
       shape: of an example's views.
       dtype: of a view.
+      batch_size: examples of a batch, if the groups become batches.
     """
-    fitting = max(1, _GROUP_BYTES // (math.prod(shape) * dtype.size))
+    size = math.prod(shape) * dtype.size
+    if _SMALLEST_GROUP <= batch_size <= min(_LARGEST_GROUP, _BATCH_BYTES // size):
+        return batch_size
+    fitting = max(1, _GROUP_BYTES // size)
     return max(_SMALLEST_GROUP, min(_LARGEST_GROUP, 2 ** int(math.log2(fitting))))
 
 

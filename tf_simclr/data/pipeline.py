@@ -99,7 +99,8 @@ def train_batches(
         source, image_size=image_size, train_mode=train_mode
     )
     # Little is done to an image that travels whole: the larger the group the better.
-    wanted = decoding.examples_in_group((num_views, image_size, image_size, 3), dtype)
+    shape = (num_views, image_size, image_size, 3)
+    wanted = decoding.examples_in_group(shape, dtype, batch_size)
     wanted = max(wanted, batch_size) if travels_whole else wanted
     group_size = decoding.group_size(global_batch_size // num_shards, batch_size, wanted)
     decode = functools.partial(whole.decode, source=source, name=name, strict=strict)
