@@ -1,7 +1,7 @@
 """The input pipeline with settings that tests share, and the order that its examples must have."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import tensorflow as tf
 
@@ -33,14 +33,30 @@ def evaluation(source, **changes) -> tf.data.Dataset:
     return pipeline.eval_batches(source, **(settings | changes))
 
 
-def encoded(source, count: int, *, buffer: int, split: str = "train") -> Iterator[dict]:
+def encoded(source, count: int, *, buffer: int, step: int, split: str = "train") -> list[dict]:
     """The first examples of the stream of `train`, encoded, shuffled in a buffer of that size."""
     read = pipeline._reader(source, split, cache=False, with_id=False, seed=SEED)
-    epochs = (
+    shuffled = (
         read(epoch).shuffle(
-            buffer, seed=seeds.derive_scalar(SEED, seeds.SHUFFLE, epoch),
+            buffer,
+            seed=seeds.derive_scalar(SEED, seeds.SHUFFLE, epoch),
             reshuffle_each_iteration=False,
         )
         for epoch in itertools.count()
-    )  # fmt: skip
-    return itertools.islice(itertools.chain.from_iterable(epochs), count)
+    )
+    return in_batches(map(list, shuffled), count, step, key=lambda x: x["image"].numpy())
+
+
+def in_batches(epochs: Iterable[list], count: int, step: int, key=lambda x: x) -> list:
+    """The first elements of epochs that follow each other, when none may come twice in a batch.
+
+    Of the first `step` elements of an epoch those that the unfinished batch holds already come
+    last; the order is otherwise kept.
+    """
+    stream = []
+    for epoch in epochs:
+        unfinished = {key(x) for x in stream[len(stream) // step * step :]}
+        head = sorted(epoch[:step], key=lambda x: key(x) in unfinished)  # noqa: B023
+        stream += head + epoch[step:]
+        if len(stream) >= count:
+            return stream[:count]

@@ -52,17 +52,17 @@ def source(shapes_dir):
     return sources.open_source("shapes", str(shapes_dir))
 
 
-def batches(source, number: int, reader: service.Service | None, start_example=0) -> list:
+def batches(source, number: int, reader: service.Service | None, consumers=1, **changes) -> list:
     """The first batches as arrays (images, labels, skipped)."""
+    consumers = reader.num_consumers if reader else consumers
+    settings = dict(split=f"train[:{NUM_EXAMPLES}]", service=reader) | changes
     dataset = streams.train(
         source,
-        split=f"train[:{NUM_EXAMPLES}]",
         train_mode="pretrain",
         image_size=40,  # larger than 32: colours are compiled, in the worker too
         batch_size=BATCH,
-        global_batch_size=BATCH * (reader.num_consumers if reader else 1),
-        start_example=start_example,
-        service=reader,
+        global_batch_size=BATCH * consumers,
+        **settings,
     )
     return list(itertools.islice(dataset.as_numpy_iterator(), number))
 
@@ -108,10 +108,17 @@ def test_consumers_share_the_stream(address, source):
     readers = [service.Service(address, "shared", index, 2) for index in range(2)]
     with ThreadPoolExecutor(2) as threads:
         both = list(threads.map(lambda reader: batches(source, 6, reader), readers))
-    expected = batches(source, 24, None)
+    expected = batches(source, 24, None, consumers=2)
     first, second = (positions(found, expected) for found in both)
     assert [place + 1 for place in first] == second
     assert_in_turns([place // 2 for place in first])
+
+
+def test_an_epoch_of_few_batches_comes_through_the_service(address, source):
+    """Its examples are rows of a tensor that each tf.data worker holds."""
+    few = dict(split="train[:7]")
+    found = batches(source, 8, service.Service(address, "few"), **few)
+    assert_in_turns(positions(found, batches(source, 20, None, **few)))
 
 
 def test_a_dispatcher_that_does_not_answer_is_told_at_once(free_ports):

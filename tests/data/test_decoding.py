@@ -61,7 +61,7 @@ def stored_labels(encoded):
 
 def test_the_next_good_example_of_the_group_stands_in(source):
     _, labels, skipped = take(train(source), 6)
-    order = stored_labels(streams.encoded(source, 96, buffer=48))
+    order = stored_labels(streams.encoded(source, 96, buffer=48, step=16))
     expected = []
     for begin in range(0, 96, 16):
         group = order[begin : begin + 16]
@@ -85,7 +85,7 @@ def test_a_stand_in_comes_with_views_of_its_own(source):
 
 def test_good_rows_are_what_they_are_without_bad_neighbours(source):
     images, _, skipped = take(train(source, train_mode="pretrain"), 3)
-    order = stored_labels(streams.encoded(source, 48, buffer=48))
+    order = stored_labels(streams.encoded(source, 48, buffer=48, step=16))
     for row in np.flatnonzero(skipped == 0)[:8]:
         image = source.decode(bad_images.good_image(order[row]))
         views = []

@@ -45,7 +45,7 @@ def stream(source, count, split=SPLIT, num=NUM) -> list[dict]:
     def decoded(image):
         return None if image == b"junk" else source.decode(image).numpy()
 
-    examples = streams.encoded(source, count, split=split, buffer=num)
+    examples = streams.encoded(source, count, split=split, buffer=num, step=BATCH)
     return [{"image": decoded(x["image"].numpy()), "label": int(x["label"])} for x in examples]
 
 

@@ -210,6 +210,27 @@ def test_unlabelled_batches(data_dir):
     assert labels.shape == (4, 0) and weights.shape == (4,)
 
 
+@pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.parametrize("batch, split", [(24, "train"), (10, "train"), (7, "train[:9]")])
+def test_no_image_comes_twice_in_a_batch(source, cache, batch, split):
+    """Also where a batch holds the end of an epoch and the beginning of the next."""
+    settings = dict(split=split, cache=cache, batch_size=batch, global_batch_size=batch)
+    dataset = train(source, train_mode="pretrain", **settings)
+    found = [np.argmax(labels, 1) for _, labels, _ in dataset.take(12).as_numpy_iterator()]
+    assert all(len(set(labels)) == batch for labels in found)
+    late = train(source, train_mode="pretrain", start_example=5 * batch, **settings)
+    for expected, (_, labels, _) in zip(found[5:], late.as_numpy_iterator(), strict=False):
+        np.testing.assert_array_equal(np.argmax(labels, 1), expected)
+
+
+def test_no_image_comes_twice_in_the_batch_of_several_replicas(source):
+    """Which takes its parts one after the other."""
+    dataset = train(source, batch_size=6, global_batch_size=24)
+    labels = [np.argmax(batch[1], 1) for batch in dataset.take(40).as_numpy_iterator()]
+    for step in np.reshape(labels, (10, 24)):
+        assert len(set(step)) == 24
+
+
 def test_batches_larger_than_the_split_span_epochs(source):
     images, _, _ = next(
         iter(train(source, batch_size=2 * NUM_TRAIN, global_batch_size=2 * NUM_TRAIN))

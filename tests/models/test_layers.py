@@ -204,3 +204,35 @@ def test_pooling_of_float16_does_not_overflow():
     inputs = keras.Input((None, None, 1), dtype="float16")
     pool = keras.Model(inputs, layers.global_pool(inputs, "pool"))
     np.testing.assert_allclose(pool(tf.fill((1, 128, 128, 1), tf.cast(30.0, tf.float16))), 30.0)
+
+
+@pytest.mark.parametrize("channels", [8, 16])
+def test_a_strided_1x1_convolution_of_few_channels_is_that_of_many(channels):
+    """Thin layers subsample first, because oneDNN's filter gradient would end the process."""
+    model = build(layers.conv, channels, filters=6, kernel_size=1, strides=2)
+    strides = {layer.name: layer.strides for layer in model.layers if hasattr(layer, "strides")}
+    thin = channels < layers.ONEDNN_SAFE_CHANNELS
+    assert strides == ({"x.subsample": (2, 2), "x": (1, 1)} if thin else {"x": (2, 2)})
+    x = picture(7, channels)
+    kernel = weights_of(model, "x")["kernel"]
+    expected = convolved(x, kernel, stride=2, before=0, after=0)
+    np.testing.assert_allclose(model(x), expected, atol=1e-5)
+
+
+def test_the_filter_gradient_of_a_thin_shortcut_at_usual_sizes():
+    """Of 32 views of 224 pixels: this shape ended the process on CPUs with AVX-512."""
+    model = build(layers.conv, 8, filters=16, kernel_size=1, strides=2)
+    x = tf.constant(picture(56, 8, n=32))
+
+    @tf.function
+    def gradient():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(x) ** 2)
+        return tape.gradient(loss, model.trainable_variables)[0]
+
+    kernel = weights_of(model, "x")["kernel"][0, 0].astype(np.float64)
+    pixels = np.reshape(x[:, ::2, ::2], (-1, 8)).astype(np.float64)
+    for _ in range(5):
+        np.testing.assert_allclose(
+            gradient()[0, 0], 2 * pixels.T @ (pixels @ kernel), rtol=1e-4, atol=1e-2
+        )

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tf_simclr.config import ConfigError
-from tf_simclr.data import augment, decoding, seeds, views, whole
+from tf_simclr.data import augment, batch_spec, decoding, epochs, seeds, views, whole
 from tf_simclr.data.seeds import Streams
 from tf_simclr.data.service import Service
 from tf_simclr.data.sources import UNLABELLED, Source
@@ -88,31 +88,40 @@ def train_batches(
         raise ConfigError(f"train_mode must be one of {TRAIN_MODES}, got {train_mode!r}")
     split = source.part(split, num_shards, shard_index, flag="train_split")
     num_examples = source.num_examples(split)
+    step_size = global_batch_size // num_shards
     batches = _SHUFFLE_BATCHES_SMALL if image_size <= augment.SMALL_SIZE else _SHUFFLE_BATCHES_LARGE
-    buffer = min(global_batch_size * batches, num_examples)
-    first_epoch, position = divmod(start_example, num_examples)
-
-    num_views = 2 if train_mode == "pretrain" else 1
-    dtype = tf.uint8 if augment_on_device else tf.float32
-    name = f"dataset {source.name}, split {split}"
+    order = epochs.Order(
+        num_examples=num_examples,
+        step_size=step_size,
+        start_example=start_example,
+        buffer=min(global_batch_size * batches, num_examples),
+        seed=seed,
+    )
     travels_whole = augment_on_device and not service and whole.travels_whole(
         source, image_size=image_size, train_mode=train_mode
     )
+    spec = batch_spec.of_training(
+        source,
+        train_mode=train_mode,
+        image_size=image_size,
+        batch_size=batch_size,
+        augment_on_device=augment_on_device,
+        travels_whole=travels_whole,
+    )
+    num_views = batch_spec.num_views(train_mode)
+    dtype = tf.uint8 if augment_on_device else tf.float32
+    name = f"dataset {source.name}, split {split}"
     # Little is done to an image that travels whole: the larger the group the better.
     shape = (num_views, image_size, image_size, 3)
     wanted = decoding.examples_in_group(shape, dtype, batch_size)
     wanted = max(wanted, batch_size) if travels_whole else wanted
-    group_size = decoding.group_size(global_batch_size // num_shards, batch_size, wanted)
+    group_size = decoding.group_size(step_size, batch_size, wanted)
     decode = functools.partial(whole.decode, source=source, name=name, strict=strict)
-    read = _reader(source, split, cache=cache and not travels_whole, with_id=strict, seed=seed)
-    stored = None
-    if travels_whole and cache:
-        stored = decode(read(0)).batch(num_examples).cache().repeat()
-
-    def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        order_seed = seeds.derive_scalar(seed, seeds.SHUFFLE, epoch)
-        examples = tf.data.Dataset.range(num_examples) if stored else read(epoch)
-        return examples.shuffle(buffer, seed=order_seed, reshuffle_each_iteration=False)
+    # A short stream needs its examples in memory, which its shuffle buffer would hold anyway.
+    in_one_tensor = order.is_short or (travels_whole and cache)
+    read = _reader(
+        source, split, cache=cache and not in_one_tensor, with_id=strict, seed=seed
+    )
 
     streams = Streams(seed, num_views, num_shards, shard_index)
     if travels_whole:
@@ -129,33 +138,27 @@ def train_batches(
             name=name,
             strict=strict,
         )
-
-    dataset = tf.data.Dataset.range(first_epoch, tf.int64.max)
-    dataset = dataset.flat_map(tf.autograph.experimental.do_not_convert(read_epoch))
-    dataset = dataset.skip(position)
-    if travels_whole and not cache:
-        dataset = decode(dataset)
+    if in_one_tensor:
+        dataset = order.indices()
+    else:
+        dataset = order.examples(read)
+        dataset = decode(dataset) if travels_whole else dataset
     dataset = dataset.enumerate(start=start_example)
     if service:
         dataset = service.own_rounds(dataset, batch_size)
     dataset = dataset.batch(group_size, drop_remainder=True)
-    if stored:  # all examples in one tensor, of which a batch takes its rows
-        dataset = tf.data.Dataset.zip((dataset, stored))
-        dataset = decoding.parallel_map(
-            dataset,
-            lambda batch, examples: group(
-                batch[0], {name: tf.gather(rows, batch[1]) for name, rows in examples.items()}
-            ),
-        )
-    else:
-        # A thread waits while what XLA has compiled runs in another.
-        colors_on_host = train_mode == "pretrain" and not augment_on_device
-        threads = 2 if colors_on_host and augment.is_compiled(image_size) else 1
-        dataset = decoding.parallel_map(dataset, group, threads_per_core=threads)
+    if in_one_tensor:
+        stored = decode(read(0)) if travels_whole else read(0)
+        dataset, group = _rows_of(stored.batch(num_examples), dataset, group)
+    # A thread waits while what XLA has compiled runs in another.
+    colors_on_host = train_mode == "pretrain" and not augment_on_device
+    threads = 2 if colors_on_host and augment.is_compiled(image_size) else 1
+    dataset = decoding.parallel_map(dataset, group, threads_per_core=threads)
     dataset = _regroup(dataset, group_size, batch_size)
     # Then TensorFlow does not ask in each step whether there is another batch.
     endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-    return _finish(source, (service.distribute(dataset) if service else dataset).apply(endless))
+    dataset = (service.distribute(dataset) if service else dataset).apply(endless)
+    return _finish(source, dataset, spec)
 
 
 def eval_batches(
@@ -218,7 +221,29 @@ def eval_batches(
     blank = (image, tf.fill(label.shape, tf.constant(UNLABELLED, label.dtype)), *zeros)
     dataset = dataset.concatenate(tf.data.Dataset.from_tensors(blank).repeat())
     dataset = dataset.batch(batch_size, drop_remainder=True).take(num_batches)
-    return _finish(source, dataset)
+    spec = batch_spec.of_evaluation(source, image_size=image_size, batch_size=batch_size)
+    return _finish(source, dataset, spec)
+
+
+def _rows_of(
+    stored: tf.data.Dataset, numbers: tf.data.Dataset, group: Callable
+) -> tuple[tf.data.Dataset, Callable]:
+    """Groups of examples that are rows of tensors in memory.
+
+    Args:
+      stored: one element, all examples.
+      numbers: groups of (positions in the stream, numbers of examples).
+      group: of `views` or `whole`, to be mapped over (positions, examples).
+
+    Returns:
+      A dataset, and what to map over it instead.
+    """
+
+    def of_rows(batch: tuple, examples: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        positions, rows = batch
+        return group(positions, {name: tf.gather(t, rows) for name, t in examples.items()})
+
+    return tf.data.Dataset.zip((numbers, stored.cache().repeat())), of_rows
 
 
 def _regroup(dataset: tf.data.Dataset, group_size: int, batch_size: int) -> tf.data.Dataset:
@@ -227,10 +252,10 @@ def _regroup(dataset: tf.data.Dataset, group_size: int, batch_size: int) -> tf.d
         return dataset.unbatch().batch(batch_size, drop_remainder=True)
     # Copies the views once where unbatching would copy them twice.
     if batch_size == group_size:
-        return dataset
+        return dataset  # one copy less
     return dataset.batch(batch_size // group_size, drop_remainder=True).map(
         lambda *parts: tf.nest.map_structure(
-            lambda part: tf.reshape(part, (batch_size, *part.shape[2:])), parts
+            lambda part: tf.reshape(part, (-1, *part.shape[2:])), parts
         )
     )
 
@@ -253,11 +278,15 @@ def _reader(
     return lambda epoch: cached
 
 
-def _finish(source: Source, dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Batches of (images, label numbers, ...) -> of (images, one-hot labels, ...), prefetched."""
+def _finish(source: Source, dataset: tf.data.Dataset, spec: tuple) -> tf.data.Dataset:
+    """Batches of (images, label numbers, ...) -> of (images, one-hot labels, ...), prefetched.
+
+    The row of an example without a label (-1) is zero.
+    """
     dataset = dataset.map(
         lambda images, label, *rest: (images, tf.one_hot(label, source.num_classes or 0), *rest)
     )
+    dataset = batch_spec.promise(dataset, spec)
     options = tf.data.Options()
     options.deterministic = True
     # Each shard reads its part already; a second, automatic sharding would drop examples.

@@ -13,6 +13,11 @@ import tensorflow as tf
 from tf_simclr.models.batch_norm import BatchNorm
 from tf_simclr.precision import HALF, at_least_float32, policy_of
 
+# On CPUs with AVX-512, oneDNN's kernel for the filter gradient of a strided 1x1 convolution writes
+# past its scratchpad where there are fewer input channels than this, and large images (56x56 with
+# TensorFlow 2.15 and 2.21) end the process. Thin networks subsample first: the same numbers.
+ONEDNN_SAFE_CHANNELS = 16
+
 
 @dataclasses.dataclass(frozen=True)
 class BatchNormSettings:
@@ -58,6 +63,9 @@ def conv(x, name: str, *, filters: int, kernel_size: int, strides: int = 1, use_
     see the same neighbourhoods at every image size (official code, conv2d_fixed_padding).
     """
     padding = "same"
+    if kernel_size == 1 and strides > 1 and x.shape[-1] < ONEDNN_SAFE_CHANNELS:
+        x = subsample(x, f"{name}.subsample", strides)
+        strides = 1
     if strides > 1:
         x = fixed_padding(x, f"{name}.pad", kernel_size)
         padding = "valid"
@@ -71,6 +79,11 @@ def conv(x, name: str, *, filters: int, kernel_size: int, strides: int = 1, use_
         name=name,
         dtype=policy_of(x),
     )(x)
+
+
+def subsample(x, name: str, strides: int):
+    """Keeps every `strides`-th row and column, as a strided 1x1 convolution would read them."""
+    return keras.layers.AveragePooling2D(1, strides, name=name, dtype=policy_of(x))(x)
 
 
 def fixed_padding(x, name: str, kernel_size: int):
