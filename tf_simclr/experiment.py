@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tf_simclr import build, objective, prediction
 from tf_simclr.config import Config, ConfigError, one_line, settings
-from tf_simclr.data import errors, service, subset
+from tf_simclr.data import errors, labels, service, subset
 from tf_simclr.data.sources import Source
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy, schedule
@@ -85,6 +85,9 @@ def run(config: Config, *, config_gin: str) -> dict:
         evaluates = (mode != "train" or early) and source.num_classes is not None
         evaluates = evaluates and (has_head or config.training.probe_summary)
         plan = make_plan(config, source, evaluates=evaluates)
+        if evaluates:
+            way_out = "evaluate on another split, or train by --mode=train"
+            labels.require(source, config.data.eval_split, flag="eval_split", way_out=way_out)
         if config.runtime.data_service:
             service.check(config.runtime.data_service)
         if config.training.checkpoint:
@@ -154,6 +157,10 @@ def _has_supervised_head(config: Config, source: Source) -> bool:
     needs_labels = wanted and (train_mode != "distill" or config.distill.distill_label_weight > 0)
     if needs_labels and source.num_classes is None:
         raise ConfigError(f"dataset {source.name} has no class labels: {ways_out[train_mode]}")
+    if needs_labels and config.runtime.mode != "eval":
+        labels.require(
+            source, config.data.train_split, flag="train_split", way_out=ways_out[train_mode]
+        )
     if config.training.eval_every_epochs and not (wanted and source.num_classes):
         raise ConfigError(
             "eval_every_epochs must be 0 without labels or without a supervised head (dataset "
@@ -413,7 +420,7 @@ class Experiment:
             ),
             num_batches=self.plan.eval_batches,
         )
-        self._report_skipped(config.data.eval_split, results.get("eval/skipped_examples", 0))
+        self._report_left_out(config.data.eval_split, results)
         if self.is_chief:
             model_dir.write_results(
                 self.model_dir, results, step=self.checkpointer.step, name=config.training.eval_name
@@ -432,13 +439,18 @@ class Experiment:
         if self.is_chief:
             model_dir.write_best(self.model_dir, results, step=self.checkpointer.step)
 
-    def _report_skipped(self, split: str, count: float):
+    def _report_left_out(self, split: str, results: dict[str, float]):
         """Says, once for each split, how many examples an evaluation of it left out."""
-        if count and split not in self.reported_splits:
-            self.reported_splits.add(split)
-            total = self.source.num_examples(split)
+        if split in self.reported_splits:
+            return
+        self.reported_splits.add(split)
+        total = self.source.num_examples(split)
+        if count := results.get("eval/skipped_examples"):
             self._say(f"{count:.0f} of {total} examples of split {split} could not be decoded and "
                       "were left out (--strict_data makes this an error)")  # fmt: skip
+        if count := results.get("eval/unlabelled_examples"):
+            self._say(f"{count:.0f} of {total} examples of split {split} have no label and were "
+                      "left out")  # fmt: skip
 
     def _own_model(self, precision: str | None = None) -> SimCLR:
         """The model as this worker can use it alone: the model itself where that will do.

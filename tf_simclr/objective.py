@@ -81,18 +81,21 @@ def _supervised(config: Config, model: SimCLR, teacher, augmentation: "Augmentat
             label_weight=label_weight,
         )
 
-    def differentiate(images, labels, trainable, scale=1.0):
-        def of_part(images, labels, place):
-            (view,) = augmentation.views(images, place)
-            return loss(view, labels, **decay)
+    has_labels = steps.SUPERVISED_METRICS[0] in metrics
 
+    def differentiate(images, labels, trainable, scale=1.0):
+        def of_part(images, targets, place):
+            (view,) = augmentation.views(images, place)
+            return loss(view, targets, **decay)
+
+        targets = steps.Targets.of(labels) if has_labels else ()
         if size := _microbatch(config):
             return microbatch.accumulated_gradients(
-                of_part, images, labels, trainable,
+                of_part, images, targets, trainable,
                 size=size, metric_names=metrics, averages=model.moving_averages(), scale=scale,
             )  # fmt: skip
         return steps.gradients(
-            lambda: of_part(images, labels, replica_id()), trainable, scale=scale
+            lambda: of_part(images, targets, replica_id()), trainable, scale=scale
         )
 
     return Objective(metrics, differentiate, augmentation.preview)
@@ -111,14 +114,15 @@ def _pretraining(config: Config, model: SimCLR, augmentation: "Augmentation") ->
         return steps.pretrain_outputs(model, augmentation.views(images, place))
 
     def differentiate(images, labels, trainable, scale=1.0):
+        targets = None if model.supervised_head is None else steps.Targets.of(labels)
         if size := _microbatch(config):
             return microbatch.cached_gradients(
-                outputs, loss, images, labels, trainable,
+                outputs, loss, images, targets, trainable,
                 size=size, widths=model.output_widths(), averages=model.moving_averages(),
                 scale=scale,
             )  # fmt: skip
         return steps.gradients(
-            lambda: loss(outputs(images, replica_id()), labels), trainable, scale=scale
+            lambda: loss(outputs(images, replica_id()), targets), trainable, scale=scale
         )
 
     supervised = steps.SUPERVISED_METRICS if model.supervised_head is not None else ()

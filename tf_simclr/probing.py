@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tf_simclr import build
 from tf_simclr.config import Config, ConfigError
+from tf_simclr.data import labels
 from tf_simclr.data.sources import Source
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.probes import features, knn, logistic, metrics
@@ -52,6 +53,8 @@ def run(config: Config) -> dict:
     if settings.probe_validation_split:
         splits["validation"] = settings.probe_validation_split
     flags = {"train": "train_split", "test": "eval_split", "validation": "probe_validation_split"}
+    for name in splits:
+        labels.require(source, splits[name], flag=flags[name], way_out="name another split")
     counts = {name: source.num_examples(splits[name], flag=flags[name]) for name in splits}
     strategy = build.make_strategy(config)
     build.check_divisible("eval_batch_size", config.training.eval_batch_size, strategy)
@@ -74,6 +77,7 @@ def run(config: Config) -> dict:
         "splits": splits,
         "examples": counts,
         "skipped": {name: part.skipped for name, part in found.items()},
+        "unlabelled": {name: part.unlabelled for name, part in found.items()},
         "image_size": data.image_size,
         "metric": metric,
         "encoders": results,
@@ -100,7 +104,7 @@ def _features(
     )  # fmt: skip
     data = config.data
     key = repr((
-        "1", {name: _fingerprint(encoder) for name, encoder in encoders.items()}, data.dataset,
+        "2", {name: _fingerprint(encoder) for name, encoder in encoders.items()}, data.dataset,
         data.data_dir, split, source.num_examples(split), data.image_size,
         config.probe.probe_baselines,
     ))  # fmt: skip
@@ -148,13 +152,15 @@ def _probe_both(name: str, found: dict[str, Features], *, metric: str) -> dict:
         description=f"L-BFGS, {name}",
     )  # fmt: skip
     results = {
-        "logistic": chosen | metrics.accuracies(probe.ranking(test.matrix(name)), test.labels)
+        "logistic": chosen
+        | metrics.accuracies(probe.ranks(test.matrix(name), test.labels), test.labels)
     }
-    ranked = knn.classify(
-        train.matrix(name), train.labels, test.matrix(name), description=f"kNN, {name}"
-    )
+    ranks = knn.classify(
+        train.matrix(name), train.labels, test.matrix(name), test.labels,
+        description=f"kNN, {name}",
+    )  # fmt: skip
     return results | {
-        f"knn_{k}": metrics.accuracies(ranks, test.labels) for k, ranks in ranked.items()
+        f"knn_{k}": metrics.accuracies(of_k, test.labels) for k, of_k in ranks.items()
     }
 
 
@@ -188,10 +194,9 @@ def summarise(config: Config, source: Source, encoder: SimCLR, *, num_classes: i
     _report_skipped(config.data.train_split, train)
     results = {}
     for name in (RAW_PIXELS, UNTRAINED, PRETRAINED):
-        ranked = logistic.fit(train.matrix(name), train.labels, iterations=100).ranking(
-            test.matrix(name)
-        )
-        results[f"probe/{name}"] = metrics.accuracies(ranked, test.labels)["top_1"]
+        probe = logistic.fit(train.matrix(name), train.labels, iterations=100)
+        ranks = probe.ranks(test.matrix(name), test.labels)
+        results[f"probe/{name}"] = metrics.accuracies(ranks, test.labels)["top_1"]
     few = slice(NEIGHBOUR_CANDIDATES)
     trained = "pretrained" if config.training.train_mode == "pretrain" else "fine-tuned"
     nearest = {
@@ -212,8 +217,12 @@ def summarise(config: Config, source: Source, encoder: SimCLR, *, num_classes: i
 
 
 def _report_skipped(split: str, found: Features):
+    if found.unlabelled:
+        total = found.skipped + found.unlabelled + len(found.labels)
+        _say(f"{found.unlabelled} of {total} examples of split {split} have no label and were left "
+             "out")  # fmt: skip
     if found.skipped:
-        total = found.skipped + len(found.labels)
+        total = found.skipped + found.unlabelled + len(found.labels)
         _say(f"{found.skipped} of {total} examples of split {split} could not be decoded and were "
              "left out (--strict_data makes this an error)")  # fmt: skip
 

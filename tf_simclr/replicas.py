@@ -21,6 +21,14 @@ def replica_id():
     return 0 if context is None else context.replica_id_in_sync_group
 
 
+def total(tensor):
+    """Sums a tensor over the replicas: the same on each. All of them must call it."""
+    if num_replicas() == 1:
+        return tensor
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, tensor)
+
+
 def own_rows(n):
     """Places of this replica's n rows among those of all replicas: int32 (n,)."""
     return replica_id() * n + tf.range(n)

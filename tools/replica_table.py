@@ -108,10 +108,11 @@ def train(strategy, make_model, batch, *, train_mode: str, learning_rate: float)
     decay = dict(decayed=policy.loss_decay_variables(model, "lars"), weight_decay=WEIGHT_DECAY)
 
     def loss(images, labels):
+        targets = steps.Targets.of(labels)
         if train_mode == "finetune":
-            return steps.finetune_loss(model, images[:, 0], labels, **decay)
+            return steps.finetune_loss(model, images[:, 0], targets, **decay)
         outputs = steps.pretrain_outputs(model, tf.unstack(images, axis=1))
-        return steps.pretrain_loss(outputs, labels, temperature=0.5, hidden_norm=True, **decay)
+        return steps.pretrain_loss(outputs, targets, temperature=0.5, hidden_norm=True, **decay)
 
     def differentiate(images, labels):
         return functools.partial(steps.gradients, functools.partial(loss, images, labels))

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from tf_simclr.probes import knn
+from tf_simclr.probes import knn, metrics
 
 RNG = np.random.default_rng(0)
 TRAIN = RNG.normal(size=(60, 8)).astype(np.float32)
 LABELS = RNG.integers(7, size=60)
 TEST = RNG.normal(size=(23, 8)).astype(np.float32)
+TEST_LABELS = RNG.integers(7, size=23)
 
 
 def by_hand(k: int, temperature: float) -> np.ndarray:
@@ -29,34 +30,46 @@ def test_votes_are_those_of_the_k_most_similar(blocks, monkeypatch):
     if blocks:  # memory for few at a time must not change anything
         monkeypatch.setattr(knn, "_TRAIN_BLOCK", 17)
         monkeypatch.setattr(knn, "_SIMILARITIES", 5 * 17)
-    found = knn.classify(TRAIN, LABELS, TEST, counts=(1, 5, 20))
+    found = knn.classify(TRAIN, LABELS, TEST, TEST_LABELS, counts=(1, 5, 20))
     for k in (1, 5, 20):
-        votes = by_hand(k, 0.07)
-        with_votes = (votes > 0).sum(1)
-        order = np.argsort(-votes, axis=1)
-        for row, count in enumerate(np.minimum(with_votes, 5)):
-            np.testing.assert_array_equal(found[k][row, :count], order[row, :count])
-        assert found[k].shape == (23, 5)
+        expected = metrics.ranks(by_hand(k, 0.07), TEST_LABELS)
+        np.testing.assert_array_equal(found[k], expected)
+        assert 0 < np.mean(found[k] == 0) < 1
 
 
 def test_the_temperature_weighs_the_votes():
     train = np.array([[1.0, 0.0], [0.8, 0.6], [0.8, -0.6]], np.float32)
     labels, query = np.array([0, 1, 1]), np.array([[2.0, 0.0]], np.float32)
-    assert knn.classify(train, labels, query, counts=(3,))[3][0, 0] == 0
-    assert knn.classify(train, labels, query, counts=(3,), temperature=10.0)[3][0, 0] == 1
+    zero = np.array([0])
+    assert knn.classify(train, labels, query, zero, counts=(3,))[3] == 0
+    assert knn.classify(train, labels, query, zero, counts=(3,), temperature=10.0)[3] == 1
 
 
 def test_one_neighbour_is_scikit_learn_s():
     theirs = KNeighborsClassifier(1, metric="cosine").fit(TRAIN, LABELS).predict(TEST)
-    np.testing.assert_array_equal(knn.classify(TRAIN, LABELS, TEST, counts=(1,))[1][:, 0], theirs)
+    assert (knn.classify(TRAIN, LABELS, TEST, theirs, counts=(1,))[1] == 0).all()
+    others = (theirs + 1) % 7
+    assert not (knn.classify(TRAIN, LABELS, TEST, others, counts=(1,))[1] == 0).any()
 
 
 def test_more_neighbours_than_there_are():
-    found = knn.classify(TRAIN, LABELS, TEST, counts=(60, 200))
+    found = knn.classify(TRAIN, LABELS, TEST, TEST_LABELS, counts=(60, 200))
     np.testing.assert_array_equal(found[200], found[60])
 
 
-def test_equal_votes_go_to_the_lower_class():
+def test_equal_votes_are_right_about_neither():
     train = np.array([[1.0, 0.0], [1.0, 0.0]], np.float32)
-    found = knn.classify(train, np.array([1, 0]), train, counts=(2,))
-    assert found[2][:, 0].tolist() == [0, 0]
+    found = knn.classify(train, np.array([1, 0]), train, np.array([0, 1]), counts=(2,))
+    assert found[2].tolist() == [1, 1]
+
+
+def test_classes_without_votes_are_in_no_top_5():
+    """Of seven classes one has all the votes; the six others tie."""
+    train = np.tile(np.float32([[1.0, 0.0]]), (3, 1))
+    found = knn.classify(train, np.array([6, 6, 6]), train, np.array([6, 0, 5]), counts=(3,))
+    assert found[3].tolist() == [0, 6, 6]
+
+
+def test_a_class_that_was_never_seen_is_no_hit():
+    found = knn.classify(TRAIN[:3], np.zeros(3, int), TEST[:1], np.array([4]), counts=(3,))
+    assert found[3][0] > 5

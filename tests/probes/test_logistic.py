@@ -17,7 +17,7 @@ def blobs(spread: float, n=200, seed=0):
 
 
 def accuracy(probe, features, labels) -> float:
-    return metrics.accuracies(probe.ranking(features), labels)["top_1"]
+    return metrics.accuracies(probe.ranks(features, labels), labels)["top_1"]
 
 
 def test_separable_classes_are_separated_and_noise_is_at_chance():
@@ -30,10 +30,10 @@ def test_separable_classes_are_separated_and_noise_is_at_chance():
 
 def test_features_are_standardised_by_the_training_set():
     """A huge constant and tiny units change nothing."""
-    (train_x, train_y), (test_x, _) = blobs(2.5), blobs(2.5, seed=1)
-    expected = logistic.fit(train_x, train_y).ranking(test_x)
-    scaled = logistic.fit(train_x * 1e-2 + 5, train_y).ranking(test_x * 1e-2 + 5)
-    assert np.mean(scaled[:, 0] == expected[:, 0]) > 0.99
+    (train_x, train_y), (test_x, test_y) = blobs(2.5), blobs(2.5, seed=1)
+    expected = logistic.fit(train_x, train_y).ranks(test_x, test_y)
+    scaled = logistic.fit(train_x * 1e-2 + 5, train_y).ranks(test_x * 1e-2 + 5, test_y)
+    assert np.mean(scaled == expected) > 0.99
 
 
 @pytest.mark.parametrize("l2", [0.01, 1.0, 100.0])
@@ -131,14 +131,23 @@ def test_the_paper_s_strengths():
     np.testing.assert_allclose(np.diff(np.log10(logistic.STRENGTHS)), 0.25)
 
 
-def test_two_classes_have_a_ranking_too():
+def test_two_classes_have_ranks_too():
     x, labels = blobs(1.0)
-    ranked = logistic.fit(x, labels % 2).ranking(x)
-    assert ranked.shape == (200, 2) and set(ranked[0]) == {0, 1}
-    assert np.mean(ranked[:, 0] == labels % 2) > 0.9
+    probe = logistic.fit(x, labels % 2)
+    assert np.mean(probe.ranks(x, labels % 2) == 0) > 0.9
+    np.testing.assert_array_equal(probe.ranks(x, 1 - labels % 2), 1 - probe.ranks(x, labels % 2))
 
 
 def test_classes_keep_their_numbers_where_some_do_not_occur():
     x, labels = blobs(1.0)
-    ranked = logistic.fit(x, 10 * labels + 7).ranking(x)
-    assert np.mean(ranked[:, 0] == 10 * labels + 7) > 0.98
+    probe = logistic.fit(x, 10 * labels + 7)
+    assert np.mean(probe.ranks(x, 10 * labels + 7) == 0) > 0.98
+    assert (probe.ranks(x, 10 * labels + 8) == metrics.NEVER).all()
+
+
+def test_a_probe_of_constant_features_is_right_about_one_class_at_most():
+    """A collapsed encoder: of equally many examples no class is the first."""
+    labels = np.arange(40) % 4
+    found = metrics.accuracies(logistic.fit(np.ones((40, 3)), labels).ranks(
+        np.ones((40, 3)), labels), labels)  # fmt: skip
+    assert found["top_1"] <= 0.25

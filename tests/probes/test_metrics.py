@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 
+from tf_simclr import ranks
 from tf_simclr.probes import metrics
 
 RNG = np.random.default_rng(0)
@@ -12,7 +13,7 @@ LABELS = np.concatenate([np.arange(9), RNG.choice(9, size=191, p=[0.4] + [0.075]
 
 
 def test_accuracies_are_scikit_learn_s():
-    found = metrics.accuracies(metrics.ranking(SCORES), LABELS)
+    found = metrics.accuracies(metrics.ranks(SCORES, LABELS), LABELS)
     assert found == pytest.approx({
         "top_1": np.mean(SCORES.argmax(1) == LABELS),
         "top_5": top_k_accuracy_score(LABELS, SCORES, k=5),
@@ -22,12 +23,27 @@ def test_accuracies_are_scikit_learn_s():
 
 
 def test_few_classes():
-    found = metrics.accuracies(metrics.ranking(SCORES[:, :3]), LABELS % 3)
-    assert found["top_5"] == 1 and metrics.ranking(SCORES[:, :3]).shape == (200, 3)
+    found = metrics.accuracies(metrics.ranks(SCORES[:, :3], LABELS % 3), LABELS % 3)
+    assert found["top_5"] == 1 and 0 < found["top_1"] < 1
 
 
-def test_equal_scores_rank_the_lower_class_first():
-    assert metrics.ranking(np.zeros((1, 7))).tolist() == [[0, 1, 2, 3, 4]]
+SCORES_WITH_TIES = np.array([
+    [5, 1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0], [3, 2, 1, 1, 1, 1, 0],
+    [0, np.nan, 0, 0, 0, 0, 0],
+], np.float32)  # fmt: skip
+RANKS = {0: [0, 1, 6, 0, 6], 1: [2, 1, 6, 1, 6], 2: [2, 6, 6, 5, 6]}
+
+
+@pytest.mark.parametrize("label", RANKS)
+def test_the_right_class_is_the_worst_among_equals(label):
+    labels = np.full(5, label)
+    assert metrics.ranks(SCORES_WITH_TIES, labels).tolist() == RANKS[label]
+    assert ranks.rank(SCORES_WITH_TIES, labels).numpy().tolist() == RANKS[label]
+
+
+def test_a_class_without_a_score_is_never_right():
+    found = metrics.ranks(SCORES[:2, :3], np.array([3, 1]))
+    assert found[0] == metrics.NEVER > 5 > found[1]
 
 
 @pytest.mark.parametrize("dataset, metric", [

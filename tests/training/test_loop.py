@@ -11,7 +11,7 @@ from tf_simclr.training import loop
 
 TAGS = {f"train/{name}" for name in (
     "weight_decay", "total_loss", "contrast_loss", "contrast_acc", "contrast_entropy",
-    "supervised_loss", "supervised_acc", "skipped_examples")}
+    "supervised_loss", "supervised_acc", "skipped_examples", "unlabelled_examples")}
 TAGS |= {"learning_rate", "image"}  # fmt: skip
 
 
@@ -44,7 +44,8 @@ class Steps:
             skips.append(float(self.skips.get(self.saves.step, 0)))
             self.saves.step += 1
         rows = tf.constant([
-            [loss] * len(self.names) + [skip] for loss, skip in zip(losses, skips, strict=True)
+            [loss] * len(self.names) + [skip, 2 * skip]
+            for loss, skip in zip(losses, skips, strict=True)
         ])  # fmt: skip
         return rows, tf.fill((2, 4, 4, 3), 0.5)
 
@@ -89,11 +90,11 @@ def test_does_nothing_at_the_last_step(tmp_path):
 
 def test_summaries_are_means_since_the_last_and_have_the_official_tags(tmp_path, events):
     saves = Saves()
-    metrics = TAGS - {"learning_rate", "image", "train/skipped_examples"}
+    metrics = {tag for tag in TAGS if tag.startswith("train/") and "examples" not in tag}
     names = [tag.removeprefix("train/") for tag in metrics]
     run(tmp_path, Steps(saves, names), saves)
     found = events(tmp_path)
-    assert set(found) == TAGS
+    assert set(found) == TAGS - {"train/unlabelled_examples"}
     means = {4: 1.5, 8: 5.5, 12: 9.5, 16: 13.5, 17: 16.0}
     for tag in metrics:
         assert {step: float(value) for step, value in found[tag].items()} == means
@@ -108,11 +109,17 @@ def test_summaries_are_means_since_the_last_and_have_the_official_tags(tmp_path,
 def test_skipped_examples_are_summed_up_in_summaries_and_in_the_end(tmp_path, events, capsys):
     saves = Saves(step=2)
     run(tmp_path, Steps(saves, skips={3: 2, 4: 1, 5: 4, 16: 3}), saves)
-    found = events(tmp_path)["train/skipped_examples"]
-    assert {step: int(v) for step, v in found.items()} == {4: 2, 8: 5, 12: 0, 16: 0, 17: 3}
-    lines = [line for line in capsys.readouterr().err.splitlines() if "undecodable" in line]
-    assert lines == ["10 undecodable examples were replaced by others in steps 2 to 17 "
-                     "(--strict_data makes this an error)"]  # fmt: skip
+    found = events(tmp_path)
+    counts = {4: 2, 8: 5, 12: 0, 16: 0, 17: 3}
+    assert {step: int(v) for step, v in found["train/skipped_examples"].items()} == counts
+    twice = {step: int(v) for step, v in found["train/unlabelled_examples"].items()}
+    assert twice == {step: 2 * count for step, count in counts.items()}
+    lines = [line for line in capsys.readouterr().err.splitlines() if " examples w" in line]
+    assert lines == [
+        "10 undecodable examples were replaced by others in steps 2 to 17 (--strict_data makes "
+        "this an error)",
+        "20 examples without a label were left out of the supervised loss in steps 2 to 17",
+    ]
 
 
 def test_a_stopped_run_says_how_many_examples_were_skipped(tmp_path, capsys):
@@ -241,11 +248,11 @@ def test_a_loss_that_is_not_finite_is_not_saved(tmp_path, bad):
 
 def test_run_steps_gives_the_means_over_the_replicas_step_by_step(replicas):
     strategy = replicas(2)
-    batches = np.arange(24, dtype=np.float32).reshape(3, 8)
+    batches = np.arange(24, dtype=np.float32).reshape(3, 8, 1) / 32
 
     def step(images, labels):
         mean = tf.reduce_mean(labels)
-        return {"total_loss": mean, "other": mean**2}
+        return {"total_loss": mean, "supervised_acc": mean**2}
 
     images = np.stack([np.full((8, 2, 4, 4, 3), i, np.float32) for i in range(3)])
     images[:, :, 1] = -1
@@ -260,13 +267,14 @@ def test_run_steps_gives_the_means_over_the_replicas_step_by_step(replicas):
         return images[:number, 0]
 
     run_steps = loop.make_run_steps(
-        strategy, step, ("total_loss", "other"), image_size=4, preview=preview
+        strategy, step, ("total_loss", "supervised_acc"), image_size=4, preview=preview
     )
     rows, views = run_steps(iterator, tf.constant(2))
     halves = batches[:2].reshape(2, 2, 4).mean(2)
     np.testing.assert_allclose(rows[:, 0], halves.mean(1), rtol=1e-6)
     np.testing.assert_allclose(rows[:, 1], (halves**2).mean(1), rtol=1e-6)
     np.testing.assert_array_equal(rows[:, 2], [0, 3])
+    np.testing.assert_allclose(rows[:, 3], 8 - batches[:2].sum((1, 2)), rtol=1e-6)
     np.testing.assert_array_equal(views, np.ones((3, 4, 4, 3)))
     assert previews == [3, 3], "in the last step only, on each replica"
     rows, _ = run_steps(iterator, tf.constant(1))

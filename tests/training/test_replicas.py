@@ -137,7 +137,9 @@ def train_by_slices(model, number: int) -> replica_table.Run:
             hidden = tf.concat([half[view] for view in (0, 1) for half in halves], axis=0)
             loss = nt_xent(hidden, temperature=0.5)["contrast_loss"]
             twice = np.concatenate([part for part in np.split(labels, number) for _ in (0, 1)])
-            loss += steps.supervised_loss(tf.concat(logits, axis=0), twice)["supervised_loss"]
+            loss += steps.supervised_loss(
+                tf.concat(logits, axis=0), steps.Targets.of(twice)
+            )["supervised_loss"]
             loss += steps.weight_decay_loss(decayed, replica_table.WEIGHT_DECAY)
         gradients = tape.gradient(loss, [compat.tf_variable(v) for v in trainable])
         return float(loss), gradients, [np.mean(v, axis=0) for v in zip(*after, strict=True)]

@@ -33,11 +33,11 @@ def test_supervised_loss_by_hand():
     logits = RNG.normal(size=(BATCH, 5)).astype(np.float32)
     logits[:3] += 10 * LABELS[:3]
     logits[3:] -= 10 * LABELS[3:]
-    found = steps.supervised_loss(tf.constant(logits), tf.constant(LABELS))
+    found = steps.supervised_loss(tf.constant(logits), steps.Targets.of(LABELS))
     assert float(found["supervised_loss"]) == pytest.approx(cross_entropy(logits, LABELS), 1e-5)
     hits = logits.argmax(1) == LABELS.argmax(1)
     assert float(found["supervised_acc"]) == hits.mean() == 3 / 8
-    half = steps.supervised_loss(tf.constant(logits, tf.float16), tf.constant(LABELS))
+    half = steps.supervised_loss(tf.constant(logits, tf.float16), steps.Targets.of(LABELS))
     assert half["supervised_loss"].dtype == tf.float32
 
 
@@ -61,9 +61,9 @@ def test_distillation_loss_is_made_of_its_parts(tiny_model, label_weight):
         return tf.constant(taught)
 
     # Without labels there may be none at all.
-    labels = LABELS if label_weight else np.zeros((BATCH, 0), np.float32)
+    targets = steps.Targets.of(LABELS) if label_weight else ()
     found = steps.distill_loss(
-        model, teacher, tf.constant(images), tf.constant(labels), temperature=0.5,
+        model, teacher, tf.constant(images), targets, temperature=0.5,
         label_weight=label_weight, decayed=[kernel], weight_decay=0.3,
     )  # fmt: skip
     supervised = steps.SUPERVISED_METRICS if label_weight else ()
@@ -89,7 +89,7 @@ def test_pretraining_loss_is_made_of_its_parts(pretraining):
     kernel = model.variables_by_path()["head_supervised/dense/kernel"]
     outputs = steps.pretrain_outputs(model, [IMAGES[..., :3] + 0.1, IMAGES[..., 3:] + 0.2])
     found = steps.pretrain_loss(
-        outputs, tf.constant(LABELS), decayed=[kernel], weight_decay=0.3, **NT_XENT
+        outputs, steps.Targets.of(LABELS), decayed=[kernel], weight_decay=0.3, **NT_XENT
     )
     assert set(found) == {*steps.PRETRAIN_METRICS, *steps.SUPERVISED_METRICS}
     views = np.concatenate([IMAGES[..., :3] + 0.1, IMAGES[..., 3:] + 0.2])
@@ -118,7 +118,8 @@ def test_fine_tuning_loss_is_made_of_its_parts(tiny_model):
     model = tiny_model()
     decayed = policy.loss_decay_variables(model, "momentum")
     images = IMAGES[..., :3]
-    found = steps.finetune_loss(model, images, LABELS, decayed=decayed, weight_decay=0.1)
+    targets = steps.Targets.of(LABELS)
+    found = steps.finetune_loss(model, images, targets, decayed=decayed, weight_decay=0.1)
     assert set(found) == set(steps.FINETUNE_METRICS)
     logits = model(images, training=True)["logits_sup"].numpy()
     supervised = cross_entropy(logits, LABELS)
@@ -137,11 +138,13 @@ def trained(strategy, run_on, make_model, *, mode: str, optimizer: str):
     decay = dict(decayed=policy.loss_decay_variables(model, optimizer), weight_decay=0.01)
 
     def step(images, labels):
+        targets = steps.Targets.of(labels)
+
         def loss():
             if mode == "finetune":
-                return steps.finetune_loss(model, images[..., :3], labels, **decay)
+                return steps.finetune_loss(model, images[..., :3], targets, **decay)
             outputs = steps.pretrain_outputs(model, tf.split(images, 2, axis=-1))
-            return steps.pretrain_loss(outputs, labels, **NT_XENT, **decay)
+            return steps.pretrain_loss(outputs, targets, **NT_XENT, **decay)
 
         differentiate = functools.partial(steps.gradients, loss)
         return steps.train_step(differentiate, made, policy.trainable_variables(model))

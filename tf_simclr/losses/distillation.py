@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from tf_simclr.losses.nt_xent import at_least_float32
+from tf_simclr.precision import at_least_float32
+from tf_simclr.ranks import rank
 
 
 def distillation(
@@ -25,7 +26,9 @@ def distillation(
     student, teacher = at_least_float32(student_logits), at_least_float32(teacher_logits)
     target = tf.stop_gradient(tf.nn.softmax(teacher / temperature))
     loss = tf.nn.softmax_cross_entropy_with_logits(target, student / temperature)
-    same = tf.equal(tf.argmax(student, axis=1), tf.argmax(teacher, axis=1))
+    first = tf.argmax(teacher, axis=1)
+    # Neither must have another class that is as likely.
+    same = tf.equal(rank(student, first) + rank(teacher, first), 0)
     return {
         "distill_loss": tf.reduce_mean(loss),
         "teacher_agreement": tf.reduce_mean(tf.cast(same, tf.float32)),

@@ -28,11 +28,13 @@ class Features:
         uint8 (n, h, w, 3), of at most 32 pixels a side.
       labels: (n,) class numbers.
       skipped: how many more there are in the split, which cannot be decoded.
+      unlabelled: how many more there are that have no label.
     """
 
     arrays: dict[str, np.ndarray]
     labels: np.ndarray
     skipped: int = 0
+    unlabelled: int = 0
 
     def images(self) -> np.ndarray:
         """The raw pixels as images, float32 (n, h, w, 3) in [0, 1]."""
@@ -68,7 +70,7 @@ def extract(
       description: of the progress bar.
 
     Returns:
-      The Features of the examples of weight 1, in their order.
+      The Features of the labelled examples of weight 1, in their order.
 
     Raises:
       UndecodableError: there is none.
@@ -81,26 +83,35 @@ def extract(
         }
         if with_pixels:
             found[RAW_PIXELS] = _pixels(images)
-        return found | {"labels": tf.argmax(labels, axis=1), "weights": weights, "skipped": skipped}
+        labelled = tf.reduce_sum(labels, axis=1)
+        return found | {
+            "labels": tf.argmax(labels, axis=1),
+            "labelled": weights * labelled,
+            "unlabelled": weights * (1.0 - labelled),
+            "skipped": skipped,
+        }
 
     @tf.function
     def encode_batch(*batch):
         return strategy.run(encode, args=batch)
 
     parts, iterator = [], iter(batches)
+    left_out = {"skipped": 0, "unlabelled": 0}
     for _ in tqdm(range(num_batches), desc=description, unit="batch", leave=False):
         joined = {
             name: np.concatenate([v.numpy() for v in strategy.experimental_local_results(value)])
             for name, value in encode_batch(*next(iterator)).items()
         }
-        real = joined.pop("weights") > 0
-        num_skipped = int(joined.pop("skipped").sum())
-        parts.append(({name: value[real] for name, value in joined.items()}, num_skipped))
-    arrays = {name: np.concatenate([part[name] for part, _ in parts]) for name in parts[0][0]}
+        for name in left_out:
+            left_out[name] += int(joined.pop(name).sum())
+        labelled = joined.pop("labelled") > 0
+        parts.append({name: value[labelled] for name, value in joined.items()})
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     labels = arrays.pop("labels")
     if not len(labels):
-        raise errors.UndecodableError(f"{description}: not one example can be decoded")
-    return Features(arrays, labels, sum(skipped for _, skipped in parts))
+        why = "has a label" if left_out["unlabelled"] else "can be decoded"
+        raise errors.UndecodableError(f"{description}: not one example {why}")
+    return Features(arrays, labels, **left_out)
 
 
 def _pixels(images: tf.Tensor) -> tf.Tensor:
@@ -131,7 +142,8 @@ def cached(directory: str, key: str, make: Callable[[], Features]) -> tuple[Feat
     tf.io.gfile.makedirs(directory)
     _write(path + ".unfinished", {
         **{f"{_ARRAY}{name}": array for name, array in features.arrays.items()},
-        "labels": features.labels, "skipped": features.skipped, "key": key,
+        "labels": features.labels, "skipped": features.skipped,
+        "unlabelled": features.unlabelled, "key": key,
     })  # fmt: skip
     tf.io.gfile.rename(path + ".unfinished", path, overwrite=True)
     return features, False
@@ -154,4 +166,4 @@ def _read(path: str, key: str) -> Features:
     if str(stored["key"]) != key:
         raise ValueError("of another key")
     arrays = {n.removeprefix(_ARRAY): stored[n] for n in stored.files if n.startswith(_ARRAY)}
-    return Features(arrays, stored["labels"], int(stored["skipped"]))
+    return Features(arrays, stored["labels"], int(stored["skipped"]), int(stored["unlabelled"]))

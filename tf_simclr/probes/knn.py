@@ -18,6 +18,7 @@ def classify(
     train: np.ndarray,
     labels: np.ndarray,
     test: np.ndarray,
+    test_labels: np.ndarray,
     *,
     counts: Sequence[int] = COUNTS,
     temperature: float = TEMPERATURE,
@@ -31,18 +32,19 @@ def classify(
       train: (n, d) features.
       labels: (n,) their class numbers.
       test: (m, d) features.
+      test_labels: (m,) their class numbers.
       counts: values of k, all from one pass; those above n count as n.
       temperature: of the votes.
       description: of the progress bar.
 
     Returns:
-      {k: (m, 5 or fewer) classes with the most votes, best first}.
+      {k: ranks (m,) of the right classes by their votes, as `metrics.ranks` has them}.
     """
     most = min(max(counts), len(train))
     num_classes = int(labels.max()) + 1
     blocks = [_unit(train[i : i + _TRAIN_BLOCK]) for i in range(0, len(train), _TRAIN_BLOCK)]
     rows = max(1, _SIMILARITIES // min(len(train), _TRAIN_BLOCK))
-    ranked = {k: [] for k in counts}
+    ranks = {k: [] for k in counts}
     with tqdm(total=len(test), desc=description, unit="image", leave=False) as bar:
         for start in range(0, len(test), rows):
             queries = _unit(test[start : start + rows])
@@ -52,9 +54,9 @@ def classify(
                 scores = np.zeros((len(votes), num_classes))
                 places = np.arange(len(votes))[:, None]
                 np.add.at(scores, (places, labels[neighbours[:, :k]]), votes[:, :k])
-                ranked[k].append(metrics.ranking(scores))
+                ranks[k].append(metrics.ranks(scores, test_labels[start : start + rows]))
             bar.update(len(votes))
-    return {k: np.concatenate(parts) for k, parts in ranked.items()}
+    return {k: np.concatenate(parts) for k, parts in ranks.items()}
 
 
 def _unit(features: np.ndarray) -> tf.Tensor:

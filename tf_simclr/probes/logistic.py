@@ -40,18 +40,12 @@ class Probe:
     _scaler: StandardScaler
     _model: LogisticRegression
 
-    def ranking(self, features: np.ndarray) -> np.ndarray:
-        """The five likeliest classes (n, 5 or fewer), best first, of features (n, d)."""
-        model = self._model
-        parts = []
-        for start in range(0, len(features), 10_000):
-            scores = model.decision_function(
-                self._scaler.transform(features[start : start + 10_000])
-            )
-            if scores.ndim == 1:  # of two classes
-                scores = np.stack([-scores, scores], axis=1)
-            parts.append(model.classes_[metrics.ranking(scores)])
-        return np.concatenate(parts)
+    def ranks(self, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Ranks of the right classes (n,) of features (n, d), as `metrics.ranks` has them."""
+        parts = [slice(start, start + 10_000) for start in range(0, len(features), 10_000)]
+        return np.concatenate(
+            [_ranks(self._model, self._scaler.transform(features[p]), labels[p]) for p in parts]
+        )
 
 
 def fit(
@@ -113,8 +107,8 @@ def sweep(
         for l2 in bar:
             model.set_params(C=1.0 / l2)
             converged += _fit(model, rest, labels_of_rest)
-            # Only what is needed here: the first class.
-            found = metrics.accuracies(model.predict(checked)[:, None], held_out[1])[metric]
+            ranks = _ranks(model, checked, held_out[1])
+            found = metrics.accuracies(ranks, held_out[1])[metric]
             if found > best:
                 best_l2, best, best_model = l2, found, copy.deepcopy(model)
             bar.set_postfix_str(f"best {100 * best:.2f}% at l2 {best_l2:.2g}")
@@ -125,6 +119,15 @@ def sweep(
         "l2": best_l2, "validation": best, "converged": probe.converged,
         "fits": len(strengths), "fits_converged": converged,
     }  # fmt: skip
+
+
+def _ranks(model: LogisticRegression, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    scores = model.decision_function(features)
+    if scores.ndim == 1:  # of two classes
+        scores = np.stack([-scores, scores], axis=1)
+    places = np.searchsorted(model.classes_, labels).clip(max=len(model.classes_) - 1)
+    known = model.classes_[places] == labels
+    return metrics.ranks(scores, np.where(known, places, len(model.classes_)))
 
 
 def _fit(model: LogisticRegression, features: np.ndarray, labels: np.ndarray) -> bool:

@@ -1,10 +1,12 @@
-"""Accuracies of ranked classes, and which one a data set is judged by."""
+"""Ranks of the right classes, accuracies, and which one a data set is judged by."""
 
 import numpy as np
 
 # Judged by the mean of the classes' accuracies (SimCLR paper, appendix B.8, after Kornblith et al.,
 # arXiv:1805.08974); all others by the share of all images.
 MEAN_PER_CLASS_DATASETS = ("fgvc_aircraft", "oxford_iiit_pet", "caltech101", "oxford_flowers102")
+
+NEVER = 2**31  # the rank of a class that a classifier does not know
 
 
 def metric_of(dataset: str) -> str:
@@ -13,21 +15,33 @@ def metric_of(dataset: str) -> str:
     return "mean_per_class" if name in MEAN_PER_CLASS_DATASETS else "top_1"
 
 
-def ranking(scores: np.ndarray, count: int = 5) -> np.ndarray:
-    """The classes of the highest scores (n, classes), best first: (n, min(count, classes))."""
-    return np.argsort(-scores, axis=1, kind="stable")[:, :count]
+def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many classes score at least as high as the right one: 0 for a clear first.
+
+    The right class is the worst among equals, as in `tf_simclr.ranks`.
+
+    Args:
+      scores: (n, classes).
+      labels: (n,) numbers of the right classes. One that has no score gets the rank NEVER.
+
+    Returns:
+      Integers (n,).
+    """
+    known = labels < scores.shape[1]
+    own = scores[np.arange(len(labels)), np.where(known, labels, 0)]
+    at_least = np.count_nonzero(~(scores < own[:, None]), axis=1)
+    return np.where(known, at_least - 1, NEVER)
 
 
-def accuracies(ranked: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """top_1, top_5 and mean_per_class of ranked classes (n, k) and labels (n,).
+def accuracies(ranks: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """top_1, top_5 and mean_per_class of the right classes' ranks (n,) and labels (n,).
 
     top_5 is 1 where there are no more than five classes. Only classes that occur count.
     """
-    hits = ranked == labels[:, None]
-    first = hits[:, 0]
+    first = ranks == 0
     per_class = [first[labels == label].mean() for label in np.unique(labels)]
     return {
         "top_1": float(first.mean()),
-        "top_5": float(hits[:, :5].any(axis=1).mean()),
+        "top_5": float((ranks < 5).mean()),
         "mean_per_class": float(np.mean(per_class)),
     }

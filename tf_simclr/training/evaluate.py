@@ -17,11 +17,12 @@ def evaluate(strategy, model, batches, *, num_batches: int) -> dict[str, float]:
       num_batches: how many of them to take.
 
     Returns:
-      eval/label_top_1_accuracy and eval/label_top_5_accuracy, over exactly the examples of weight
-      1; eval/skipped_examples, how many could not be decoded, only where there are any.
+      eval/label_top_1_accuracy and eval/label_top_5_accuracy, over exactly the labelled examples of
+      weight 1; eval/skipped_examples, how many could not be decoded, and
+      eval/unlabelled_examples, how many have no label, only where there are any.
 
     Raises:
-      UndecodableError: there is no example of weight 1.
+      UndecodableError: there is no labelled example of weight 1.
     """
 
     def count(images, labels, weights, skipped):
@@ -36,7 +37,7 @@ def evaluate(strategy, model, batches, *, num_batches: int) -> dict[str, float]:
             for name, value in sums.items()
         }
 
-    totals = {"top_1": 0.0, "top_5": 0.0, "examples": 0.0, "skipped": 0.0}
+    totals = dict.fromkeys(("top_1", "top_5", "examples", "skipped", "unlabelled"), 0.0)
     iterator = iter(batches)
     chief = workers.is_chief(strategy)
     for _ in tqdm(
@@ -45,13 +46,15 @@ def evaluate(strategy, model, batches, *, num_batches: int) -> dict[str, float]:
         for name, value in evaluate_batch(*next(iterator)).items():
             totals[name] += float(value)
     if not totals["examples"]:
+        why = "has a label" if totals["unlabelled"] else "can be decoded"
         raise errors.UndecodableError(
-            "not one example of the evaluation split can be decoded: check the data set"
+            f"not one example of the evaluation split {why}: check the data set"
         )
     results = {
         "eval/label_top_1_accuracy": totals["top_1"] / totals["examples"],
         "eval/label_top_5_accuracy": totals["top_5"] / totals["examples"],
     }
-    if totals["skipped"]:
-        results["eval/skipped_examples"] = totals["skipped"]
+    for name in ("skipped", "unlabelled"):
+        if totals[name]:
+            results[f"eval/{name}_examples"] = totals[name]
     return results

@@ -21,6 +21,13 @@ from tf_simclr.training.checkpoint import Checkpointer
 
 SECONDS_BETWEEN_UPDATES = 2.0  # how long the device runs without the host, about
 NUM_SUMMARY_IMAGES = 3
+# Examples that are counted step by step, and what is said of them at the end.
+COUNTS = {
+    "skipped_examples": "undecodable examples were replaced by others in steps {first} to {last} "
+    "(--strict_data makes this an error)",
+    "unlabelled_examples": "examples without a label were left out of the supervised loss in steps "
+    "{first} to {last}",
+}
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -58,18 +65,23 @@ def make_run_steps(
 
     Returns:
       A tf.function (iterator, num_steps ()) -> (the metrics' means over the replicas and, last, the
-      number of skipped examples (num_steps, len(metric_names) + 1), first views (3, image_size,
+      sums of COUNTS over the batch (num_steps, len(metric_names) + 2), first views (3, image_size,
       image_size, 3) of the last step for the image summary). The iterator is over distributed
       batches (images, labels, skipped (n,): 1 where another example stands in for one).
     """
+    columns = len(metric_names) + len(COUNTS)
+    uses_labels = "supervised_acc" in metric_names
 
     @tf.autograph.experimental.do_not_convert  # what depends on tensors says so
     def replica_step(images, labels, skipped, is_last):
         metrics = step_fn(images, labels)
-        # The mean of this over the replicas is the sum over the batch.
-        num_skipped = tf.reduce_sum(skipped) * strategy.num_replicas_in_sync
+        unlabelled = 1.0 - tf.reduce_sum(labels, axis=1) if uses_labels else tf.zeros(1)
+        # The mean of these over the replicas is the sum over the batch.
+        counts = (
+            tf.reduce_sum(which) * strategy.num_replicas_in_sync for which in (skipped, unlabelled)
+        )
         # One vector, so that it takes one reduction.
-        stacked = tf.stack([*(metrics[name] for name in metric_names), num_skipped])
+        stacked = tf.stack([*(metrics[name] for name in metric_names), *counts])
         number = min(NUM_SUMMARY_IMAGES, labels.shape[0] or NUM_SUMMARY_IMAGES)
         views = tf.cond(
             is_last,
@@ -80,7 +92,7 @@ def make_run_steps(
 
     @tf.function
     def run_steps(iterator, num_steps):
-        rows = tf.TensorArray(tf.float32, num_steps, element_shape=(len(metric_names) + 1,))
+        rows = tf.TensorArray(tf.float32, num_steps, element_shape=(columns,))
         views = tf.zeros((0, image_size, image_size, 3))
         for i in tf.range(num_steps):
             tf.autograph.experimental.set_loop_options(
@@ -144,9 +156,9 @@ def train(
     chunk = 1  # the first call compiles; then as many steps as SECONDS_BETWEEN_UPDATES take
     bar = tqdm(total=total_steps, initial=step, desc=description, unit="step", smoothing=0.1,
                disable=not workers.is_chief(strategy))  # fmt: skip
-    skipped = _Skipped(first_step, say=workers.is_chief(strategy))
+    counted = _Counted(first_step, say=workers.is_chief(strategy))
     trace = trace or Trace("", total_steps, total_steps)
-    with skipped, bar, trace, _stop_requests() as requests:
+    with counted, bar, trace, _stop_requests() as requests:
         while step < total_steps:
             limits = (
                 step + chunk,
@@ -174,8 +186,8 @@ def train(
                     f"{checkpointer.latest or 'none'}: lower --learning_rate or raise "
                     "--warmup_epochs"
                 )
-            means.add(rows[:, :-1])
-            skipped.add(rows[:, -1])
+            means.add(rows[:, : -len(COUNTS)])
+            counted.add(rows[:, -len(COUNTS) :])
             if step > first_step:  # the first call also compiled
                 chunk = max(1, int(SECONDS_BETWEEN_UPDATES * count / max(seconds, 1e-3)))
             step += count
@@ -183,9 +195,8 @@ def train(
             bar.update(count)
             if step % summary_steps == 0 or step == total_steps:
                 with writer.as_default(step=step):
-                    for name, value in means.pop().items():
+                    for name, value in (means.pop() | counted.pop()).items():
                         tf.summary.scalar(f"train/{name}", value)
-                    tf.summary.scalar("train/skipped_examples", skipped.pop())
                     tf.summary.scalar("learning_rate", learning_rate(step))
                     tf.summary.image("image", views, max_outputs=NUM_SUMMARY_IMAGES)
             # Before the checkpoint: a run that is killed in between evaluates this step again.
@@ -267,37 +278,32 @@ class _Means:
         return means
 
 
-class _Skipped:
-    """Counts the examples that could not be decoded; says at the end how many, if there were any.
-
-    Others stood in for them (data/decoding.py).
-    """
+class _Counted:
+    """Counts the examples of COUNTS, and says at the end how many there were, if any."""
 
     def __init__(self, first_step: int, *, say: bool):
-        self.first_step, self.say = first_step, say
-        self.num_steps = self.total = self.popped = 0
+        self.first_step, self.say, self.num_steps = first_step, say, 0
+        self.totals, self.popped = np.zeros(len(COUNTS), int), np.zeros(len(COUNTS), int)
 
     def add(self, counts: np.ndarray):
-        """Takes in the count of each step, (steps,)."""
+        """Takes in the counts of each step, (steps, len(COUNTS))."""
         self.num_steps += len(counts)
-        self.total += int(counts.sum())
+        self.totals = self.totals + np.rint(counts.sum(axis=0)).astype(int)
 
-    def pop(self) -> int:
-        """How many since the last pop."""
-        since, self.popped = self.total - self.popped, self.total
-        return since
+    def pop(self) -> dict[str, int]:
+        """How many there were since the last pop; of unlabelled ones only where there are any."""
+        since, self.popped = self.totals - self.popped, self.totals
+        kept = zip(COUNTS, since.tolist(), self.totals.tolist(), strict=True)
+        return {name: n for name, n, total in kept if total or name == "skipped_examples"}
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        if self.total and self.say:
-            print(
-                f"{self.total} undecodable examples were replaced by others in steps "
-                f"{self.first_step} to {self.first_step + self.num_steps} (--strict_data makes "
-                "this an error)",
-                file=sys.stderr,
-            )
+        steps = {"first": self.first_step, "last": self.first_step + self.num_steps}
+        for total, text in zip(self.totals, COUNTS.values(), strict=True):
+            if total and self.say:
+                print(f"{total} {text.format(**steps)}", file=sys.stderr)
 
 
 def _postfix(means: _Means, images_per_second: float) -> str:

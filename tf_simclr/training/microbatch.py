@@ -36,7 +36,7 @@ def accumulated_gradients(
       loss_fn: (images (size, ...), labels (size, ...), place ()) -> metrics, total_loss among
         them; place numbers the micro-batches of all replicas.
       images: (n, ...) of this replica, or several tensors of n rows; size divides n.
-      labels: (n, ...).
+      labels: (n, ...), or several tensors of n rows.
       trainable: variables.
       size: images of a micro-batch.
       metric_names: of what loss_fn returns.
@@ -48,12 +48,12 @@ def accumulated_gradients(
       where the loss does not reach it.
     """
     parts, label_parts = _split(images, size), _split(labels, size)
-    count = labels.shape[0] // size
+    count = _num_rows(images) // size
     gradients, moving = _Sums(trainable), _Moving(averages)
 
     def body(j, metrics, gradient_sums, moving_sums):
         with _tape(trainable) as tape:
-            found = loss_fn(_part(parts, j), label_parts[j], replica_id() * count + j)
+            found = loss_fn(_part(parts, j), _part(label_parts, j), replica_id() * count + j)
             loss = scale * found["total_loss"] / (num_replicas() * count)
         gradient_sums = gradients.add(gradient_sums, _gradient(tape, loss, trainable))
         metrics += tf.stack([tf.cast(found[name], metrics.dtype) for name in metric_names]) / count
@@ -90,7 +90,7 @@ def cached_gradients(
       loss_fn: ({name: (2n, width)}, labels) -> metrics, total_loss among them; may have terms that
         depend on the variables alone.
       images: (n, ...) of this replica, or several tensors of n rows; size divides n.
-      labels: (n, ...).
+      labels: (n, ...), or several tensors of n rows.
       trainable: variables.
       size: images of a micro-batch.
       widths: {name: width} of all outputs.
@@ -102,7 +102,7 @@ def cached_gradients(
       the loss does not reach it.
     """
     parts = _split(images, size)
-    count = labels.shape[0] // size
+    count = _num_rows(images) // size
     place = replica_id() * count
     gradients, moving = _Sums(trainable), _Moving(averages)
     dtype = compat.tf_variable(trainable[0]).dtype
@@ -172,6 +172,10 @@ def _add(one, other):
     if one is None or other is None:
         return other if one is None else one
     return one + other
+
+
+def _num_rows(tensors) -> int:
+    return tf.nest.flatten(tensors)[0].shape[0]
 
 
 def _split(tensors, size: int):

@@ -6,6 +6,7 @@ so that summing gradients over the replicas gives the gradient of the global los
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -14,7 +15,8 @@ from tf_simclr import compat
 from tf_simclr.losses.distillation import distillation
 from tf_simclr.losses.nt_xent import nt_xent
 from tf_simclr.precision import at_least_float32
-from tf_simclr.replicas import num_replicas
+from tf_simclr.ranks import rank
+from tf_simclr.replicas import num_replicas, total
 from tf_simclr.training.loss_scale import SMALLEST, LossScale
 
 PRETRAIN_METRICS = ("weight_decay", "total_loss", "contrast_loss", "contrast_acc",
@@ -33,14 +35,41 @@ def weight_decay_loss(variables: Sequence, weight_decay: float) -> tf.Tensor:
     return weight_decay * tf.add_n([tf.nn.l2_loss(at_least_float32(v)) for v in variables])
 
 
-def supervised_loss(logits, labels) -> dict[str, tf.Tensor]:
-    """Mean softmax cross-entropy and top-1 accuracy of logits (n, c) and one-hot labels (n, c)."""
+class Targets(NamedTuple):
+    """The labels of a replica's images, and how much each image counts.
+
+    Attributes:
+      one_hot: (n, classes), zero rows for images without a label.
+      weights: (n,), 0 for images without a label. The others weigh the same, and the mean over the
+        images of all replicas is 1, so that a mean of weighted losses is that over the labelled
+        images, whichever parts it is taken in.
+    """
+
+    one_hot: tf.Tensor
+    weights: tf.Tensor
+
+    @classmethod
+    def of(cls, one_hot) -> "Targets":
+        """The targets of one-hot labels (n, classes). All replicas must call it."""
+        one_hot = tf.convert_to_tensor(one_hot)
+        labelled = tf.reduce_sum(one_hot, axis=1)
+        count = total(tf.stack([tf.reduce_sum(tf.ones_like(labelled)), tf.reduce_sum(labelled)]))
+        return cls(one_hot, labelled * count[0] / tf.maximum(count[1], 1))
+
+    def twice(self) -> "Targets":
+        """The targets of both views of the images, first those of the first views."""
+        return Targets(*(tf.concat([part, part], axis=0) for part in self))
+
+
+def supervised_loss(logits, targets: Targets) -> dict[str, tf.Tensor]:
+    """Mean softmax cross-entropy and top-1 accuracy of logits (n, c) over the labelled images."""
     logits = at_least_float32(logits)
-    loss = tf.nn.softmax_cross_entropy_with_logits(labels, logits)
-    hit = tf.equal(tf.argmax(labels, axis=1), tf.argmax(logits, axis=1))
+    loss = tf.nn.softmax_cross_entropy_with_logits(targets.one_hot, logits)
+    hit = tf.equal(rank(logits, tf.argmax(targets.one_hot, axis=1)), 0)
+    weights = tf.cast(targets.weights, logits.dtype)
     return {
-        "supervised_loss": tf.reduce_mean(loss),
-        "supervised_acc": tf.reduce_mean(tf.cast(hit, tf.float32)),
+        "supervised_loss": tf.reduce_mean(weights * loss),
+        "supervised_acc": tf.reduce_mean(weights * tf.cast(hit, weights.dtype)),
     }
 
 
@@ -60,13 +89,13 @@ def pretrain_outputs(model, views: Sequence) -> dict[str, tf.Tensor]:
 
 
 def pretrain_loss(
-    outputs, labels, *, temperature, hidden_norm, decayed, weight_decay, block_rows=0
+    outputs, targets, *, temperature, hidden_norm, decayed, weight_decay, block_rows=0
 ) -> dict[str, tf.Tensor]:
     """NT-Xent, the watching supervised head's loss, and the weight decay.
 
     Args:
       outputs: of `pretrain_outputs`.
-      labels: (n, classes) one-hot; unused without a supervised head.
+      targets: `Targets` of the images; unused without a supervised head.
       temperature: of NT-Xent.
       hidden_norm: of NT-Xent.
       decayed: variables of `optim.policy.loss_decay_variables`.
@@ -84,23 +113,23 @@ def pretrain_loss(
         block_rows=block_rows,
     )
     metrics["weight_decay"] = weight_decay_loss(decayed, weight_decay)
-    total = metrics["contrast_loss"] + metrics["weight_decay"]
+    loss = metrics["contrast_loss"] + metrics["weight_decay"]
     if "logits_sup" in outputs:
-        metrics |= supervised_loss(outputs["logits_sup"], tf.concat([labels, labels], axis=0))
-        total += metrics["supervised_loss"]
-    return metrics | {"total_loss": total}
+        metrics |= supervised_loss(outputs["logits_sup"], targets.twice())
+        loss += metrics["supervised_loss"]
+    return metrics | {"total_loss": loss}
 
 
-def finetune_loss(model, images, labels, *, decayed, weight_decay) -> dict[str, tf.Tensor]:
-    """Supervised loss of images (n, h, w, 3) and one-hot labels (n, classes): FINETUNE_METRICS."""
+def finetune_loss(model, images, targets, *, decayed, weight_decay) -> dict[str, tf.Tensor]:
+    """Supervised loss of images (n, h, w, 3) and their `Targets`: FINETUNE_METRICS."""
     endpoints = model(images, training=True)
-    metrics = supervised_loss(endpoints["logits_sup"], labels)
+    metrics = supervised_loss(endpoints["logits_sup"], targets)
     metrics["weight_decay"] = weight_decay_loss(decayed, weight_decay)
     return metrics | {"total_loss": metrics["supervised_loss"] + metrics["weight_decay"]}
 
 
 def distill_loss(
-    model, teacher, images, labels, *, temperature, label_weight, decayed, weight_decay
+    model, teacher, images, targets, *, temperature, label_weight, decayed, weight_decay
 ) -> dict[str, tf.Tensor]:
     """The loss against a teacher, mixed with that against the labels (SimCLRv2, equations 2, 3).
 
@@ -108,7 +137,7 @@ def distill_loss(
       model: the student, a SimCLR with a supervised head.
       teacher: function from images to logits (n, classes).
       images: (n, h, w, 3), seen by both.
-      labels: (n, classes) one-hot; unused with label_weight 0.
+      targets: `Targets` of the images; unused with label_weight 0.
       temperature: of both's probabilities.
       label_weight: weight of the labels' loss, the paper's 1 - alpha; the teacher's has the rest.
       decayed: variables of `optim.policy.loss_decay_variables`.
@@ -120,11 +149,11 @@ def distill_loss(
     logits = model(images, training=True)["logits_sup"]
     metrics = distillation(logits, teacher(images), temperature=temperature)
     metrics["weight_decay"] = weight_decay_loss(decayed, weight_decay)
-    total = (1.0 - label_weight) * metrics["distill_loss"] + metrics["weight_decay"]
+    loss = (1.0 - label_weight) * metrics["distill_loss"] + metrics["weight_decay"]
     if label_weight:
-        metrics |= supervised_loss(logits, labels)
-        total += label_weight * metrics["supervised_loss"]
-    return metrics | {"total_loss": total}
+        metrics |= supervised_loss(logits, targets)
+        loss += label_weight * metrics["supervised_loss"]
+    return metrics | {"total_loss": loss}
 
 
 def gradients(
@@ -206,19 +235,20 @@ def train_step(
 
 
 def evaluation_step(model, images, labels, weights) -> dict[str, tf.Tensor]:
-    """Weighted numbers of hits among the images (n, h, w, 3), in inference mode.
+    """Counts hits among the labelled images (n, h, w, 3), in inference mode.
 
     Args:
-      labels: (n, classes) one-hot.
+      labels: (n, classes) one-hot, zero rows for images without a label.
       weights: (n,) 1 for an example, 0 for padding.
 
     Returns:
-      top_1, top_5 and examples: sums over the batch, each ().
+      top_1, top_5, examples (with a label) and unlabelled: sums over the batch, each ().
     """
     logits = tf.cast(model(images, training=False)["logits_sup"], tf.float32)
-    target = tf.argmax(labels, axis=1)
-    hits = {
-        f"top_{k}": tf.cast(tf.math.in_top_k(target, logits, k), tf.float32) for k in (1, 5)
+    ranks = rank(logits, tf.argmax(labels, axis=1))
+    labelled = weights * tf.reduce_sum(labels, axis=1)
+    sums = {
+        f"top_{k}": tf.reduce_sum(labelled * tf.cast(ranks < k, tf.float32)) for k in (1, 5)
     }
-    sums = {name: tf.reduce_sum(hit * weights) for name, hit in hits.items()}
-    return sums | {"examples": tf.reduce_sum(weights)}
+    examples = tf.reduce_sum(labelled)
+    return sums | {"examples": examples, "unlabelled": tf.reduce_sum(weights) - examples}

@@ -90,11 +90,11 @@ def step_collectives(strategy, settings: Settings, *, block_rows: int) -> list[C
     decayed = policy.loss_decay_variables(model, "lars")
 
     def step(images):
-        labels = tf.one_hot(tf.range(STEP_BATCH_SIZE), NUM_CLASSES)
+        targets = steps.Targets.of(tf.one_hot(tf.range(STEP_BATCH_SIZE), NUM_CLASSES))
 
         def loss():
             outputs = steps.pretrain_outputs(model, tf.split(images, 2, axis=-1))
-            return steps.pretrain_loss(outputs, labels, temperature=0.1, hidden_norm=True,
+            return steps.pretrain_loss(outputs, targets, temperature=0.1, hidden_norm=True,
                                        block_rows=block_rows, decayed=decayed,
                                        weight_decay=1e-6)  # fmt: skip
 

@@ -145,14 +145,15 @@ def official(config: Config, *, naive: bool = False) -> Step:
     decayed = policy.loss_decay_variables(model, config.optimizer.optimizer)
 
     def step(images, labels):
+        targets = steps.Targets.of(labels).twice()
+
         def loss():
             outputs = steps.pretrain_outputs(model, tf.unstack(images, axis=1))
             value = official_loss(
                 outputs["proj_head_output"], temperature=config.loss.temperature
             )
             value += steps.weight_decay_loss(decayed, config.optimizer.weight_decay)
-            twice = tf.concat([labels, labels], axis=0)
-            value += steps.supervised_loss(outputs["logits_sup"], twice)["supervised_loss"]
+            value += steps.supervised_loss(outputs["logits_sup"], targets)["supervised_loss"]
             return {"total_loss": value}
 
         def differentiate(trainable):

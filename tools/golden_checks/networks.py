@@ -135,11 +135,12 @@ def _loss(recorder: _Recorder, model: SimCLR, expected: dict, config: Config) ->
         decayed=policy.loss_decay_variables(model, config.optimizer.optimizer),
         weight_decay=config.optimizer.weight_decay,
     )
+    targets = steps.Targets.of(expected["labels"])
     if config.training.train_mode == "finetune":
-        return steps.finetune_loss(recorder, expected["x"], expected["labels"], **decay)
+        return steps.finetune_loss(recorder, expected["x"], targets, **decay)
     return steps.pretrain_loss(
         steps.pretrain_outputs(recorder, tf.split(expected["x"], 2, axis=-1)),
-        expected["labels"],
+        targets,
         temperature=config.loss.temperature,
         hidden_norm=config.loss.hidden_norm,
         **decay,
