@@ -9,7 +9,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tf_simclr.config import ConfigError
-from tf_simclr.data.sources import UNLABELLED, Source
+from tf_simclr.data.sources import Source
 
 _ALL_HASHES = 2**63 - 1
 
@@ -17,7 +17,7 @@ _ALL_HASHES = 2**63 - 1
 class ClassBalancedSubset:
     """A Source of whose one split only some examples are left; all others are as they were.
 
-    Examples without a label (-1) are left out. Which ones stay is a function of the data set, the split, fraction and seed alone. Reading still goes
+    Which ones is a function of the data set, the split, fraction and seed alone. Reading still goes
     through the whole split.
     """
 
@@ -47,13 +47,8 @@ class ClassBalancedSubset:
         self._source = source
         hashes, labels = self._read(split, flag=flag)
         rng = np.random.default_rng(seed)
-        if (labels == UNLABELLED).all():
-            raise ConfigError(
-                f"{flag} {split!r} of {source.name} has no labels, all of them are -1: there is no "
-                "label_fraction of them; name another split"
-            )
         chosen = []
-        for label in np.unique(labels[labels != UNLABELLED]):
+        for label in np.unique(labels):
             own = np.sort(hashes[labels == label])  # whatever the order of the files
             count = max(1, round(fraction * len(own)))
             chosen.append(rng.choice(own, count, replace=False))
