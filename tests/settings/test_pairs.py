@@ -1,0 +1,180 @@
+"""Runs the table of settings, each row as its user would: by a command line.
+
+The short table is part of `make test`; all rows are part of `make test-long`.
+"""
+
+import json
+import math
+import os
+
+import numpy as np
+import pytest
+import table
+import tensorflow as tf
+from PIL import Image
+
+from tf_simclr import build, experiment, flags
+from tf_simclr.config import ConfigError
+from tf_simclr.models import resnet
+from tf_simclr.training import model_dir, weights
+
+ALL = table.rows()
+SHORT = table.covering(ALL, table.of_users)
+NUM_TRAIN, NUM_TEST = 260, 40
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder of JPEGs of two classes, some of them gray or upright."""
+    root = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", NUM_TRAIN), ("validation", NUM_TEST)):
+        for i in range(count):
+            folder = root / split / ("light" if i % 2 else "dark")
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 128, (48 + i % 9, 40 + i % 7, 3)) + 127 * (i % 2)
+            image = Image.fromarray(pixels.astype(np.uint8)).convert("L" if i % 5 == 0 else "RGB")
+            image.save(folder / f"{i}.jpg")
+    return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shallow():
+    """One block a group: deeper networks have no other layers, and take minutes to trace."""
+    with pytest.MonkeyPatch.context() as patch:
+        for depth in (18, 50):
+            patch.setitem(resnet.BLOCKS_PER_GROUP, depth, (1, 1, 1, 1))
+        yield
+
+
+@pytest.fixture(scope="module")
+def address():
+    """A tf.data service in this process."""
+    service = tf.data.experimental.service
+    dispatcher = service.DispatchServer()
+    host = dispatcher.target.split("://")[1]
+    worker = service.WorkerServer(service.WorkerConfig(dispatcher_address=host))
+    yield f"grpc://{host}"
+    worker._stop()
+    dispatcher._stop()
+
+
+@pytest.fixture(scope="module")
+def teacher(shapes_dir, tmp_path_factory, shallow):
+    """The model_dir of a fine-tuned run that knows the ten classes of shapes."""
+    folder = tmp_path_factory.mktemp("teacher") / "run"
+    run(
+        "--dataset=shapes", f"--data_dir={shapes_dir}", "--train_mode=finetune", "--from_scratch",
+        "--resnet_depth=18", "--width_multiplier=0.0625", "--image_size=32", "--mode=train",
+        "--train_batch_size=16", "--train_steps=1", "--warmup_epochs=0", "--seed=1",
+        f"--model_dir={folder}",
+    )  # fmt: skip
+    return folder
+
+
+def run(*arguments) -> dict:
+    config = flags.parse(["run.py", *arguments]).config
+    return experiment.run(config, config_gin=flags.to_gin(config))
+
+
+@pytest.fixture
+def command(request, shapes_dir, pictures, tmp_path, monkeypatch):
+    """Function: row of the table -> arguments of run.py, with an accelerator pretended for auto."""
+
+    def arguments(row: dict) -> list[str]:
+        row = dict(row)
+        real = {"imagenet2012": "validation", "cifar10": "test"}
+        if row["dataset"] in real:
+            data_dir = request.getfixturevalue("shared_dir") / "tfds"
+        else:
+            data_dir = {"shapes": shapes_dir}.get(row["dataset"], pictures)
+        split = real.get(row["dataset"], "test" if row["dataset"] == "shapes" else "validation")
+        if row.pop("data_service"):
+            row["data_service"] = request.getfixturevalue("address")
+        if row["dataset"] == "unlabelled":
+            row |= {"dataset": "folder", "unlabelled": True}
+        of_a_replica = row["train_batch_size"] // row["cpu_replicas"]
+        row["microbatch_size"] = of_a_replica // row.pop("microbatches")
+        if row["train_mode"] == "distill":
+            row["teacher"] = request.getfixturevalue("teacher")
+        if row["augment_on"] == "auto":
+            monkeypatch.setattr(build, "on_cpu", lambda strategy: False)
+        return [
+            *(f"--{flag}={value}" for flag, value in row.items()), f"--data_dir={data_dir}",
+            f"--eval_split={split}", "--width_multiplier=0.125", "--eval_batch_size=16",
+            "--eval_steps=2", "--mode=train_then_eval", "--seed=3", "--train_summary_steps=1",
+            f"--model_dir={tmp_path / 'run'}",
+            *(["--from_scratch"] if row["train_mode"] == "finetune" else []),
+        ]  # fmt: skip
+
+    return arguments
+
+
+def check_row(row: dict, arguments: list[str], folder, events):
+    results = run(*arguments, "--train_steps=2")
+    assert results["step"] == 2 and os.path.isdir(folder / "saved_model" / "2")
+    assert weights.read_weights(str(folder / "ckpt-2"))
+    results = run(*arguments, "--train_steps=3")
+    assert results["step"] == 3 and (folder / "ckpt-3.index").exists()
+    for tag, values in events(folder).items():
+        if tag.startswith("train/"):
+            assert set(values) == {1, 2, 3}, tag
+            assert all(np.isfinite(value) for value in values.values()), tag
+
+    loaded = tf.saved_model.load(str(folder / "saved_model" / "3"))
+    images = tf.zeros((2, row["image_size"], row["image_size"], 3))
+    endpoints = loaded(images, trainable=False)
+    assert all(value.dtype == tf.float32 for value in endpoints.values())
+    assert np.isfinite(endpoints["final_avg_pool"]).all()
+    has_head = row["train_mode"] != "pretrain" or (
+        row["lineareval_while_pretraining"] and row["dataset"] != "unlabelled"
+    )
+    assert ("logits_sup" in endpoints) == has_head
+    # Of a teacher's ten classes only those of its own data set can be evaluated.
+    if has_head and not (row["train_mode"] == "distill" and row["dataset"] != "shapes"):
+        written = json.loads((folder / "result.json").read_text())
+        assert written["global_step"] == 3
+        assert all(math.isfinite(value) for value in written.values())
+        assert 0 <= written["eval/label_top_1_accuracy"] <= 1
+    if row["eval_every_epochs"]:
+        assert model_dir.read_best(str(folder))["global_step"] in (1, 2, 3)
+        assert os.listdir(folder / "saved_model_best")
+
+
+@pytest.mark.parametrize("row", SHORT, ids=map(table.name, SHORT))
+def test_a_row_of_the_short_table_runs(row, command, tmp_path, events):
+    check_row(row, command(row), tmp_path / "run", events)
+
+
+LONG = [row for row in ALL if row not in SHORT]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("row", LONG, ids=map(table.name, LONG))
+def test_a_row_of_the_long_table_runs(row, command, tmp_path, events):
+    check_row(row, command(row), tmp_path / "run", events)
+
+
+def test_only_pairs_that_rules_forbid_are_not_in_the_table():
+    covered = set().union(*map(table.pairs, ALL))
+    for pair in table.all_pairs():
+        if pair not in covered:
+            # Alone, or with whatever a third setting is.
+            alone = not table.is_allowed(dict(pair))
+            assert alone or any(
+                all(not table.is_allowed(dict(pair) | {name: value}) for value in values)
+                for name, values in table.FACTORS.items()
+            ), pair
+    assert 30 <= len(ALL) <= 60 and 10 <= len(SHORT) <= 18
+
+
+@pytest.mark.parametrize("rule", table.RULES, ids=lambda rule: rule.flag)
+def test_what_rules_forbid_is_refused_by_name_before_anything_is_written(rule, command, tmp_path):
+    """In a run that has nothing else to be refused for."""
+    plain = {name: values[0] for name, values in table.FACTORS.items()} | {"image_size": 32}
+    row = plain | {name: values[0] for name, values in rule.values.items()}
+    assert [r.flag for r in table.RULES if r.forbids(row)] == [rule.flag]
+    with pytest.raises(ConfigError) as error:
+        run(*command(row), "--train_steps=2")
+    assert rule.flag in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
