@@ -16,7 +16,7 @@ import zlib
 
 import tensorflow as tf
 
-from tf_simclr import build, objective, prediction
+from tf_simclr import build, objective, prediction, saved_settings
 from tf_simclr.config import Config, ConfigError, one_line, settings
 from tf_simclr.data import errors, service, subset
 from tf_simclr.data.sources import Source
@@ -282,13 +282,14 @@ class Experiment:
         workers.mean_over_workers(self.strategy, [0.0])
 
     def write_settings(self, config_gin: str):
-        """The chief leaves config.gin and flags.json in model_dir."""
+        """The chief leaves config.json, config.gin and flags.json in model_dir."""
         if not self.is_chief:
             return
         tf.io.gfile.makedirs(self.model_dir)
         model_dir.write_about(self.model_dir, self._about())
         for name, content in (
-            ("config.gin", config_gin),
+            (saved_settings.JSON, saved_settings.to_json(self.config)),
+            (saved_settings.GIN, config_gin),
             ("flags.json", self.config.to_json() + "\n"),
         ):
             model_dir.write_text(os.path.join(self.model_dir, name), content)

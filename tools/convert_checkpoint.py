@@ -3,7 +3,7 @@
     python tools/convert_checkpoint.py --source=official/ckpt-1000 --output=converted \\
         --resnet_depth=50 --width_multiplier=1 --sk_ratio=0.0625
 
-writes ckpt-0, config.gin and saved_model/0: `--checkpoint=converted` starts from its weights,
+writes ckpt-0, config.json, config.gin and saved_model/0: `--checkpoint=converted` starts from its weights,
 `--model_dir=converted` goes on training, and the SavedModel answers f(images, trainable=False).
 The step is always 0, whatever the official global_step, because the optimizer starts afresh.
 """
@@ -23,7 +23,7 @@ import tensorflow as tf  # noqa: E402
 from absl import logging  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tf_simclr import build, flags  # noqa: E402
+from tf_simclr import build, flags, saved_settings  # noqa: E402
 from tf_simclr.config import Config, ConfigError, one_line, settings  # noqa: E402
 from tf_simclr.models.simclr import SimCLR  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
@@ -61,7 +61,7 @@ class Converted(NamedTuple):
 
 
 def convert(source: str, output: str, config: Config) -> Converted:
-    """Writes output/ckpt-0, output/config.gin and output/saved_model/0.
+    """Writes output/ckpt-0, output/config.json, output/config.gin and output/saved_model/0.
 
     Args:
       source: prefix of an official TF2 object checkpoint, or the directory that it lies in.
@@ -178,7 +178,11 @@ def _write(output: str, model: SimCLR, config: Config):
         _remove(unfinished)
         tf.io.gfile.makedirs(unfinished)
         checkpoint.Checkpointer(model, optimizer, unfinished, max_to_keep=1).save()
-        model_dir.write_text(os.path.join(unfinished, "config.gin"), flags.to_gin(config))
+        for name, text in (
+            (saved_settings.JSON, saved_settings.to_json(config)),
+            (saved_settings.GIN, saved_settings.to_gin(config)),
+        ):
+            model_dir.write_text(os.path.join(unfinished, name), text)
         export.export(model, os.path.join(unfinished, "saved_model"), 0, keep=1)
         _remove(output)
         tf.io.gfile.rename(unfinished, output)

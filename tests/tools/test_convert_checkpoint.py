@@ -50,7 +50,8 @@ def error_of(capsys, *arguments):
 
 def test_everything_is_there_and_nothing_else(converted):
     assert sorted(path.name for path in converted.iterdir()) == [
-        "checkpoint", "ckpt-0.data-00000-of-00001", "ckpt-0.index", "config.gin", "saved_model",
+        "checkpoint", "ckpt-0.data-00000-of-00001", "ckpt-0.index", "config.gin", "config.json",
+        "saved_model",
     ]  # fmt: skip
     assert [path.name for path in (converted / "saved_model").iterdir()] == ["0"]
     assert [path.name for path in converted.parent.iterdir()] == ["run"]
