@@ -3,8 +3,9 @@
     python tools/convert_checkpoint.py --source=official/ckpt-1000 --output=converted \\
         --resnet_depth=50 --width_multiplier=1 --sk_ratio=0.0625
 
-writes ckpt-0, config.json, config.gin and saved_model/0: `--checkpoint=converted` starts from its weights,
-`--model_dir=converted` goes on training, and the SavedModel answers f(images, trainable=False).
+writes ckpt-0, config.json, config.gin and saved_model/0: `--checkpoint=converted` starts from its
+weights, `--model_dir=converted` goes on training, and the SavedModel answers
+f(images, trainable=False).
 The step is always 0, whatever the official global_step, because the optimizer starts afresh.
 """
 
