@@ -297,6 +297,9 @@ def test_to_gin_saves_what_is_not_where():
     ("False", "unexpected argument 'False'; settings are written --name=value"),
     ("--fine_tune_after_block=2", "fine_tune_after_block must be -1 when pretraining, got 2"),
     ("--data_dir=no/such", "data_dir must be an existing directory"),
+    ("--eval_name=../../x", "eval_name must be made of letters, digits, '.', '_' and '-', got"),
+    ("--eval_name=a b", "eval_name must be made of letters"),
+    ("--eval_name=a\n", "eval_name must be made of letters"),
 ])
 def test_flag_errors(argument, message):
     assert error_of(argument).startswith(message)

@@ -58,6 +58,8 @@ OPEN_FRACTION = Rule("greater than 0 and less than 1", lambda value: 0 < value <
 NOT_EMPTY = Rule("not empty", lambda value: value != "")
 REGEX = Rule("a valid regular expression", _compiles)
 GRPC = Rule("grpc://HOST:PORT", lambda value: re.fullmatch(r"grpc://[^/:]+:\d+", value))
+FILE_NAME = Rule("made of letters, digits, '.', '_' and '-'",
+                 lambda value: re.fullmatch(r"[A-Za-z0-9._-]+", value))
 STEPS = Rule("two steps FIRST,LAST with FIRST < LAST, such as 10,20", lambda value: re.fullmatch(
     r"\d+,\d+", value) and operator.lt(*map(int, value.split(","))))
 TABLE = Rule("a file that ends in .csv, .parquet or .npy",
@@ -265,7 +267,8 @@ class Training(Section):
         "model_dir/saved_model_best at the end.", check=at_least(0))
     train_summary_steps: int = setting(100, "Steps between training summaries; 0 for none.",
                                        check=at_least(0))
-    eval_name: str | None = setting(None, "Name of the evaluation, when --model_dir holds several.")
+    eval_name: str | None = setting(None, "Name of the evaluation, when --model_dir holds several.",
+                                    check=FILE_NAME)
     eval_timeout: float = setting(
         0.0, "Seconds that --mode=eval waits for a new checkpoint before it ends; 0 waits for "
         "ever.", check=at_least(0))

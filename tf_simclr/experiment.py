@@ -43,7 +43,7 @@ Stopped = loop.Stopped
 WorkerLost = workers.WorkerLost
 # Their text says all there is to say.
 FAILURES = (loop.NotFinite, checkpoint.NotSaved, errors.UndecodableError)
-TOP_1 = "eval/label_top_1_accuracy"
+TOP_1 = model_dir.TOP_1
 
 
 @errors.in_one_line()
@@ -237,6 +237,7 @@ class Experiment:
             )
             self.best_checkpointer = None
             if training.eval_every_epochs and config.runtime.mode != "eval":
+                model_dir.read_best(self.model_dir)  # finds now what would end the run later
                 self.best_checkpointer = checkpoint.Checkpointer(
                     self.model,
                     self.optimizer,
