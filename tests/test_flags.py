@@ -381,6 +381,19 @@ def test_gin_files_cannot_run_code(text, write, evil):
     assert gin.config_str() == ""
 
 
+def test_remote_gin_files_cannot_run_code(monkeypatch, write, evil):
+    local = write("remote.gin", "import evil_module\n")
+    gfile = types.SimpleNamespace(exists=lambda path: True, GFile=lambda path: open(local))
+    monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(
+        io=types.SimpleNamespace(gfile=gfile), errors=types.SimpleNamespace(OpError=OSError)))
+    message = error_of("--gin_file=gs://bucket/a.gin")
+    assert re.match(r"\S+remote.gin line 1: import can run code", message)
+    for name in ("config.gin", "config.json"):
+        message = error_of(f"--gin_file=gs://bucket/{name}")
+        assert message.startswith(f"gs://bucket/{name}")
+    assert not evil.exists()
+
+
 def test_gin_files_may_import_when_the_user_says_so(write, evil):
     path = write("evil.gin", "import evil_module\nLoss.temperature = 0.5\n")
     assert parse(f"--gin_file={path}", "--allow_gin_imports").config.loss.temperature == 0.5
@@ -402,6 +415,35 @@ def test_saved_settings_and_gin_files_together_the_later_wins(write):
     assert (config.loss.temperature, config.optimizer.momentum) == (0.3, 0.2)
     config = parse(f"--gin_file={other}", f"--gin_file={saved}").config
     assert config.loss.temperature == 0.2
+
+
+@pytest.mark.parametrize("dataset, allowed", [
+    ("huggingface:mnist", False), ("kubric:kubric_frames", False), ("cifar10:3.0.2", True),
+    ("imagenet2012_subset/1pct:5.*.*", True), ("cifar10", True), ("a:*.*.*", True),
+])
+def test_data_sets_that_bring_code_are_taken_from_the_user_only(dataset, allowed, write, tmp_path):
+    saved = write("config.gin", f"Data.dataset = {dataset!r}\n")
+    starts = ([f"--model_dir={tmp_path}"], [f"--gin_file={saved}"],
+              ["--mode=probe", f"--checkpoint={tmp_path}", "--model_dir=new"])
+    for start in starts:
+        if not allowed:
+            message = error_of(*start)
+            assert message == (f"dataset {dataset!r} is fetched with its code, and is named by "
+                               f"{saved}: if you trust it, give it as --dataset")
+            parse(*start, "--dataset=cifar10")
+        for ours in (f"--dataset={dataset}", f"--gin_bindings=Data.dataset = {dataset!r}"):
+            assert parse(*start, ours).config.data.dataset == dataset
+        if allowed:
+            assert parse(*start).config.data.dataset == dataset
+
+
+def test_a_teacher_that_only_the_saved_settings_name_is_said(write, tmp_path, capsys):
+    write("config.gin", "Training.train_mode = 'distill'\nDistill.teacher = 'somewhere'\n")
+    flags.parse_or_exit(["run.py", f"--model_dir={tmp_path}"])
+    assert "They name the teacher 'somewhere', a SavedModel" in capsys.readouterr().err
+    for quiet in (["--teacher=somewhere"], ["--mode=predict", "--images=x"]):
+        flags.parse_or_exit(["run.py", f"--model_dir={tmp_path}", *quiet])
+        assert "They name" not in capsys.readouterr().err
 
 
 def test_gin_takes_ints_for_floats():

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 from typing import Any
 
 from tf_simclr.config import ConfigError, one_line
@@ -99,3 +100,14 @@ def parse_json_object(text: str, path: str) -> dict[str, Any]:
 def read_json_object(path: str) -> dict[str, Any]:
     """Reads a JSON object from a file (`read_text`, `parse_json_object`)."""
     return parse_json_object(read_text(path), path)
+
+
+def remove(path: str):
+    """Removes a file or a directory; of a symbolic link the link, and not what it leads to."""
+    if not is_url(path):
+        is_folder = os.path.isdir(path) and not os.path.islink(path)
+        (shutil.rmtree if is_folder else os.remove)(path)
+        return
+    import tensorflow as tf
+
+    (tf.io.gfile.rmtree if tf.io.gfile.isdir(path) else tf.io.gfile.remove)(path)

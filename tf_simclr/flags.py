@@ -133,11 +133,28 @@ def parse(argv: list[str]) -> Parsed:
     )
     config = Config().replace(**values)
     for name in _OF_ITS_TRAINING.get(given["mode"].value, ()):
-        if not any(re.match(rf"\s*\w+\.{name}\s*=", text) for text in given.gin_bindings):
+        if not _is_bound(name, given):
             config = config.replace(**{name: settings()[name].default})
     config = config.replace(**explicit)
+    _check_saved_dataset(config, base_files, given)
     config_lib.check(config)
     return Parsed(config, is_demo, tuple(base_files), frozenset(explicit))
+
+
+def _is_bound(name: str, given: flags.FlagValues) -> bool:
+    """Returns whether --gin_bindings give a setting."""
+    return any(re.match(rf"\s*\w+\.{name}\s*=", text) for text in given.gin_bindings)
+
+
+def _check_saved_dataset(config: Config, base_files: list[str], given: flags.FlagValues):
+    """Refuses a data set of code from elsewhere that only the settings of a run name."""
+    named = given["dataset"].present or _is_bound("dataset", given)
+    saved = any(map(saved_settings.is_saved_settings, base_files))
+    if saved and not named and re.match(r"[\w-]+:(?![\d*])", config.data.dataset):
+        raise ConfigError(
+            f"dataset {config.data.dataset!r} is fetched with its code, and is named by "
+            f"{' and '.join(base_files)}: if you trust it, give it as --dataset"
+        )
 
 
 def parse_or_exit(argv: list[str]) -> Parsed:
@@ -150,6 +167,12 @@ def parse_or_exit(argv: list[str]) -> Parsed:
         raise SystemExit(2) from None
     for path in parsed.base_files:
         print(f"Settings start from {path}", file=sys.stderr)
+    config = parsed.config
+    saved = any(map(saved_settings.is_saved_settings, parsed.base_files))
+    trains = config.runtime.mode in ("train", "train_then_eval")
+    if saved and trains and config.distill.teacher and "teacher" not in parsed.explicit:
+        print(f"They name the teacher {config.distill.teacher!r}, a SavedModel, whose graph can "
+              "read and write files. Go on only if you trust it.", file=sys.stderr)
     return parsed
 
 

@@ -192,6 +192,48 @@ def test_a_spoilt_object_graph_is_an_error_of_one_line(tmp_path, model, content)
     assert f"checkpoint '{tmp_path}/ckpt-1' cannot be read (" in message
 
 
+# --- The list of checkpoints, and links.
+
+
+@pytest.mark.parametrize("prefix", ["{tmp}/other/ckpt-7", "../other/ckpt-7"])
+def test_a_list_that_leads_out_of_the_directory_deletes_nothing(tmp_path, model, prefix):
+    other = tmp_path / "other" / "ckpt-7.index"
+    other.parent.mkdir()
+    other.touch()
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "checkpoint").write_text(
+        'model_checkpoint_path: "ckpt-1"\n'
+        f'all_model_checkpoint_paths: "{prefix.format(tmp=tmp_path)}"\n'
+        'all_model_checkpoint_paths: "ckpt-1"\n'
+    )
+    message = error_of(checkpointer_for, model, folder)
+    assert "its file `checkpoint` names" in message and "other/ckpt-7" in message
+    assert other.exists()
+
+
+def test_a_list_with_absolute_paths_into_the_directory_is_fine(tmp_path, model):
+    checkpointer_for(model, tmp_path).save()
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "checkpoint").write_text(
+        f'model_checkpoint_path: "{tmp_path}/ckpt-0"\n'
+        f'all_model_checkpoint_paths: "{tmp_path}/ckpt-0"\n'
+    )
+    for directory in (tmp_path, f"{tmp_path}/", tmp_path / "link"):
+        assert checkpointer_for(model, directory).restore_latest()
+
+
+def test_removing_a_link_leaves_what_it_leads_to(tmp_path, model):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").touch()
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "ckpt-3_temp").symlink_to(precious)
+    assert checkpointer_for(model, folder).restore_latest() is None
+    assert (precious / "file").exists() and not (folder / "ckpt-3_temp").exists()
+
+
 # --- best/result.json.
 
 TOP_1 = model_dir.TOP_1

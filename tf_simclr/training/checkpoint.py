@@ -17,7 +17,7 @@ import sys
 
 import tensorflow as tf
 
-from tf_simclr import compat
+from tf_simclr import compat, files
 from tf_simclr.config import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
@@ -71,7 +71,11 @@ class Checkpointer:
           strategy: under which model and optimizer were made; None for the current one.
           loss_scale: of float16. A checkpoint of another precision has none: it is then new.
           seen: the examples that the run has seen, to be saved and restored with the step.
+
+        Raises:
+          ConfigError: the list of checkpoints names one of another directory.
         """
+        _check_list(directory)
         self.directory = directory
         self._model = model
         self._optimizer = optimizer
@@ -136,8 +140,7 @@ class Checkpointer:
             self._manager.save(checkpoint_number=self.step)
         except (tf.errors.OpError, OSError) as error:
             for leftover in tf.io.gfile.glob(f"{prefix}[._]*"):
-                remove = tf.io.gfile.rmtree if tf.io.gfile.isdir(leftover) else tf.io.gfile.remove
-                remove(leftover)
+                files.remove(leftover)
             raise NotSaved(
                 f"model_dir {self.directory!r}: ckpt-{self.step} cannot be written "
                 f"({one_line(error)}); the last good checkpoint is {self.latest or 'none'}"
@@ -153,7 +156,7 @@ class Checkpointer:
         """
         if workers.is_chief(self._strategy):
             for leftover in tf.io.gfile.glob(os.path.join(self.directory, "ckpt-*_temp*")):
-                tf.io.gfile.rmtree(leftover)
+                files.remove(leftover)
         prefixes = list(reversed(self._manager.checkpoints))
         latest = self._manager.latest_checkpoint
         if latest and latest not in prefixes:
@@ -232,6 +235,26 @@ class Checkpointer:
         )
         if self._seen:
             self._seen.restored(self.step, from_variable=EXAMPLES in wanted)
+
+
+def _check_list(directory: str):
+    """Refuses a list of checkpoints (the file `checkpoint`) that leads out of its directory.
+
+    Old checkpoints are deleted by this list.
+
+    Raises:
+      ConfigError: it does.
+    """
+    state = tf.train.get_checkpoint_state(directory)
+    for prefix in state.all_model_checkpoint_paths if state else ():
+        folders = os.path.dirname(prefix), directory.rstrip("/")
+        if not files.is_url(directory):
+            folders = tuple(os.path.realpath(folder) for folder in folders)
+        if folders[0] != folders[1]:
+            raise ConfigError(
+                f"model_dir {directory!r}: its file `checkpoint` names {one_line(repr(prefix))}, "
+                "which is not in that directory: remove the line from the file"
+            )
 
 
 def _first_difference(there: dict[str, tuple], here: dict[str, tuple]) -> str | None:
