@@ -69,7 +69,7 @@ DIRECTORY = Rule("an existing directory, or a URL such as gs://bucket/folder",
 
 
 def setting(default, help, *, choices: tuple = (), check: Rule | None = None, saved: bool = True):
-    """A dataclass field that is a setting; saved=False keeps it out of config.gin."""
+    """A dataclass field that is a setting; saved=False keeps it out of config.json and config.gin."""
     metadata = {"help": help, "choices": choices, "check": check, "saved": saved}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -283,7 +283,7 @@ class Distill(Section):
 
     teacher: str | None = setting(
         None, "SavedModel of a fine-tuned run, or the model_dir that holds it; the student gets "
-        "its classes.")
+        "its classes. Its graph is opened, which can read and write files.")
     distill_temperature: float = setting(1.0, "Temperature of the teacher's and the student's "
                                          "class probabilities.", check=POSITIVE)
     distill_label_weight: float = setting(
@@ -325,10 +325,10 @@ class Runtime(Section):
         "--images).",
         choices=("train", "eval", "train_then_eval", "probe", "predict"), saved=False)
     model_dir: str | None = setting(
-        None, "Directory of the run: checkpoints, summaries, results and config.gin, from which a "
+        None, "Directory of the run: checkpoints, summaries, results and config.json, from which a "
         "later start in the same directory takes its settings.", saved=False)
     seed: int | None = setting(None, "Seed of all randomness. Unset, one is drawn and written down "
-                               "in config.gin.", check=between(0, 2**31 - 1))
+                               "in config.json.", check=between(0, 2**31 - 1))
     strategy: str = setting(
         "auto", "auto: the devices of this machine. multi_worker: those of several, each running "
         "this command; TF_CONFIG or SLURM (srun) names them, and model_dir must be one directory "
