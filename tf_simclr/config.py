@@ -69,7 +69,7 @@ DIRECTORY = Rule("an existing directory, or a URL such as gs://bucket/folder",
 
 
 def setting(default, help, *, choices: tuple = (), check: Rule | None = None, saved: bool = True):
-    """A dataclass field that is a setting; saved=False keeps it out of config.json and config.gin."""
+    """A dataclass field that is a setting; saved=False keeps it out of what a run saves."""
     metadata = {"help": help, "choices": choices, "check": check, "saved": saved}
     return dataclasses.field(default=default, metadata=metadata)
 
