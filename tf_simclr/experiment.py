@@ -124,16 +124,6 @@ def _require_own_checkpoint(config: Config):
         )
 
 
-def _saved_values(folder: str) -> dict:
-    """{name: value} of the settings that the run in model_dir has saved, if there is one.
-
-    Raises:
-      ConfigError: they cannot be read.
-    """
-    path = saved_settings.find(folder)
-    return saved_settings.read(path) if path else {}
-
-
 def _with_few_labels(config: Config, source: Source) -> Source:
     """The data set with label_fraction of its training split."""
     data = config.data
@@ -208,7 +198,7 @@ class Experiment:
         build.check_precision(config, strategy)
         build.check_compilable(config, strategy)
         self.learning_rate = make_schedule(config, plan)
-        self.saved = _saved_values(self.model_dir)
+        self.saved = saved_settings.read_of_run(self.model_dir)
         with self.strategy.scope():
             self.teacher = self._load_teacher()
             self.num_classes = source.num_classes if has_head else None

@@ -99,6 +99,16 @@ def read(path: str) -> dict[str, Any]:
     return _from_json(text, path) if path.endswith(".json") else _from_gin(text, path)
 
 
+def read_of_run(folder: str) -> dict[str, Any]:
+    """Reads {name: value} that the run in a model_dir has saved; {} where there is nothing.
+
+    Raises:
+      ConfigError: as `read` does.
+    """
+    path = find(folder)
+    return read(path) if path else {}
+
+
 def _from_json(text: str, path: str) -> dict[str, Any]:
     content = files.parse_json_object(text, path)
     if content.get("format") != FORMAT:
