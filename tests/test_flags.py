@@ -42,7 +42,9 @@ def write(tmp_path):
 def test_every_setting_is_a_flag():
     values = absl_flags.FlagValues()
     flags.define_flags(values)
-    assert set(values) == set(settings()) | {"gin_file", "gin_bindings"}
+    assert set(values) == set(settings()) | {
+        "gin_file", "gin_bindings", "allow_gin_imports"
+    }
     for name, spec in settings().items():
         assert values[name].default == spec.default
         assert values[name].help == spec.help
@@ -226,7 +228,7 @@ def test_remote_model_dir_is_read_by_tensorflow(monkeypatch, write):
     assert parsed.base_files == ("gs://bucket/run/config.gin",)
     assert parsed.config.loss.temperature == 0.7
     assert parse("--model_dir=gs://bucket/other").is_demo
-    assert error_of("--model_dir=foo://a").startswith("cannot look up foo://a/config.gin: scheme")
+    assert error_of("--model_dir=foo://a").startswith("cannot look up foo://a/config.json: scheme")
 
 
 @pytest.mark.parametrize("arguments,is_demo", [
@@ -258,12 +260,14 @@ def test_gin_macros_and_includes(write, monkeypatch, tmp_path):
 
 def test_to_gin_round_trip(write):
     values = dict(
-        temperature=0.1 + 0.2, weight_decay=1e-6, width_multiplier=0.25, checkpoint="it's \"here\"",
-        variable_schema=r"(?!global_step|(?:.*/|^)Momentum|head)\d\\", eval_name="é\n# no comment",
+        temperature=0.1 + 0.2, weight_decay=1e-6, width_multiplier=0.25,
+        checkpoint="it's \"é\"\n# no comment",
+        variable_schema=r"(?!global_step|(?:.*/|^)Momentum|head)\d\\", eval_name="a-b_c.d",
         seed=2**31 - 1, use_blur=False, train_steps=7, dataset="a%b@c")
     config = Config().replace(**values)
-    path = write("config.gin", flags.to_gin(config))
-    assert parse(f"--gin_file={path}").config == config
+    for name in ("config.gin", "other.gin"):  # read as plain values, and by gin
+        path = write(name, flags.to_gin(config))
+        assert parse(f"--gin_file={path}").config == config
     assert parse(f"--gin_file={write('d.gin', flags.to_gin(Config()))}").config == Config()
 
 
@@ -293,6 +297,9 @@ def test_to_gin_saves_what_is_not_where():
     ("False", "unexpected argument 'False'; settings are written --name=value"),
     ("--fine_tune_after_block=2", "fine_tune_after_block must be -1 when pretraining, got 2"),
     ("--data_dir=no/such", "data_dir must be an existing directory"),
+    ("--eval_name=../../x", "eval_name must be made of letters, digits, '.', '_' and '-', got"),
+    ("--eval_name=a b", "eval_name must be made of letters"),
+    ("--eval_name=a\n", "eval_name must be made of letters"),
 ])
 def test_flag_errors(argument, message):
     assert error_of(argument).startswith(message)
@@ -330,13 +337,113 @@ def test_gin_errors_say_where(line, message, write):
     ("temperature = 0.5", "gin setting temperature lacks its section; write Loss.temperature"),
     ("a/Loss.temperature = 0.5", "gin setting a/Loss.temperature has a scope"),
     ("Loss.temperature = %NONE", "gin"),
-    ("Loss.temperature = @nothing", "gin"),
-    ("import no_such_module_at_all", "gin_bindings: No module named"),
+    ("Loss.temperature = @nothing", "gin_bindings: a reference (@...) can run code"),
+    ("import no_such_module_at_all", "gin_bindings: import can run code"),
     ("include 'no_such_file.gin'", "gin_bindings: Unable to open file: no_such_file.gin"),
 ])
 def test_gin_values_are_checked(line, message):
     assert error_of(f"--gin_bindings={line}").startswith(message)
     assert gin.config_str() == ""
+
+
+@pytest.fixture
+def evil(tmp_path, monkeypatch):
+    """A module that leaves a file when it is imported; returns that file's path."""
+    marker = tmp_path / "executed"
+    (tmp_path / "evil_module.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("evil_module", None)
+    return marker
+
+
+EVIL = {
+    "import": "import evil_module\n",
+    "from": "from evil_module import open\n",
+    "after settings": "Loss.temperature = 0.5\nimport evil_module\n",
+    "dynamic registration": "from __gin__ import dynamic_registration\nimport evil_module\n",
+    "reference": "Loss.temperature = @gin.singleton()\n",
+    "reference in a list": "Loss.temperature = [1, @gin.singleton()]\n",
+    "reference in a macro": "X = @gin.singleton()\nLoss.temperature = %X\n",
+    "reference in a block": "Loss:\n    temperature = @gin.singleton()\n",
+    "another configurable": "gin.singleton.constructor = 1\n",
+}
+
+
+@pytest.mark.parametrize("text", EVIL.values(), ids=EVIL)
+def test_gin_files_cannot_run_code(text, write, evil):
+    path = write("evil.gin", text)
+    includes = write("includes.gin", f"include '{path}'\n")
+    for argument in (f"--gin_file={path}", f"--gin_file={includes}", f"--gin_bindings={text}"):
+        message = error_of(argument)
+        assert re.match(r"(gin_bindings|\S+evil.gin line \d+): "
+                        r"((import|a reference \(@...\)) can run code|unknown section)", message)
+    assert not evil.exists()
+    assert gin.config_str() == ""
+
+
+def test_remote_gin_files_cannot_run_code(monkeypatch, write, evil):
+    local = write("remote.gin", "import evil_module\n")
+    gfile = types.SimpleNamespace(exists=lambda path: True, GFile=lambda path: open(local))
+    monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(
+        io=types.SimpleNamespace(gfile=gfile), errors=types.SimpleNamespace(OpError=OSError)))
+    message = error_of("--gin_file=gs://bucket/a.gin")
+    assert re.match(r"\S+remote.gin line 1: import can run code", message)
+    for name in ("config.gin", "config.json"):
+        message = error_of(f"--gin_file=gs://bucket/{name}")
+        assert message.startswith(f"gs://bucket/{name}")
+    assert not evil.exists()
+
+
+def test_gin_files_may_import_when_the_user_says_so(write, evil):
+    path = write("evil.gin", "import evil_module\nLoss.temperature = 0.5\n")
+    assert parse(f"--gin_file={path}", "--allow_gin_imports").config.loss.temperature == 0.5
+    assert evil.exists()
+    message = error_of("--gin_bindings=import no_such_module_at_all", "--allow_gin_imports")
+    assert message.startswith("gin_bindings: No module named")
+
+
+def test_what_a_run_has_saved_is_data_even_where_gin_may_import(write, evil):
+    path = write("config.gin", "import evil_module\n")
+    assert error_of(f"--gin_file={path}", "--allow_gin_imports").startswith(f"{path} line 1: a run")
+    assert not evil.exists()
+
+
+def test_saved_settings_and_gin_files_together_the_later_wins(write):
+    saved = write("config.gin", "Loss.temperature = 0.2\nOptimizer.momentum = 0.2\n")
+    other = write("a.gin", "RATE = 0.3\nLoss.temperature = %RATE\n")
+    config = parse(f"--gin_file={saved}", f"--gin_file={other}").config
+    assert (config.loss.temperature, config.optimizer.momentum) == (0.3, 0.2)
+    config = parse(f"--gin_file={other}", f"--gin_file={saved}").config
+    assert config.loss.temperature == 0.2
+
+
+@pytest.mark.parametrize("dataset, allowed", [
+    ("huggingface:mnist", False), ("kubric:kubric_frames", False), ("cifar10:3.0.2", True),
+    ("imagenet2012_subset/1pct:5.*.*", True), ("cifar10", True), ("a:*.*.*", True),
+])
+def test_data_sets_that_bring_code_are_taken_from_the_user_only(dataset, allowed, write, tmp_path):
+    saved = write("config.gin", f"Data.dataset = {dataset!r}\n")
+    starts = ([f"--model_dir={tmp_path}"], [f"--gin_file={saved}"],
+              ["--mode=probe", f"--checkpoint={tmp_path}", "--model_dir=new"])
+    for start in starts:
+        if not allowed:
+            message = error_of(*start)
+            assert message == (f"dataset {dataset!r} is fetched with its code, and is named by "
+                               f"{saved}: if you trust it, give it as --dataset")
+            parse(*start, "--dataset=cifar10")
+        for ours in (f"--dataset={dataset}", f"--gin_bindings=Data.dataset = {dataset!r}"):
+            assert parse(*start, ours).config.data.dataset == dataset
+        if allowed:
+            assert parse(*start).config.data.dataset == dataset
+
+
+def test_a_teacher_that_only_the_saved_settings_name_is_said(write, tmp_path, capsys):
+    write("config.gin", "Training.train_mode = 'distill'\nDistill.teacher = 'somewhere'\n")
+    flags.parse_or_exit(["run.py", f"--model_dir={tmp_path}"])
+    assert "They name the teacher 'somewhere', a SavedModel" in capsys.readouterr().err
+    for quiet in (["--teacher=somewhere"], ["--mode=predict", "--images=x"]):
+        flags.parse_or_exit(["run.py", f"--model_dir={tmp_path}", *quiet])
+        assert "They name" not in capsys.readouterr().err
 
 
 def test_gin_takes_ints_for_floats():
@@ -377,7 +484,8 @@ def test_help_has_each_setting_once_under_its_section():
         if match := re.match(r"  --(\w+)=(\S+)( \(default (.*)\))?$", line):
             found.append((section, match[1]))
     expected = [(spec.section, name) for name, spec in settings().items()]
-    assert found == [*expected, ("Gin", "gin_file"), ("Gin", "gin_bindings")]
+    gin_flags = ("gin_file", "gin_bindings", "allow_gin_imports")
+    assert found == [*expected, *(("Gin", name) for name in gin_flags)]
 
 
 def test_help_content():

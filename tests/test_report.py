@@ -21,6 +21,14 @@ def test_says_how_good_and_where():
     assert "fine-tune" not in text
 
 
+def test_an_accuracy_of_a_part_of_the_split_says_so():
+    config = Config().replace(train_mode="finetune", model_dir="runs/x", eval_split="test")
+    line = "Classifier on {}imagenet2012 test: top-1 25.0%"
+    assert line.format("") in report.format_results(config, RESULTS)
+    text = report.format_results(config, RESULTS | {"evaluated": (256, 10_000)})
+    assert line.format("256 of 10000 images of ") in text
+
+
 def test_says_which_checkpoint_was_best():
     best = {"best_step": 3, "best_top_1": 0.5, "best_saved_model": "runs/x/saved_model_best/3"}
     config = Config().replace(train_mode="finetune", model_dir="runs/x")

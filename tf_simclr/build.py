@@ -161,9 +161,13 @@ def augments_on_device(
 
 
 def train_batches(
-    config: Config, source: Source, strategy: tf.distribute.Strategy, *, step: int
+    config: Config, source: Source, strategy: tf.distribute.Strategy, *, examples_seen: int
 ) -> tf.distribute.DistributedDataset:
-    """Training batches from the given step on, for all replicas (`pipeline.train_batches`)."""
+    """Training batches for all replicas (`pipeline.train_batches`).
+
+    Args:
+      examples_seen: by the run so far; the batches go on from there.
+    """
     job_name = None
     if config.runtime.data_service:
         number = workers.from_chief(strategy, random.randrange(2**32))
@@ -179,7 +183,6 @@ def train_batches(
             )
             num_shards, shard_index = 1, 0  # all share one stream
         batch_size = context.get_per_replica_batch_size(config.training.train_batch_size)
-        per_step = config.training.train_batch_size // num_shards
         return pipeline.train_batches(
             source,
             split=config.data.train_split,
@@ -193,7 +196,7 @@ def train_batches(
             cache=config.data.cache_dataset,
             strict=config.data.strict_data,
             seed=config.runtime.seed,
-            start_example=step * per_step,
+            start_example=examples_seen // num_shards,
             num_shards=num_shards,
             shard_index=shard_index,
             service=reader,

@@ -58,6 +58,8 @@ OPEN_FRACTION = Rule("greater than 0 and less than 1", lambda value: 0 < value <
 NOT_EMPTY = Rule("not empty", lambda value: value != "")
 REGEX = Rule("a valid regular expression", _compiles)
 GRPC = Rule("grpc://HOST:PORT", lambda value: re.fullmatch(r"grpc://[^/:]+:\d+", value))
+FILE_NAME = Rule("made of letters, digits, '.', '_' and '-'",
+                 lambda value: re.fullmatch(r"[A-Za-z0-9._-]+", value))
 STEPS = Rule("two steps FIRST,LAST with FIRST < LAST, such as 10,20", lambda value: re.fullmatch(
     r"\d+,\d+", value) and operator.lt(*map(int, value.split(","))))
 TABLE = Rule("a file that ends in .csv, .parquet or .npy",
@@ -67,7 +69,7 @@ DIRECTORY = Rule("an existing directory, or a URL such as gs://bucket/folder",
 
 
 def setting(default, help, *, choices: tuple = (), check: Rule | None = None, saved: bool = True):
-    """A dataclass field that is a setting; saved=False keeps it out of config.gin."""
+    """A dataclass field that is a setting; saved=False keeps it out of what a run saves."""
     metadata = {"help": help, "choices": choices, "check": check, "saved": saved}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -265,7 +267,8 @@ class Training(Section):
         "model_dir/saved_model_best at the end.", check=at_least(0))
     train_summary_steps: int = setting(100, "Steps between training summaries; 0 for none.",
                                        check=at_least(0))
-    eval_name: str | None = setting(None, "Name of the evaluation, when --model_dir holds several.")
+    eval_name: str | None = setting(None, "Name of the evaluation, when --model_dir holds several.",
+                                    check=FILE_NAME)
     eval_timeout: float = setting(
         0.0, "Seconds that --mode=eval waits for a new checkpoint before it ends; 0 waits for "
         "ever.", check=at_least(0))
@@ -280,7 +283,7 @@ class Distill(Section):
 
     teacher: str | None = setting(
         None, "SavedModel of a fine-tuned run, or the model_dir that holds it; the student gets "
-        "its classes.")
+        "its classes. Its graph is opened, which can read and write files.")
     distill_temperature: float = setting(1.0, "Temperature of the teacher's and the student's "
                                          "class probabilities.", check=POSITIVE)
     distill_label_weight: float = setting(
@@ -322,10 +325,10 @@ class Runtime(Section):
         "--images).",
         choices=("train", "eval", "train_then_eval", "probe", "predict"), saved=False)
     model_dir: str | None = setting(
-        None, "Directory of the run: checkpoints, summaries, results and config.gin, from which a "
+        None, "Directory of the run: checkpoints, summaries, results and config.json, from which a "
         "later start in the same directory takes its settings.", saved=False)
     seed: int | None = setting(None, "Seed of all randomness. Unset, one is drawn and written down "
-                               "in config.gin.", check=between(0, 2**31 - 1))
+                               "in config.json.", check=between(0, 2**31 - 1))
     strategy: str = setting(
         "auto", "auto: the devices of this machine. multi_worker: those of several, each running "
         "this command; TF_CONFIG or SLURM (srun) names them, and model_dir must be one directory "

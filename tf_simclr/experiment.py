@@ -16,12 +16,12 @@ import zlib
 
 import tensorflow as tf
 
-from tf_simclr import build, objective, prediction
+from tf_simclr import build, objective, prediction, saved_settings
 from tf_simclr.config import Config, ConfigError, one_line, settings
 from tf_simclr.data import errors, labels, service, subset
 from tf_simclr.data.sources import Source
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.optim import policy, schedule
+from tf_simclr.optim import policy
 from tf_simclr.training import (
     checkpoint,
     distribute,
@@ -29,19 +29,21 @@ from tf_simclr.training import (
     export,
     loop,
     model_dir,
+    notes,
     steps,
     teacher,
     weights,
     workers,
 )
 from tf_simclr.training.loss_scale import LossScale
-from tf_simclr.training.plan import Plan, make_plan
+from tf_simclr.training.plan import Plan, make_plan, make_schedule, plan_before
+from tf_simclr.training.progress import ExamplesSeen
 
 Stopped = loop.Stopped
 WorkerLost = workers.WorkerLost
 # Their text says all there is to say.
 FAILURES = (loop.NotFinite, checkpoint.NotSaved, errors.UndecodableError)
-TOP_1 = "eval/label_top_1_accuracy"
+TOP_1 = model_dir.TOP_1
 
 
 @errors.in_one_line()
@@ -202,7 +204,8 @@ class Experiment:
         build.check_microbatch(config, strategy)
         build.check_precision(config, strategy)
         build.check_compilable(config, strategy)
-        self.learning_rate = self._schedule()
+        self.learning_rate = make_schedule(config, plan)
+        self.saved = saved_settings.read_of_run(self.model_dir)
         with self.strategy.scope():
             self.teacher = self._load_teacher()
             self.num_classes = source.num_classes if has_head else None
@@ -217,6 +220,9 @@ class Experiment:
                 weight_decay=config.optimizer.weight_decay,
             )
             self.loss_scale = LossScale() if training.precision == "float16" else None
+            self.seen = ExamplesSeen(
+                training.train_batch_size, batch_size_before=self.saved.get("train_batch_size")
+            )
             self.checkpointer = checkpoint.Checkpointer(
                 self.model,
                 self.optimizer,
@@ -224,9 +230,11 @@ class Experiment:
                 max_to_keep=training.keep_checkpoint_max,
                 strategy=self.strategy,
                 loss_scale=self.loss_scale,
+                seen=self.seen,
             )
             self.best_checkpointer = None
             if training.eval_every_epochs and config.runtime.mode != "eval":
+                model_dir.read_best(self.model_dir)  # finds now what would end the run later
                 self.best_checkpointer = checkpoint.Checkpointer(
                     self.model,
                     self.optimizer,
@@ -234,6 +242,7 @@ class Experiment:
                     max_to_keep=1,
                     strategy=self.strategy,
                     loss_scale=self.loss_scale,
+                    seen=self.seen,
                 )
         self.checkpointer.check_latest()
         self.trainable = policy.trainable_variables(self.model)
@@ -289,13 +298,14 @@ class Experiment:
         workers.mean_over_workers(self.strategy, [0.0])
 
     def write_settings(self, config_gin: str):
-        """The chief leaves config.gin and flags.json in model_dir."""
+        """The chief leaves config.json, config.gin and flags.json in model_dir."""
         if not self.is_chief:
             return
         tf.io.gfile.makedirs(self.model_dir)
         model_dir.write_about(self.model_dir, self._about())
         for name, content in (
-            ("config.gin", config_gin),
+            (saved_settings.JSON, saved_settings.to_json(self.config)),
+            (saved_settings.GIN, config_gin),
             ("flags.json", self.config.to_json() + "\n"),
         ):
             model_dir.write_text(os.path.join(self.model_dir, name), content)
@@ -330,18 +340,15 @@ class Experiment:
         """Trains from the restored step to the last."""
         config, training = self.config, self.config.training
         step, total = self.checkpointer.step, self.plan.total_steps
+        examples = self.seen.at(step)
         if step >= total:
             self._say(f"{self.model_dir} is trained already: step {step} of {total}. For a new "
                       "run name another --model_dir.")  # fmt: skip
             return
-        self._say(
-            f"{training.train_mode}: {self.source.name}, {self.plan.num_train} images, steps "
-            f"{step} to {total} of {training.train_batch_size} images on "
-            f"{distribute.describe(self.strategy)}, seed {config.runtime.seed}"
+        self._announce(step, examples)
+        batches = build.train_batches(
+            config, self.source, self.strategy, examples_seen=examples
         )
-        if build.num_microbatches(config, self.strategy) > 1:
-            self._say(f"Micro-batches of {training.microbatch_size} images: batch normalisation "
-                      "sees one at a time, whatever global_bn says.")  # fmt: skip
         metrics = self.objective.metrics
         step_fn = self._step
         if training.jit_compile:
@@ -361,7 +368,7 @@ class Experiment:
         try:
             loop.train(
                 run_steps,
-                iter(build.train_batches(config, self.source, self.strategy, step=step)),
+                iter(batches),
                 metric_names=metrics,
                 strategy=self.strategy,
                 checkpointer=self.checkpointer,
@@ -378,6 +385,25 @@ class Experiment:
             )
         finally:
             writer.close()
+
+    def _announce(self, step: int, examples: int):
+        """Says what is going to be trained, and what is odd about it (`notes`)."""
+        config, training = self.config, self.config.training
+        self._say(
+            f"{training.train_mode}: {self.source.name}, {self.plan.num_train} images, steps "
+            f"{step} to {self.plan.total_steps} of {training.train_batch_size} images on "
+            f"{distribute.describe(self.strategy)}, seed {config.runtime.seed}"
+        )
+        if build.num_microbatches(config, self.strategy) > 1:
+            self._say(f"Micro-batches of {training.microbatch_size} images: batch normalisation "
+                      "sees one at a time, whatever global_bn says.")  # fmt: skip
+        now = config, self.plan
+        if step:
+            before = plan_before(self.saved, config, self.source)
+            if changes := notes.resume_note(before, now, step=step, examples=examples):
+                self._say(changes)
+        for note in notes.start_notes(*now, step=step):
+            self._say(note)
 
     def _trace(self) -> loop.Trace | None:
         """The trace that profile_steps asks for, written by the chief."""
@@ -544,20 +570,11 @@ class Experiment:
 
     def summary(self, results: dict[str, float]) -> dict:
         """What run returns."""
+        part = self.plan.evaluated_part(self.config.training.eval_batch_size)
+        if TOP_1 in results and part:
+            results = results | {"evaluated": (part, self.plan.num_eval)}
         return results | {
             "step": self.checkpointer.step,
             "checkpoint": self.checkpointer.latest,
             "saved_model": self.saved_model,
         }
-
-    def _schedule(self):
-        optimizer, training = self.config.optimizer, self.config.training
-        return schedule.WarmUpAndCosineDecay(
-            schedule.scaled_learning_rate(
-                optimizer.learning_rate, optimizer.learning_rate_scaling, training.train_batch_size
-            ),
-            warmup_steps=schedule.warmup_steps(
-                optimizer.warmup_epochs, self.plan.num_train, training.train_batch_size
-            ),
-            total_steps=self.plan.total_steps,
-        )

@@ -1,9 +1,9 @@
 """Command line and gin files -> one Config.
 
 Precedence: field default < --gin_file (of several, the later) < --gin_bindings < a flag given on
-the command line. Where --gin_file is not given, the base is model_dir/config.gin if there is one
-(a run restarts from its own settings); else, for modes that only look at --checkpoint, the
-config.gin beside that; else, if only Runtime flags are given, gin/demo.gin.
+the command line. Where --gin_file is not given, the base is what the run in model_dir has saved
+(config.json, or config.gin of an earlier version); else, for modes that only look at --checkpoint,
+what is saved beside that; else, if only Runtime flags are given, gin/demo.gin.
 
 Each call of `parse` fills flags of its own, and leaves gin as empty as gin can be, so that nothing
 outlasts it. absl's flags (--verbosity and the like) go to absl's global FLAGS, for app.run.
@@ -18,23 +18,28 @@ import sys
 import textwrap
 from pathlib import Path
 
-import gin
 from absl import flags
 
 from tf_simclr import config as config_lib
+from tf_simclr import gin_files, saved_settings
 from tf_simclr.config import Config, ConfigError, Setting, did_you_mean, one_line, settings
 
-ROOT = Path(__file__).resolve().parent.parent
-PRESETS = ROOT / "gin"
+ROOT, PRESETS = gin_files.ROOT, gin_files.PRESETS
 DEMO = PRESETS / "demo.gin"
 
 _GIN_FLAGS = {
     "gin_file": "File of settings: a path or the name of a preset (below). Repeatable; the later "
-                "wins.",
+                "wins. A file called config.gin or config.json is taken for what a run has saved, "
+                "and read as plain values. Other gin files may use includes and macros.",
     "gin_bindings": "One setting, as a gin file has it: --gin_bindings='Loss.temperature = 0.5'. "
                     "Repeatable; the later wins.",
 }
-# Modes that only look at a checkpoint. Their settings may come from its run's config.gin, but not
+_ALLOW_GIN_IMPORTS = "allow_gin_imports"
+_ALLOW_GIN_IMPORTS_HELP = (
+    "Let --gin_file and --gin_bindings import Python modules and refer to what these register "
+    "(@name), which runs code. What a run has saved never may."
+)
+# Modes that only look at a checkpoint. They may start from what its run has saved, but not from
 # these: they tell where that run itself began, and where its data lay.
 _OF_ITS_TRAINING = {
     "probe": ("checkpoint", "from_scratch", "label_fraction"),
@@ -46,11 +51,6 @@ python run.py --mode=train_then_eval
 python run.py --gin_file=gin/cifar10_resnet18.gin --model_dir=/tmp/simclr
 python run.py --gin_file=gin/cifar10_linear_eval.gin --mode=train_then_eval \\
     --checkpoint=/tmp/simclr --model_dir=/tmp/simclr_ft"""
-
-# Presets include one another as gin/NAME.gin, which must work from any current directory.
-gin.add_config_file_search_path(str(ROOT))
-for _section in config_lib.SECTIONS:
-    gin.external_configurable(_section, name=_section.__name__, module="tf_simclr")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,30 +68,6 @@ class Parsed:
     is_demo: bool
     base_files: tuple[str, ...]
     explicit: frozenset[str]
-
-
-# --- Remote files. TensorFlow reads gs://; it is imported only where a URL is named.
-
-def _is_url(path: str) -> bool:
-    return re.match(r"\w+://", path) is not None
-
-
-def _open_url(path: str):
-    import tensorflow as tf
-    return tf.io.gfile.GFile(path)
-
-
-def _is_file(path: str) -> bool:
-    if not _is_url(path):
-        return os.path.isfile(path)
-    import tensorflow as tf
-    try:
-        return tf.io.gfile.exists(path)
-    except tf.errors.OpError as error:
-        raise ConfigError(f"cannot look up {path}: {one_line(error)}") from None
-
-
-gin.config.register_file_reader(_open_url, lambda path: _is_url(path) and _is_file(path))
 
 
 # --- Flags.
@@ -128,7 +104,7 @@ class _SettingParser(flags.ArgumentParser):
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-    """Defines a flag for every setting, --gin_file and --gin_bindings."""
+    """Defines a flag for every setting, and those of gin."""
     for name, spec in settings().items():
         flags.DEFINE_flag(
             flags.Flag(_SettingParser(spec), flags.ArgumentSerializer(), name, spec.default,
@@ -136,6 +112,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
             flag_values=flag_values, module_name=__name__)
     for name, text in _GIN_FLAGS.items():
         flags.DEFINE_multi_string(name, [], text, flag_values=flag_values)
+    flags.DEFINE_bool(_ALLOW_GIN_IMPORTS, False, _ALLOW_GIN_IMPORTS_HELP, flag_values=flag_values)
 
 
 def parse(argv: list[str]) -> Parsed:
@@ -151,13 +128,33 @@ def parse(argv: list[str]) -> Parsed:
     given = _parse_flags(argv)
     explicit = {name: given[name].value for name in settings() if given[name].present}
     base_files, is_demo = _base_files(given, explicit)
-    config = Config().replace(**_read_gin(base_files, given.gin_bindings))
+    values = gin_files.read_gin(
+        base_files, given.gin_bindings, allow_imports=given[_ALLOW_GIN_IMPORTS].value
+    )
+    config = Config().replace(**values)
     for name in _OF_ITS_TRAINING.get(given["mode"].value, ()):
-        if not any(re.match(rf"\s*\w+\.{name}\s*=", text) for text in given.gin_bindings):
+        if not _is_bound(name, given):
             config = config.replace(**{name: settings()[name].default})
     config = config.replace(**explicit)
+    _check_saved_dataset(config, base_files, given)
     config_lib.check(config)
     return Parsed(config, is_demo, tuple(base_files), frozenset(explicit))
+
+
+def _is_bound(name: str, given: flags.FlagValues) -> bool:
+    """Returns whether --gin_bindings give a setting."""
+    return any(re.match(rf"\s*\w+\.{name}\s*=", text) for text in given.gin_bindings)
+
+
+def _check_saved_dataset(config: Config, base_files: list[str], given: flags.FlagValues):
+    """Refuses a data set of code from elsewhere that only the settings of a run name."""
+    named = given["dataset"].present or _is_bound("dataset", given)
+    saved = any(map(saved_settings.is_saved_settings, base_files))
+    if saved and not named and re.match(r"[\w-]+:(?![\d*])", config.data.dataset):
+        raise ConfigError(
+            f"dataset {config.data.dataset!r} is fetched with its code, and is named by "
+            f"{' and '.join(base_files)}: if you trust it, give it as --dataset"
+        )
 
 
 def parse_or_exit(argv: list[str]) -> Parsed:
@@ -170,6 +167,12 @@ def parse_or_exit(argv: list[str]) -> Parsed:
         raise SystemExit(2) from None
     for path in parsed.base_files:
         print(f"Settings start from {path}", file=sys.stderr)
+    config = parsed.config
+    saved = any(map(saved_settings.is_saved_settings, parsed.base_files))
+    trains = config.runtime.mode in ("train", "train_then_eval")
+    if saved and trains and config.distill.teacher and "teacher" not in parsed.explicit:
+        print(f"They name the teacher {config.distill.teacher!r}, a SavedModel, whose graph can "
+              "read and write files. Go on only if you trust it.", file=sys.stderr)
     return parsed
 
 
@@ -197,118 +200,19 @@ def _parse_flags(argv: list[str]) -> flags.FlagValues:
 def _base_files(given: flags.FlagValues, explicit: dict) -> tuple[list[str], bool]:
     """(files to start from, whether that is the demo)."""
     if given.gin_file:
-        return [_find_gin_file(name) for name in given.gin_file], False
-    model_dir = explicit.get("model_dir")
-    if model_dir:
-        saved = os.path.join(model_dir, "config.gin")
-        if _is_file(saved):
-            return [saved], False
-    if given["mode"].value in _OF_ITS_TRAINING and explicit.get("checkpoint"):
-        folder = explicit["checkpoint"].rstrip("/")
-        for _ in range(3):  # a model_dir; a prefix in it; model_dir/saved_model/STEP
-            saved = os.path.join(folder, "config.gin")
-            if _is_file(saved):
-                return [saved], False
-            folder = os.path.dirname(folder)
+        return [gin_files.find_gin_file(name) for name in given.gin_file], False
+    saved = None
+    if explicit.get("model_dir"):
+        saved = saved_settings.find(explicit["model_dir"])
+    if not saved and given["mode"].value in _OF_ITS_TRAINING and explicit.get("checkpoint"):
+        saved = saved_settings.find_beside(explicit["checkpoint"])
+    if saved:
+        return [saved], False
     asked = given.gin_bindings or any(settings()[n].section != "Runtime" for n in explicit)
     return ([], False) if asked else ([str(DEMO)], True)
 
 
-# --- Gin.
-
-def _find_gin_file(name: str) -> str:
-    """The path of a gin file given as a path or by a preset's name."""
-    for path in (name, ROOT / name, PRESETS / name, PRESETS / f"{name}.gin"):
-        if _is_file(str(path)):
-            # Absolute, so that messages and Parsed.base_files say which file it was.
-            return str(path) if _is_url(str(path)) else os.path.abspath(path)
-    presets = ", ".join(f"gin/{path.name}" for path in sorted(PRESETS.glob("*.gin")))
-    raise ConfigError(f"gin_file {name!r} does not exist; the presets are {presets}")
-
-
-def _read_gin(files: list[str], bindings: list[str]) -> dict:
-    """Values by flat name, from gin files and then bindings."""
-    gin.clear_config()
-    try:
-        for path in files:
-            gin.parse_config_file(path)
-        gin.parse_config(bindings)
-        gin.finalize()
-        _check_gin_leftovers()
-        values = {}
-        for section in config_lib.SECTIONS:
-            for name, value in gin.get_bindings(f"tf_simclr.{section.__name__}").items():
-                wrong = settings()[name].type_complaint(value)
-                if wrong:
-                    raise ConfigError(f"{section.__name__}.{name} {wrong}")
-                values[name] = value
-        return values
-    except ConfigError:
-        raise
-    except Exception as error:  # Gin files can import modules: anything may come out of them.
-        raise ConfigError(_explain_gin_error(error)) from None
-    finally:
-        gin.clear_config()
-
-
-def _check_gin_leftovers() -> None:
-    """Refuses what gin accepts and nobody would read: a bare setting, a scoped section."""
-    text = gin.config_str()
-    for name, spec in settings().items():
-        # `temperature = 0.5` defines a macro, which is right only where `%temperature` uses it.
-        if re.search(rf"^{name} =", text, re.MULTILINE) and f"%{name}" not in text:
-            raise ConfigError(f"gin setting {name} lacks its section; write {spec.section}.{name}")
-    sections = "|".join(section.__name__ for section in config_lib.SECTIONS)
-    scoped = re.search(rf"^\S+/(?:{sections})\.\w+", text, re.MULTILINE)
-    if scoped:
-        raise ConfigError(f"gin setting {scoped.group()} has a scope, and settings have none; "
-                          f"write {scoped.group().rsplit('/', 1)[1]}")
-
-
-def _explain_gin_error(error: Exception) -> str:
-    """Gin's error in one line: where, what, and what may have been meant."""
-    if isinstance(error, SyntaxError):
-        where = f"{error.filename} line {error.lineno}" if error.filename else "gin_bindings"
-        line = (error.text or "").strip()
-        return f"{where}: {one_line(error.msg)}" + (f" In: {line}" if line else "")
-    message, *locations = str(error).split("\n  In ")
-    where = "gin_bindings" if "\n  In bindings string" in str(error) else "gin"
-    file_line = re.search(r'file "(.*)", line (\d+)', locations[0]) if locations else None
-    if file_line:
-        where = f"{file_line[1]} line {file_line[2]}"
-
-    section = re.search(r"No configurable matching '(.*?)'", message)
-    if section:
-        names = [s.__name__ for s in config_lib.SECTIONS]
-        near = did_you_mean(section[1], names) or f"; the sections are {', '.join(names)}"
-        return f"{where}: unknown section {section[1]}{near}"
-    parameter = re.search(r"Configurable '(.*?)' doesn't have a parameter named '(.*?)'", message)
-    if parameter:
-        section_name, name = parameter[1].split(".")[-1], parameter[2]
-        if name in settings():
-            return f"{where}: {name} belongs to {settings()[name].section}, not to {section_name}"
-        own = [n for n, s in settings().items() if s.section == section_name]
-        near = did_you_mean(name, own) or did_you_mean(name, settings())
-        if not near:
-            near = f"; {section_name} has {', '.join(own)}"
-        return f"{where}: unknown setting {section_name}.{name}{near}"
-    return f"{where}: {one_line(message)}"
-
-
-def to_gin(config: Config) -> str:
-    """The text of a config.gin that `parse` reads back to the same values.
-
-    Settings that say where and what to do now (saved=False) are left out.
-    """
-    lines = ["# The settings of this run. A start with its --model_dir begins from this file."]
-    section_before = None
-    for section, name, value in config.items():
-        if settings()[name].saved:
-            if section != section_before:
-                lines += ["", f"# {section}"]
-                section_before = section
-            lines.append(f"{section}.{name} = {value!r}")
-    return "\n".join(lines) + "\n"
+to_gin = saved_settings.to_gin
 
 
 # --- Help.
@@ -340,8 +244,8 @@ def format_help(width: int | None = None) -> str:
            "Examples:", textwrap.indent(_EXAMPLES, "  "), "",
            paragraph("A switch is --name or --noname; --name= unsets an optional setting. The "
                      "settings start from their defaults, over which go --gin_file, then "
-                     "--gin_bindings, then flags. Without --gin_file, a --model_dir that holds a "
-                     "config.gin starts from it.", 0)]
+                     "--gin_bindings, then flags. Without --gin_file, a --model_dir with a run in "
+                     "it starts from what that run has saved (config.json).", 0)]
     for section in config_lib.SECTIONS:
         out += ["", paragraph(f"{section.__name__}: {section.__doc__}", 0)]
         for field in dataclasses.fields(section):
@@ -353,6 +257,8 @@ def format_help(width: int | None = None) -> str:
     out += ["", "Gin: files of settings."]
     for name, text in _GIN_FLAGS.items():
         out += [f"  --{name}=STR", paragraph(text, 6)]
+    out += [f"  --{_ALLOW_GIN_IMPORTS}=True|False (default False)",
+            paragraph(_ALLOW_GIN_IMPORTS_HELP, 6)]
     out += ["", "Presets:"]
     for path in sorted(PRESETS.glob("*.gin")):
         out += [f"  gin/{path.name}", paragraph(preset_title(path), 6)]

@@ -1,5 +1,9 @@
 """mode=predict: what a trained model says of picture files, written as it comes.
 
+The weights of our own runs go into our own model, those of their SavedModels too. A SavedModel's
+graph is opened only where the user names that directory and nothing else will do: a graph is a
+program, which may read and write files.
+
 Memory does not grow with the number of pictures, only with the list of their names.
 """
 
@@ -12,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from tf_simclr import build, tables
+from tf_simclr import build, saved_settings, tables
 from tf_simclr.config import Config, ConfigError
 from tf_simclr.data import augment, errors, folder, image_files
 from tf_simclr.training import export, weights
@@ -38,15 +42,13 @@ def run(config: Config) -> dict:
     predict = config.predict
     paths = _find(predict.images)
     checkpoint = config.training.checkpoint or config.runtime.model_dir
-    is_saved_model = export.is_saved_model(checkpoint)
-    if not is_saved_model:
-        weights.find(checkpoint)
+    prefix = _prefix(checkpoint)
     tables.check(predict.output)
     strategy = build.make_strategy(config)
     batch_size = config.training.eval_batch_size
     build.check_divisible("eval_batch_size", batch_size, strategy)
     with strategy.scope():
-        model, about = (_saved_model if is_saved_model else _checkpoint)(config, checkpoint)
+        model, about = _open(config, checkpoint, prefix)
     embeds = predict.output.endswith(tables.EMBEDDINGS)
     endpoint = "final_avg_pool" if embeds else "logits_sup"
     image_size = about["image_size"]
@@ -104,26 +106,81 @@ def _find(images: str) -> list[str]:
     return paths
 
 
+def _prefix(path: str) -> str | None:
+    """Prefix of the variables that a path names (`weights.find`); None where a graph has none."""
+    try:
+        return weights.find(path)
+    except ConfigError:
+        if export.is_saved_model(path):
+            return None
+        raise
+
+
+def _open(config: Config, path: str, prefix: str | None) -> tuple[Callable, dict]:
+    """(function from images to endpoints, about: image_size and class_names)."""
+    if prefix and prefix != os.path.join(path, "variables", "variables"):
+        return _checkpoint(config, prefix)
+    if prefix and (opened := _variables_of_saved_model(config, path)):
+        return opened
+    print(
+        f"{path}: the settings of its run are not beside this SavedModel, or do not fit it, so its "
+        "own graph is opened, which can read and write files. Open only what you trust.",
+        file=sys.stderr,
+    )
+    return _saved_model(config, path)
+
+
 def _saved_model(config: Config, path: str) -> tuple[Callable, dict]:
     loaded = export.load(path, flag="checkpoint")
+    return lambda images: loaded(images, trainable=False), _about(config, path)
+
+
+def _about(config: Config, path: str) -> dict:
+    """What a SavedModel says of itself, and else the settings."""
     about = export.read_about(path)
-    if about["image_size"] is None:
-        about["image_size"] = config.data.image_size
-    return lambda images: loaded(images, trainable=False), about
+    return about | {"image_size": about["image_size"] or config.data.image_size}
 
 
-def _checkpoint(config: Config, path: str) -> tuple[Callable, dict]:
-    prefix = weights.find(path)
-    bias = weights.read_weights(prefix).get(f"{weights.SUPERVISED_HEAD}dense/bias")
-    model = build.make_model(config, None if bias is None else len(bias))
+def _variables_of_saved_model(config: Config, path: str) -> tuple[Callable, dict] | None:
+    """Our own model with a SavedModel's variables; None where the settings of its run are unknown.
+
+    The graph in the SavedModel, which would compute the same, is not touched.
+    """
+    saved = saved_settings.find_beside(path)
+    if not saved:
+        return None
+    run_settings = Config().replace(**saved_settings.read(saved))
+    if run_settings.model != config.model:
+        return None
+    size = run_settings.data.image_size
+    config = config.replace(image_size=size, precision="float32")  # as it was exported
+    try:
+        stored = weights.Stored(path)
+        model = build.make_model(config, _num_classes(stored))
+        report = weights.restore_weights(model, path)
+    except ConfigError:
+        return None
+    if report.missing:
+        return None
+    return lambda images: model(images, training=False), _about(config, path)
+
+
+def _num_classes(stored: weights.Stored) -> int | None:
+    shape = stored.shapes.get(f"{weights.SUPERVISED_HEAD}dense/bias")
+    return shape[0] if shape else None
+
+
+def _checkpoint(config: Config, prefix: str) -> tuple[Callable, dict]:
+    num_classes = _num_classes(weights.Stored(prefix))
+    model = build.make_model(config, num_classes)
     weights.restore_weights(model, prefix)
-    about = read_about(os.path.dirname(prefix))
-    names = about.get("class_names")
-    if bias is None or names is None or len(names) != len(bias):
+    names = read_about(os.path.dirname(prefix)).get("class_names")
+    if num_classes is None or names is None or len(names) != num_classes:
         names = None
     return lambda images: model(images, training=False), {
-        "image_size": config.data.image_size, "class_names": names,
-    }  # fmt: skip
+        "image_size": config.data.image_size,
+        "class_names": names,
+    }
 
 
 def _width(model: Callable, endpoint: str, image_size: int) -> int | None:

@@ -17,12 +17,14 @@ def format_results(config: Config, results: dict) -> str:
         return f"{results['path']}: {results['written']} pictures, {results['left_out']} left out"
     pretraining = config.training.train_mode == "pretrain"
     split = f"{config.data.dataset} {config.data.eval_split}"
+    part, whole = results.get("evaluated", (None, None))  # where eval_steps cut it short
+    evaluated = f"{part} of {whole} images of {split}" if part else split
     probes = PROBES if "probe/raw_pixels" in results else {}
     lines = ["", f"Step {results['step']}."]
     # In pretraining the classifier is only an indication, of which the probes are a better one.
     if "eval/label_top_1_accuracy" in results and not (pretraining and probes):
         lines.append(
-            f"{'Classifier trained on the side' if pretraining else 'Classifier'} on {split}: "
+            f"{'Classifier trained on the side' if pretraining else 'Classifier'} on {evaluated}: "
             f"top-1 {100 * results['eval/label_top_1_accuracy']:.1f}%, "
             f"top-5 {100 * results['eval/label_top_5_accuracy']:.1f}%"
         )

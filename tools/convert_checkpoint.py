@@ -3,8 +3,9 @@
     python tools/convert_checkpoint.py --source=official/ckpt-1000 --output=converted \\
         --resnet_depth=50 --width_multiplier=1 --sk_ratio=0.0625
 
-writes ckpt-0, config.gin and saved_model/0: `--checkpoint=converted` starts from its weights,
-`--model_dir=converted` goes on training, and the SavedModel answers f(images, trainable=False).
+writes ckpt-0, config.json, config.gin and saved_model/0: `--checkpoint=converted` starts from its
+weights, `--model_dir=converted` goes on training, and the SavedModel answers
+f(images, trainable=False).
 The step is always 0, whatever the official global_step, because the optimizer starts afresh.
 """
 
@@ -18,12 +19,11 @@ from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from absl import logging  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tf_simclr import build, flags  # noqa: E402
+from tf_simclr import build, flags, saved_settings  # noqa: E402
 from tf_simclr.config import Config, ConfigError, one_line, settings  # noqa: E402
 from tf_simclr.models.simclr import SimCLR  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
@@ -61,7 +61,7 @@ class Converted(NamedTuple):
 
 
 def convert(source: str, output: str, config: Config) -> Converted:
-    """Writes output/ckpt-0, output/config.gin and output/saved_model/0.
+    """Writes output/ckpt-0, output/config.json, output/config.gin and output/saved_model/0.
 
     Args:
       source: prefix of an official TF2 object checkpoint, or the directory that it lies in.
@@ -73,18 +73,18 @@ def convert(source: str, output: str, config: Config) -> Converted:
     """
     output = output.rstrip("/")
     _check_output(output)
-    weights, official_step = _read(source)
-    bias = weights.get("head_supervised/dense/bias")
-    num_classes = None if bias is None else len(bias)
+    stored, official_step = _read(source)
+    bias = stored.shapes.get(f"{weights.SUPERVISED_HEAD}dense/bias")
+    num_classes = bias[0] if bias else None
     if num_classes is None and config.training.train_mode == "finetune":
         raise ConfigError(f"train_mode must be pretrain, got finetune: source {source!r} has no "
                           "supervised head")  # fmt: skip
     config = config.replace(lineareval_while_pretraining=num_classes is not None)
     model = build.make_model(config, num_classes)
     variables = model.variables_by_path()
-    _check_fit(source, weights, {path: tuple(v.shape) for path, v in variables.items()})
+    _check_fit(source, stored.shapes, {path: tuple(v.shape) for path, v in variables.items()})
     for path, variable in variables.items():
-        variable.assign(weights[path])
+        variable.assign(stored.read(path))
     _write(output, model, config)
     return Converted(len(variables), num_classes, official_step)
 
@@ -96,16 +96,16 @@ def _check_output(output: str):
         raise ConfigError(f"output {output!r} exists and is not an empty directory; name another")
 
 
-def _read(source: str) -> tuple[dict[str, np.ndarray], int]:
-    """{our path: value} and the global step."""
+def _read(source: str) -> tuple[weights.Stored, int]:
+    """The variables, of which none is read yet, and the global step."""
     prefix = _prefix(source)
     try:
         reader = tf.train.load_checkpoint(prefix)
         keys = reader.get_variable_to_shape_map()
         _check_official(source, keys)
         step_key = "global_step" + official.SUFFIX
-        step = int(reader.get_tensor(step_key)) if step_key in keys else 0
-        return official.read(prefix), step
+        step = int(reader.get_tensor(step_key)) if keys.get(step_key) == [] else 0
+        return weights.Stored(prefix), step
     except ConfigError:
         raise
     except weights.READ_ERRORS as error:
@@ -152,10 +152,10 @@ def _check_official(source: str, keys):
     raise ConfigError(f"source {source!r} {reason}")
 
 
-def _check_fit(source: str, weights: dict[str, np.ndarray], shapes: dict[str, tuple]):
+def _check_fit(source: str, stored: dict[str, tuple], shapes: dict[str, tuple]):
     """Raises ConfigError at the first variable that differs, in the order of the model."""
-    for path in [*shapes, *sorted(weights.keys() - shapes.keys())]:
-        there = weights[path].shape if path in weights else "absent"
+    for path in [*shapes, *sorted(stored.keys() - shapes.keys())]:
+        there = stored.get(path, "absent")
         here = shapes.get(path, "absent")
         if there != here:
             names = next(names for pattern, names in _FLAGS_BY_PATH if re.match(pattern, path))
@@ -178,7 +178,11 @@ def _write(output: str, model: SimCLR, config: Config):
         _remove(unfinished)
         tf.io.gfile.makedirs(unfinished)
         checkpoint.Checkpointer(model, optimizer, unfinished, max_to_keep=1).save()
-        model_dir.write_text(os.path.join(unfinished, "config.gin"), flags.to_gin(config))
+        for name, text in (
+            (saved_settings.JSON, saved_settings.to_json(config)),
+            (saved_settings.GIN, saved_settings.to_gin(config)),
+        ):
+            model_dir.write_text(os.path.join(unfinished, name), text)
         export.export(model, os.path.join(unfinished, "saved_model"), 0, keep=1)
         _remove(output)
         tf.io.gfile.rename(unfinished, output)

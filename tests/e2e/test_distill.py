@@ -86,7 +86,7 @@ def test_the_loss_is_that_of_the_teachers_logits(distilled, teacher, data, event
     ]).config  # fmt: skip
     source = open_source("shapes", config.data.data_dir)
     model = build.make_model(config, 10)
-    batches = build.train_batches(config, source, tf.distribute.get_strategy(), step=0)
+    batches = build.train_batches(config, source, tf.distribute.get_strategy(), examples_seen=0)
     images = next(iter(batches))[0][:, 0]
     student = model(images, training=True)["logits_sup"].numpy()
     taught = tf.saved_model.load(f"{teacher}/saved_model/3")(images)["logits_sup"].numpy()

@@ -50,7 +50,8 @@ def error_of(capsys, *arguments):
 
 def test_everything_is_there_and_nothing_else(converted):
     assert sorted(path.name for path in converted.iterdir()) == [
-        "checkpoint", "ckpt-0.data-00000-of-00001", "ckpt-0.index", "config.gin", "saved_model",
+        "checkpoint", "ckpt-0.data-00000-of-00001", "ckpt-0.index", "config.gin", "config.json",
+        "saved_model",
     ]  # fmt: skip
     assert [path.name for path in (converted / "saved_model").iterdir()] == ["0"]
     assert [path.name for path in converted.parent.iterdir()] == ["run"]
@@ -213,9 +214,9 @@ def test_a_wrong_value_names_its_flag(capsys, source, tmp_path):
 
 
 def test_a_checkpoint_without_supervised_head(capsys, source, tmp_path, monkeypatch):
-    values = official.read(str(source / "ckpt-0"))
-    encoder = {k: v for k, v in values.items() if not k.startswith("head_supervised")}
-    monkeypatch.setattr(official, "read", lambda _: encoder)
+    keys = official.checkpoint_keys(tf.train.load_checkpoint(str(source / "ckpt-0")))
+    encoder = {k: v for k, v in keys.items() if not k.startswith("head_supervised")}
+    monkeypatch.setattr(official, "checkpoint_keys", lambda _: encoder)
     arguments = [f"--source={source}", f"--output={tmp_path}/new", *CIFAR_FLAGS]
     assert "train_mode must be pretrain, got finetune" in error_of(
         capsys, *arguments, "--train_mode=finetune"

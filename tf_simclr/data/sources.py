@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import naming
 
 from tf_simclr.config import ConfigError, one_line
-from tf_simclr.data import boxes
+from tf_simclr.data import boxes, tfds_features
 from tf_simclr.data.splits import Splits
 
 SHAPES = "shapes"
@@ -163,9 +163,12 @@ def _from_files(dataset: str, data_dir: str | None) -> Any | None:
         name, kwargs = naming.parse_builder_name_kwargs(dataset)
         if name.namespace or set(kwargs) - {"config", "version"}:
             return None
-        builder = tfds.core.read_only_builder.builder_from_files(
-            str(name), data_dir=data_dir, **kwargs
-        )
+        with tfds_features.only_own(dataset):
+            builder = tfds.core.read_only_builder.builder_from_files(
+                str(name), data_dir=data_dir, **kwargs
+            )
+    except ConfigError:
+        raise
     except (tfds.core.DatasetNotFoundError, ValueError):
         return None
     return builder

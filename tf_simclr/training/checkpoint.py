@@ -7,7 +7,7 @@ Restore order:
 3. else the fresh initialisation stands.
 
 A checkpoint's keys are our own variable paths (model/base_model/stem/conv/kernel,
-optimizer/momentum/..., step), so that both Kerases read each other's, and all precisions.
+optimizer/momentum/..., step, examples), so that both Kerases read each other's, and all precisions.
 
 Of several workers only the chief writes, from its first replica's variables; all of them read.
 """
@@ -17,15 +17,17 @@ import sys
 
 import tensorflow as tf
 
-from tf_simclr import compat
+from tf_simclr import compat, files
 from tf_simclr.config import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
 from tf_simclr.training import workers
 from tf_simclr.training.loss_scale import LossScale
+from tf_simclr.training.progress import ExamplesSeen
 from tf_simclr.training.weights import READ_ERRORS, read_shapes
 
-LOSS_SCALE = "loss_scale"
+LOSS_SCALE, EXAMPLES = "loss_scale", "examples"
+SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # which TensorFlow appends to a variable's path
 
 
 def variable_tree(variables: dict) -> dict:
@@ -60,6 +62,7 @@ class Checkpointer:
         max_to_keep: int,
         strategy: tf.distribute.Strategy | None = None,
         loss_scale: LossScale | None = None,
+        seen: ExamplesSeen | None = None,
     ):
         """Looks at what is there.
 
@@ -67,7 +70,12 @@ class Checkpointer:
           max_to_keep: older checkpoints are deleted.
           strategy: under which model and optimizer were made; None for the current one.
           loss_scale: of float16. A checkpoint of another precision has none: it is then new.
+          seen: the examples that the run has seen, to be saved and restored with the step.
+
+        Raises:
+          ConfigError: the list of checkpoints names one of another directory.
         """
+        _check_list(directory)
         self.directory = directory
         self._model = model
         self._optimizer = optimizer
@@ -79,12 +87,14 @@ class Checkpointer:
         for slot, slots in compat.optimizer_slots(optimizer).items():
             for path, variable in zip(policy.groups(model), slots, strict=True):
                 variables[f"optimizer/{slot}/{path}"] = variable
-        # What is restored goes to all replicas; what is saved comes from one.
-        self._checkpoint = tf.train.Checkpoint(step=self._step, **variable_tree(variables))
+        self._seen = seen
+        # What a checkpoint of an earlier version or of another precision lacks.
+        optional = {EXAMPLES: seen.variable} if seen else {}
         scale = loss_scale.variables if loss_scale else {}
-        variables |= {f"{LOSS_SCALE}/{name}": v for name, v in scale.items()}
-        self._with_scale = tf.train.Checkpoint(step=self._step, **variable_tree(variables))
-        local = {path: workers.local_variable(v) for path, v in variables.items()}
+        optional |= {f"{LOSS_SCALE}/{name}": v for name, v in scale.items()}
+        # What is restored goes to all replicas; what is saved comes from one.
+        self._variables, self._optional = variables, optional
+        local = {path: workers.local_variable(v) for path, v in (variables | optional).items()}
         self._manager = tf.train.CheckpointManager(
             tf.train.Checkpoint(step=self._step, **variable_tree(local)),
             directory,
@@ -124,12 +134,13 @@ class Checkpointer:
 
     def _write(self, prefix: str):
         self._step.assign(self.step)
+        if self._seen:
+            self._seen.store(self.step)
         try:
             self._manager.save(checkpoint_number=self.step)
         except (tf.errors.OpError, OSError) as error:
             for leftover in tf.io.gfile.glob(f"{prefix}[._]*"):
-                remove = tf.io.gfile.rmtree if tf.io.gfile.isdir(leftover) else tf.io.gfile.remove
-                remove(leftover)
+                files.remove(leftover)
             raise NotSaved(
                 f"model_dir {self.directory!r}: ckpt-{self.step} cannot be written "
                 f"({one_line(error)}); the last good checkpoint is {self.latest or 'none'}"
@@ -145,7 +156,7 @@ class Checkpointer:
         """
         if workers.is_chief(self._strategy):
             for leftover in tf.io.gfile.glob(os.path.join(self.directory, "ckpt-*_temp*")):
-                tf.io.gfile.rmtree(leftover)
+                files.remove(leftover)
         prefixes = list(reversed(self._manager.checkpoints))
         latest = self._manager.latest_checkpoint
         if latest and latest not in prefixes:
@@ -195,19 +206,55 @@ class Checkpointer:
             )
 
     def restore(self, prefix: str, *, weights_only: bool = False):
-        """Restores one of this run's own checkpoints, if asked to without the optimizer's slots."""
-        if weights_only:
-            wanted = tf.train.Checkpoint(step=self._step, model=self._checkpoint.model)
-        elif any(name.startswith(LOSS_SCALE) for name, _ in tf.train.list_variables(prefix)):
-            wanted = self._with_scale
-        else:
-            wanted = self._checkpoint
-        status = wanted.restore(prefix)
+        """Restores one of this run's own checkpoints, if asked to without the optimizer's slots.
+
+        Raises:
+          READ_ERRORS: the file is cut short or spoilt, or a variable has another shape in it.
+        """
+        shapes = {
+            key.removesuffix(SUFFIX): tuple(shape)
+            for key, shape in tf.train.list_variables(prefix)
+        }
+        wanted = {
+            path: variable
+            for path, variable in self._variables.items()
+            if path.startswith("model/") or not weights_only
+        }
+        for path, variable in self._optional.items():
+            if path in shapes and (path == EXAMPLES or not weights_only):
+                wanted[path] = variable
+        for path, variable in {"step": self._step, **wanted}.items():
+            there = shapes.get(path, "absent")
+            if there != tuple(variable.shape):  # before memory is taken for it
+                raise ValueError(f"{path} has shape {there}, not {tuple(variable.shape)}")
+        status = tf.train.Checkpoint(step=self._step, **variable_tree(wanted)).restore(prefix)
         status.assert_existing_objects_matched()
         status.expect_partial()
         self._optimizer.iterations.assign(
             tf.cast(self._step, self._optimizer.iterations.dtype)
         )
+        if self._seen:
+            self._seen.restored(self.step, from_variable=EXAMPLES in wanted)
+
+
+def _check_list(directory: str):
+    """Refuses a list of checkpoints (the file `checkpoint`) that leads out of its directory.
+
+    Old checkpoints are deleted by this list.
+
+    Raises:
+      ConfigError: it does.
+    """
+    state = tf.train.get_checkpoint_state(directory)
+    for prefix in state.all_model_checkpoint_paths if state else ():
+        folders = os.path.dirname(prefix), directory.rstrip("/")
+        if not files.is_url(directory):
+            folders = tuple(os.path.realpath(folder) for folder in folders)
+        if folders[0] != folders[1]:
+            raise ConfigError(
+                f"model_dir {directory!r}: its file `checkpoint` names {one_line(repr(prefix))}, "
+                "which is not in that directory: remove the line from the file"
+            )
 
 
 def _first_difference(there: dict[str, tuple], here: dict[str, tuple]) -> str | None:

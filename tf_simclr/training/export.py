@@ -7,7 +7,7 @@ import tempfile
 
 import tensorflow as tf
 
-from tf_simclr import compat
+from tf_simclr import compat, files
 from tf_simclr.config import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.training.checkpoint import variable_tree
@@ -116,12 +116,12 @@ def _save(module: tf.train.Checkpoint, directory: str, step: int, keep: int) -> 
     unfinished = path + ".unfinished"
     for leftover in (unfinished, path):
         if tf.io.gfile.exists(leftover):
-            tf.io.gfile.rmtree(leftover)
+            files.remove(leftover)
     inference = module.__call__.get_concrete_function(IMAGES)
     tf.saved_model.save(module, unfinished, signatures={"serving_default": inference})
     tf.io.gfile.rename(unfinished, path)
     exported = [int(name.rstrip("/")) for name in tf.io.gfile.listdir(directory)
                 if re.fullmatch(r"\d+/?", name)]  # fmt: skip
     for old in sorted(exported)[:-keep]:
-        tf.io.gfile.rmtree(os.path.join(directory, str(old)))
+        files.remove(os.path.join(directory, str(old)))
     return path

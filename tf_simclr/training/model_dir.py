@@ -7,11 +7,13 @@ import os
 
 import tensorflow as tf
 
+from tf_simclr import files
 from tf_simclr.config import ConfigError, one_line
 
 LOCK = ".lock"
 ABOUT = "about.json"
 BEST = "best"  # folder of the checkpoint with the best evaluation
+TOP_1 = "eval/label_top_1_accuracy"  # by which the best is chosen
 
 
 @contextlib.contextmanager
@@ -70,12 +72,27 @@ def write_results(model_dir: str, results: dict[str, float], *, step: int, name:
 
 
 def read_best(model_dir: str) -> dict[str, float] | None:
-    """The results of the best checkpoint so far, as write_best left them; None before the first."""
+    """Reads the results of the best checkpoint so far, as write_best left them.
+
+    Returns:
+      None before the first, and where that checkpoint is gone: a run that was killed between the
+      next best checkpoint and its results has deleted it.
+
+    Raises:
+      ConfigError: the file is not what write_best writes.
+    """
     path = os.path.join(model_dir, BEST, "result.json")
     if not tf.io.gfile.exists(path):
         return None
-    with tf.io.gfile.GFile(path) as file:
-        return json.loads(file.read())
+    results = files.read_json_object(path)
+    step, top_1 = results.get("global_step"), results.get(TOP_1)
+    if type(step) is not int or step < 0 or type(top_1) not in (int, float):
+        raise ConfigError(
+            f"{path} is not the result of an evaluation (global_step {one_line(repr(step))}, "
+            f"{TOP_1} {one_line(repr(top_1))}): restore it, or remove it to choose the best anew"
+        )
+    there = tf.io.gfile.exists(os.path.join(model_dir, BEST, f"ckpt-{step}.index"))
+    return results if there else None
 
 
 def write_best(model_dir: str, results: dict[str, float], *, step: int):

@@ -36,12 +36,24 @@ def read(prefix: str) -> dict[str, np.ndarray]:
       ValueError: a variable of the model has a key that is not known.
     """
     reader = tf.train.load_checkpoint(prefix)
+    return {path: reader.get_tensor(key) for path, key in checkpoint_keys(reader).items()}
+
+
+def checkpoint_keys(reader) -> dict[str, str]:
+    """Finds {our path: key in the file} of all model variables of an official checkpoint.
+
+    Args:
+      reader: tf.train.load_checkpoint's.
+
+    Raises:
+      ValueError: a variable of the model has a key that is not known.
+    """
     keys = [
         key.removesuffix(SUFFIX)
         for key in reader.get_variable_to_shape_map()
         if key.startswith("model/") and key.endswith(SUFFIX)
     ]
-    return {path: reader.get_tensor(key + SUFFIX) for key, path in paths(keys).items()}
+    return {path: key + SUFFIX for key, path in paths(keys).items()}
 
 
 def paths(keys: list[str]) -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
+from typing import Any
 
-from tf_simclr.config import Config, ConfigError
+from tf_simclr.config import Config, ConfigError, settings
 from tf_simclr.data.sources import Source
 from tf_simclr.optim import schedule
 
@@ -27,6 +28,11 @@ class Plan:
     checkpoint_steps: int
     eval_batches: int
     eval_every_steps: int = 0
+
+    def evaluated_part(self, eval_batch_size: int) -> int | None:
+        """Returns how many examples an evaluation takes where that is not all of the split."""
+        count = self.eval_batches * eval_batch_size
+        return count if count < self.num_eval else None
 
 
 def make_plan(config: Config, source: Source, *, evaluates: bool) -> Plan:
@@ -66,3 +72,38 @@ def make_plan(config: Config, source: Source, *, evaluates: bool) -> Plan:
         eval_batches=eval_batches,
         eval_every_steps=eval_every_steps,
     )
+
+
+def make_schedule(config: Config, plan: Plan) -> schedule.WarmUpAndCosineDecay:
+    """Makes the learning rate of a run as a function of its step."""
+    optimizer, batch = config.optimizer, config.training.train_batch_size
+    return schedule.WarmUpAndCosineDecay(
+        schedule.scaled_learning_rate(
+            optimizer.learning_rate, optimizer.learning_rate_scaling, batch
+        ),
+        warmup_steps=schedule.warmup_steps(optimizer.warmup_epochs, plan.num_train, batch),
+        total_steps=plan.total_steps,
+    )
+
+
+def plan_before(saved: dict[str, Any], now: Config, source: Source) -> tuple[Config, Plan | None]:
+    """Finds the settings that a run had, and their plan where it can be told.
+
+    Args:
+      saved: values by name that the run has saved.
+      now: present settings.
+      source: the data set that these name.
+
+    Returns:
+      The settings; the plan, or None where they name other data or are no longer possible.
+    """
+    before = now.replace(**saved)
+    names = ("dataset", "unlabelled", "label_fraction", "label_seed")
+    same_data = all(getattr(before.data, name) == getattr(now.data, name) for name in names)
+    wrong = [n for n, v in saved.items() if n != "data_dir" and settings()[n].complaint(v)]
+    if wrong or not same_data:
+        return before, None
+    try:
+        return before, make_plan(before, source, evaluates=False)
+    except ConfigError:
+        return before, None

@@ -1,20 +1,22 @@
 """Weights out of any checkpoint that has them: ours, a SavedModel's, the official TF2 code's."""
 
+import contextlib
 import dataclasses
 import os
 import re
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import trackable_object_graph_pb2
+from google.protobuf.message import DecodeError
 
 from tf_simclr.config import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.training import official
+from tf_simclr.training import object_graph, official
+from tf_simclr.training.object_graph import OBJECT_GRAPH  # noqa: F401  Tools name it, too.
 
-OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 # What TensorFlow's readers raise on files that are cut short or spoilt.
-READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
+READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError, DecodeError)
 SUPERVISED_HEAD = "head_supervised/"
 # What to do where a shape differs, by part of the model.
 _HINTS = {
@@ -65,7 +67,7 @@ def restore_weights(
       ConfigError: no such checkpoint; a part of the encoder that the schema selects is not in it; a
         shape differs. Nothing is assigned in these cases.
     """
-    values = read_weights(path)
+    stored = Stored(path)
     chosen, skipped, missing = {}, [], []
     for name, variable in model.variables_by_path().items():
         supervised = name.startswith(SUPERVISED_HEAD)
@@ -73,11 +75,11 @@ def restore_weights(
             skipped.append(name)
         elif supervised and zero_init_logits_layer:
             skipped.append(name)
-        elif name not in values:
+        elif name not in stored.shapes:
             missing.append(name)
-        elif values[name].shape != tuple(variable.shape):
+        elif stored.shapes[name] != tuple(variable.shape):
             raise ConfigError(
-                f"checkpoint {path!r}: {name} has shape {values[name].shape} there and "
+                f"checkpoint {path!r}: {name} has shape {stored.shapes[name]} there and "
                 f"{tuple(variable.shape)} here; {_HINTS[name.split('/')[0]]}"
             )
         else:
@@ -89,6 +91,7 @@ def restore_weights(
             f"checkpoint {path!r} {what}: is it of another model? Give the model flags that it was "
             "trained with"
         )
+    values = {name: stored.read(name) for name in chosen}
     for name, variable in chosen.items():
         variable.assign(values[name])
     if zero_init_logits_layer and model.supervised_head is not None:
@@ -97,29 +100,70 @@ def restore_weights(
     return RestoreReport(list(chosen), skipped, missing)
 
 
+class Stored:
+    """The model's variables in a checkpoint or SavedModel, each of them read when asked for.
+
+    A file may claim any shape, so compare `shapes` before reading.
+
+    Attributes:
+      shapes: {our path: shape}, without a value being read.
+    """
+
+    def __init__(self, path: str):
+        """Opens the file that `find` finds.
+
+        Raises:
+          ConfigError: there is none, it is spoilt, or its variables have unknown names or are no
+            numbers.
+        """
+        self._path = path
+        with self._in_one_line():
+            self._reader, self._keys = _open(find(path))
+            shapes = self._reader.get_variable_to_shape_map()
+            types = self._reader.get_variable_to_dtype_map()
+        if not self._keys:
+            raise ConfigError(
+                f"checkpoint {path!r} is neither one of ours nor one of the official TF2 code: its "
+                f"variables are called {', '.join(sorted(shapes)[:3])}"
+            )
+        for name, key in self._keys.items():
+            if key not in shapes or not types[key].is_floating:
+                what = types[key].name if key in shapes else "not in the file"
+                raise ConfigError(
+                    f"checkpoint {path!r} is not one that a run has written ({name} is {what}): "
+                    "give another"
+                )
+        self.shapes = {name: tuple(shapes[key]) for name, key in self._keys.items()}
+
+    def read(self, name: str) -> np.ndarray:
+        """Reads the value of one variable.
+
+        Raises:
+          ConfigError: the file is spoilt.
+        """
+        with self._in_one_line():
+            return self._reader.get_tensor(self._keys[name])
+
+    @contextlib.contextmanager
+    def _in_one_line(self):
+        try:
+            yield
+        except ConfigError:
+            raise
+        except (*READ_ERRORS, MemoryError) as error:
+            raise ConfigError(
+                f"checkpoint {self._path!r} cannot be read ({one_line(error)}): give another"
+            ) from error
+
+
 def read_weights(path: str) -> dict[str, np.ndarray]:
     """{our path: value} of the model's variables in a checkpoint or SavedModel.
 
     Raises:
       ConfigError: there is none, or its variables have unknown names.
     """
-    prefix = find(path)
-    try:
-        names = [name for name, _ in tf.train.list_variables(prefix)]
-        if official.is_official(names):
-            return official.read(prefix)
-        reader = tf.train.load_checkpoint(prefix)
-        found = {name: reader.get_tensor(key) for name, key in _model_keys(reader).items()}
-    except READ_ERRORS as error:
-        raise ConfigError(
-            f"checkpoint {path!r} cannot be read ({one_line(error)}): give another"
-        ) from error
-    if not found:
-        raise ConfigError(
-            f"checkpoint {path!r} is neither one of ours nor one of the official TF2 code: its "
-            f"variables are called {', '.join(names[:3])}"
-        )
-    return found
+    stored = Stored(path)
+    return {name: stored.read(name) for name in stored.shapes}
 
 
 def read_shapes(prefix: str) -> dict[str, tuple]:
@@ -130,7 +174,10 @@ def read_shapes(prefix: str) -> dict[str, tuple]:
     """
     reader = tf.train.load_checkpoint(prefix)
     shapes = reader.get_variable_to_shape_map()
-    return {path: tuple(shapes[key]) for path, key in _model_keys(reader).items()}
+    keys = object_graph.model_keys(reader)
+    if lost := [key for key in keys.values() if key not in shapes]:
+        raise ValueError(f"it lacks {lost[0]}, which it lists")
+    return {path: tuple(shapes[key]) for path, key in keys.items()}
 
 
 def find(path: str) -> str:
@@ -162,27 +209,9 @@ def _step_of(index: str) -> int:
     return int(number) if number.isdecimal() else -1
 
 
-def _model_keys(reader) -> dict[str, str]:
-    """{our path: key in the file} of the model's variables.
-
-    A SavedModel stores a variable under the shortest of its names, so the object graph is walked
-    from the attribute `model` down, which is the same in checkpoints and SavedModels.
-    """
-    if not reader.has_tensor(OBJECT_GRAPH):
-        return {}
-    graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(
-        reader.get_tensor(OBJECT_GRAPH)
-    )
-    keys = {}
-
-    def walk(node_id: int, path: str):
-        node = graph.nodes[node_id]
-        for attribute in node.attributes:
-            keys[path] = attribute.checkpoint_key
-        for child in node.children:
-            walk(child.node_id, f"{path}/{child.local_name}" if path else child.local_name)
-
-    for child in graph.nodes[0].children:
-        if child.local_name == "model":
-            walk(child.node_id, "")
-    return keys
+def _open(prefix: str) -> tuple[Any, dict[str, str]]:
+    """Opens a checkpoint: a reader and {our path: key in the file}."""
+    reader = tf.train.load_checkpoint(prefix)
+    if official.is_official(reader.get_variable_to_shape_map()):
+        return reader, official.checkpoint_keys(reader)
+    return reader, object_graph.model_keys(reader)

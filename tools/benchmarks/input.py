@@ -60,7 +60,7 @@ def run(args: argparse.Namespace):
     baseline = official(source, config, cache=args.cache)
     made = {
         where: build.train_batches(
-            config.replace(augment_on=where), source, tf.distribute.get_strategy(), step=0
+            config.replace(augment_on=where), source, tf.distribute.get_strategy(), examples_seen=0
         )
         for where in WHERE
     }

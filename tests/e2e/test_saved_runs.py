@@ -1,0 +1,210 @@
+"""A run that somebody shares is data: nothing in it is executed, and what changes is said."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from tf_simclr import experiment, flags, saved_settings
+from tf_simclr.training import checkpoint, export
+
+TINY = (
+    "--dataset=shapes",
+    "--train_split=train[:64]",
+    "--eval_split=test[:200]",
+    "--image_size=32",
+    "--resnet_depth=18",
+    "--width_multiplier=0.0625",
+    "--train_batch_size=16",
+    "--train_mode=finetune",
+    "--from_scratch",
+    "--optimizer=momentum",
+    "--learning_rate=3",
+    "--warmup_epochs=0",
+    "--seed=3",
+)
+EXAMPLES_KEY = "examples/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def run(*arguments) -> dict:
+    config = flags.parse(["run.py", *arguments]).config
+    return experiment.run(config, config_gin=flags.to_gin(config))
+
+
+@pytest.fixture(scope="module")
+def trained(shapes_dir, tmp_path_factory) -> str:
+    """A run of two steps."""
+    folder = str(tmp_path_factory.mktemp("trained") / "run")
+    run(*TINY, f"--data_dir={shapes_dir}", f"--model_dir={folder}", "--train_steps=2")
+    return folder
+
+
+@pytest.fixture
+def copy(trained, tmp_path) -> str:
+    return shutil.copytree(trained, tmp_path / "copy")
+
+
+@pytest.fixture
+def seen_by_pipeline(monkeypatch) -> list[int]:
+    """Where the training batches of each start go on."""
+    found, original = [], experiment.build.train_batches
+
+    def record(*args, examples_seen):
+        found.append(examples_seen)
+        return original(*args, examples_seen=examples_seen)
+
+    monkeypatch.setattr(experiment.build, "train_batches", record)
+    return found
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--mode=predict", "--checkpoint={run}", "--images=x"],
+        ["--mode=predict", "--checkpoint={run}/saved_model/2", "--images=x"],
+        ["--mode=probe", "--checkpoint={run}", "--model_dir=new"],
+        ["--model_dir={run}"],
+        ["--gin_file={run}/config.gin"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Loss.temperature = 0.5\nimport evil_module\n",
+        "from __gin__ import dynamic_registration\nimport evil_module\n"
+        "Loss.temperature = @evil_module.run()\n",
+    ],
+    ids=["import", "dynamic registration"],
+)
+def test_settings_in_a_shared_run_cannot_run_code(tmp_path, arguments, text):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.gin").write_text(text)
+    marker = tmp_path / "executed"
+    (tmp_path / "evil_module.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    done = subprocess.run(
+        [sys.executable, str(flags.ROOT / "run.py"), *(a.format(run=folder) for a in arguments)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert not marker.exists()
+    assert done.returncode == 2
+    assert f"run.py: {folder}/config.gin line " in done.stderr
+    assert "a run's settings are data" in done.stderr
+
+
+def test_a_run_leaves_the_same_settings_twice(trained):
+    values = [saved_settings.read(f"{trained}/config.{name}") for name in ("json", "gin")]
+    assert values[0] == values[1] and values[0]["train_batch_size"] == 16
+
+
+def test_another_batch_size_is_said_and_counted(copy, capsys, seen_by_pipeline):
+    results = run(f"--model_dir={copy}", "--train_batch_size=32", "--train_steps=4")
+    assert results["step"] == 4 and seen_by_pipeline == [32]
+    assert (
+        "Step 2 goes on with other settings: train_batch_size 16 -> 32, train_steps 2 -> 4. "
+        "Learning rate: 0 by the old settings, 0.1875 now. Seen so far: 32 images, 0.50 epochs."
+    ) in capsys.readouterr().err
+    # Now 2 * 16 + 2 * 32 images, which no multiplication of steps by a batch size tells.
+    run(f"--model_dir={copy}", "--train_steps=5")
+    assert seen_by_pipeline == [32, 96]
+    assert "Seen so far: 96 images, 1.50 epochs." in capsys.readouterr().err
+
+
+def test_going_on_with_the_same_settings_says_nothing(shapes_dir, tmp_path, capsys, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    arguments = (*TINY, f"--data_dir={shapes_dir}", f"--model_dir={tmp_path}", "--train_steps=2")
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment.Experiment, "export", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(*arguments, "--checkpoint_steps=1")
+    for name in os.listdir(tmp_path):
+        if name.startswith("ckpt-2") or name == "checkpoint":
+            os.remove(tmp_path / name)
+    (tmp_path / "checkpoint").write_text(
+        'model_checkpoint_path: "ckpt-1"\nall_model_checkpoint_paths: "ckpt-1"\n'
+    )
+    capsys.readouterr()
+    assert run(f"--model_dir={tmp_path}")["step"] == 2
+    error = capsys.readouterr().err
+    assert "steps 1 to 2 of 16 images" in error and "other settings" not in error
+
+
+def test_a_run_of_an_earlier_version_goes_on(
+    shapes_dir, tmp_path, capsys, monkeypatch, seen_by_pipeline
+):
+    """Such a run has left config.gin alone, and no number of examples in its checkpoints."""
+    original = checkpoint.Checkpointer
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            checkpoint, "Checkpointer", lambda *args, seen, **kwargs: original(*args, **kwargs)
+        )
+        run(*TINY, f"--data_dir={shapes_dir}", f"--model_dir={tmp_path}", "--train_steps=2")
+    os.remove(tmp_path / "config.json")
+    keys = [name for name, _ in tf.train.list_variables(str(tmp_path / "ckpt-2"))]
+    assert EXAMPLES_KEY not in keys
+    assert run(f"--model_dir={tmp_path}", "--train_steps=3", "--train_batch_size=32")["step"] == 3
+    assert seen_by_pipeline == [0, 32]
+    assert "Seen so far: 32 images, 0.50 epochs." in capsys.readouterr().err
+    keys = [name for name, _ in tf.train.list_variables(str(tmp_path / "ckpt-3"))]
+    assert EXAMPLES_KEY in keys and (tmp_path / "config.json").exists()
+
+
+@pytest.fixture
+def picture(tmp_path) -> str:
+    path = tmp_path / "picture.png"
+    path.write_bytes(tf.io.encode_png(tf.zeros((32, 32, 3), tf.uint8)).numpy())
+    return str(path)
+
+
+def predict(checkpoint_path, picture, output) -> dict:
+    return run(
+        "--mode=predict",
+        f"--checkpoint={checkpoint_path}",
+        f"--images={picture}",
+        f"--output={output}",
+        "--eval_batch_size=1",
+    )
+
+
+@pytest.fixture
+def opened(monkeypatch) -> list[str]:
+    """The SavedModels whose graph is opened."""
+    paths, original = [], export.load
+
+    def record(path, *, flag):
+        paths.append(path)
+        return original(path, flag=flag)
+
+    monkeypatch.setattr(export, "load", record)
+    return paths
+
+
+def test_a_saved_model_put_into_a_run_is_not_opened(copy, picture, tmp_path, opened):
+    shutil.copytree(f"{copy}/saved_model/2", copy, dirs_exist_ok=True)
+    assert predict(copy, picture, tmp_path / "out.csv")["written"] == 1
+    assert opened == []
+
+
+def test_of_our_own_saved_model_the_variables_are_read(copy, picture, tmp_path, opened, capsys):
+    predict(f"{copy}/saved_model/2", picture, tmp_path / "variables.csv")
+    assert opened == []
+    elsewhere = shutil.copytree(f"{copy}/saved_model/2", tmp_path / "a" / "b" / "c" / "elsewhere")
+    predict(elsewhere, picture, tmp_path / "graph.csv")
+    assert opened == [str(elsewhere)]
+    assert "its own graph is opened, which can read and write files" in capsys.readouterr().err
+    rows = [
+        (tmp_path / f"{name}.csv").read_text().splitlines()[1].split(",")
+        for name in ("variables", "graph")
+    ]
+    assert rows[0][:2] == rows[1][:2]
+    first, second = ([float(value) for value in row[2:]] for row in rows)
+    assert first == pytest.approx(second, rel=1e-4)

@@ -1,0 +1,136 @@
+"""What a run says at its start about settings that do not do what one may expect.
+
+Pure functions from settings to lines. A run whose settings fit one another says nothing.
+"""
+
+from typing import Any
+
+from tf_simclr.config import Config, settings
+from tf_simclr.training.plan import Plan, make_schedule
+
+# Saved settings that bear on evaluations, files and speed, and not on what is learned.
+_NOT_OF_TRAINING = {
+    "cache_dataset",
+    "checkpoint",
+    "checkpoint_epochs",
+    "checkpoint_steps",
+    "data_dir",
+    "eval_batch_size",
+    "eval_every_epochs",
+    "eval_name",
+    "eval_split",
+    "eval_steps",
+    "eval_timeout",
+    "from_scratch",
+    "keep_checkpoint_max",
+    "keep_hub_module_max",
+    "loss_block_rows",
+    "probe_baselines",
+    "probe_summary",
+    "probe_validation_split",
+    "strict_data",
+    "train_summary_steps",
+    "variable_schema",
+    "zero_init_logits_layer",
+}
+
+
+def changed_settings(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:
+    """Finds {name: (value before, value now)} of the settings of the training that differ."""
+    old, new = before.to_dict(), now.to_dict()
+    ignored = set(_NOT_OF_TRAINING)
+    if old["train_steps"] and old["train_steps"] == new["train_steps"]:
+        ignored.add("train_epochs")
+    return {
+        name: (old[name], new[name])
+        for name, spec in settings().items()
+        if spec.saved and name not in ignored and old[name] != new[name]
+    }
+
+
+def resume_note(
+    before: tuple[Config, Plan | None], now: tuple[Config, Plan], *, step: int, examples: int
+) -> str | None:
+    """Says what changes where a run goes on with other settings; None where nothing does.
+
+    Args:
+      before: settings that the run had, and their plan, or None where it is not known.
+      now: settings and plan from now on.
+      step: at which the run goes on.
+      examples: that it has seen, by the true count.
+    """
+    changed = changed_settings(before[0], now[0])
+    if not changed:
+        return None
+    differences = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in changed.items())
+    rates = f"{_rate(*now, step):.4g}"
+    if before[1]:
+        rates = f"{_rate(*before, step):.4g} by the old settings, {rates} now"
+    return (
+        f"Step {step} goes on with other settings: {differences}. Learning rate: {rates}. Seen so "
+        f"far: {examples} images, {examples / now[1].num_train:.2f} epochs."
+    )
+
+
+def _rate(config: Config, plan: Plan, step: int) -> float:
+    return float(make_schedule(config, plan)(step))
+
+
+def start_notes(config: Config, plan: Plan, *, step: int = 0) -> list[str]:
+    """Says, a line each, which settings reach beyond the run or leave a part of it out.
+
+    Args:
+      step: at which the run begins or goes on.
+    """
+    notes = (_warmup(config, plan), _profile(config, plan, step), *_intervals(config, plan))
+    return [note for note in notes if note]
+
+
+def _warmup(config: Config, plan: Plan) -> str | None:
+    rate = make_schedule(config, plan)
+    total, epochs = plan.total_steps, config.optimizer.warmup_epochs
+    if not rate.warmup_steps or rate.warmup_steps < total:
+        return None
+    tenth = total * config.training.train_batch_size / plan.num_train / 10
+    return (
+        f"warmup_epochs={epochs:g} is {rate.warmup_steps} steps, and the run has {total}: the "
+        f"learning rate ends at {float(rate(total - 1)):.3g}, on its way to {rate.peak:.3g}. A "
+        f"tenth of the run would be --warmup_epochs={tenth:.2g}"
+    )
+
+
+def _profile(config: Config, plan: Plan, step: int) -> str | None:
+    asked = config.training.profile_steps
+    if not asked:
+        return None
+    first, last = map(int, asked.split(","))
+    if first >= plan.total_steps:
+        what = f"begins after the run's last step, {plan.total_steps}: no trace is written"
+    elif last <= step:
+        what = f"ends before step {step}, where the run goes on: no trace is written"
+    elif last > plan.total_steps:
+        what = f"ends after the run's last step, {plan.total_steps}: the trace ends there"
+    else:
+        return None
+    return f"profile_steps={asked} {what}. Choose steps within the run"
+
+
+def _intervals(config: Config, plan: Plan) -> list[str]:
+    training, total = config.training, plan.total_steps
+    notes = []
+    if training.checkpoint_steps > total:
+        notes.append(
+            f"checkpoint_steps={training.checkpoint_steps} is more than the run's {total} steps: "
+            "only the end is saved. Lower it to lose less when the run is stopped"
+        )
+    if plan.eval_every_steps >= total:
+        notes.append(
+            f"eval_every_epochs={training.eval_every_epochs:g} is {plan.eval_every_steps} steps, "
+            f"and the run has {total}: only the end is evaluated, and is the best. Lower it"
+        )
+    if part := plan.evaluated_part(training.eval_batch_size):
+        notes.append(
+            f"eval_steps={training.eval_steps} evaluates {part} of the {plan.num_eval} images of "
+            f"split {config.data.eval_split}. --eval_steps=0 takes all"
+        )
+    return notes
