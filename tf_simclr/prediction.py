@@ -118,7 +118,7 @@ def _checkpoint(config: Config, path: str) -> tuple[Callable, dict]:
     model = build.make_model(config, None if bias is None else len(bias))
     weights.restore_weights(model, prefix)
     about = read_about(os.path.dirname(prefix))
-    names = about.get("class_names")
+    names = about["class_names"]
     if bias is None or names is None or len(names) != len(bias):
         names = None
     return lambda images: model(images, training=False), {
