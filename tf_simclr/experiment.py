@@ -13,7 +13,6 @@ import os
 import sys
 import time
 import zlib
-from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -226,12 +225,12 @@ class Experiment:
         strategy: tf.distribute.Strategy,
         *,
         has_head: bool,
-        names: Sequence[str] | None = None,
+        names: tuple[str, ...] | None = None,
     ):
         """Builds the model and looks at the checkpoints that are there.
 
         Args:
-          names: of the head's classes; None for those of the source.
+          names: of the head's classes (`class_names.match`); None where nobody knows them.
 
         Raises:
           ConfigError: a batch is not divisible by the replicas; another model's checkpoint; the
@@ -240,7 +239,7 @@ class Experiment:
         """
         self.config, self.source, self.plan = config, source, plan
         training = config.training
-        self.class_names = names or source.class_names
+        self.class_names = names
         self.model_dir = config.runtime.model_dir
         self.strategy = strategy
         self.is_chief = workers.is_chief(self.strategy)
@@ -450,10 +449,11 @@ class Experiment:
             self._say("No labels or no supervised head (lineareval_while_pretraining=False): "
                       "nothing to evaluate. Fine-tune to learn what the features are worth.")
             return {}
-        if (self.num_classes, self.class_names) != (
-            self.source.num_classes, self.source.class_names
-        ):  # fmt: skip
-            self._say(f"{self.source.name} has no labels of the teacher's {self.num_classes} "
+        source = self.source
+        # As many classes may still be others: the teacher's, among images without use for labels.
+        other_names = self.class_names is not None and self.class_names != source.class_names
+        if self.num_classes != source.num_classes or other_names:
+            self._say(f"{source.name} has no labels of the teacher's {self.num_classes} "
                       "classes: nothing to evaluate.")  # fmt: skip
             return {}
         # As a checkpoint has them.

@@ -12,7 +12,8 @@ those of the data set; there is one rule for all of them (resume, evaluation, fi
   restored one would do: as with another number of classes, the user asks for it by
   --zero_init_logits_layer, so that what a command trains does not depend on the names in its data.
 - The names of the head are not on record (old runs, converted checkpoints): only the number of
-  classes is compared, where the weights are restored.
+  classes is compared, where the weights are restored. The names are then those of the data set, and
+  a line says so.
 """
 
 import dataclasses
@@ -139,7 +140,7 @@ def _match_head(source: Source, head: Head) -> Matched:
             f"The class names of {head.owner} are not on record: its classes are taken to be those "
             f"of dataset {source.name}, in the same order.",
         )
-    if source.class_names == head.names:
+    if tuple(source.class_names) == head.names:
         return Matched(source, head.names)
     try:
         relabelled = RelabelledSource(source, head.names)
