@@ -23,13 +23,16 @@ class FakeSource:
         return tf.data.Dataset.from_tensor_slices({"image": list("dco?"), "label": labels})
 
 
-@pytest.mark.parametrize("names, head, expected", [
-    (("a", "b"), ("a", "b"), [0, 1]),
-    (("b", "a"), ("a", "b"), [1, 0]),
-    (("b", "c"), ("a", "b", "c"), [1, 2]),
-    (("c", "a"), ("a", "b", "c"), [2, 0]),
-    (("1", "0"), ("0", "1"), [1, 0]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "names, head, expected",
+    [
+        (("a", "b"), ("a", "b"), [0, 1]),
+        (("b", "a"), ("a", "b"), [1, 0]),
+        (("b", "c"), ("a", "b", "c"), [1, 2]),
+        (("c", "a"), ("a", "b", "c"), [2, 0]),
+        (("1", "0"), ("0", "1"), [1, 0]),
+    ],
+)
 def test_classes_are_found_by_name(names, head, expected):
     assert relabel.class_numbers(names, head) == expected
 

@@ -14,10 +14,19 @@ from tf_simclr.config import ConfigError
 from tf_simclr.training import checkpoint, weights
 
 TINY = (
-    "--dataset=folder", "--image_size=32", "--resnet_depth=18", "--width_multiplier=0.0625",
-    "--train_batch_size=16", "--eval_batch_size=8", "--train_mode=finetune", "--seed=3",
-    "--optimizer=momentum", "--learning_rate=3", "--warmup_epochs=0", "--eval_split=test",
-)  # fmt: skip
+    "--dataset=folder",
+    "--image_size=32",
+    "--resnet_depth=18",
+    "--width_multiplier=0.0625",
+    "--train_batch_size=16",
+    "--eval_batch_size=8",
+    "--train_mode=finetune",
+    "--seed=3",
+    "--optimizer=momentum",
+    "--learning_rate=3",
+    "--warmup_epochs=0",
+    "--eval_split=test",
+)
 COLOURS = {"a": (220, 30, 30), "b": (30, 220, 30), "c": (30, 30, 220)}
 NAMES = ["a", "b", "c"]
 TOP_1 = "eval/label_top_1_accuracy"
@@ -76,8 +85,14 @@ def data(tmp_path_factory) -> dict[str, str]:
 def trained(data, tmp_path_factory):
     """model_dir of a run that tells the three classes apart."""
     model_dir = tmp_path_factory.mktemp("runs") / "trained"
-    results = run(*TINY, data["all"], f"--model_dir={model_dir}", "--from_scratch",
-                  f"--train_steps={STEPS}", "--eval_every_epochs=10")  # fmt: skip
+    results = run(
+        *TINY,
+        data["all"],
+        f"--model_dir={model_dir}",
+        "--from_scratch",
+        f"--train_steps={STEPS}",
+        "--eval_every_epochs=10",
+    )
     assert results[TOP_1] == 1
     return model_dir
 
@@ -96,8 +111,9 @@ def test_the_names_lie_beside_all_weights(trained):
 
 
 def test_a_data_set_with_fewer_classes_is_evaluated_by_name(data, copy, capsys):
-    results = run(*TINY, data["fewer"], f"--model_dir={copy}", "--mode=eval",
-                  f"--train_steps={STEPS}")  # fmt: skip
+    results = run(
+        *TINY, data["fewer"], f"--model_dir={copy}", "--mode=eval", f"--train_steps={STEPS}"
+    )
     assert results[TOP_1] == 1  # 0 if b counted as a, and c as b
     assert "mapped by class name" in capsys.readouterr().err
     assert class_names(copy) == NAMES
@@ -114,15 +130,27 @@ def test_evaluation_reads_the_names_when_the_first_checkpoint_comes(
         shutil.copytree(trained, model_dir)
 
     monkeypatch.setattr(checkpoint, "wait_for_first", arrive)
-    results = run(*TINY, data["fewer"], f"--model_dir={model_dir}", "--mode=eval",
-                  f"--train_steps={STEPS}", "--eval_timeout=60")  # fmt: skip
+    results = run(
+        *TINY,
+        data["fewer"],
+        f"--model_dir={model_dir}",
+        "--mode=eval",
+        f"--train_steps={STEPS}",
+        "--eval_timeout=60",
+    )
     assert results[TOP_1] == 1
 
 
 def test_a_run_goes_on_with_fewer_classes_under_their_numbers(data, copy, capsys):
-    results = run(*TINY, data["fewer"], f"--model_dir={copy}", f"--train_steps={STEPS + 2}",
-                  "--mode=train_then_eval", "--label_fraction=0.99",
-                  "--learning_rate=1e-9")  # fmt: skip
+    results = run(
+        *TINY,
+        data["fewer"],
+        f"--model_dir={copy}",
+        f"--train_steps={STEPS + 2}",
+        "--mode=train_then_eval",
+        "--label_fraction=0.99",
+        "--learning_rate=1e-9",
+    )
     assert results[TOP_1] == 1 and results["step"] == STEPS + 2
     assert "mapped by class name" in capsys.readouterr().err
     assert class_names(copy) == class_names(copy / f"saved_model/{STEPS + 2}/assets") == NAMES
@@ -131,16 +159,22 @@ def test_a_run_goes_on_with_fewer_classes_under_their_numbers(data, copy, capsys
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_an_unknown_class_is_refused_by_name_and_nothing_is_written(data, copy, mode):
     before = contents(copy)
-    message = refused(*TINY, data["more"], f"--model_dir={copy}", f"--mode={mode}",
-                      f"--train_steps={STEPS + 2}")  # fmt: skip
+    message = refused(
+        *TINY, data["more"], f"--model_dir={copy}", f"--mode={mode}", f"--train_steps={STEPS + 2}"
+    )
     assert f"model_dir '{copy}' was not trained on: '0new'" in message
     assert contents(copy) == before
 
 
 def test_a_head_for_other_classes_is_not_taken_over(data, trained, tmp_path):
     new = tmp_path / "new"
-    arguments = (*TINY, data["more"], f"--model_dir={new}", f"--checkpoint={trained}",
-                 "--train_steps=1")  # fmt: skip
+    arguments = (
+        *TINY,
+        data["more"],
+        f"--model_dir={new}",
+        f"--checkpoint={trained}",
+        "--train_steps=1",
+    )
     message = refused(*arguments)
     assert "'0new'" in message and "--zero_init_logits_layer" in message
     assert not new.exists()
@@ -150,8 +184,15 @@ def test_a_head_for_other_classes_is_not_taken_over(data, trained, tmp_path):
 
 def test_a_head_is_taken_over_with_its_names(data, trained, tmp_path):
     new = tmp_path / "new"
-    results = run(*TINY, data["fewer"], f"--model_dir={new}", f"--checkpoint={trained}/best",
-                  "--train_steps=1", "--learning_rate=1e-9", "--mode=train_then_eval")  # fmt: skip
+    results = run(
+        *TINY,
+        data["fewer"],
+        f"--model_dir={new}",
+        f"--checkpoint={trained}/best",
+        "--train_steps=1",
+        "--learning_rate=1e-9",
+        "--mode=train_then_eval",
+    )
     assert results[TOP_1] == 1
     assert class_names(new) == NAMES
     assert len(weights.read_weights(str(new))["head_supervised/dense/bias"]) == 3
@@ -162,8 +203,14 @@ def test_predictions_have_the_names_of_the_weights(data, trained, tmp_path, wher
     pictures = f"{data['fewer'].partition('=')[2]}/test/c"
     output = tmp_path / "out.csv"
     # Whatever --data_dir says.
-    run("--mode=predict", data["more"], f"--checkpoint={trained}/{where}".rstrip("/"),
-        "--eval_batch_size=8", f"--images={pictures}", f"--output={output}")  # fmt: skip
+    run(
+        "--mode=predict",
+        data["more"],
+        f"--checkpoint={trained}/{where}".rstrip("/"),
+        "--eval_batch_size=8",
+        f"--images={pictures}",
+        f"--output={output}",
+    )
     with open(output, newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["file", "prediction", "probability", *NAMES]
@@ -173,8 +220,15 @@ def test_predictions_have_the_names_of_the_weights(data, trained, tmp_path, wher
 def test_a_student_is_not_evaluated_by_labels_of_other_classes(data, trained, tmp_path, capsys):
     """As many classes as the teacher's, but others, among images that need no labels."""
     student = tmp_path / "student"
-    results = run(*TINY, data["others"], f"--model_dir={student}", "--train_mode=distill",
-                  f"--teacher={trained}", "--train_steps=1", "--mode=train_then_eval")  # fmt: skip
+    results = run(
+        *TINY,
+        data["others"],
+        f"--model_dir={student}",
+        "--train_mode=distill",
+        f"--teacher={trained}",
+        "--train_steps=1",
+        "--mode=train_then_eval",
+    )
     assert TOP_1 not in results
     assert "nothing to evaluate" in capsys.readouterr().err
     assert class_names(student) == NAMES

@@ -74,10 +74,13 @@ def test_equal_names_need_nothing(trained, tmp_path, start):
 
 
 @pytest.mark.parametrize("start", ["model_dir", "checkpoint"])
-@pytest.mark.parametrize("names, known", [
-    (("owl", "dog"), "2 of its 3 classes"),
-    (("dog", "cat", "owl"), "3 of its 3 classes"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "names, known",
+    [
+        (("owl", "dog"), "2 of its 3 classes"),
+        (("dog", "cat", "owl"), "3 of its 3 classes"),
+    ],
+)
 def test_known_names_are_mapped_and_a_line_says_so(trained, tmp_path, start, names, known):
     found = match(FakeSource(*names), *arguments(start, trained, tmp_path))
     assert isinstance(found.source, RelabelledSource)
@@ -106,9 +109,13 @@ def test_unknown_names_are_refused_with_the_way_out(trained, tmp_path):
     assert f"model_dir {trained!r}" in message
 
 
-@pytest.mark.parametrize("way_out", [
-    "--zero_init_logits_layer", "--variable_schema=(?!head_supervised)",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "way_out",
+    [
+        "--zero_init_logits_layer",
+        "--variable_schema=(?!head_supervised)",
+    ],
+)
 def test_the_names_of_a_head_that_is_left_out_do_not_matter(trained, tmp_path, way_out):
     source = FakeSource("0new", "cat")
     found = match(source, *arguments("checkpoint", trained, tmp_path), way_out)
@@ -187,19 +194,22 @@ def test_a_students_own_head_must_have_the_teachers_classes(trained, tmp_path):
     assert match(FakeSource("cat"), *flags_given, "--zero_init_logits_layer").source
 
 
-@pytest.mark.parametrize("content, reason", [
-    (b"{", "Expecting property name"),
-    (b"", "Expecting value"),
-    (b"\xff\xfe{", "codec"),
-    (b"[]", "no JSON object"),
-    (b'{"class_names": "ab"}', "must be a list of strings"),
-    (b'{"class_names": ["a", 1]}', "must be a list of strings"),
-    (b'{"class_names": []}', "must be a list of strings"),
-    (b'{"class_names": ["a", "b", "a"]}', "must differ"),
-    (b'{"image_size": "32"}', "image_size must be a positive integer"),
-    (b'{"image_size": true}', "image_size must be a positive integer"),
-    (b'{"image_size": 0}', "image_size must be a positive integer"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        (b"{", "Expecting property name"),
+        (b"", "Expecting value"),
+        (b"\xff\xfe{", "codec"),
+        (b"[]", "no JSON object"),
+        (b'{"class_names": "ab"}', "must be a list of strings"),
+        (b'{"class_names": ["a", 1]}', "must be a list of strings"),
+        (b'{"class_names": []}', "must be a list of strings"),
+        (b'{"class_names": ["a", "b", "a"]}', "must differ"),
+        (b'{"image_size": "32"}', "image_size must be a positive integer"),
+        (b'{"image_size": true}', "image_size must be a positive integer"),
+        (b'{"image_size": 0}', "image_size must be a positive integer"),
+    ],
+)
 def test_a_damaged_about_is_one_line_that_names_the_file(tmp_path, content, reason):
     (tmp_path / "about.json").write_bytes(content)
     with pytest.raises(ConfigError) as error:
@@ -222,12 +232,15 @@ def test_a_folder_in_place_of_about_is_an_error_too(tmp_path):
         model_dir.read_about(str(tmp_path))
 
 
-@pytest.mark.parametrize("about, expected", [
-    (None, (None, None)),
-    ({}, (None, None)),
-    ({"class_names": None, "image_size": None}, (None, None)),
-    ({"class_names": ["a", "b\n"], "image_size": 32, "more": 1}, (32, ["a", "b\n"])),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "about, expected",
+    [
+        (None, (None, None)),
+        ({}, (None, None)),
+        ({"class_names": None, "image_size": None}, (None, None)),
+        ({"class_names": ["a", "b\n"], "image_size": 32, "more": 1}, (32, ["a", "b\n"])),
+    ],
+)
 def test_what_about_does_not_say_is_none(tmp_path, about, expected):
     if about is not None:
         (tmp_path / "about.json").write_text(json.dumps(about))
