@@ -61,6 +61,15 @@ def check_divisible(flag: str, batch_size: int, strategy: tf.distribute.Strategy
         )
 
 
+def check_devices(config: Config, strategy: tf.distribute.Strategy):
+    """Raises ConfigError where the settings do not fit the devices."""
+    check_divisible("train_batch_size", config.training.train_batch_size, strategy)
+    check_divisible("eval_batch_size", config.training.eval_batch_size, strategy)
+    check_microbatch(config, strategy)
+    check_precision(config, strategy)
+    check_compilable(config, strategy)
+
+
 def check_microbatch(config: Config, strategy: tf.distribute.Strategy):
     """Raises ConfigError where a replica's images are no whole number of micro-batches."""
     size = config.training.microbatch_size

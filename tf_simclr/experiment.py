@@ -24,6 +24,7 @@ from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
 from tf_simclr.training import (
     checkpoint,
+    class_names,
     distribute,
     evaluate,
     export,
@@ -81,8 +82,10 @@ def run(config: Config, *, config_gin: str) -> dict:
     with workers.lost_workers_named(cluster):
         with workers.chief_first(cluster):  # it may have to prepare the data set
             source = build.open_data(config)
-        source = _with_few_labels(config, source)
         has_head = _has_supervised_head(config, source)
+        if mode != "eval":  # label_fraction chooses by the head's class numbers
+            source, names = _match_classes(config, source, cluster, has_head=has_head)
+        source = _with_few_labels(config, source)
         early = config.training.eval_every_epochs > 0
         evaluates = (mode != "train" or early) and source.num_classes is not None
         evaluates = evaluates and (has_head or config.training.probe_summary)
@@ -100,8 +103,17 @@ def run(config: Config, *, config_gin: str) -> dict:
             _require_own_checkpoint(config)
         if config.distill.teacher:
             teacher.find(config.distill.teacher)
+        strategy = cluster
+        if mode == "eval":  # only a checkpoint's about.json tells the classes of its head
+            strategy = _await_checkpoint(config, cluster)
+            source, names = _match_classes(config, source, cluster, has_head=has_head)
         experiment = Experiment(
-            config, source, plan, cluster or build.make_strategy(config), has_head=has_head
+            config,
+            source,
+            plan,
+            strategy or build.make_strategy(config),
+            has_head=has_head,
+            names=names,
         )
         if mode == "eval":
             return experiment.follow()
@@ -125,6 +137,42 @@ def _require_own_checkpoint(config: Config):
             "checkpoint must be given with train_mode=finetune, got None: name the pretrained run "
             "by --checkpoint=DIR, or train the supervised baseline by --from_scratch"
         )
+
+
+def _match_classes(
+    config: Config, source: Source, cluster: tf.distribute.Strategy | None, *, has_head: bool
+) -> tuple[Source, tuple[str, ...] | None]:
+    """The data set with the class numbers of the head, and the head's class names.
+
+    Raises:
+      ConfigError: they do not fit (`class_names.match`).
+    """
+    matched = class_names.match(config, source, has_head=has_head)
+    if matched.note and (cluster is None or workers.is_chief(cluster)):
+        print(matched.note, file=sys.stderr)
+    return matched.source, matched.names
+
+
+def _await_checkpoint(
+    config: Config, cluster: tf.distribute.Strategy | None
+) -> tf.distribute.Strategy | None:
+    """Waits for the first checkpoint in model_dir.
+
+    The wait may take hours, so that the devices are checked before it.
+
+    Returns:
+      The strategy, unless nobody has made it yet.
+
+    Raises:
+      ConfigError: the settings do not fit the devices, or not one checkpoint came in time.
+    """
+    directory = config.runtime.model_dir
+    if tf.train.latest_checkpoint(directory):
+        return cluster
+    strategy = cluster or build.make_strategy(config)
+    build.check_devices(config, strategy)
+    checkpoint.wait_for_first(directory, timeout=config.training.eval_timeout or None)
+    return strategy
 
 
 def _with_few_labels(config: Config, source: Source) -> Source:
@@ -186,24 +234,26 @@ class Experiment:
         strategy: tf.distribute.Strategy,
         *,
         has_head: bool,
+        names: tuple[str, ...] | None = None,
     ):
         """Builds the model and looks at the checkpoints that are there.
 
+        Args:
+          names: of the head's classes (`class_names.match`); None where nobody knows them.
+
         Raises:
           ConfigError: a batch is not divisible by the replicas; another model's checkpoint; the
-            workers' settings differ; there is no such teacher, or it knows other classes.
+            workers' settings or class names differ; there is no such teacher, or it knows other
+            classes.
         """
         self.config, self.source, self.plan = config, source, plan
         training = config.training
+        self.class_names = names
         self.model_dir = config.runtime.model_dir
         self.strategy = strategy
         self.is_chief = workers.is_chief(self.strategy)
         self.config = config = self._agreed(config)
-        build.check_divisible("train_batch_size", training.train_batch_size, strategy)
-        build.check_divisible("eval_batch_size", training.eval_batch_size, strategy)
-        build.check_microbatch(config, strategy)
-        build.check_precision(config, strategy)
-        build.check_compilable(config, strategy)
+        build.check_devices(config, strategy)
         self.learning_rate = make_schedule(config, plan)
         self.saved = saved_settings.read_of_run(self.model_dir)
         with self.strategy.scope():
@@ -260,7 +310,7 @@ class Experiment:
         """The settings with the chief's seed, which it may have drawn.
 
         Raises:
-          ConfigError: this worker's settings are not the chief's.
+          ConfigError: this worker's settings or class names are not the chief's.
         """
         seed = workers.from_chief(self.strategy, config.runtime.seed)
         config = config.replace(seed=seed)
@@ -268,6 +318,11 @@ class Experiment:
         if not workers.all_same(self.strategy, zlib.crc32(repr(saved).encode())):
             raise ConfigError("strategy is multi_worker, and its workers were started with "
                               "different settings: give all of them the same")  # fmt: skip
+        if not workers.all_same(self.strategy, zlib.crc32(repr(self.class_names).encode())):
+            raise ConfigError(
+                "strategy is multi_worker, and its workers see different class names: give all of "
+                "them the same data_dir, and a model_dir that all of them see"
+            )
         return config
 
     def _load_teacher(self) -> teacher.Teacher | None:
@@ -312,7 +367,7 @@ class Experiment:
 
     def _about(self) -> dict:
         """What about.json tells of the model."""
-        names = self.source.class_names
+        names = self.class_names
         known = names is not None and len(names) == self.num_classes
         return {
             "image_size": self.config.data.image_size, "class_names": list(names) if known else None
@@ -427,8 +482,11 @@ class Experiment:
             self._say("No labels or no supervised head (lineareval_while_pretraining=False): "
                       "nothing to evaluate. Fine-tune to learn what the features are worth.")
             return {}
-        if self.num_classes != self.source.num_classes:
-            self._say(f"{self.source.name} has no labels of the teacher's {self.num_classes} "
+        source = self.source
+        # As many classes may still be others: the teacher's, among images without use for labels.
+        other_names = self.class_names is not None and self.class_names != source.class_names
+        if self.num_classes != source.num_classes or other_names:
+            self._say(f"{source.name} has no labels of the teacher's {self.num_classes} "
                       "classes: nothing to evaluate.")  # fmt: skip
             return {}
         # As a checkpoint has them.
@@ -461,6 +519,9 @@ class Experiment:
         if best and results[TOP_1] <= best[TOP_1]:
             return
         workers.mean_over_workers(self.strategy, [0.0])  # all have read it, before it is written
+        if self.is_chief:
+            tf.io.gfile.makedirs(self.best_checkpointer.directory)
+            model_dir.write_about(self.best_checkpointer.directory, self._about())
         self.best_checkpointer.save()
         if self.is_chief:
             model_dir.write_best(self.model_dir, results, step=self.checkpointer.step)
@@ -534,7 +595,7 @@ class Experiment:
         """mode=eval: evaluates and exports each new checkpoint until the last step's.
 
         Raises:
-          ConfigError: not one checkpoint came in eval_timeout seconds.
+          ConfigError: not one checkpoint that can be read came in eval_timeout seconds.
         """
         timeout = self.config.training.eval_timeout or None
         results, began = None, time.monotonic()
@@ -552,10 +613,7 @@ class Experiment:
             if self.checkpointer.step >= self.plan.total_steps:
                 break
         if results is None:
-            raise ConfigError(
-                f"model_dir {self.model_dir!r} got no checkpoint in "
-                f"{time.monotonic() - began:.0f} s (eval_timeout): train there first"
-            )
+            raise checkpoint.none_came(self.model_dir, time.monotonic() - began)
         return self.summary(results)
 
     def probe(self) -> dict:

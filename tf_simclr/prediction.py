@@ -174,7 +174,7 @@ def _checkpoint(config: Config, prefix: str) -> tuple[Callable, dict]:
     num_classes = _num_classes(weights.Stored(prefix))
     model = build.make_model(config, num_classes)
     weights.restore_weights(model, prefix)
-    names = read_about(os.path.dirname(prefix)).get("class_names")
+    names = read_about(os.path.dirname(prefix))["class_names"]
     if num_classes is None or names is None or len(names) != num_classes:
         names = None
     return lambda images: model(images, training=False), {

@@ -14,6 +14,7 @@ Of several workers only the chief writes, from its first replica's variables; al
 
 import os
 import sys
+import time
 
 import tensorflow as tf
 
@@ -40,6 +41,29 @@ def variable_tree(variables: dict) -> dict:
             node = node.setdefault(parent, {})
         node[name] = compat.tf_variable(variable)
     return tree
+
+
+def wait_for_first(model_dir: str, *, timeout: float | None):
+    """Returns when there is a checkpoint in model_dir.
+
+    Args:
+      timeout: in seconds; None to wait for ever.
+
+    Raises:
+      ConfigError: none came in time.
+    """
+    began = time.monotonic()
+    for _ in tf.train.checkpoints_iterator(model_dir, min_interval_secs=1, timeout=timeout):
+        return
+    raise none_came(model_dir, time.monotonic() - began)
+
+
+def none_came(model_dir: str, seconds: float) -> ConfigError:
+    """The error of a wait for a checkpoint."""
+    return ConfigError(
+        f"model_dir {model_dir!r} got no checkpoint in {seconds:.0f} s (eval_timeout): train there "
+        "first"
+    )
 
 
 class NotSaved(Exception):

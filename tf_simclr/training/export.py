@@ -10,9 +10,10 @@ import tensorflow as tf
 from tf_simclr import compat, files
 from tf_simclr.config import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR
+from tf_simclr.training import model_dir
 from tf_simclr.training.checkpoint import variable_tree
-from tf_simclr.training.model_dir import ABOUT
 
+ASSETS = "assets"  # where TensorFlow puts a SavedModel's files
 IMAGES = tf.TensorSpec((None, None, None, 3), tf.float32, name="images")
 MOVING_AVERAGES = ("moving_mean", "moving_variance")
 
@@ -44,13 +45,8 @@ def load(path: str, *, flag: str):
 
 
 def read_about(path: str) -> dict:
-    """image_size and class_names of a SavedModel, each None where it does not say."""
-    about = {"image_size": None, "class_names": None}
-    file = os.path.join(path, "assets", ABOUT)
-    if tf.io.gfile.exists(file):
-        with tf.io.gfile.GFile(file) as content:
-            about |= json.loads(content.read())
-    return about
+    """image_size and class_names of a SavedModel (`model_dir.read_about`)."""
+    return model_dir.read_about(os.path.join(path, ASSETS))
 
 
 def exportable(model: SimCLR) -> tf.train.Checkpoint:
@@ -104,7 +100,7 @@ def export(
     module = exportable(model)
     if about is not None:
         with tempfile.TemporaryDirectory() as folder:
-            with open(os.path.join(folder, ABOUT), "w") as file:
+            with open(os.path.join(folder, model_dir.ABOUT), "w") as file:
                 json.dump(about, file, indent=2)
             module.about = tf.saved_model.Asset(file.name)
             return _save(module, directory, step, keep)

@@ -12,6 +12,7 @@ from tf_simclr.config import ConfigError, one_line
 
 LOCK = ".lock"
 ABOUT = "about.json"
+MAX_ABOUT_BYTES = 2**24  # twenty thousand long class names take less than one MiB
 BEST = "best"  # folder of the checkpoint with the best evaluation
 TOP_1 = "eval/label_top_1_accuracy"  # by which the best is chosen
 
@@ -101,22 +102,63 @@ def write_best(model_dir: str, results: dict[str, float], *, step: int):
     write_text(os.path.join(model_dir, BEST, "result.json"), content + "\n")
 
 
-def write_about(model_dir: str, about: dict):
+def write_about(directory: str, about: dict):
     """Writes about.json: what a user of the checkpoints must know and cannot see in them.
 
     Args:
-      about: image_size, in pixels; class_names, or None.
+      directory: where the checkpoints lie.
+      about: image_size, in pixels; class_names, in the order of the head's logits, or None.
     """
-    write_text(os.path.join(model_dir, ABOUT), json.dumps(about, indent=2) + "\n")
+    write_text(os.path.join(directory, ABOUT), json.dumps(about, indent=2) + "\n")
 
 
-def read_about(model_dir: str) -> dict:
-    """What write_about left; {} where there is nothing."""
-    path = os.path.join(model_dir, ABOUT)
+def read_about(directory: str) -> dict:
+    """Reads about.json, which may come from anybody.
+
+    Args:
+      directory: where the file lies: a model_dir, its `best`, or a SavedModel's assets.
+
+    Returns:
+      image_size (an int) and class_names (a list of str), each None where the file does not say or
+      where there is no file. Further keys are left out.
+
+    Raises:
+      ConfigError: the file cannot be read or holds something else.
+    """
+    path = os.path.join(directory, ABOUT)
     if not tf.io.gfile.exists(path):
-        return {}
-    with tf.io.gfile.GFile(path) as file:
-        return json.loads(file.read())
+        return {"image_size": None, "class_names": None}
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            content = file.read(MAX_ABOUT_BYTES + 1)
+        if len(content) > MAX_ABOUT_BYTES:
+            raise ValueError(f"it has more than {MAX_ABOUT_BYTES} bytes")
+        return _valid_about(json.loads(content))
+    except (OSError, tf.errors.OpError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{path!r} cannot be used ({one_line(error)}): restore it, or delete it to go on "
+            "without class names"
+        ) from error
+
+
+def _valid_about(about) -> dict:
+    """What read_about returns.
+
+    Raises:
+      ValueError: a value is not of its type.
+    """
+    if not isinstance(about, dict):
+        raise ValueError("it holds no JSON object")
+    image_size, names = about.get("image_size"), about.get("class_names")
+    # bool is a subclass of int.
+    if image_size is not None and (type(image_size) is not int or image_size < 1):
+        raise ValueError("image_size must be a positive integer")
+    if names is not None:
+        if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+            raise ValueError("class_names must be a list of strings")
+        if len(set(names)) < len(names):
+            raise ValueError("class_names must differ from each other")
+    return {"image_size": image_size, "class_names": names}
 
 
 def write_text(path: str, content: str):
