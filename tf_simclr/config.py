@@ -60,6 +60,12 @@ REGEX = Rule("a valid regular expression", _compiles)
 GRPC = Rule("grpc://HOST:PORT", lambda value: re.fullmatch(r"grpc://[^/:]+:\d+", value))
 STEPS = Rule("two steps FIRST,LAST with FIRST < LAST, such as 10,20", lambda value: re.fullmatch(
     r"\d+,\d+", value) and operator.lt(*map(int, value.split(","))))
+IMAGE_RANGE = Rule(
+    "two values LOW,HIGH with 0 <= LOW < HIGH <= 65535, such as 0,4095",
+    lambda value: re.fullmatch(r"[0-9]{1,5},[0-9]{1,5}", value)
+    and operator.lt(*map(int, value.split(",")))
+    and int(value.split(",")[1]) <= 65535,
+)
 TABLE = Rule("a file that ends in .csv, .parquet or .npy",
              lambda value: value.endswith((".csv", ".parquet", ".npy")))
 DIRECTORY = Rule("an existing directory, or a URL such as gs://bucket/folder",
@@ -107,6 +113,10 @@ class Data(Section):
     strict_data: bool = setting(False, "Stop at an example that cannot be decoded and name it. "
                                 "Else in training another stands in for it, evaluation leaves it "
                                 "out, and how many there were is said.")
+    image_range: str | None = setting(
+        None, "LOW,HIGH: the values of 16-bit images that become black and white, e.g. 0,4095 for "
+        "cameras of 12 bits. By default 0,65535. Images of 8 bits are left as they are.",
+        check=IMAGE_RANGE)
     image_size: int = setting(224, "Side of the square input images, in pixels. 32 or less selects "
                               "the small ResNet stem: 3x3 convolution, stride 1, no max pooling "
                               "(SimCLR paper, appendix B.9).", check=at_least(8))

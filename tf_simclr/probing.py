@@ -101,7 +101,8 @@ def _features(
     data = config.data
     key = repr((
         "1", {name: _fingerprint(encoder) for name, encoder in encoders.items()}, data.dataset,
-        data.data_dir, split, source.num_examples(split), data.image_size,
+        data.data_dir, source.fingerprint(), split, source.num_examples(split), data.image_size,
+        data.image_range,
         config.probe.probe_baselines,
     ))  # fmt: skip
     directory = os.path.join(config.runtime.model_dir, "features")
