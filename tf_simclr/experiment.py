@@ -29,6 +29,7 @@ from tf_simclr.training import (
     export,
     loop,
     model_dir,
+    same_data,
     steps,
     teacher,
     weights,
@@ -77,8 +78,7 @@ def run(config: Config, *, config_gin: str) -> dict:
     # A cluster must be joined before TensorFlow does anything else. All other devices come last.
     cluster = build.make_strategy(config) if config.runtime.strategy == "multi_worker" else None
     with workers.lost_workers_named(cluster):
-        with workers.chief_first(cluster):  # it may have to prepare the data set
-            source = build.open_data(config)
+        source = same_data.open_on_all(cluster, functools.partial(build.open_data, config))
         source = _with_few_labels(config, source)
         has_head = _has_supervised_head(config, source)
         early = config.training.eval_every_epochs > 0
