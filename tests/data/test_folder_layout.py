@@ -113,7 +113,7 @@ def test_a_class_without_a_picture_is_named(tmp_path, capsys):
 
 @pytest.mark.parametrize("places, message", [
     (["sorted/train/cat", "sorted/train/dog", "sorted/test/cat"],
-     "to be one folder too high: its only split would be 'sorted' with the classes 'test', 'train'"),
+     "one folder too high: its only split would be 'sorted' with the classes 'test', 'train'"),
     (["sorted/train/cat", "sorted/train/dog"], "one folder too high: .* with the class 'train'"),
     (["train/train/cat", "train/val/cat"], "/train is probably meant"),
     (["sorted/train", "sorted/test"], "/sorted is probably meant"),

@@ -52,7 +52,8 @@ def test_many_classes_are_not_sent(monkeypatch):
     monkeypatch.setattr(workers, "names", lambda strategy: NAMES)
     monkeypatch.setattr(workers, "gather_texts", gather)
     for count in (10, 100_000):
-        with pytest.raises(ConfigError, match=f"train: {count} on worker 1, 1 on worker 0") as error:
+        message = f"train: {count} on worker 1, 1 on worker 0"
+        with pytest.raises(ConfigError, match=message) as error:
             same_data._require_same(None, Data(count))
         assert len(str(error.value)) < 400 and "\n" not in str(error.value)
     assert "train/9" in sent[0] and len(sent[1]) < 100
