@@ -9,7 +9,7 @@ import random
 import keras
 import tensorflow as tf
 
-from tf_simclr.config import Config, ConfigError, one_line
+from tf_simclr.config import Config, ConfigError, check_data_dir, one_line
 from tf_simclr.data import augment, folder, image_range, pipeline, service, whole
 from tf_simclr.data.sources import Source, open_source
 from tf_simclr.models.simclr import SimCLR
@@ -46,6 +46,7 @@ def open_data(config: Config, *, quiet: bool = False) -> Source:
     Raises:
       ConfigError: it cannot be, in one line.
     """
+    check_data_dir(config)
     data = config.data
     limits = image_range.parse(data.image_range)
     if data.dataset == folder.FOLDER:

@@ -96,7 +96,7 @@ class Data(Section):
     dataset: str = setting("imagenet2012", "Name of the data set, as TensorFlow Datasets knows it; "
                            "imagenet2012_subset/1pct is the paper's 1% subset. folder: pictures "
                            "in --data_dir, as SPLIT/CLASS/FILE.", check=NOT_EMPTY)
-    data_dir: str | None = setting(None, "Directory in which the data set lies.", check=DIRECTORY)
+    data_dir: str | None = setting(None, "Directory in which the data set lies.")
     unlabelled: bool = setting(False, "With --dataset=folder: pictures without labels. All in "
                                "--data_dir, at any depth, are the split train.")
     train_split: str = setting("train", "Split to train on.", check=NOT_EMPTY)
@@ -465,6 +465,13 @@ class Config:
             for section, changes in sections.items()})
 
 
+def check_data_dir(config: Config) -> None:
+    """Raises ConfigError where data_dir is no directory."""
+    value = config.data.data_dir
+    if value is not None and not DIRECTORY.holds(value):
+        raise ConfigError(f"data_dir must be {DIRECTORY.text}, got {value!r}")
+
+
 def check(config: Config) -> None:
     """Checks each value, then the combinations of values that cannot work.
 
@@ -476,6 +483,8 @@ def check(config: Config) -> None:
         if wrong:
             raise ConfigError(f"{name} {wrong}")
     model, training, runtime = config.model, config.training, config.runtime
+    if runtime.strategy != "multi_worker":  # A worker that ended here would be waited for.
+        check_data_dir(config)
     pretraining = training.train_mode == "pretrain"
 
     if pretraining and model.fine_tune_after_block != -1:

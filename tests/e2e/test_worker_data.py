@@ -5,6 +5,7 @@ The folder is named by a relative path, which leads each of them to another plac
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -77,14 +78,15 @@ def test_other_names(tmp_path, run_in):
         assert code == 1 and "the numbers of examples agree, but names or contents differ" in text
 
 
-@pytest.mark.parametrize("without", [0, 1])
-def test_a_worker_that_cannot_open_its_folder(tmp_path, run_in, without):
+@pytest.mark.parametrize("missing, without", [("pictures", 0), ("pictures", 1), ("folder", 1)])
+def test_a_worker_that_cannot_open_its_folder(tmp_path, run_in, missing, without):
     folders = [fill(tmp_path / "a", cat=8, dog=8), fill(tmp_path / "b", cat=8, dog=8)]
-    for path in sorted((folders[without] / "data").rglob("*.png")):
-        path.unlink()
-    results = run_in(*folders)
-    refusal = "data_dir 'data' has no picture (JPEG, PNG, WebP, BMP or GIF) among its 0 files"
-    for index, (code, text) in enumerate(results):
+    shutil.rmtree(folders[without] / "data")
+    refusal = "data_dir must be an existing directory, or a URL such as gs://bucket/folder, got"
+    if missing == "pictures":
+        (folders[without] / "data").mkdir()
+        refusal = "data_dir 'data' has no picture (JPEG, PNG, WebP, BMP or GIF) among its 0 files"
+    for index, (code, text) in enumerate(run_in(*folders)):
         assert code == 1 and refusal in text and "Traceback" not in text
         named = f"worker {without} cannot open the data set, so all workers stop" in text
         assert named == (index != without)
