@@ -120,6 +120,7 @@ def test_a_class_without_a_picture_is_named(tmp_path, capsys):
     (["pets/animals/cat", "pets/animals/dog"], "/pets is probably meant"),
     (["train/cat"], "has the class 'cat' only, and labels need at least two.*--unlabelled"),
     (["train/cat/a", "train/cat/b"], "has the class 'cat' only"),
+    (["all/cat", "all/dog", "test/cat"], "'all' beside others.* means all of them together"),
     (["train/cat", "test/cat"], "has the class 'cat' only"),
 ])  # fmt: skip
 def test_a_layout_that_cannot_be_meant_is_refused(tmp_path, places, message):
@@ -216,3 +217,10 @@ def test_bytes_that_are_no_text_are_names_like_others(tmp_path):
     assert b"train/cat/\xff\n.png" in ids(source)
     assert isinstance(source.fingerprint(), int)
     assert image_files.inspect(name).complaint is None
+
+
+def test_a_split_that_cannot_be_named_says_so(tmp_path):
+    source = opened(fill(tmp_path, "train set/cat", "train-2/dog"))
+    assert source.num_examples("train-2") == 1
+    with pytest.raises(ConfigError, match="--train_split=train set is a split of folder, but"):
+        source.num_examples("train set", flag="train_split")

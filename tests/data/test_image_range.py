@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 from hostile_pictures import noise, saved, write
 from PIL import Image
 
-from tf_simclr import build, prediction
+from tf_simclr import build, flags, prediction
 from tf_simclr.config import Config, ConfigError, check
 from tf_simclr.data import image_files, image_range
 from tf_simclr.data.image_range import ImageRange
@@ -202,3 +202,10 @@ def test_a_tfds_data_set_of_16_bits(tmp_path, capsys):
     assert plain.contents() == {
         "data set": "twelve_bits/1.0.0", "classes": 2, "train": 40, "test": 2
     }  # fmt: skip
+
+
+def test_predict_takes_the_range_from_the_run(tmp_path):
+    config = flags.parse(["run.py", "--dataset=shapes", "--image_range=0,4095"]).config
+    (tmp_path / "config.gin").write_text(flags.to_gin(config))
+    arguments = ["--mode=predict", f"--checkpoint={tmp_path}", "--images=pictures"]
+    assert flags.parse(["run.py", *arguments]).config.data.image_range == "0,4095"

@@ -8,6 +8,7 @@ from tf_simclr.config import ConfigError
 SPLIT_NAMES = frozenset({
     "train", "training", "val", "valid", "validation", "test", "testing", "eval", "dev",
 })  # fmt: skip
+ALL = "all"  # in TFDS's syntax of splits
 _NAMES_SHOWN = 3
 
 
@@ -19,7 +20,7 @@ def check(directory: str, paths: Sequence[str]) -> None:
       paths: of the pictures in SPLIT/CLASS/, relative to it.
 
     Raises:
-      ConfigError: the splits lie one folder deeper, or there is only one class.
+      ConfigError: the splits lie one folder deeper, there is only one class, or a split is called "all".
     """
     parts = [path.split(os.sep) for path in paths]
     splits, classes = {p[0] for p in parts}, {p[1] for p in parts}
@@ -31,6 +32,11 @@ def check(directory: str, paths: Sequence[str]) -> None:
             f"data_dir {directory!r} seems to be one folder too high: its only split would be "
             f"{split!r} with {_listed(classes)}: --data_dir={os.path.join(directory, split)} is "
             "probably meant"
+        )
+    if ALL in splits and len(splits) > 1:
+        raise ConfigError(
+            f"data_dir {directory!r} has a split folder {ALL!r} beside others, and --train_split="
+            f"{ALL} means all of them together: rename it"
         )
     if len(classes) == 1:
         raise ConfigError(
