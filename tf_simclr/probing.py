@@ -102,8 +102,7 @@ def _features(
     key = repr((
         "1", {name: _fingerprint(encoder) for name, encoder in encoders.items()}, data.dataset,
         data.data_dir, source.fingerprint(), split, source.num_examples(split), data.image_size,
-        data.image_range,
-        config.probe.probe_baselines,
+        data.image_range, config.probe.probe_baselines,
     ))  # fmt: skip
     directory = os.path.join(config.runtime.model_dir, "features")
     found, from_file = features.cached(directory, key, make)

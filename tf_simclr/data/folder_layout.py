@@ -20,7 +20,8 @@ def check(directory: str, paths: Sequence[str]) -> None:
       paths: of the pictures in SPLIT/CLASS/, relative to it.
 
     Raises:
-      ConfigError: the splits lie one folder deeper, there is only one class, or a split is called "all".
+      ConfigError: the splits lie one folder deeper, there is only one class, or one of several
+        splits is called "all".
     """
     parts = [path.split(os.sep) for path in paths]
     splits, classes = {p[0] for p in parts}, {p[1] for p in parts}
