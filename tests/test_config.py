@@ -67,7 +67,7 @@ OURS = {"use_tpu", "color_jitter_impl", "frozen_batch_norm", "eval_timeout", "pr
         "teacher", "distill_temperature", "distill_label_weight", "probe_baselines",
         "probe_validation_split", "unlabelled", "images", "output", "loss_block_rows",
         "microbatch_size", "augment_on", "precision", "fused_batch_norm",
-        "jit_compile", "profile_steps"}
+        "jit_compile", "profile_steps", "image_range"}
 
 
 @pytest.mark.parametrize("row", OFFICIAL, ids=lambda row: row[0])
@@ -97,7 +97,7 @@ def test_own_settings():
         "color_jitter_impl": ("simclrv2", ("simclrv2", "simclrv1")),
         "frozen_batch_norm": ("inference", ("inference", "training")),
         "eval_timeout": (0.0, ()), "probe_summary": (False, ()), "seed": (None, ()),
-        "cpu_replicas": (1, ()), "data_service": (None, ()),
+        "cpu_replicas": (1, ()), "data_service": (None, ()), "image_range": (None, ()),
         "strategy": ("auto", ("auto", "multi_worker")),
         "strict_data": (False, ()),
         "from_scratch": (False, ()), "eval_every_epochs": (0.0, ()),

@@ -64,7 +64,7 @@ def test_each_flag_reaches_its_field(name, tmp_path):
         "momentum": 0.5, "use_tpu": True, "seed": 7, "variable_schema": r"a\d+|'b'",
         "ft_proj_selector": -1, "data_service": "grpc://host:1",
         "label_fraction": 0.5, "distill_label_weight": 0.5, "output": "x.npy",
-        "profile_steps": "3,5",
+        "profile_steps": "3,5", "image_range": "0,4095",
     }
     spec = settings()[name]
     if name in other:

@@ -9,8 +9,8 @@ import random
 import keras
 import tensorflow as tf
 
-from tf_simclr.config import Config, ConfigError, one_line
-from tf_simclr.data import augment, folder, pipeline, service, whole
+from tf_simclr.config import Config, ConfigError, check_data_dir, one_line
+from tf_simclr.data import augment, folder, image_range, pipeline, service, whole
 from tf_simclr.data.sources import Source, open_source
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.training import distribute, workers
@@ -34,16 +34,30 @@ def make_strategy(config: Config) -> tf.distribute.Strategy:
     )
 
 
-def open_data(config: Config) -> Source:
-    """The data set, opened.
+def open_data(config: Config, *, quiet: bool = False) -> Source:
+    """Opens the data set.
+
+    Says on stderr what a folder holds, and where 16-bit images are nearly black.
+
+    Args:
+      config: its section Data says which.
+      quiet: say nothing, where another worker does.
 
     Raises:
       ConfigError: it cannot be, in one line.
     """
+    check_data_dir(config)
     data = config.data
+    limits = image_range.parse(data.image_range)
     if data.dataset == folder.FOLDER:
-        return folder.open_folder(data.data_dir, unlabelled=data.unlabelled)
-    return open_source(data.dataset, data.data_dir)
+        source = folder.open_folder(
+            data.data_dir, unlabelled=data.unlabelled, image_range=limits, quiet=quiet
+        )
+    else:
+        source = open_source(data.dataset, data.data_dir, image_range=limits)
+    if limits is None and not quiet:
+        image_range.warn_if_dark(source.name, source.sample_16_bit())
+    return source
 
 
 def check_divisible(flag: str, batch_size: int, strategy: tf.distribute.Strategy):

@@ -62,6 +62,12 @@ FILE_NAME = Rule("made of letters, digits, '.', '_' and '-'",
                  lambda value: re.fullmatch(r"[A-Za-z0-9._-]+", value))
 STEPS = Rule("two steps FIRST,LAST with FIRST < LAST, such as 10,20", lambda value: re.fullmatch(
     r"\d+,\d+", value) and operator.lt(*map(int, value.split(","))))
+IMAGE_RANGE = Rule(
+    "two values LOW,HIGH with 0 <= LOW < HIGH <= 65535, such as 0,4095",
+    lambda value: re.fullmatch(r"[0-9]{1,5},[0-9]{1,5}", value)
+    and operator.lt(*map(int, value.split(",")))
+    and int(value.split(",")[1]) <= 65535,
+)
 TABLE = Rule("a file that ends in .csv, .parquet or .npy",
              lambda value: value.endswith((".csv", ".parquet", ".npy")))
 DIRECTORY = Rule("an existing directory, or a URL such as gs://bucket/folder",
@@ -92,7 +98,7 @@ class Data(Section):
     dataset: str = setting("imagenet2012", "Name of the data set, as TensorFlow Datasets knows it; "
                            "imagenet2012_subset/1pct is the paper's 1% subset. folder: pictures "
                            "in --data_dir, as SPLIT/CLASS/FILE.", check=NOT_EMPTY)
-    data_dir: str | None = setting(None, "Directory in which the data set lies.", check=DIRECTORY)
+    data_dir: str | None = setting(None, "Directory in which the data set lies.")
     unlabelled: bool = setting(False, "With --dataset=folder: pictures without labels. All in "
                                "--data_dir, at any depth, are the split train.")
     train_split: str = setting("train", "Split to train on.", check=NOT_EMPTY)
@@ -109,6 +115,10 @@ class Data(Section):
     strict_data: bool = setting(False, "Stop at an example that cannot be decoded and name it. "
                                 "Else in training another stands in for it, evaluation leaves it "
                                 "out, and how many there were is said.")
+    image_range: str | None = setting(
+        None, "LOW,HIGH: the values of 16-bit images that become black and white, e.g. 0,4095 for "
+        "cameras of 12 bits. By default 0,65535. Images of 8 bits are left as they are.",
+        check=IMAGE_RANGE)
     image_size: int = setting(224, "Side of the square input images, in pixels. 32 or less selects "
                               "the small ResNet stem: 3x3 convolution, stride 1, no max pooling "
                               "(SimCLR paper, appendix B.9).", check=at_least(8))
@@ -458,6 +468,13 @@ class Config:
             for section, changes in sections.items()})
 
 
+def check_data_dir(config: Config) -> None:
+    """Raises ConfigError where data_dir is no directory."""
+    value = config.data.data_dir
+    if value is not None and not DIRECTORY.holds(value):
+        raise ConfigError(f"data_dir must be {DIRECTORY.text}, got {value!r}")
+
+
 def check(config: Config) -> None:
     """Checks each value, then the combinations of values that cannot work.
 
@@ -469,6 +486,8 @@ def check(config: Config) -> None:
         if wrong:
             raise ConfigError(f"{name} {wrong}")
     model, training, runtime = config.model, config.training, config.runtime
+    if runtime.strategy != "multi_worker":  # A worker that ended here would be waited for.
+        check_data_dir(config)
     pretraining = training.train_mode == "pretrain"
 
     if pretraining and model.fine_tune_after_block != -1:

@@ -31,6 +31,7 @@ from tf_simclr.training import (
     loop,
     model_dir,
     notes,
+    same_data,
     steps,
     teacher,
     weights,
@@ -80,8 +81,7 @@ def run(config: Config, *, config_gin: str) -> dict:
     # A cluster must be joined before TensorFlow does anything else. All other devices come last.
     cluster = build.make_strategy(config) if config.runtime.strategy == "multi_worker" else None
     with workers.lost_workers_named(cluster):
-        with workers.chief_first(cluster):  # it may have to prepare the data set
-            source = build.open_data(config)
+        source = same_data.open_on_all(cluster, functools.partial(build.open_data, config))
         has_head = _has_supervised_head(config, source)
         if mode != "eval":  # label_fraction chooses by the head's class numbers
             source, names = _match_classes(config, source, cluster, has_head=has_head)

@@ -18,7 +18,9 @@ from tqdm import tqdm
 
 from tf_simclr import build, saved_settings, tables
 from tf_simclr.config import Config, ConfigError
-from tf_simclr.data import augment, errors, folder, image_files
+from tf_simclr.data import augment, errors, file_tree, image_files
+from tf_simclr.data import image_range as ranges
+from tf_simclr.data.image_range import ImageRange
 from tf_simclr.training import export, weights
 from tf_simclr.training.model_dir import read_about
 
@@ -66,7 +68,14 @@ def run(config: Config) -> dict:
 
     with tables.open_table(predict.output, None if embeds else names, width) as table:
         bad = []
-        for files, good, values in _values(strategy, compute, paths, image_size, batch_size):
+        for files, good, values in _values(
+            strategy,
+            compute,
+            paths,
+            image_size,
+            batch_size,
+            image_range=ranges.parse(config.data.image_range),
+        ):
             bad += [file for file, is_good in zip(files, good, strict=True) if not is_good]
             if bad and config.data.strict_data:
                 raise errors.UndecodableError(
@@ -95,7 +104,7 @@ def _find(images: str) -> list[str]:
       ConfigError: there is none.
     """
     if os.path.isdir(images):
-        paths = list(folder.walk(images))
+        paths = list(file_tree.walk(images))
     else:
         paths = sorted(path for path in glob.glob(images, recursive=True) if os.path.isfile(path))
     if not paths:
@@ -196,13 +205,15 @@ def _values(
     paths: list[str],
     image_size: int,
     batch_size: int,
+    *,
+    image_range: ImageRange | None = None,
 ) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
     """(paths, which of them are good (n,), values (n, width)) of one batch after the other."""
 
     def read(path: bytes) -> tuple[np.ndarray, bool]:
         try:
             with open(path, "rb") as file:
-                return image_files.pixels(file.read()), True
+                return image_files.pixels(file.read(), image_range), True
         except Exception:  # Pillow's decoders raise whatever they like
             return np.zeros((1, 1, 3), np.uint8), False
 

@@ -105,8 +105,8 @@ def _features(
     data = config.data
     key = repr((
         "2", {name: _fingerprint(encoder) for name, encoder in encoders.items()}, data.dataset,
-        data.data_dir, split, source.num_examples(split), data.image_size,
-        config.probe.probe_baselines,
+        data.data_dir, source.fingerprint(), split, source.num_examples(split), data.image_size,
+        data.image_range, config.probe.probe_baselines,
     ))  # fmt: skip
     directory = os.path.join(config.runtime.model_dir, "features")
     found, from_file = features.cached(directory, key, make)

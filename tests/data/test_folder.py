@@ -167,8 +167,8 @@ def test_classes_are_those_of_all_splits(tmp_path):
     hostile_pictures.write(tmp_path / "train", {"stray.png": picture["a.png"], "notes.txt": b"x"})
     source = folder.open_folder(str(tmp_path), unlabelled=False)
     assert source.class_names == ("a", "b", "c")
-    assert [int(e["label"]) for e in source.encoded_examples("train")] == [1, 2]
-    assert [int(e["label"]) for e in source.encoded_examples("test")] == [0, 2]
+    assert sorted(int(e["label"]) for e in source.encoded_examples("train")) == [1, 2]
+    assert sorted(int(e["label"]) for e in source.encoded_examples("test")) == [0, 2]
     assert source.left_out == {"not in SPLIT/CLASS/": 1, "not a picture": 1}
 
 

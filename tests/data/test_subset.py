@@ -120,3 +120,23 @@ def test_without_labels_there_is_nothing_to_balance(source):
     unlabelled = dataclasses.replace(source, num_classes=None, class_names=None)
     with pytest.raises(ConfigError, match="label_fraction must be 1 with dataset shapes"):
         subset.ClassBalancedSubset(unlabelled, split=SPLIT, fraction=0.5, seed=0, flag="x")
+
+
+def test_examples_without_a_label_are_left_out(source, limited, monkeypatch):
+    hashes, labels = limited()._read(SPLIT, flag="train_split")
+    monkeypatch.setattr(
+        subset.ClassBalancedSubset, "_read",
+        lambda self, split, flag: (hashes, np.where(labels < 5, -1, labels)),
+    )  # fmt: skip
+    assert set(counts(limited())) == {5, 6, 7, 8, 9}
+    monkeypatch.setattr(
+        subset.ClassBalancedSubset, "_read",
+        lambda self, split, flag: (hashes, np.full_like(labels, -1)),
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="label_fraction must be 1 with --train_split=train.*400"):
+        limited()
+
+
+def test_a_split_that_holds_examples_twice_is_refused(limited):
+    with pytest.raises(ConfigError, match="which holds examples twice: name each of them once"):
+        limited(split="train[:40]+train[30:50]")

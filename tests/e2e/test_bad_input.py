@@ -38,6 +38,7 @@ CASES = {
     "compiled replicas": (
         ["--jit_compile", "--cpu_replicas=2"], ["jit_compile", "2 replicas", "False"]),
     "steps to profile": (["--profile_steps=20,10"], ["profile_steps", "20,10", "FIRST,LAST"]),
+    "range of values": (["--image_range=4095,0"], ["image_range", "4095,0", "LOW,HIGH"]),
     "gin file": (["--gin_file=nothing.gin"], ["gin_file", "nothing.gin", "gin/demo.gin"]),
     "image size": (["--image_size=0"], ["image_size", "0", "at least"]),
     "temperature": (["--temperature=-0.1"], ["temperature", "-0.1", "greater than 0"]),

@@ -112,9 +112,9 @@ def test_class_probabilities(pictures, finetuned, tmp_path, which, capsys):
 
 
 def sorted_walk(pictures) -> list[str]:
-    from tf_simclr.data import folder
+    from tf_simclr.data import file_tree
 
-    return list(folder.walk(str(pictures / "pile")))
+    return list(file_tree.walk(str(pictures / "pile")))
 
 
 def test_embeddings_and_the_files_they_are_of(pictures, finetuned, tmp_path):

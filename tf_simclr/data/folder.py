@@ -5,28 +5,39 @@ data_dir, and make one split, train. What a file is its content says, not its na
 """
 
 import collections
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from tf_simclr.config import ConfigError
-from tf_simclr.data import boxes, image_files
+from tf_simclr.data import (
+    boxes,
+    fingerprint,
+    folder_layout,
+    folder_listing,
+    image_files,
+    image_range,
+)
+from tf_simclr.data.folder_listing import Picture, shown
+from tf_simclr.data.image_range import ImageRange
 from tf_simclr.data.sources import UNLABELLED
 from tf_simclr.data.splits import Splits
 
 FOLDER = "folder"
 TRAIN = "train"
-_THREADS = 16
-_IGNORED = ("__MACOSX", "Thumbs.db", "desktop.ini")
+_NAMES_SHOWN = 5
 
 
 class FolderSource(Splits):
     """The pictures of a folder, with the interface of `sources.Source`.
+
+    Within a split they have a shuffled order, so that a slice of it is a sample of all classes. The
+    order and the ids depend on the paths within the folder alone, not on where the folder lies.
 
     Attributes:
       name: "folder".
@@ -34,51 +45,46 @@ class FolderSource(Splits):
       class_names: the class folders' names over all splits, sorted; None if unlabelled.
       image_shape: (None, None, 3).
       left_out: {reason: number of files that are not used}.
+      empty_classes: class folders such as "train/dog" whose class has no picture in any split.
     """
 
     name = FOLDER
     image_shape = (None, None, 3)
 
-    def __init__(self, directory: str, *, unlabelled: bool):
+    def __init__(self, directory: str, *, unlabelled: bool, image_range: ImageRange | None = None):
         """Looks at the first bytes of every file, with a progress bar.
 
+        Args:
+          directory: data_dir.
+          unlabelled: whether all pictures are one split without labels.
+          image_range: the values of 16-bit images that become black and white.
+
         Raises:
-          ConfigError: the folder has no picture, or not in SPLIT/CLASS/.
+          ConfigError: the folder has no picture, or not in SPLIT/CLASS/, or one class only.
         """
-        self._directory = directory
-        paths = list(walk(directory))
-        good, self.left_out, first = _inspect(paths)
-        placed = {path: _place(path, directory, unlabelled) for path in good}
-        misplaced = [path for path, place in placed.items() if place is None]
-        if misplaced and len(misplaced) == len(good):
-            raise ConfigError(
-                f"data_dir {directory!r} holds {len(good)} pictures, but none in SPLIT/CLASS/ such "
-                f"as train/cat/ (the first is {_shown(misplaced[0], directory)}): sort them so, "
-                "or pretrain without labels by --unlabelled"
-            )
-        if not good:
-            raise ConfigError(
-                f"data_dir {directory!r} has no picture (JPEG, PNG, WebP, BMP or GIF) among its "
-                f"{len(paths)} files: name another folder"
-            )
-        if misplaced:
-            self.left_out["not in SPLIT/CLASS/"] = len(misplaced)
-            first = first or misplaced[0]
+        self._directory, self._image_range = directory, image_range
+        listing = folder_listing.list_pictures(directory, unlabelled=unlabelled)
+        self.left_out, self._first_left_out = listing.left_out, listing.first_left_out
         self.class_names = self.num_classes = None
         if not unlabelled:
-            self.class_names = tuple(sorted({p[1] for p in placed.values() if p}))
+            folder_layout.check(directory, [picture.path for picture in listing.pictures])
+            self.class_names = tuple(sorted({picture.place[1] for picture in listing.pictures}))
             self.num_classes = len(self.class_names)
+        self._labels = {name: label for label, name in enumerate(self.class_names or ())}
+        self.empty_classes = [
+            folder
+            for folder in listing.class_folders
+            if os.path.basename(folder) not in self._labels
+        ]
         self._files = collections.defaultdict(list)
-        for path, place in placed.items():
-            if place:
-                split, name = place
-                label = UNLABELLED if unlabelled else self.class_names.index(name)
-                self._files[split].append((os.fsencode(path), label))
+        for picture in listing.pictures:
+            self._files[TRAIN if unlabelled else picture.place[0]].append(picture)
+        for files in self._files.values():
+            files.sort(key=_shuffling_key)
         self._splits = {
             split: tfds.core.SplitInfo(name=split, shard_lengths=[len(files)], num_bytes=0)
             for split, files in self._files.items()
         }
-        self._first_left_out = first
 
     @property
     def splits(self) -> Mapping[str, tfds.core.SplitInfo]:
@@ -92,9 +98,33 @@ class FolderSource(Splits):
         text = f"{self._directory}: {total} pictures{classes} ({sizes})"
         if self.left_out:
             reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(self.left_out.items()))
-            first = _shown(self._first_left_out, self._directory)
-            text += f"; left out: {reasons} (the first is {first})"
+            text += f"; left out: {reasons} (the first is {shown(self._first_left_out)})"
+        if self.empty_classes:
+            names = ", ".join(map(shown, self.empty_classes[:_NAMES_SHOWN]))
+            more = len(self.empty_classes) - _NAMES_SHOWN
+            text += f"; no usable picture in {names}" + (f" and {more} more" if more > 0 else "")
         return text
+
+    def contents(self) -> dict[str, int]:
+        """Numbers of pictures: {"train": 120, "train/cat": 60, ...}."""
+        counts = collections.Counter()
+        for split, files in self._files.items():
+            counts[split] = len(files)
+            if self.class_names:
+                counts.update(f"{split}/{picture.place[1]}" for picture in files)
+        return dict(counts)
+
+    def fingerprint(self) -> int:
+        """A number that changes with the pictures' paths, classes and sizes (`fingerprint`).
+
+        A change after the first bytes of a file, which leaves its size as it is, goes unnoticed.
+        """
+        files = (
+            (split, picture.path.replace(os.sep, "/"), *picture.inspection)
+            for split in sorted(self._files)
+            for picture in self._files[split]
+        )
+        return fingerprint.digest([self.class_names, *files])
 
     def encoded_examples(
         self,
@@ -104,12 +134,16 @@ class FolderSource(Splits):
         seed: int | tf.Tensor | None = None,
         with_id: bool = False,
     ) -> tf.data.Dataset:
-        """Like Source.encoded_examples; the id is the path. shuffle_files mixes the pictures."""
+        """Like Source.encoded_examples. The id is the path relative to data_dir.
+
+        With shuffle_files the pictures are mixed.
+        """
         files = []
         for name, start, stop in self.terms(split):
             files += self._files[name][start:stop]
-        paths = tf.constant([path for path, _ in files], tf.string)
-        labels = tf.constant([label for _, label in files], tf.int64)
+        ids = tf.constant([os.fsencode(picture.path) for picture in files], tf.string)
+        labels = tf.constant([self._label(picture) for picture in files], tf.int64)
+        directory = os.fsencode(os.path.join(self._directory, ""))
         whole = tf.convert_to_tensor(0 if seed is None else seed, tf.int64)
         halves = tf.stack([whole % 2**31, whole // 2**31])
 
@@ -118,8 +152,8 @@ class FolderSource(Splits):
                 index = tf.random.experimental.index_shuffle(
                     index, seed=tf.cast(halves, tf.int32), max_index=len(files) - 1
                 )
-            example = {"image": tf.io.read_file(paths[index]), "label": labels[index]}
-            return example | ({"id": paths[index]} if with_id else {})
+            example = {"image": tf.io.read_file(directory + ids[index]), "label": labels[index]}
+            return example | ({"id": ids[index]} if with_id else {})
 
         return tf.data.Dataset.range(len(files)).map(
             tf.autograph.experimental.do_not_convert(read),
@@ -127,19 +161,49 @@ class FolderSource(Splits):
             deterministic=True,
         )
 
+    def _label(self, picture: Picture) -> int:
+        if self.class_names is None:
+            return UNLABELLED
+        return self._labels[picture.place[1]]
+
     def decode(self, encoded: tf.Tensor) -> tf.Tensor:
         """The bytes of a file, string () -> uint8 (h, w, 3), as `image_files.pixels` has it."""
-        return image_files.decode(encoded)
+        return image_files.decode(encoded, self._image_range)
 
-    def decode_boxes(
-        self, encoded: tf.Tensor, draw_boxes: Callable
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def decode_boxes(self, encoded: tf.Tensor, draw_boxes: Callable) -> tuple[tf.Tensor, tf.Tensor]:
         """decode(), and boxes in it; `boxes` says more."""
         return boxes.of_whole(self.decode, encoded, draw_boxes)
 
+    def sample_16_bit(self) -> Iterator[np.ndarray]:
+        """Values of a few of the 16-bit images, uint16 (h, w, 3)."""
+        deep = [
+            picture.path
+            for files in self._files.values()
+            for picture in files
+            if picture.inspection.is_16_bit
+        ]
+        for i in image_range.spread(len(deep)):
+            try:
+                with open(os.path.join(self._directory, deep[i]), "rb") as file:
+                    yield image_files.values_16_bit(file.read())
+            except (OSError, tf.errors.OpError):
+                pass  # It is counted where it is used.
 
-def open_folder(directory: str | None, *, unlabelled: bool) -> FolderSource:
+
+def open_folder(
+    directory: str | None,
+    *,
+    unlabelled: bool,
+    image_range: ImageRange | None = None,
+    quiet: bool = False,
+) -> FolderSource:
     """Opens a folder of pictures and says on stderr what is in it.
+
+    Args:
+      directory: data_dir.
+      unlabelled: whether all pictures are one split without labels.
+      image_range: the values of 16-bit images that become black and white.
+      quiet: say nothing.
 
     Raises:
       ConfigError: there is none, or nothing in it that can be used.
@@ -147,56 +211,17 @@ def open_folder(directory: str | None, *, unlabelled: bool) -> FolderSource:
     if not directory:
         raise ConfigError("data_dir must be given with dataset=folder, got None: name the folder")
     if "://" in directory:
-        raise ConfigError(f"data_dir must be a folder of this machine with dataset=folder, got "
-                          f"{directory!r}: copy it, or make a TFDS data set of it")  # fmt: skip
-    source = FolderSource(directory, unlabelled=unlabelled)
-    print(source, file=sys.stderr)
+        raise ConfigError(
+            f"data_dir must be a folder of this machine with dataset=folder, got {directory!r}: "
+            "copy it, or make a TFDS data set of it"
+        )
+    source = FolderSource(directory, unlabelled=unlabelled, image_range=image_range)
+    if not quiet:
+        print(source, file=sys.stderr)
     return source
 
 
-def walk(directory: str) -> Iterator[str]:
-    """All files at any depth, in a fixed order, but for hidden ones and what systems leave behind.
-
-    Links to folders are followed, each folder once.
-    """
-    seen = set()
-    for parent, folders, names in os.walk(directory, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in _IGNORED)
-        for name in sorted(names):
-            if not name.startswith(".") and name not in _IGNORED:
-                yield os.path.join(parent, name)
-
-
-def _inspect(paths: list[str]) -> tuple[list[str], dict[str, int], str | None]:
-    """The paths of pictures, how many of the others there are by reason, and the first of those."""
-    good, left_out, first = [], collections.Counter(), None
-    with ThreadPoolExecutor(_THREADS) as pool:
-        reasons = tqdm(
-            pool.map(image_files.complaint, paths), total=len(paths), delay=1, leave=False,
-            desc="looking at files", unit="file",
-        )  # fmt: skip
-        for path, reason in zip(paths, reasons, strict=True):
-            if reason is None:
-                good.append(path)
-            else:
-                left_out[reason] += 1
-                first = first or path
-    return good, dict(left_out), first
-
-
-def _place(path: str, directory: str, unlabelled: bool) -> tuple[str, str] | None:
-    """(split, class) of a file; None where it does not lie in SPLIT/CLASS/."""
-    if unlabelled:
-        return TRAIN, ""
-    parts = os.path.relpath(path, directory).split(os.sep)
-    return (parts[0], parts[1]) if len(parts) > 2 else None
-
-
-def _shown(path: str, directory: str) -> str:
-    """A path for a message: within the folder, in one line, whatever bytes it is made of."""
-    return repr(os.path.relpath(path, directory)).strip("'\"")
+def _shuffling_key(picture: Picture) -> tuple[bytes, str]:
+    """Sorts pictures in an order that has nothing to do with their classes."""
+    name = os.fsencode(picture.path.replace(os.sep, "/"))
+    return hashlib.blake2b(name, digest_size=16).digest(), picture.path

@@ -8,7 +8,7 @@ import shutil
 import socket
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import naming
 
 from tf_simclr.config import ConfigError, one_line
-from tf_simclr.data import boxes, tfds_features
+from tf_simclr.data import boxes, fingerprint, tfds_features
+from tf_simclr.data import image_range as ranges
+from tf_simclr.data.image_range import ImageRange
 from tf_simclr.data.splits import Splits
 
 SHAPES = "shapes"
@@ -33,6 +35,7 @@ class Source(Splits):
       num_classes: None if the data set is unlabelled.
       class_names: one for each class, None if unlabelled.
       image_shape: (height or None, width or None, channels) as stored.
+      image_range: the values of 16-bit images that become black and white.
     """
 
     name: str
@@ -42,10 +45,20 @@ class Source(Splits):
     _builder: Any = dataclasses.field(repr=False, compare=False)
     _image_key: str = dataclasses.field(repr=False)
     _label_key: str | None = dataclasses.field(repr=False)
+    image_range: ImageRange | None = None
 
     @property
     def splits(self):
         return self._builder.info.splits
+
+    def contents(self) -> dict[str, Any]:
+        """What tells one version of a data set from another, and its numbers of examples."""
+        about = {"data set": self._builder.info.full_name, "classes": self.num_classes}
+        return about | {name: info.num_examples for name, info in self.splits.items()}
+
+    def fingerprint(self) -> int:
+        """A number that changes with the data set's contents and class names (`fingerprint`)."""
+        return fingerprint.digest([self.class_names, *sorted(self.contents().items())])
 
     def encoded_examples(
         self,
@@ -93,13 +106,34 @@ class Source(Splits):
             }
         )
 
+    @property
+    def _image_feature(self) -> Any:
+        return self._builder.info.features[self._image_key]
+
+    def sample_16_bit(self) -> Iterator[np.ndarray]:
+        """Values of a few images of the largest split, uint16 (h, w, channels); none of 8 bits."""
+        if self._image_feature.np_dtype != np.uint16:
+            return
+        name, info = max(self.splits.items(), key=lambda item: item[1].num_examples)
+        # One after the other: reading "a[1:2]+a[9:10]" at once would open as many files.
+        for i in ranges.spread(info.num_examples):
+            for example in self.encoded_examples(f"{name}[{i}:{i + 1}]"):
+                try:
+                    yield self._image_feature.decode_example(example["image"]).numpy()
+                except tf.errors.OpError:
+                    pass  # It is counted where it is used.
+
     def decode(self, encoded: tf.Tensor) -> tf.Tensor:
         """Image bytes, a string scalar -> uint8 (h, w, 3).
 
-        Grayscale is repeated, alpha dropped, 16 bits scaled to 8.
+        Grayscale is repeated, alpha dropped. 16 bits are scaled to 8, from image_range if it is
+        given.
         """
-        image = self._builder.info.features[self._image_key].decode_example(encoded)
-        image = tf.image.convert_image_dtype(image, tf.uint8)
+        image = self._image_feature.decode_example(encoded)
+        if image.dtype == tf.uint16 and self.image_range:
+            image = ranges.tensor_to_8_bits(image, self.image_range)
+        else:
+            image = tf.image.convert_image_dtype(image, tf.uint8)
         if self.image_shape[-1] == 1:
             image = tf.repeat(image, 3, axis=-1)
         return tf.ensure_shape(image[..., :3], (*self.image_shape[:2], 3))
@@ -108,8 +142,7 @@ class Source(Splits):
         self, encoded: tf.Tensor, draw_boxes: Callable
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """decode(), of a JPEG only rows, and boxes in it; `boxes` says more."""
-        image_feature = self._builder.info.features[self._image_key]
-        if self.image_shape != (None, None, 3) or image_feature.np_dtype != np.uint8:
+        if self.image_shape != (None, None, 3) or self._image_feature.np_dtype != np.uint8:
             return boxes.of_whole(self.decode, encoded, draw_boxes)
         return boxes.of_rows(self.decode, encoded, draw_boxes)
 
@@ -124,7 +157,9 @@ class Source(Splits):
         )
 
 
-def open_source(dataset: str, data_dir: str | None = None) -> Source:
+def open_source(
+    dataset: str, data_dir: str | None = None, *, image_range: ImageRange | None = None
+) -> Source:
     """Opens a data set, downloading and preparing it first if it is not there.
 
     Files in data_dir come first, in whatever version they are: no code of the data set and no
@@ -133,6 +168,7 @@ def open_source(dataset: str, data_dir: str | None = None) -> Source:
     Args:
       dataset: a TFDS name, "name", "name/config" or "name:version", or "shapes".
       data_dir: where TFDS keeps its data sets; None for TFDS's own default.
+      image_range: the values of 16-bit images that become black and white.
 
     Returns:
       A Source.
@@ -149,7 +185,7 @@ def open_source(dataset: str, data_dir: str | None = None) -> Source:
             raise ConfigError(_cannot_write(dataset, data_dir, error)) from error
     else:
         builder = _from_files(dataset, data_dir) or _from_code(dataset, data_dir)
-    return _describe(dataset, builder)
+    return dataclasses.replace(_describe(dataset, builder), image_range=image_range)
 
 
 def is_prepared(dataset: str, data_dir: str | None = None) -> bool:

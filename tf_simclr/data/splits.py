@@ -25,6 +25,11 @@ class Splits:
         try:
             absolute = tfds.core.ReadInstruction.from_spec(split).to_absolute(self.splits)
         except (ValueError, KeyError, AssertionError) as error:
+            if split in self.splits:
+                raise ConfigError(
+                    f"--{flag}={split} is a split of {self.name}, but cannot be named so: rename "
+                    "it to letters, digits, - and _"
+                ) from error
             raise ConfigError(
                 f"--{flag}={split} is not a split of {self.name}: use one of "
                 f"{', '.join(self.splits)}, or a slice such as train[:10%]"

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tf_simclr.config import ConfigError
+from tf_simclr.data import fingerprint
 from tf_simclr.data.sources import Source
 
 _ALL_HASHES = 2**63 - 1
@@ -28,11 +29,13 @@ class ClassBalancedSubset:
           source: with labels.
           split: that is to be limited.
           fraction: share of every class that is left, rounded, but at least one example of each.
+            Examples without a label (-1) are left out.
           seed: of the choice.
           flag: name of the flag that holds the split, for messages.
 
         Raises:
-          ConfigError: the data set has no labels, or there is no such split.
+          ConfigError: the data set has no labels, there is no such split, or it holds examples
+            twice.
         """
         if source.num_classes is None:
             raise ConfigError(
@@ -48,12 +51,22 @@ class ClassBalancedSubset:
         hashes, labels = self._read(split, flag=flag)
         rng = np.random.default_rng(seed)
         chosen = []
-        for label in np.unique(labels):
+        if (labels < 0).all():
+            raise ConfigError(
+                f"label_fraction must be 1 with --{flag}={split}, in which no example of "
+                f"{source.name} has a label, got {fraction}: name another split"
+            )
+        for label in np.unique(labels[labels >= 0]):
             own = np.sort(hashes[labels == label])  # whatever the order of the files
             count = max(1, round(fraction * len(own)))
             chosen.append(rng.choice(own, count, replace=False))
         self._chosen = np.sort(np.concatenate(chosen))
+        self._choice = (split, fraction, seed)
         self._counts = {split: len(self._chosen)}
+
+    def fingerprint(self) -> int:
+        """A number that changes with the data set and with what is left of it (`fingerprint`)."""
+        return fingerprint.digest([self._source.fingerprint(), self._choice])
 
     def num_examples(self, split: str, *, flag: str = "split") -> int:
         """Like Source.num_examples; of the limited split what is left of it."""
@@ -121,7 +134,11 @@ class ClassBalancedSubset:
                 parts.append((hashes, labels))
                 bar.update(len(labels))
         hashes, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-        assert len(np.unique(hashes)) == total, "two examples have the same id"
+        if len(np.unique(hashes)) < total:
+            raise ConfigError(
+                f"label_fraction must be 1 with --{flag}={split}, which holds examples twice: name "
+                "each of them once"
+            )
         return hashes, labels
 
 

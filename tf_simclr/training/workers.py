@@ -31,6 +31,14 @@ def num_workers(strategy: tf.distribute.Strategy) -> int:
     return sum(len(jobs.get(job, ())) for job in TRAINING_JOBS) or 1
 
 
+def names(strategy: tf.distribute.Strategy) -> list[str]:
+    """The workers as messages call them, such as "worker 1", the chief first."""
+    if num_workers(strategy) == 1:
+        return ["worker 0"]
+    jobs = strategy.cluster_resolver.cluster_spec().as_dict()
+    return [f"{job} {task}" for job in TRAINING_JOBS for task in range(len(jobs.get(job, ())))]
+
+
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """True on the one worker that writes checkpoints, summaries, exports and progress."""
     return strategy.extended.should_checkpoint
@@ -60,15 +68,32 @@ def all_same(strategy: tf.distribute.Strategy, number: int) -> bool:
     return mean_over_workers(strategy, [same])[0] == 1
 
 
-@contextlib.contextmanager
-def chief_first(strategy: tf.distribute.Strategy | None):
-    """Lets the other workers in only when the chief has come out."""
-    several = strategy is not None and num_workers(strategy) > 1
-    if several and not is_chief(strategy):
-        mean_over_workers(strategy, [0.0])
-    yield
-    if several and is_chief(strategy):
-        mean_over_workers(strategy, [0.0])
+def gather_texts(strategy: tf.distribute.Strategy, text: str) -> list[str]:
+    """One text from each worker, the chief's first; the same list on all of them.
+
+    All must call it at the same point.
+    """
+    number = num_workers(strategy)
+    if number == 1:
+        return [text]
+    content = np.frombuffer(text.encode(errors="surrogateescape"), np.uint8)
+    resolver = strategy.cluster_resolver
+    row = names(strategy).index(f"{resolver.task_type} {resolver.task_id}")
+
+    def sum_over_workers(values: np.ndarray) -> np.ndarray:
+        return np.rint(mean_over_workers(strategy, values) * number).astype(np.int64)
+
+    # A sum in which each worker fills one row, and the others hold zeros there.
+    lengths = np.zeros(number, np.float32)
+    lengths[row] = len(content)
+    lengths = sum_over_workers(lengths)
+    rows = np.zeros((number, max(1, lengths.max())), np.float32)
+    rows[row, : len(content)] = content
+    rows = sum_over_workers(rows).astype(np.uint8)
+    return [
+        values[:length].tobytes().decode(errors="surrogateescape")
+        for values, length in zip(rows, lengths, strict=True)
+    ]
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,0 +1,91 @@
+"""Which files of a folder are looked at, and how links to folders are followed.
+
+Hidden files and folders, and those that operating systems and network drives leave behind, are
+skipped at any depth.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+# In lower case: Windows spells its recycle bin in more than one way.
+SYSTEM_NAMES = frozenset({
+    "__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found",
+    "thumbs.db", "desktop.ini",
+})  # fmt: skip
+
+
+class LabelledFiles(NamedTuple):
+    """The files of a folder that is laid out as SPLIT/CLASS/.
+
+    Attributes:
+      paths: of all files, including those outside of SPLIT/CLASS/, in a fixed order.
+      class_folders: relative paths such as "train/cat", whether or not there are files in them.
+    """
+
+    paths: list[str]
+    class_folders: list[str]
+
+
+def is_skipped(name: str) -> bool:
+    """Whether a file or folder of this name is hidden or belongs to the system."""
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
+
+
+def walk(directory: str, *, seen: Iterable[str] = ()) -> Iterator[str]:
+    """Yields the files at any depth in a fixed order, and folders that cannot be read.
+
+    Links to folders are followed. Each real folder is visited once, so that loops end and no file
+    comes twice by two links to its folder.
+
+    Args:
+      directory: where to start.
+      seen: folders that must not be entered.
+    """
+    seen = {os.path.realpath(folder) for folder in seen}
+    unreadable = []
+    for parent, folders, names in os.walk(
+        directory, followlinks=True, onerror=lambda error: unreadable.append(error.filename)
+    ):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not is_skipped(name))
+        for name in sorted(names):
+            if not is_skipped(name):
+                yield os.path.join(parent, name)
+    yield from unreadable
+
+
+def walk_labelled(directory: str) -> LabelledFiles:
+    """Lists the files in data_dir/SPLIT/CLASS/.
+
+    Every class folder is walked by itself. Two splits or two classes may therefore be links to one
+    folder, and each has all of its files.
+    """
+    splits, paths = _children(directory)
+    class_folders = []
+    for split in splits:
+        split_folder = os.path.join(directory, split)
+        if os.path.realpath(split_folder) == os.path.realpath(directory):
+            continue
+        names, files = _children(split_folder)
+        paths += files
+        for name in names:
+            class_folders.append(os.path.join(split, name))
+            paths += walk(os.path.join(split_folder, name), seen=(directory, split_folder))
+    return LabelledFiles(paths, class_folders)
+
+
+def _children(directory: str) -> tuple[list[str], list[str]]:
+    """Names of the folders and paths of the files in a folder, without those that are skipped."""
+    unreadable = []
+    walker = os.walk(directory, onerror=lambda error: unreadable.append(error.filename))
+    _, folders, names = next(walker, (directory, [], []))
+    return (
+        sorted(name for name in folders if not is_skipped(name)),
+        [os.path.join(directory, name) for name in sorted(names) if not is_skipped(name)]
+        + unreadable,
+    )
