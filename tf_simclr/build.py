@@ -206,6 +206,8 @@ def train_batches(
             )
             num_shards, shard_index = 1, 0  # all share one stream
         batch_size = context.get_per_replica_batch_size(config.training.train_batch_size)
+        # Whole steps. Where the batch size has changed, the last may have been a part of one.
+        steps_seen = -(-examples_seen // config.training.train_batch_size)
         return pipeline.train_batches(
             source,
             split=config.data.train_split,
@@ -219,7 +221,7 @@ def train_batches(
             cache=config.data.cache_dataset,
             strict=config.data.strict_data,
             seed=config.runtime.seed,
-            start_example=examples_seen // num_shards,
+            start_example=steps_seen * (config.training.train_batch_size // num_shards),
             num_shards=num_shards,
             shard_index=shard_index,
             service=reader,

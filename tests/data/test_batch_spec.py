@@ -25,7 +25,7 @@ def pictures(bad_images_dir):
 
 def batches(source, strategy, **settings):
     config = Config().replace(seed=1, warmup_epochs=0.0, **settings)
-    return build.train_batches(config, source, strategy, step=0)
+    return build.train_batches(config, source, strategy, examples_seen=0)
 
 
 def expected(source, settings: dict, batch_size: int) -> tuple:

@@ -113,7 +113,7 @@ def all_pairs() -> list[tuple]:
 
 
 def _completed(row: dict, covered: set[tuple]) -> dict | None:
-    """A whole row with these values and many pairs that are not covered; None if rules forbid it."""
+    """A whole row with these values and many pairs that are new; None where rules forbid it."""
     if not is_allowed(row):
         return None
     name = next((name for name in FACTORS if name not in row), None)
