@@ -8,6 +8,8 @@ PYTHON := $(shell for p in python3.11 python3.10 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] < (3, 10))' 2>/dev/null && echo $$p && break; done)
 # Tracing keeps one core busy: files of tests run two at a time.
 PARALLEL := -n 2 --dist=loadfile
+# More arguments for the demo, e.g. DEMO='--gin_file=demo --train_steps=20' for a short one.
+DEMO :=
 VENV := .venv
 VENV3 := .venv-keras3
 
@@ -19,7 +21,7 @@ help:
 	@echo "make clean  removes $(VENV) and $(VENV3)"
 
 demo: $(VENV)/installed
-	$(VENV)/bin/python run.py --mode=train_then_eval
+	$(VENV)/bin/python run.py --mode=train_then_eval $(DEMO)
 
 test: $(VENV)/installed
 	$(VENV)/bin/python -m ruff check .
@@ -29,7 +31,7 @@ test-long: $(VENV)/installed
 	$(VENV)/bin/python -m pytest $(PARALLEL) -m long
 
 demo-keras3: $(VENV3)/installed
-	$(VENV3)/bin/python run.py --mode=train_then_eval --model_dir=runs/demo_keras3
+	$(VENV3)/bin/python run.py --mode=train_then_eval --model_dir=runs/demo_keras3 $(DEMO)
 
 test-keras3: $(VENV3)/installed
 	$(VENV3)/bin/python -m pytest $(PARALLEL)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import streams
 
+import streams
 from tf_simclr import experiment, flags
 from tf_simclr.config import ConfigError
 from tf_simclr.data import service, sources

@@ -3,13 +3,13 @@
 import pathlib
 import shutil
 
-import bad_images
 import numpy as np
 import pytest
-import streams
 import tensorflow as tf
-from streams import evaluation, train
 
+import bad_images
+import streams
+from streams import evaluation, train
 from tf_simclr.data import augment, decoding, errors, seeds, sources
 
 GOOD_TRAIN = sorted(set(range(bad_images.NUM_TRAIN)) - set(bad_images.BAD_TRAIN))

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import streams
 import tensorflow as tf
 
+import streams
 from tf_simclr.data import augment, seeds, sources, whole
 
 SPLIT, NUM, BATCH = "train[:40]", 40, 16

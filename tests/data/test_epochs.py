@@ -4,9 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
-import streams
 import tensorflow as tf
 
+import streams
 from tf_simclr.data import epochs, seeds
 
 SEED, NUM_EPOCHS = 3, 9

@@ -2,13 +2,13 @@
 
 import os
 
-import hostile_pictures
 import numpy as np
 import pytest
-import streams
-from hostile_pictures import BLUE, RED, halves, noise, saved
 from PIL import Image
 
+import hostile_pictures
+import streams
+from hostile_pictures import BLUE, RED, halves, noise, saved
 from tf_simclr.config import ConfigError
 from tf_simclr.data import errors, folder, image_files, pipeline
 

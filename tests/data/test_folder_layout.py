@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from hostile_pictures import noise, saved, write
 
+from hostile_pictures import noise, saved, write
 from tf_simclr.config import ConfigError
 from tf_simclr.data import file_tree, folder, image_files, subset
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from hostile_pictures import noise, saved, write
 from PIL import Image
 
+from hostile_pictures import noise, saved, write
 from tf_simclr import build, flags, prediction
 from tf_simclr.config import Config, ConfigError, check
 from tf_simclr.data import image_files, image_range

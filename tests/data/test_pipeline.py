@@ -6,10 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
-import streams
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+import streams
 from tf_simclr.config import ConfigError
 from tf_simclr.data import augment, sources
 

@@ -5,8 +5,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-import streams
 
+import streams
 from tf_simclr.config import ConfigError
 from tf_simclr.data import sources, subset
 

@@ -3,10 +3,10 @@
 import json
 import shutil
 
-import bad_images
 import numpy as np
 import pytest
 
+import bad_images
 from tf_simclr import experiment, flags
 from tf_simclr.training import weights
 

@@ -5,12 +5,12 @@ import io
 import json
 import os
 
-import hostile_pictures
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
+import hostile_pictures
 from tf_simclr import experiment, flags, prediction, report, tables
 from tf_simclr.config import ConfigError
 from tf_simclr.data import errors

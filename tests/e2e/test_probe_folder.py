@@ -1,8 +1,8 @@
 """Cached features are those of the pictures that the folder holds now."""
 
 import pytest
-from hostile_pictures import noise, saved, write
 
+from hostile_pictures import noise, saved, write
 from tf_simclr import build, experiment, flags
 
 TINY = (

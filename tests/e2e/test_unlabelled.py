@@ -2,9 +2,9 @@
 
 import json
 
-import partly_labelled as data
 import pytest
 
+import partly_labelled as data
 from tf_simclr import experiment, flags
 from tf_simclr.config import ConfigError
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from hostile_pictures import noise, saved, write
 
 ROOT = Path(__file__).resolve().parents[2]

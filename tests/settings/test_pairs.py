@@ -11,70 +11,13 @@ import numpy as np
 import pytest
 import table
 import tensorflow as tf
-from PIL import Image
 
-from tf_simclr import build, experiment, flags
+from tf_simclr import build
 from tf_simclr.config import ConfigError
-from tf_simclr.models import resnet
 from tf_simclr.training import model_dir, weights
 
 ALL = table.rows()
 SHORT = table.covering(ALL, table.of_users)
-NUM_TRAIN, NUM_TEST = 260, 40
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """A folder of JPEGs of two classes, some of them gray or upright."""
-    root = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    for split, count in (("train", NUM_TRAIN), ("validation", NUM_TEST)):
-        for i in range(count):
-            folder = root / split / ("light" if i % 2 else "dark")
-            folder.mkdir(parents=True, exist_ok=True)
-            pixels = rng.integers(0, 128, (48 + i % 9, 40 + i % 7, 3)) + 127 * (i % 2)
-            image = Image.fromarray(pixels.astype(np.uint8)).convert("L" if i % 5 == 0 else "RGB")
-            image.save(folder / f"{i}.jpg")
-    return root
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shallow():
-    """One block a group: deeper networks have no other layers, and take minutes to trace."""
-    with pytest.MonkeyPatch.context() as patch:
-        for depth in (18, 50):
-            patch.setitem(resnet.BLOCKS_PER_GROUP, depth, (1, 1, 1, 1))
-        yield
-
-
-@pytest.fixture(scope="module")
-def address():
-    """A tf.data service in this process."""
-    service = tf.data.experimental.service
-    dispatcher = service.DispatchServer()
-    host = dispatcher.target.split("://")[1]
-    worker = service.WorkerServer(service.WorkerConfig(dispatcher_address=host))
-    yield f"grpc://{host}"
-    worker._stop()
-    dispatcher._stop()
-
-
-@pytest.fixture(scope="module")
-def teacher(shapes_dir, tmp_path_factory, shallow):
-    """The model_dir of a fine-tuned run that knows the ten classes of shapes."""
-    folder = tmp_path_factory.mktemp("teacher") / "run"
-    run(
-        "--dataset=shapes", f"--data_dir={shapes_dir}", "--train_mode=finetune", "--from_scratch",
-        "--resnet_depth=18", "--width_multiplier=0.0625", "--image_size=32", "--mode=train",
-        "--train_batch_size=16", "--train_steps=1", "--warmup_epochs=0", "--seed=1",
-        f"--model_dir={folder}",
-    )  # fmt: skip
-    return folder
-
-
-def run(*arguments) -> dict:
-    config = flags.parse(["run.py", *arguments]).config
-    return experiment.run(config, config_gin=flags.to_gin(config))
 
 
 @pytest.fixture
@@ -110,7 +53,7 @@ def command(request, shapes_dir, pictures, tmp_path, monkeypatch):
     return arguments
 
 
-def check_row(row: dict, arguments: list[str], folder, events):
+def check_row(row: dict, arguments: list[str], folder, run, events):
     results = run(*arguments, "--train_steps=2")
     assert results["step"] == 2 and os.path.isdir(folder / "saved_model" / "2")
     assert weights.read_weights(str(folder / "ckpt-2"))
@@ -142,8 +85,8 @@ def check_row(row: dict, arguments: list[str], folder, events):
 
 
 @pytest.mark.parametrize("row", SHORT, ids=map(table.name, SHORT))
-def test_a_row_of_the_short_table_runs(row, command, tmp_path, events):
-    check_row(row, command(row), tmp_path / "run", events)
+def test_a_row_of_the_short_table_runs(row, command, run, tmp_path, events):
+    check_row(row, command(row), tmp_path / "run", run, events)
 
 
 LONG = [row for row in ALL if row not in SHORT]
@@ -151,8 +94,8 @@ LONG = [row for row in ALL if row not in SHORT]
 
 @pytest.mark.long
 @pytest.mark.parametrize("row", LONG, ids=map(table.name, LONG))
-def test_a_row_of_the_long_table_runs(row, command, tmp_path, events):
-    check_row(row, command(row), tmp_path / "run", events)
+def test_a_row_of_the_long_table_runs(row, command, run, tmp_path, events):
+    check_row(row, command(row), tmp_path / "run", run, events)
 
 
 def test_only_pairs_that_rules_forbid_are_not_in_the_table():
@@ -169,7 +112,9 @@ def test_only_pairs_that_rules_forbid_are_not_in_the_table():
 
 
 @pytest.mark.parametrize("rule", table.RULES, ids=lambda rule: rule.flag)
-def test_what_rules_forbid_is_refused_by_name_before_anything_is_written(rule, command, tmp_path):
+def test_what_rules_forbid_is_refused_by_name_before_anything_is_written(
+    rule, command, run, tmp_path
+):
     """In a run that has nothing else to be refused for."""
     plain = {name: values[0] for name, values in table.FACTORS.items()} | {"image_size": 32}
     row = plain | {name: values[0] for name, values in rule.values.items()}

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import convert_checkpoint  # noqa: E402
-
 from tf_simclr import build, flags  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
 from tf_simclr.training import checkpoint, official, weights  # noqa: E402

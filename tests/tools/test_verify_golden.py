@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import convert_checkpoint  # noqa: E402
 import verify_golden  # noqa: E402
 from golden_checks import names, report  # noqa: E402
-
 from tf_simclr import build  # noqa: E402
 from tf_simclr.data import planes  # noqa: E402
 from tf_simclr.losses import blockwise  # noqa: E402

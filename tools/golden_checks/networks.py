@@ -4,10 +4,10 @@ import re
 import tempfile
 from pathlib import Path
 
-import convert_checkpoint
 import numpy as np
 import tensorflow as tf
 
+import convert_checkpoint
 from golden_checks import names
 from golden_checks.report import GRADIENT, LOSS, Report
 from tf_simclr import build, compat
