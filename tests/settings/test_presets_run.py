@@ -26,14 +26,14 @@ def train(run, shapes_dir, shared_dir):
     """Function: (name of a preset, model_dir, more arguments) -> what run.py returns."""
 
     def train(preset: str, folder, *more) -> dict:
-        parsed = flags.parse(["run.py", f"--gin_file={preset}", f"--model_dir={folder}"])
+        parsed = flags.parse(["run.py", f"--gin_file={preset}", f"--model_dir={folder}", *more])
         dataset = parsed.config.data.dataset.split("_subset")[0]
         split = {"shapes": "train", "cifar10": "train[:2000]", "imagenet2012": "train"}[dataset]
         return run(
             f"--gin_file={preset}", "--mode=train", f"--dataset={dataset}",
             f"--data_dir={shapes_dir if dataset == 'shapes' else shared_dir / 'tfds'}",
             f"--train_split={split}", "--width_multiplier=0.125", "--train_batch_size=16",
-            "--train_steps=2", f"--model_dir={folder}", *more,
+            "--train_steps=2", "--seed=1", f"--model_dir={folder}", *more,
         )  # fmt: skip
 
     return train
