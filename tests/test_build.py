@@ -27,3 +27,18 @@ def test_where_views_are_augmented(settings, stored, strategy, expected):
     source = types.SimpleNamespace(image_shape=stored)
     config = Config().replace(**settings)
     assert build.augments_on_device(config, source, strategy) == expected
+
+
+@pytest.mark.parametrize("seen, start", [(0, 0), (32, 32), (33, 48), (40, 48)])
+def test_a_run_goes_on_at_whole_steps_of_its_batch_size(monkeypatch, seen, start):
+    """Which may have changed: 40 images are no whole number of batches of 16."""
+    starts = []
+
+    def train_batches(source, *, start_example, **settings):
+        starts.append(start_example)
+        return tf.data.Dataset.from_tensors(0)
+
+    monkeypatch.setattr(build.pipeline, "train_batches", train_batches)
+    config = Config().replace(train_batch_size=16, augment_on="host", seed=1)
+    build.train_batches(config, None, tf.distribute.get_strategy(), examples_seen=seen)
+    assert starts == [start]

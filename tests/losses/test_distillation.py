@@ -52,3 +52,10 @@ def test_half_precision_logits_are_compared_in_float32():
         tf.constant(STUDENT, tf.float16), tf.constant(TEACHER, tf.float16), temperature=1.0
     )
     assert found["distill_loss"].dtype == tf.float32
+
+
+def test_equal_scores_of_either_agree_with_nobody():
+    level = np.zeros((3, 4), np.float32)
+    for student, teacher in ((level, level), (STUDENT[:3], level), (level, TEACHER[:3])):
+        found = distillation(tf.constant(student), tf.constant(teacher), temperature=1.0)
+        assert float(found["teacher_agreement"]) == 0

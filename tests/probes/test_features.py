@@ -11,17 +11,19 @@ from tf_simclr.probes import features
 from tf_simclr.probes.features import RAW_PIXELS, Features
 
 
-def batches(num_examples=11, batch=4, bad=(), side=2):
+def batches(num_examples=11, batch=4, bad=(), side=2, unlabelled=()):
     rng = np.random.default_rng(0)
     images = rng.integers(256, size=(num_examples, side, side, 3)).astype(np.float32) / 255
     labels = rng.integers(5, size=num_examples)
+    one_hot = np.eye(5, dtype=np.float32)[labels]
+    one_hot[list(unlabelled)] = 0
     missing = -num_examples % batch
     weights = np.concatenate([np.ones(num_examples), np.zeros(missing)]).astype(np.float32)
     skipped = np.zeros_like(weights)
     skipped[list(bad)] = 1
     padded = (
         np.concatenate([images, np.full((missing, side, side, 3), 9, np.float32)]),
-        np.concatenate([np.eye(5, dtype=np.float32)[labels], np.zeros((missing, 5), np.float32)]),
+        np.concatenate([one_hot, np.zeros((missing, 5), np.float32)]),
         weights - skipped,
         skipped,
     )
@@ -76,6 +78,17 @@ def test_what_cannot_be_decoded_is_left_out_and_counted(replicas):
     np.testing.assert_array_equal(found.labels, np.delete(labels, (0, 5)))
     left = np.delete(images, (0, 5), 0)
     np.testing.assert_allclose(found.matrix("once"), left.mean((1, 2)), rtol=1e-5)
+
+
+def test_what_has_no_label_is_left_out_and_counted(replicas):
+    images, labels, dataset = batches(bad=(0,), unlabelled=(0, 2, 5))
+    found = extract(replicas(2), dataset)
+    assert (found.skipped, found.unlabelled) == (1, 2)
+    np.testing.assert_array_equal(found.labels, np.delete(labels, (0, 2, 5)))
+    left = np.delete(images, (0, 2, 5), 0)
+    np.testing.assert_allclose(found.matrix("once"), left.mean((1, 2)), rtol=1e-5)
+    with pytest.raises(errors.UndecodableError, match="not one example has a label"):
+        extract(replicas(1), batches(unlabelled=range(11))[2])
 
 
 def test_nothing_but_bad_examples_is_an_error(replicas):

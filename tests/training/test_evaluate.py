@@ -62,6 +62,40 @@ def test_what_cannot_be_decoded_is_counted_and_left_out(replicas):
     assert found["eval/label_top_1_accuracy"] == pytest.approx(np.delete(hits, bad).mean())
 
 
+def without_labels(places):
+    """A map that takes the labels of the examples at these places away."""
+
+    def take_away(index, batch):
+        logits, labels, weights, skipped = batch
+        missing = tf.reduce_any(index[:, None] == tf.constant(list(places), tf.int64), axis=1)
+        return logits, tf.where(missing[:, None], 0.0, labels), weights, skipped
+
+    numbered = tf.data.Dataset.zip((tf.data.Dataset.range(EXAMPLES + 3).batch(BATCH), batches()))
+    return numbered.map(take_away)
+
+
+def test_examples_without_a_label_are_counted_and_left_out(replicas):
+    strategy = replicas(2)
+    hits = np.argmax(LOGITS, axis=1) == TARGETS
+    # Their label would be class 0 where all are 0.
+    places = [int(np.flatnonzero(hits)[0]), int(np.flatnonzero(~hits)[0]), EXAMPLES - 1]
+    dataset = strategy.experimental_distribute_dataset(without_labels(places))
+    found = evaluate.evaluate(strategy, model, dataset, num_batches=3)
+    assert found["eval/unlabelled_examples"] == 3
+    assert found["eval/label_top_1_accuracy"] == pytest.approx(np.delete(hits, places).mean())
+    nothing = strategy.experimental_distribute_dataset(without_labels(range(EXAMPLES)))
+    with pytest.raises(errors.UndecodableError, match="not one example .* has a label"):
+        evaluate.evaluate(strategy, model, nothing, num_batches=3)
+
+
+def test_a_head_of_zeros_has_no_hits(replicas):
+    strategy = replicas(1)
+    level = batches().map(lambda logits, *rest: (tf.zeros_like(logits), *rest))
+    dataset = strategy.experimental_distribute_dataset(level)
+    found = evaluate.evaluate(strategy, model, dataset, num_batches=3)
+    assert found == {"eval/label_top_1_accuracy": 0.0, "eval/label_top_5_accuracy": 0.0}
+
+
 def test_nothing_but_bad_examples_is_an_error(replicas):
     strategy = replicas(1)
     dataset = strategy.experimental_distribute_dataset(batches(range(EXAMPLES)))
