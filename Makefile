@@ -1,7 +1,7 @@
 # make demo and make test set up all they need: Python 3.10 or 3.11 (or a later one, for the modern
 # stack), and make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long demo-keras3 test-keras3 lint clean
+.PHONY: help demo test test-long demo-keras3 test-keras3 test-long-keras3 lint clean
 
 # The first Python on this machine that has the reference stack.
 PYTHON := $(shell for p in python3.11 python3.10 python3 python; do \
@@ -16,7 +16,7 @@ VENV3 := .venv-keras3
 help:
 	@echo "make demo   pretrain, probe and export on an embedded data set: 3 minutes on 2 cores, no network"
 	@echo "make test   all tests but those that take minutes each, which are make test-long"
-	@echo "make demo-keras3, make test-keras3   the same on TensorFlow 2.21 and Keras 3"
+	@echo "make demo-keras3, make test-keras3, make test-long-keras3   the same on TensorFlow 2.21"
 	@echo "make lint   ruff"
 	@echo "make clean  removes $(VENV) and $(VENV3)"
 
@@ -35,6 +35,9 @@ demo-keras3: $(VENV3)/installed
 
 test-keras3: $(VENV3)/installed
 	$(VENV3)/bin/python -m pytest $(PARALLEL)
+
+test-long-keras3: $(VENV3)/installed
+	$(VENV3)/bin/python -m pytest $(PARALLEL) -m long
 
 lint: $(VENV)/installed
 	$(VENV)/bin/python -m ruff check .

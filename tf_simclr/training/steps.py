@@ -16,7 +16,7 @@ from tf_simclr.losses.distillation import distillation
 from tf_simclr.losses.nt_xent import nt_xent
 from tf_simclr.precision import at_least_float32
 from tf_simclr.ranks import rank
-from tf_simclr.replicas import num_replicas, total
+from tf_simclr.replicas import batch_size, num_replicas, total
 from tf_simclr.training.loss_scale import SMALLEST, LossScale
 
 PRETRAIN_METRICS = ("weight_decay", "total_loss", "contrast_loss", "contrast_acc",
@@ -50,11 +50,11 @@ class Targets(NamedTuple):
 
     @classmethod
     def of(cls, one_hot) -> "Targets":
-        """The targets of one-hot labels (n, classes). All replicas must call it."""
+        """The targets of one-hot labels (n, classes). All replicas must call it, each with n."""
         one_hot = tf.convert_to_tensor(one_hot)
         labelled = tf.reduce_sum(one_hot, axis=1)
-        count = total(tf.stack([tf.reduce_sum(tf.ones_like(labelled)), tf.reduce_sum(labelled)]))
-        return cls(one_hot, labelled * count[0] / tf.maximum(count[1], 1))
+        images = tf.cast(batch_size(one_hot) * num_replicas(), labelled.dtype)
+        return cls(one_hot, labelled * images / tf.maximum(total(tf.reduce_sum(labelled)), 1))
 
     def twice(self) -> "Targets":
         """The targets of both views of the images, first those of the first views."""

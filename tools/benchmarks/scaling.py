@@ -73,6 +73,11 @@ def batch_norm_backward(bn_channels: Sequence[int]) -> list[Collective]:
     return [Collective(SUM, c * FLOAT) for c in bn_channels for _ in range(2)]
 
 
+def labels() -> list[Collective]:
+    """How many images of the batch have a label."""
+    return [Collective(SUM, FLOAT)]
+
+
 def gradients(parameters: int) -> list[Collective]:
     """One sum: TensorFlow packs a list of tensors into one."""
     return [Collective(SUM, parameters * FLOAT)]
@@ -81,12 +86,13 @@ def gradients(parameters: int) -> list[Collective]:
 def step(
     model: network.Network, n: int, d: int, replicas: int, *, scheme: Sequence[Callable]
 ) -> list[Collective]:
-    """All collectives of a step of pretraining.
+    """All collectives of a step of pretraining with a linear classifier on the side.
 
     Args:
       scheme: DENSE, BLOCKS or OFFICIAL: what gathers the hiddens.
     """
     return [
+        *labels(),
         *hiddens(n, d, replicas, scheme),
         *batch_norm_forward(model.bn_channels),
         *batch_norm_backward(model.bn_channels),
