@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -63,6 +65,42 @@ def free_ports():
             return [each.getsockname()[1] for each in sockets]
 
     return find
+
+
+@pytest.fixture(scope="session")
+def data_service(free_ports):
+    """Function: number of tf.data workers -> a context with the address of their dispatcher.
+
+    They are processes of tools/data_service.py. In the process that trains they would wait for each
+    other's threads.
+    """
+
+    @contextlib.contextmanager
+    def start(num_workers: int):
+        dispatcher_port, *ports = free_ports(1 + num_workers)
+        names = ",".join(f"localhost:{port}" for port in ports)
+        dispatcher = f"localhost:{dispatcher_port}"
+        commands = [("dispatcher", f"--port={dispatcher_port}", f"--workers={names}")] + [
+            ("worker", f"--port={port}", "--host=localhost", f"--dispatcher={dispatcher}")
+            for port in ports
+        ]
+        tool, parts = str(ROOT / "tools" / "data_service.py"), []
+        try:
+            for command in commands:
+                part = subprocess.Popen(
+                    [sys.executable, tool, *command], stdout=subprocess.PIPE, text=True
+                )
+                parts.append(part)
+                assert "ready on port" in part.stdout.readline()
+            yield f"grpc://{dispatcher}"
+            for part in reversed(parts):
+                part.send_signal(signal.SIGTERM)
+            assert [part.wait(30) for part in parts] == [0] * len(parts)
+        finally:
+            for part in parts:
+                part.kill()
+
+    return start
 
 
 @pytest.fixture(scope="session")

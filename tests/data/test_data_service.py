@@ -2,11 +2,7 @@
 
 import itertools
 import os
-import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,35 +12,13 @@ from tf_simclr import experiment, flags
 from tf_simclr.config import ConfigError
 from tf_simclr.data import service, sources
 
-ROOT = Path(__file__).resolve().parents[2]
 NUM_WORKERS, NUM_EXAMPLES, BATCH = 2, 22, 4
 
 
 @pytest.fixture(scope="module")
-def address(free_ports):
-    """Of a dispatcher, which tools/data_service.py has started with its workers."""
-    dispatcher_port, *ports = free_ports(1 + NUM_WORKERS)
-    names = ",".join(f"localhost:{port}" for port in ports)
-    dispatcher = f"localhost:{dispatcher_port}"
-    commands = [("dispatcher", f"--port={dispatcher_port}", f"--workers={names}")] + [
-        ("worker", f"--port={port}", "--host=localhost", f"--dispatcher={dispatcher}")
-        for port in ports
-    ]
-    parts = []
-    try:
-        for command in commands:
-            parts.append(subprocess.Popen(
-                [sys.executable, str(ROOT / "tools" / "data_service.py"), *command],
-                stdout=subprocess.PIPE, text=True,
-            ))  # fmt: skip
-            assert "ready on port" in parts[-1].stdout.readline()
-        yield f"grpc://{dispatcher}"
-        for part in reversed(parts):
-            part.send_signal(signal.SIGTERM)
-        assert [part.wait(30) for part in parts] == [0] * len(parts)
-    finally:
-        for part in parts:
-            part.kill()
+def address(data_service):
+    with data_service(NUM_WORKERS) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from tf_simclr import experiment, flags
@@ -47,15 +46,10 @@ def shallow():
 
 
 @pytest.fixture(scope="module")
-def address():
-    """A tf.data service in this process."""
-    service = tf.data.experimental.service
-    dispatcher = service.DispatchServer()
-    host = dispatcher.target.split("://")[1]
-    worker = service.WorkerServer(service.WorkerConfig(dispatcher_address=host))
-    yield f"grpc://{host}"
-    worker._stop()
-    dispatcher._stop()
+def address(data_service):
+    """The address of a tf.data service with one worker."""
+    with data_service(1) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
