@@ -2,6 +2,7 @@
 
 import types
 
+import keras
 import pytest
 import tensorflow as tf
 
@@ -42,3 +43,19 @@ def test_a_run_goes_on_at_whole_steps_of_its_batch_size(monkeypatch, seen, start
     config = Config().replace(train_batch_size=16, augment_on="host", seed=1)
     build.train_batches(config, None, tf.distribute.get_strategy(), examples_seen=seen)
     assert starts == [start]
+
+
+def test_every_start_has_a_job_of_its_own_in_the_data_service(monkeypatch):
+    """Whatever the run's seed: under an old name the service goes on where that start ended."""
+    names = []
+
+    def train_batches(source, *, service, **settings):
+        names.append(service.job_name)
+        return tf.data.Dataset.from_tensors(0)
+
+    monkeypatch.setattr(build.pipeline, "train_batches", train_batches)
+    config = Config().replace(train_batch_size=16, data_service="grpc://localhost:1", seed=1)
+    for _ in range(2):
+        keras.utils.set_random_seed(1)
+        build.train_batches(config, None, tf.distribute.get_strategy(), examples_seen=0)
+    assert names[0] != names[1]

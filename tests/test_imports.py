@@ -16,7 +16,7 @@ ROWS = [
     {"losses", "optim", "models", "data"},
     {"saved_settings"},
     {"files"},
-    {"compat", "config", "precision", "replicas"},
+    {"compat", "config", "precision", "ranks", "replicas"},
     {"tf_simclr"},
 ]
 

@@ -4,7 +4,7 @@ What any mode needs is made here and nowhere else; every function stands by itse
 """
 
 import dataclasses
-import random
+import secrets
 
 import keras
 import tensorflow as tf
@@ -193,7 +193,9 @@ def train_batches(
     """
     job_name = None
     if config.runtime.data_service:
-        number = workers.from_chief(strategy, random.randrange(2**32))
+        # Not from Python's generator, which the run's seed has set: a later start would take up
+        # the first one's stream.
+        number = workers.from_chief(strategy, secrets.randbits(32))
         job_name = f"tf_simclr_{number}"
 
     def make(context: tf.distribute.InputContext):

@@ -163,14 +163,22 @@ def _tpu_strategy(address: str | None, *, zone: str | None, project: str | None)
     return strategy
 
 
-def _split_cpu(replicas: int) -> list[str]:
+def divide_cpu(replicas: int):
+    """Divides the CPU among replicas, before TensorFlow starts; later it cannot be done.
+
+    Whatever reads data starts TensorFlow, so that this comes first.
+    """
     cpu = tf.config.list_physical_devices("CPU")[0]
-    if tf.config.get_logical_device_configuration(cpu) is None:
+    if replicas > 1 and tf.config.get_logical_device_configuration(cpu) is None:
         parts = [tf.config.LogicalDeviceConfiguration()] * replicas
         try:
             tf.config.set_logical_device_configuration(cpu, parts)
         except RuntimeError:
             pass  # TensorFlow has started: the devices there are must do
+
+
+def _split_cpu(replicas: int) -> list[str]:
+    divide_cpu(replicas)
     there = len(tf.config.list_logical_devices("CPU"))
     if there < replicas:
         raise ConfigError(
