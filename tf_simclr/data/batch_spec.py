@@ -49,20 +49,20 @@ def of_evaluation(source: Source, *, image_size: int, batch_size: int) -> tuple:
     return images, *_labels(source, batch_size), _one_each(batch_size), _one_each(batch_size)
 
 
-def promise(dataset: tf.data.Dataset, spec: tuple) -> tf.data.Dataset:
-    """The dataset with its static shapes, which some ops lose.
+def with_shapes(batch: tuple, spec: tuple) -> tuple:
+    """A batch with its static shapes, which some ops lose.
 
     Raises:
-      ValueError: when built, where ranks, dtypes or known sizes differ; at run time where the sizes
-        of a batch do.
+      ValueError: when built, where ranks or known sizes differ; at run time where the sizes do.
     """
-    dataset = dataset.map(
-        lambda *batch: tf.nest.map_structure(
-            lambda tensor, part: tf.ensure_shape(tensor, part.shape), batch, spec
-        )
+    return tf.nest.map_structure(
+        lambda tensor, part: tf.ensure_shape(tensor, part.shape), batch, spec
     )
+
+
+def check(dataset: tf.data.Dataset, spec: tuple):
+    """Raises AssertionError where a dataset does not keep what the spec promises."""
     assert dataset.element_spec == spec, (dataset.element_spec, spec)
-    return dataset
 
 
 def _labels(source: Source, batch_size: int) -> tuple[tf.TensorSpec]:

@@ -284,9 +284,11 @@ def _finish(source: Source, dataset: tf.data.Dataset, spec: tuple) -> tf.data.Da
     The row of an example without a label (-1) is zero.
     """
     dataset = dataset.map(
-        lambda images, label, *rest: (images, tf.one_hot(label, source.num_classes or 0), *rest)
+        lambda images, label, *rest: batch_spec.with_shapes(
+            (images, tf.one_hot(label, source.num_classes or 0), *rest), spec
+        )
     )
-    dataset = batch_spec.promise(dataset, spec)
+    batch_spec.check(dataset, spec)
     options = tf.data.Options()
     options.deterministic = True
     # Each shard reads its part already; a second, automatic sharding would drop examples.
