@@ -44,8 +44,9 @@ def train_batches(
 ) -> tf.data.Dataset:
     """The endless training stream.
 
-    Each epoch holds each example once, in an order of its own. Examples stay encoded in the
-    shuffle buffer (40,960 of them for ImageNet at batch 4096) and in the cache.
+    Each epoch holds each example once, in an order of its own, and no batch holds an example twice
+    (`epochs`). Examples stay encoded in the shuffle buffer (40,960 of them for ImageNet at batch
+    4096), in the cache, and in memory where an epoch is shorter than two batches.
 
     A shard reads only its own part of the split, the same in each epoch, where in the official code
     every worker reads all files and drops what is not its turn. The parts do not mix: an example is
