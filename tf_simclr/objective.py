@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tf_simclr import build
 from tf_simclr.config import Config
-from tf_simclr.data import augment, batch_augment
+from tf_simclr.data import augment, batch_augment, batch_spec
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
 from tf_simclr.replicas import replica_id
@@ -158,7 +158,7 @@ class Augmentation:
     def views(self, images, place) -> list[tf.Tensor]:
         """Two views of images in pretraining, else one: float32 (n, s, s, 3) in [0, 1]."""
         pretraining = self._config.training.train_mode == "pretrain"
-        numbers = range(2 if pretraining else 1)
+        numbers = range(batch_spec.num_views(self._config.training.train_mode))
         if isinstance(images, dict):
             views = [self._on_device(self._part(images, k), self._seed(DEVICE_STREAM, place, k))
                      for k in numbers]  # fmt: skip

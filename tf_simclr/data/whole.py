@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tf_simclr.data import augment, decoding, seeds
+from tf_simclr.data import augment, batch_spec, decoding, seeds
 from tf_simclr.data.sources import Source
 
 
@@ -14,7 +14,7 @@ def travels_whole(source: Source, *, image_size: int, train_mode: str) -> bool:
     Images of one size, and not larger than their views together.
     """
     height, width = source.image_shape[:2]
-    views = 2 if train_mode == "pretrain" else 1
+    views = batch_spec.num_views(train_mode)
     return bool(height and width) and height * width <= views * image_size**2
 
 
