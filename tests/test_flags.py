@@ -256,6 +256,66 @@ def test_gin_macros_and_includes(write, monkeypatch, tmp_path):
     assert (config.loss.temperature, config.optimizer.learning_rate) == (0.5, 0.25)
 
 
+# --- Paths.
+
+PATH_FLAGS = ("data_dir", "checkpoint", "teacher", "images", "output", "model_dir")
+_WHERE_ALLOWED = {"teacher": ["--train_mode=distill"],
+                  "images": ["--mode=predict", "--model_dir=nowhere"]}
+
+
+def test_settings_that_are_paths():
+    assert tuple(name for name, spec in settings().items() if spec.is_path) == PATH_FLAGS
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    folder = tmp_path / "home"
+    (folder / "x.csv").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("name", PATH_FLAGS)
+def test_a_tilde_is_the_home_directory_however_a_path_is_given(home, write, name):
+    extra = _WHERE_ALLOWED.get(name, [])
+    line = f"{settings()[name].section}.{name} = '~/x.csv'"
+    for given in ([f"--{name}=~/x.csv"], [f"--{name}", "~/x.csv"], [f"--gin_bindings={line}"],
+                  [f"--gin_file={write('a.gin', line)}"]):  # fmt: skip
+        assert parse(*given, *extra).config.to_dict()[name] == str(home / "x.csv"), given
+    assert Config().replace(**{name: "~/x.csv"}).to_dict()[name] == str(home / "x.csv")
+
+
+def test_a_tilde_leads_to_gin_files_and_to_the_settings_of_a_run(home):
+    (home / "b.gin").write_text("Loss.temperature = 0.7\n")
+    (home / "a.gin").write_text("include '~/b.gin'\n")
+    parsed = parse("--gin_file=~/a.gin")
+    assert parsed.base_files == (str(home / "a.gin"),) and parsed.config.loss.temperature == 0.7
+    (home / "config.gin").write_text("Loss.temperature = 0.8\n")
+    for form in (["--model_dir=~"], ["--model_dir", "~/"]):
+        assert parse(*form).config.loss.temperature == 0.8
+
+
+def test_a_home_directory_that_is_not_known_is_refused():
+    message = error_of("--model_dir=~nobody_of_this_name/x")
+    assert message.startswith("model_dir must begin with a home directory that is known, got '~no")
+    assert "./~" in message
+    assert parse("--model_dir=./~/x").config.runtime.model_dir == "./~/x"
+
+
+@pytest.mark.parametrize("name", ["model_dir", "checkpoint", "teacher"])
+@pytest.mark.parametrize("path", ["runs/a[1]", "runs/a?", "ru*s/a", "runs/a\\b"])
+def test_what_tensorflow_takes_for_a_pattern_is_refused(name, path, write):
+    extra, start = _WHERE_ALLOWED.get(name, []), f"{name} must be a path without * ? [ \\ ("
+    assert error_of(f"--{name}={path}", *extra).startswith(start)
+    text = f"{settings()[name].section}.{name} = {path!r}"
+    assert error_of(f"--gin_file={write('a.gin', text)}", *extra).startswith(start)
+
+
+def test_data_and_pictures_may_have_brackets_in_their_names(tmp_path):
+    (tmp_path / "a[1]").mkdir()
+    assert parse(f"--data_dir={tmp_path / 'a[1]'}").config.data.data_dir == str(tmp_path / "a[1]")
+
+
 # --- to_gin.
 
 def test_to_gin_round_trip(write):
@@ -297,7 +357,9 @@ def test_to_gin_saves_what_is_not_where():
     ("False", "unexpected argument 'False'; settings are written --name=value"),
     ("--fine_tune_after_block=2", "fine_tune_after_block must be -1 when pretraining, got 2"),
     ("--data_dir=no/such", "data_dir must be an existing directory"),
-    ("--eval_name=../../x", "eval_name must be made of letters, digits, '.', '_' and '-', got"),
+    ("--eval_name=../../x", "eval_name must be made of letters, digits, '.', '_' and '-', at most"),
+    ("--eval_name=a/b", "eval_name must be made of letters"),
+    ("--eval_name=" + 101 * "x", "eval_name must be made of letters"),
     ("--eval_name=a b", "eval_name must be made of letters"),
     ("--eval_name=a\n", "eval_name must be made of letters"),
 ])

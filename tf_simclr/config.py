@@ -17,6 +17,8 @@ import typing
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from tf_simclr import paths
+
 
 class ConfigError(ValueError):
     """A setting is wrong. One line that names the setting, its value and the way out."""
@@ -58,8 +60,13 @@ OPEN_FRACTION = Rule("greater than 0 and less than 1", lambda value: 0 < value <
 NOT_EMPTY = Rule("not empty", lambda value: value != "")
 REGEX = Rule("a valid regular expression", _compiles)
 GRPC = Rule("grpc://HOST:PORT", lambda value: re.fullmatch(r"grpc://[^/:]+:\d+", value))
-FILE_NAME = Rule("made of letters, digits, '.', '_' and '-'",
-                 lambda value: re.fullmatch(r"[A-Za-z0-9._-]+", value))
+FILE_NAME = Rule("made of letters, digits, '.', '_' and '-', at most 100 of them",
+                 lambda value: re.fullmatch(r"[A-Za-z0-9._-]{1,100}", value))
+NO_PATTERN = Rule(
+    f"a path without {' '.join(paths.PATTERN)} (TensorFlow takes them for patterns and would not "
+    "find its files again: rename the directory, or make a link to it)",
+    lambda value: not paths.is_pattern(value),
+)
 STEPS = Rule("two steps FIRST,LAST with FIRST < LAST, such as 10,20", lambda value: re.fullmatch(
     r"\d+,\d+", value) and operator.lt(*map(int, value.split(","))))
 IMAGE_RANGE = Rule(
@@ -74,9 +81,26 @@ DIRECTORY = Rule("an existing directory, or a URL such as gs://bucket/folder",
                  lambda value: "://" in value or os.path.isdir(value))
 
 
-def setting(default, help, *, choices: tuple = (), check: Rule | None = None, saved: bool = True):
-    """A dataclass field that is a setting; saved=False keeps it out of what a run saves."""
-    metadata = {"help": help, "choices": choices, "check": check, "saved": saved}
+def setting(
+    default,
+    help,
+    *,
+    choices: tuple = (),
+    check: Rule | None = None,
+    saved: bool = True,
+    is_path: bool = False,
+):
+    """Makes a dataclass field that is a setting.
+
+    Args:
+      choices: all allowed values; () for no such limit.
+      check: what a value must satisfy.
+      saved: False keeps it out of what a run saves.
+      is_path: whether a leading ~ stands for a home directory.
+    """
+    metadata = {
+        "help": help, "choices": choices, "check": check, "saved": saved, "is_path": is_path,
+    }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -89,6 +113,8 @@ class Section:
             value = getattr(self, field.name)
             if field.type is float and type(value) is int:
                 object.__setattr__(self, field.name, float(value))
+            elif field.metadata["is_path"] and type(value) is str:
+                object.__setattr__(self, field.name, paths.expand_home(value))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +124,7 @@ class Data(Section):
     dataset: str = setting("imagenet2012", "Name of the data set, as TensorFlow Datasets knows it; "
                            "imagenet2012_subset/1pct is the paper's 1% subset. folder: pictures "
                            "in --data_dir, as SPLIT/CLASS/FILE.", check=NOT_EMPTY)
-    data_dir: str | None = setting(None, "Directory in which the data set lies.")
+    data_dir: str | None = setting(None, "Directory in which the data set lies.", is_path=True)
     unlabelled: bool = setting(False, "With --dataset=folder: pictures without labels. All in "
                                "--data_dir, at any depth, are the split train.")
     train_split: str = setting("train", "Split to train on.", check=NOT_EMPTY)
@@ -254,7 +280,8 @@ class Training(Section):
         saved=False)
     checkpoint: str | None = setting(
         None, "Checkpoint (file prefix or directory) whose weights a new run starts from. A run "
-        "that has a checkpoint of its own in --model_dir continues from that.")
+        "that has a checkpoint of its own in --model_dir continues from that.", check=NO_PATTERN,
+        is_path=True)
     from_scratch: bool = setting(
         False, "Fine-tune without --checkpoint, from a fresh initialisation: the supervised "
         "baseline.")
@@ -293,7 +320,8 @@ class Distill(Section):
 
     teacher: str | None = setting(
         None, "SavedModel of a fine-tuned run, or the model_dir that holds it; the student gets "
-        "its classes. Its graph is opened, which can read and write files.")
+        "its classes. Its graph is opened, which can read and write files.", check=NO_PATTERN,
+        is_path=True)
     distill_temperature: float = setting(1.0, "Temperature of the teacher's and the student's "
                                          "class probabilities.", check=POSITIVE)
     distill_label_weight: float = setting(
@@ -317,11 +345,11 @@ class Predict(Section):
 
     images: str | None = setting(
         None, "A folder of pictures, or a pattern in quotes ('pictures/**/*.jpg'); JPEG, PNG, "
-        "WebP, BMP or GIF.", check=NOT_EMPTY, saved=False)
+        "WebP, BMP or GIF.", check=NOT_EMPTY, saved=False, is_path=True)
     output: str = setting(
         "predictions.csv", "File to write: .csv or .parquet for the class probabilities, .npy for "
         "the embeddings (final_avg_pool), with the names of their files in FILE.npy.files.csv.",
-        check=TABLE, saved=False)
+        check=TABLE, saved=False, is_path=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -336,7 +364,8 @@ class Runtime(Section):
         choices=("train", "eval", "train_then_eval", "probe", "predict"), saved=False)
     model_dir: str | None = setting(
         None, "Directory of the run: checkpoints, summaries, results and config.json, from which a "
-        "later start in the same directory takes its settings.", saved=False)
+        "later start in the same directory takes its settings.", check=NO_PATTERN, saved=False,
+        is_path=True)
     seed: int | None = setting(None, "Seed of all randomness. Unset, one is drawn and written down "
                                "in config.json.", check=between(0, 2**31 - 1))
     strategy: str = setting(
@@ -378,6 +407,7 @@ class Setting:
     choices: tuple
     check: Rule | None
     saved: bool
+    is_path: bool
 
     def type_complaint(self, value) -> str | None:
         """What is wrong with the type of `value` ("must be an int, got 1.5"), or None."""
@@ -398,6 +428,9 @@ class Setting:
             return f"must be one of {', '.join(map(str, self.choices))}, got {value!r}"
         if isinstance(value, float) and not math.isfinite(value):
             return f"must be a finite number, got {value}"
+        if self.is_path and paths.lacks_home(value):
+            return (f"must begin with a home directory that is known, got {value!r}: write the "
+                    "path without ~, or ./~ for a name that begins so")
         if self.check and not self.check.holds(value):
             return f"must be {self.check.text}, got {value!r}"
         return None

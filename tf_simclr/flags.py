@@ -21,7 +21,7 @@ from pathlib import Path
 from absl import flags
 
 from tf_simclr import config as config_lib
-from tf_simclr import gin_files, saved_settings
+from tf_simclr import gin_files, paths, saved_settings
 from tf_simclr.config import Config, ConfigError, Setting, did_you_mean, one_line, settings
 
 ROOT, PRESETS = gin_files.ROOT, gin_files.PRESETS
@@ -100,7 +100,8 @@ class _SettingParser(flags.ArgumentParser):
             if kind in by_type:
                 with contextlib.suppress(ValueError, TypeError):
                     return by_type[kind]().parse(text)
-        return text  # A string, or what its complaint then names.
+        # A string, or what its complaint then names.
+        return paths.expand_home(text) if spec.is_path else text
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import gin
 
-from tf_simclr import files, saved_settings
+from tf_simclr import files, paths, saved_settings
 from tf_simclr.config import SECTIONS, ConfigError, did_you_mean, one_line, settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,12 +27,18 @@ gin.add_config_file_search_path(str(ROOT))
 gin.config.register_file_reader(
     files.open_url, lambda path: files.is_url(path) and files.is_file(path)
 )
+# include '~/NAME.gin'
+gin.config.register_file_reader(
+    lambda path: open(paths.expand_home(path), encoding="utf-8"),
+    lambda path: path.startswith("~") and files.is_file(paths.expand_home(path)),
+)
 for _section in SECTIONS:
     gin.external_configurable(_section, name=_section.__name__, module="tf_simclr")
 
 
 def find_gin_file(name: str) -> str:
     """The path of a gin file given as a path or by a preset's name."""
+    name = paths.expand_home(name)
     for path in (name, ROOT / name, PRESETS / name, PRESETS / f"{name}.gin"):
         if files.is_file(str(path)):
             # Absolute, so that messages and Parsed.base_files say which file it was.

@@ -105,6 +105,8 @@ def _find(images: str) -> list[str]:
     """
     if os.path.isdir(images):
         paths = list(file_tree.walk(images))
+    elif os.path.isfile(images):  # its name may hold brackets, which a pattern would not match
+        paths = [images]
     else:
         paths = sorted(path for path in glob.glob(images, recursive=True) if os.path.isfile(path))
     if not paths:

@@ -23,6 +23,8 @@ def check(path: str):
     if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
         raise ConfigError(f"output {path!r} cannot be written: {parent!r} is no folder that can be "
                           "written to")  # fmt: skip
+    if os.path.isdir(path):
+        raise ConfigError(f"output {path!r} is a directory: name a file")
     if path.endswith(".parquet"):
         try:
             import pyarrow.parquet  # noqa: F401

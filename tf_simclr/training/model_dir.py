@@ -1,16 +1,23 @@
 """A run's directory: who may write there, and its small files."""
 
 import contextlib
-import fcntl
+import errno
 import json
 import os
+import sys
 
 import tensorflow as tf
 
 from tf_simclr import files
 from tf_simclr.config import ConfigError, one_line
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 LOCK = ".lock"
+LOCKED = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # what flock says where another holds it
 ABOUT = "about.json"
 MAX_ABOUT_BYTES = 2**24  # twenty thousand long class names take less than one MiB
 BEST = "best"  # folder of the checkpoint with the best evaluation
@@ -22,10 +29,11 @@ def lock(model_dir: str):
     """Holds model_dir for this run; the system lets go of it when the process dies.
 
     A directory that does not exist yet is made, and removed again if nothing is put in it. Remote
-    ones (gs://...) are not locked: they have no such thing.
+    ones (gs://...) are not locked: they have no such thing. Where a file system or an operating
+    system cannot lock, a warning says so and the run goes on.
 
     Raises:
-      ConfigError: another run trains there.
+      ConfigError: another run trains there, or the directory cannot be written to.
     """
     if "://" in model_dir:
         yield
@@ -40,18 +48,37 @@ def lock(model_dir: str):
             f"model_dir {model_dir!r} cannot be written to ({one_line(error)}): name another"
         ) from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(
-                f"model_dir {model_dir!r} is in use by another run: wait for it, or name another"
-            ) from None
+        if reason := _no_lock(file, model_dir):
+            print(
+                f"model_dir {model_dir!r} cannot be locked ({reason}): see to it that no other run "
+                "trains there",
+                file=sys.stderr,
+            )
         try:
             yield
         finally:
             if made and os.listdir(model_dir) == [LOCK]:
                 os.remove(path)
                 os.rmdir(model_dir)
+
+
+def _no_lock(file, model_dir: str) -> str | None:
+    """Locks a file of model_dir; returns why that is not possible here, or None where it is done.
+
+    Raises:
+      ConfigError: another process holds the lock.
+    """
+    if fcntl is None:
+        return "this operating system has no flock"
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in LOCKED:
+            raise ConfigError(
+                f"model_dir {model_dir!r} is in use by another run: wait for it, or name another"
+            ) from None
+        return one_line(error)
+    return None
 
 
 def write_results(model_dir: str, results: dict[str, float], *, step: int, name: str | None):
