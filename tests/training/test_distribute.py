@@ -1,6 +1,7 @@
 """Which strategy comes out, and what is said where none does."""
 
 import json
+import socket
 
 import numpy as np
 import pytest
@@ -84,6 +85,9 @@ class FakeTPU:
             *(self.note(name, fails) for name in ("connect", "initialize", "strategy")),
         )
 
+    def cluster_spec(self):
+        return tf.train.ClusterSpec({})
+
     def note(self, name, fails=None):
         def call(*args, **kwargs):
             self.calls.append((name, *args, kwargs) if name == "resolve" else (name,))
@@ -112,7 +116,16 @@ def test_bring_up_of_one_tpu_vm_and_of_a_slice(monkeypatch, address, workers):
 
     On one TPU VM the TPU is this process's own device; there is nothing to connect to.
     """
-    calls = []
+    calls, asked = [], []
+
+    class Connection:
+        def __init__(self, address, timeout):
+            asked.append(f"{address[0]}:{address[1]}")
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(socket, "create_connection", Connection)
 
     class Strategy:
         num_replicas_in_sync = 8
@@ -132,6 +145,7 @@ def test_bring_up_of_one_tpu_vm_and_of_a_slice(monkeypatch, address, workers):
     assert [name for name, _ in calls] == names
     (resolver,) = {resolver for _, resolver in calls}
     assert resolver.cluster_spec().as_dict().get("worker", []) == workers
+    assert sorted(asked) == workers
     assert distribute.describe(strategy) == "8 TPU cores"
 
 
@@ -183,6 +197,51 @@ def test_a_tpu_that_does_not_answer_is_told_in_one_line(monkeypatch, call):
     assert len(text.splitlines()) == 1
     for part in ("use_tpu", "'mine'", "timed out", "--tpu_name", "--use_tpu=False"):
         assert part in text
+
+
+def refuse(monkeypatch):
+    """Whoever asks TensorFlow to connect fails: it would wait for ever."""
+    def connect(*_):
+        raise AssertionError("TensorFlow was asked to connect")
+
+    replace_bring_up(monkeypatch, connect, connect, connect)
+
+
+def test_an_address_where_nobody_listens_is_told_in_one_line(monkeypatch, free_ports):
+    """With TensorFlow's own resolver, and the one worker of two that does not answer is named."""
+    refuse(monkeypatch)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        (closed,) = free_ports(1)
+        ports = server.getsockname()[1], closed
+        address = ",".join(f"grpc://127.0.0.1:{port}" for port in ports)
+        for flag in ("tpu_name", "master"):
+            with pytest.raises(ConfigError) as error:
+                distribute.make_strategy(use_tpu=True, **{flag: address})
+            text = str(error.value)
+            assert len(text.splitlines()) == 1
+            assert f"(127.0.0.1:{closed}: Connection refused)" in text
+
+
+def test_a_tpu_worker_that_does_not_answer_in_time_is_told_in_one_line(monkeypatch):
+    refuse(monkeypatch)
+    monkeypatch.setattr(distribute, "TPU_ANSWER_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        port = full.getsockname()[1]
+        waiting = [socket.socket() for _ in range(3)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(("127.0.0.1", port))
+        with pytest.raises(ConfigError, match=f"no TPU answers .*127.0.0.1:{port}: timed out"):
+            distribute.make_strategy(tpu_name=f"grpc://127.0.0.1:{port}")
+        for each in waiting:
+            each.close()
+
+
+@pytest.mark.parametrize("address", ["grpc://", "grpc://1.2.3.4:port", "grpc://1.2.3.4:99999"])
+def test_an_address_that_is_none_is_told_in_one_line(monkeypatch, address):
+    refuse(monkeypatch)
+    with pytest.raises(ConfigError, match="use_tpu: no TPU answers at 'grpc://.*is not HOST:PORT"):
+        distribute.make_strategy(tpu_name=address)
 
 
 class Cluster:

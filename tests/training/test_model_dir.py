@@ -1,7 +1,11 @@
 """The run's directory: one run at a time, files that are whole or absent."""
 
+import errno
+import importlib.util
 import json
 import os
+import sys
+import types
 
 import pytest
 
@@ -17,6 +21,38 @@ def test_a_second_run_is_refused_and_the_first_goes_on(tmp_path):
         (tmp_path / "written").touch()
     with model_dir.lock(str(tmp_path)):
         pass
+
+
+@pytest.mark.parametrize("code", ["ENOSYS", "ENOLCK", "EBADF", "EOPNOTSUPP", "EINVAL"])
+def test_a_file_system_without_locks_trains_with_a_warning(tmp_path, monkeypatch, capsys, code):
+    def flock(file, operation):
+        raise OSError(getattr(errno, code), "not here")
+
+    monkeypatch.setattr(model_dir.fcntl, "flock", flock)
+    with model_dir.lock(str(tmp_path / "new")):
+        (tmp_path / "new" / "written").touch()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "model_dir" in line and "cannot be locked" in line and "not here" in line
+
+
+@pytest.mark.parametrize("code", ["EWOULDBLOCK", "EACCES"])
+def test_all_that_flock_says_of_another_run_is_refused(tmp_path, monkeypatch, code):
+    held = types.SimpleNamespace(LOCK_EX=1, LOCK_NB=2)
+    held.flock = lambda file, operation: (_ for _ in ()).throw(OSError(getattr(errno, code), ""))
+    monkeypatch.setattr(model_dir, "fcntl", held)
+    with pytest.raises(ConfigError, match="in use by another run"):
+        with model_dir.lock(str(tmp_path)):
+            pass
+
+
+def test_an_operating_system_without_fcntl_imports_and_trains(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # an import of it fails
+    spec = importlib.util.spec_from_file_location("model_dir_elsewhere", model_dir.__file__)
+    elsewhere = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(elsewhere)
+    with elsewhere.lock(str(tmp_path)):
+        pass
+    assert "this operating system has no flock" in capsys.readouterr().err
 
 
 def test_a_directory_made_for_nothing_is_removed(tmp_path):

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import socket
 import sys
+from concurrent import futures
 
 import tensorflow as tf
 from absl import logging
@@ -12,6 +14,7 @@ from tf_simclr.training.workers import TRAINING_JOBS, num_workers
 
 SLURM_PORT = 8888  # of a node's first task; the others count on from there
 MANY = 1024  # more tasks than a SLURM node runs
+TPU_ANSWER_SECONDS = 10  # in which a TPU worker that is up accepts a connection
 
 
 def make_strategy(
@@ -151,16 +154,38 @@ def _tpu_strategy(address: str | None, *, zone: str | None, project: str | None)
             address, zone=zone, project=project
         )
         if address != "local":
+            _require_answer(resolver.cluster_spec())
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except Exception as error:  # the resolver raises whatever its transport raises
         raise ConfigError(
-            f"use_tpu: no TPU answers at {address!r} ({one_line(error)}): check --tpu_name, "
-            "--tpu_zone and --gcp_project, or run without one by --use_tpu=False"
+            f"use_tpu: no TPU answers at {address!r} ({one_line(error)}): check --tpu_name (a name "
+            "that Google Cloud knows, grpc://HOST:PORT, or local), --tpu_zone and --gcp_project, "
+            "or run without one by --use_tpu=False"
         ) from error
     strategy = tf.distribute.TPUStrategy(resolver)
     logging.info("TPU %s: %d cores", address, strategy.num_replicas_in_sync)
     return strategy
+
+
+def _require_answer(cluster: tf.train.ClusterSpec):
+    """Raises OSError where a TPU worker of the cluster accepts no connection.
+
+    TensorFlow itself would wait for it without a word.
+    """
+
+    def connect(address: str):
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            raise OSError(f"{address!r} is not HOST:PORT")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), TPU_ANSWER_SECONDS).close()
+        except OSError as error:
+            raise OSError(f"{address}: {error.strerror or error}") from error
+
+    addresses = cluster.as_dict().get("worker", [])
+    with futures.ThreadPoolExecutor(max(1, min(64, len(addresses)))) as pool:
+        list(pool.map(connect, addresses))
 
 
 def divide_cpu(replicas: int):
