@@ -1,4 +1,4 @@
-"""What --augment_on=auto means."""
+"""What --augment_on=auto means; where a run goes on; which networks no device could hold."""
 
 import types
 
@@ -6,8 +6,8 @@ import keras
 import pytest
 import tensorflow as tf
 
-from tf_simclr import build
-from tf_simclr.config import Config
+from tf_simclr import build, experiment
+from tf_simclr.config import Config, ConfigError
 
 CPU = tf.distribute.OneDeviceStrategy("CPU:0")
 GPU = types.SimpleNamespace(extended=types.SimpleNamespace(worker_devices=("/device:GPU:0",)))
@@ -59,3 +59,45 @@ def test_every_start_has_a_job_of_its_own_in_the_data_service(monkeypatch):
         keras.utils.set_random_seed(1)
         build.train_batches(config, None, tf.distribute.get_strategy(), examples_seen=0)
     assert names[0] != names[1]
+
+
+TOO_LARGE = [
+    (dict(width_multiplier=1e9),
+     "width_multiplier 1e+09 makes a network of 2.3e+25 parameters (8.5e+13 TiB); the bound is 1 "
+     "TiB: give a smaller one"),
+    (dict(width_multiplier=1e308), "width_multiplier 1e+308 makes a network of 2.3e+623"),
+    (dict(image_size=99999999),
+     "image_size 99999999 makes activations of 5.8e+5 TiB for one image in the first block group"),
+    (dict(image_size=99999999, precision="bfloat16"), "image_size 99999999 makes activat"),
+    (dict(image_size=10**400), "image_size 1000000"),
+    (dict(proj_out_dim=10**12), "proj_out_dim 1000000000000 and num_proj_layers 3 make a proje"),
+    (dict(num_proj_layers=10**9), "proj_out_dim 128 and num_proj_layers 1000000000 make a proje"),
+]
+
+
+@pytest.mark.parametrize("values, message", TOO_LARGE)
+def test_what_no_device_could_hold_is_refused_before_anything_else(
+    tmp_path, monkeypatch, values, message
+):
+    def touched(*_, **__):
+        raise AssertionError("data or devices were looked at")
+
+    for name in ("open_data", "make_strategy"):
+        monkeypatch.setattr(build, name, touched)
+    monkeypatch.setattr(experiment.distribute, "divide_cpu", touched)
+    for mode in ("train", "eval", "probe", "predict"):
+        config = Config().replace(**values, mode=mode, seed=0, model_dir=str(tmp_path / "new"))
+        with pytest.raises(ConfigError) as error:
+            experiment.run(config, config_gin="")
+        assert str(error.value).startswith(message) and "\n" not in str(error.value)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("values", [
+    dict(), dict(resnet_depth=200, width_multiplier=10, sk_ratio=0.0625),
+    dict(resnet_depth=152, width_multiplier=3, sk_ratio=0.0625, image_size=4096),
+    dict(image_size=100_000, resnet_depth=18), dict(width_multiplier=0.01),
+    dict(proj_out_dim=10**6, num_proj_layers=100),
+], ids=str)  # fmt: skip
+def test_what_a_large_machine_could_hold_is_not_refused(values):
+    build.check_size(Config().replace(**values))

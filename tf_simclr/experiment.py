@@ -69,6 +69,7 @@ def run(config: Config, *, config_gin: str) -> dict:
         decoded, with strict_data or too many.
     """
     mode = config.runtime.mode
+    build.check_size(config)
     distribute.divide_cpu(config.runtime.cpu_replicas)
     if mode == "probe":
         from tf_simclr import probing  # scikit-learn takes seconds, and most runs do without
