@@ -525,6 +525,10 @@ def test_parse_or_exit(capsys):
     assert exit_.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith("run.py: temperature must be greater than 0, got -1.0\n")
+    with pytest.raises(SystemExit):
+        flags.parse_or_exit(["run.py", "--strategy=multi_worker", "--temperature=-1"])
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].startswith("This worker has not joined the cluster. If others")
     flags.parse_or_exit(["run.py"])
     assert capsys.readouterr().err == f"Settings start from {flags.DEMO}\n"
 

@@ -165,6 +165,9 @@ def parse_or_exit(argv: list[str]) -> Parsed:
     except ConfigError as error:
         print(f"{os.path.basename(argv[0])}: {error}\nSee --help for all settings.",
               file=sys.stderr)
+        if any("multi_worker" in argument for argument in argv):
+            print("This worker has not joined the cluster. If others were started with other "
+                  "settings, they wait for it: stop them.", file=sys.stderr)  # fmt: skip
         raise SystemExit(2) from None
     for path in parsed.base_files:
         print(f"Settings start from {path}", file=sys.stderr)

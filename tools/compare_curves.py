@@ -71,8 +71,13 @@ def compare(ours: dict[str, dict[int, float]], runs: list[dict]) -> tuple[list[s
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model_dir", required=True, help="of the finished run")
-    parser.add_argument("--golden", required=True, help="curves.json of the reference runs")
+    parser.add_argument(
+        "--model_dir", type=os.path.expanduser, required=True, help="of the finished run"
+    )
+    parser.add_argument(
+        "--golden", type=os.path.expanduser, required=True,
+        help="curves.json of the reference runs",
+    )
     args = parser.parse_args(argv)
     golden = json.loads(Path(args.golden).read_text())
     lines, wrong = compare(read_curves(args.model_dir), golden["runs"])

@@ -24,7 +24,7 @@ from absl import logging  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tf_simclr import build, flags, saved_settings  # noqa: E402
-from tf_simclr.config import Config, ConfigError, one_line, settings  # noqa: E402
+from tf_simclr.config import NO_PATTERN, Config, ConfigError, one_line, settings  # noqa: E402
 from tf_simclr.models.simclr import SimCLR  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
 from tf_simclr.training import checkpoint, export, model_dir, official, weights  # noqa: E402
@@ -72,6 +72,9 @@ def convert(source: str, output: str, config: Config) -> Converted:
       ConfigError: one line that names the flag and the way out; nothing is written then.
     """
     output = output.rstrip("/")
+    for flag, path in (("source", source), ("output", output)):
+        if not NO_PATTERN.holds(path):
+            raise ConfigError(f"{flag} must be {NO_PATTERN.text}, got {path!r}")
     _check_output(output)
     stored, official_step = _read(source)
     bias = stored.shapes.get(f"{weights.SUPERVISED_HEAD}dense/bias")
@@ -204,9 +207,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )  # fmt: skip
-    parser.add_argument("--source", required=True, metavar="PATH",
+    parser.add_argument("--source", type=os.path.expanduser, required=True, metavar="PATH",
                         help="prefix of the official checkpoint, or its directory")  # fmt: skip
-    parser.add_argument("--output", required=True, metavar="DIR", help="directory to be made")
+    parser.add_argument(
+        "--output", type=os.path.expanduser, required=True, metavar="DIR",
+        help="directory to be made",
+    )
     for name in FLAGS:
         spec = settings()[name]
         parser.add_argument(

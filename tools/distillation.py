@@ -13,6 +13,7 @@ that was interrupted goes on.
 """
 
 import argparse
+import os
 from pathlib import Path
 
 import few_labels
@@ -37,8 +38,13 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", required=True, help="model_dir of the pretrained run")
-    parser.add_argument("--work_dir", required=True, help="where the runs go")
+    parser.add_argument(
+        "--checkpoint", type=os.path.expanduser, required=True,
+        help="model_dir of the pretrained run",
+    )
+    parser.add_argument(
+        "--work_dir", type=os.path.expanduser, required=True, help="where the runs go"
+    )
     parser.add_argument("--share", type=few_labels.shares, default="0.01:60",
                         help="share of the labels, and its epochs (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="(default: %(default)s)")

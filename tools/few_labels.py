@@ -15,6 +15,7 @@ standard deviation over the seeds. A series that was interrupted goes on.
 """
 
 import argparse
+import os
 from pathlib import Path
 
 import runs
@@ -73,8 +74,13 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", required=True, help="model_dir of the pretrained run")
-    parser.add_argument("--work_dir", required=True, help="where the runs go")
+    parser.add_argument(
+        "--checkpoint", type=os.path.expanduser, required=True,
+        help="model_dir of the pretrained run",
+    )
+    parser.add_argument(
+        "--work_dir", type=os.path.expanduser, required=True, help="where the runs go"
+    )
     parser.add_argument("--shares", type=shares, default="0.01:60,0.1:30",
                         help="shares of the labels, each with its epochs (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="runs a cell (default: %(default)s)")

@@ -7,6 +7,7 @@ takes will do.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -105,9 +106,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Pictures of data sets.")
     command = parser.add_subparsers(dest="command", required=True).add_parser("contact_sheet")
     command.add_argument("--dataset", default="shapes", help="as run.py takes it")
-    command.add_argument("--data_dir", help="the TFDS data folder (default: TFDS's own)")
+    command.add_argument(
+        "--data_dir", type=os.path.expanduser, help="the TFDS data folder (default: TFDS's own)"
+    )
     command.add_argument("--split", default="train")
-    command.add_argument("--output", default="shapes.png", help="the PNG to write")
+    command.add_argument(
+        "--output", type=os.path.expanduser, default="shapes.png", help="the PNG to write"
+    )
     command.add_argument("--rows", type=int, default=10, help="classes")
     command.add_argument("--columns", type=int, default=12, help="pictures a class")
     args = parser.parse_args(argv)

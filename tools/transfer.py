@@ -142,9 +142,16 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", required=True, help="model_dir of the pretrained run")
-    parser.add_argument("--work_dir", required=True, help="where runs and tables go")
-    parser.add_argument("--data_dir", help="where TFDS keeps its data sets")
+    parser.add_argument(
+        "--checkpoint", type=os.path.expanduser, required=True,
+        help="model_dir of the pretrained run",
+    )
+    parser.add_argument(
+        "--work_dir", type=os.path.expanduser, required=True, help="where runs and tables go"
+    )
+    parser.add_argument(
+        "--data_dir", type=os.path.expanduser, help="where TFDS keeps its data sets"
+    )
     parser.add_argument("--datasets", default=",".join(DATASETS),
                         help="names of TensorFlow Datasets (default: the paper's twelve)")
     parser.add_argument("--download", action="store_true", help="prepare what is missing")

@@ -178,6 +178,14 @@ def test_truncated_source(capsys, source, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_tilde_is_the_home_directory_and_a_pattern_is_refused(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    message = error_of(capsys, "--source=~/absent", "--output=~/run")
+    assert f"source '{tmp_path}/absent' does not exist" in message
+    message = error_of(capsys, "--source=x", "--output=~/run[1]")
+    assert "output must be a path without * ? [" in message and list(tmp_path.iterdir()) == []
+
+
 def test_output_must_be_new_or_empty(capsys, source, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     for output in (tmp_path, tmp_path / "notes.txt"):

@@ -84,8 +84,11 @@ def _multi_worker_strategy():
             f"training has only {' and '.join(TRAINING_JOBS)}; evaluate with --mode=eval alone"
         )
     number = sum(map(len, resolver.cluster_spec().as_dict().values()))
-    print(f"{resolver.task_type} {resolver.task_id}: joining the {number} workers of the cluster",
-          file=sys.stderr)  # fmt: skip
+    print(
+        f"{resolver.task_type} {resolver.task_id}: joining the {number} workers of the cluster (if "
+        "it waits here, look whether another one has refused to start)",
+        file=sys.stderr,
+    )
     interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the waiting
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
