@@ -63,9 +63,9 @@ GRPC = Rule("grpc://HOST:PORT", lambda value: re.fullmatch(r"grpc://[^/:]+:\d+",
 FILE_NAME = Rule("made of letters, digits, '.', '_' and '-', at most 100 of them",
                  lambda value: re.fullmatch(r"[A-Za-z0-9._-]{1,100}", value))
 NO_PATTERN = Rule(
-    f"a path without {' '.join(paths.PATTERN)} (TensorFlow takes them for patterns and would not "
-    "find its files again: rename the directory, or make a link to it)",
-    lambda value: not paths.is_pattern(value),
+    f"a path in UTF-8 without {' '.join(paths.PATTERN)} (TensorFlow takes these for patterns and "
+    "would not find its files again: rename the directory, or make a link to it)",
+    lambda value: paths.is_utf8(value) and not paths.is_pattern(value),
 )
 STEPS = Rule("two steps FIRST,LAST with FIRST < LAST, such as 10,20", lambda value: re.fullmatch(
     r"\d+,\d+", value) and operator.lt(*map(int, value.split(","))))

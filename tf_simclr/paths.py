@@ -24,3 +24,12 @@ def lacks_home(path: str) -> bool:
 def is_pattern(path: str) -> bool:
     """Returns whether TensorFlow could take a path for a pattern that matches other files."""
     return any(character in path for character in PATTERN)
+
+
+def is_utf8(path: str) -> bool:
+    """Returns whether a path is text, as TensorFlow wants it, and not other bytes."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -25,6 +25,14 @@ def check(path: str):
                           "written to")  # fmt: skip
     if os.path.isdir(path):
         raise ConfigError(f"output {path!r} is a directory: name a file")
+    try:
+        os.stat(f"{path}.files.csv{_UNFINISHED}")
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # the name is too long
+        raise ConfigError(
+            f"output {path!r} cannot be written ({one_line(error)}): name another"
+        ) from error
     if path.endswith(".parquet"):
         try:
             import pyarrow.parquet  # noqa: F401

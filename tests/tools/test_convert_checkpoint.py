@@ -183,7 +183,8 @@ def test_a_tilde_is_the_home_directory_and_a_pattern_is_refused(capsys, tmp_path
     message = error_of(capsys, "--source=~/absent", "--output=~/run")
     assert f"source '{tmp_path}/absent' does not exist" in message
     message = error_of(capsys, "--source=x", "--output=~/run[1]")
-    assert "output must be a path without * ? [" in message and list(tmp_path.iterdir()) == []
+    assert "output must be a path in UTF-8 without * ? [" in message
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_output_must_be_new_or_empty(capsys, source, tmp_path):
