@@ -6,7 +6,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from tf_simclr import build, experiment
+from tf_simclr import bounds, build, experiment
 from tf_simclr.config import Config, ConfigError
 
 CPU = tf.distribute.OneDeviceStrategy("CPU:0")
@@ -100,4 +100,4 @@ def test_what_no_device_could_hold_is_refused_before_anything_else(
     dict(proj_out_dim=10**6, num_proj_layers=100),
 ], ids=str)  # fmt: skip
 def test_what_a_large_machine_could_hold_is_not_refused(values):
-    build.check_size(Config().replace(**values))
+    bounds.check_size(Config().replace(**values))

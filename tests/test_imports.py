@@ -11,6 +11,7 @@ ROWS = [
     {"gin_files"},
     {"probing", "prediction"},
     {"build", "objective", "tables"},
+    {"bounds"},
     {"training"},
     {"probes"},
     {"losses", "optim", "models", "data"},

@@ -5,21 +5,16 @@ What any mode needs is made here and nowhere else; every function stands by itse
 
 import dataclasses
 import secrets
-from decimal import Decimal
 
 import keras
 import tensorflow as tf
 
+from tf_simclr import bounds
 from tf_simclr.config import Config, ConfigError, check_data_dir, one_line
 from tf_simclr.data import augment, folder, image_range, pipeline, service, whole
 from tf_simclr.data.sources import Source, open_source
-from tf_simclr.models import size
-from tf_simclr.models.simclr import SMALL_STEM_MAX_IMAGE_SIZE, SimCLR
+from tf_simclr.models.simclr import SimCLR
 from tf_simclr.training import distribute, workers
-
-# Of the weights, and of one activation of one image. More than any device holds: training takes
-# several times as much of either.
-MAX_TIB = 1
 
 
 def make_strategy(config: Config) -> tf.distribute.Strategy:
@@ -129,53 +124,6 @@ def check_compilable(config: Config, strategy: tf.distribute.Strategy):
         )
 
 
-def check_size(config: Config):
-    """Raises ConfigError where no device could hold the network, or one activation of one image.
-
-    Only the settings are looked at, so that this comes before anything else.
-    """
-    model, image_size = config.model, config.data.image_size
-    backbone = dict(
-        depth=model.resnet_depth,
-        width_multiplier=model.width_multiplier,
-        small_stem=image_size <= SMALL_STEM_MAX_IMAGE_SIZE,
-    )
-    number = size.backbone_parameters(
-        **backbone, sk_ratio=model.sk_ratio, se_ratio=model.se_ratio
-    )
-    if _tib(number) > MAX_TIB:
-        raise ConfigError(
-            f"width_multiplier {model.width_multiplier:g} makes a network of {Decimal(number):.2g} "
-            f"parameters ({_tib(number):.2g} TiB); the bound is {MAX_TIB} TiB: give a smaller one"
-        )
-    features = size.feature_channels(model.resnet_depth, model.width_multiplier)
-    number = size.projection_parameters(
-        features,
-        mode=model.proj_head_mode,
-        num_layers=model.num_proj_layers,
-        out_dim=model.proj_out_dim,
-    )
-    if _tib(number) > MAX_TIB:
-        raise ConfigError(
-            f"proj_out_dim {model.proj_out_dim} and num_proj_layers {model.num_proj_layers} make a "
-            f"projection head of {Decimal(number):.2g} parameters ({_tib(number):.2g} TiB); the "
-            f"bound is {MAX_TIB} TiB: give smaller ones"
-        )
-    item_bytes = 4 if config.training.precision == "float32" else 2
-    elements = size.first_group_elements(image_size=image_size, **backbone)
-    if _tib(elements, item_bytes) > MAX_TIB:
-        raise ConfigError(
-            f"image_size {image_size} makes activations of {_tib(elements, item_bytes):.2g} TiB "
-            f"for one image in the first block group alone; the bound is {MAX_TIB} TiB: give a "
-            "smaller one"
-        )
-
-
-def _tib(number: int, item_bytes: int = 4) -> Decimal:
-    """Size of as many numbers, in TiB. Decimal, because a float would overflow."""
-    return Decimal(number * item_bytes) / 2**40
-
-
 def make_model(config: Config, num_classes: int | None) -> SimCLR:
     """The model as it is before any training: the same for the same seed.
 
@@ -184,9 +132,9 @@ def make_model(config: Config, num_classes: int | None) -> SimCLR:
       num_classes: of the supervised head; None for a model without one.
 
     Raises:
-      ConfigError: there is no such model, or no device could hold it (`check_size`).
+      ConfigError: there is no such model, or no device could hold it (`bounds.check_size`).
     """
-    check_size(config)
+    bounds.check_size(config)
     # TensorFlow cannot combine a global seed of 0 with one that is a tensor (Dataset.shuffle).
     keras.utils.set_random_seed(config.runtime.seed or 2**31)
     settings, precision = dataclasses.asdict(config.model), config.training.precision

@@ -16,7 +16,7 @@ import zlib
 
 import tensorflow as tf
 
-from tf_simclr import build, objective, prediction, saved_settings
+from tf_simclr import bounds, build, objective, prediction, saved_settings
 from tf_simclr.config import Config, ConfigError, one_line, settings
 from tf_simclr.data import errors, labels, service, subset
 from tf_simclr.data.sources import Source
@@ -69,7 +69,7 @@ def run(config: Config, *, config_gin: str) -> dict:
         decoded, with strict_data or too many.
     """
     mode = config.runtime.mode
-    build.check_size(config)
+    bounds.check_size(config)
     distribute.divide_cpu(config.runtime.cpu_replicas)
     if mode == "probe":
         from tf_simclr import probing  # scikit-learn takes seconds, and most runs do without

@@ -71,6 +71,9 @@ def _bottleneck(channels: int, filters: int, sk_ratio: float) -> int:
     if sk_ratio == 0:
         return total + _conv(3, filters, filters)
     reduced = max(int(filters * Fraction(sk_ratio)), 32)
-    return total + _conv(3, filters, 2 * filters) + _conv(1, filters, reduced) + (
-        reduced * 2 * filters
+    return (
+        total
+        + _conv(3, filters, 2 * filters)
+        + _conv(1, filters, reduced)
+        + (reduced * 2 * filters)
     )
