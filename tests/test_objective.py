@@ -99,6 +99,13 @@ def test_preview_is_of_first_views_as_the_step_augments_them(kind):
         )
 
 
+def test_a_compiled_preview_is_the_steps_own_first_views_and_compiles_nothing_more():
+    augmentation = make(compiled=True)
+    first, _ = augmentation.views(INPUTS["views"], 0)
+    np.testing.assert_array_equal(augmentation.preview(INPUTS["views"], 3), first[:3])
+    assert augmentation._on_device.experimental_get_tracing_count() == 1
+
+
 def test_floats_are_views_already():
     floats = tf.random.stateless_uniform((N, 2, SIZE, SIZE, 3), [1, 2])
     for found, expected in zip(make().views(floats, 0), tf.unstack(floats, axis=1), strict=True):

@@ -150,7 +150,7 @@ class Augmentation:
     """
 
     def __init__(self, config: Config, optimizer, *, compiled: bool):
-        self._config, self._optimizer = config, optimizer
+        self._config, self._optimizer, self._compiled = config, optimizer, compiled
         self._on_device = self._distorted
         if compiled:
             self._on_device = tf.function(self._distorted, jit_compile=True, autograph=False)
@@ -175,12 +175,14 @@ class Augmentation:
     def preview(self, images, number: int) -> tf.Tensor:
         """First views of the first images, not blurred: float32 (number, s, s, 3).
 
-        What the device does is done anew, with random numbers of their own.
+        What the device does is done again. Where it is compiled, which takes seconds, the preview
+        calls it for as many images as the step does; elsewhere it spares the memory.
         """
         if not isinstance(images, dict):
             return images[:number, 0]
-        first = {name: value[:number] for name, value in self._part(images, 0).items()}
-        return self._distorted(first, self._seed(DEVICE_STREAM, 0, 0))
+        made = (_microbatch(self._config) or None) if self._compiled else number
+        first = {name: value[:made] for name, value in self._part(images, 0).items()}
+        return self._on_device(first, self._seed(DEVICE_STREAM, 0, 0))[:number]
 
     @staticmethod
     def _part(images: dict, k: int) -> dict:
