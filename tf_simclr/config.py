@@ -120,8 +120,8 @@ class Data(Section):
         "cameras of 12 bits. By default 0,65535. Images of 8 bits are left as they are.",
         check=IMAGE_RANGE)
     max_megapixels: int = setting(
-        256, "Largest picture of a folder (--dataset=folder, --images) that is used, in millions of "
-        "pixels. A decoded megapixel takes 3 MB, in each of several threads.",
+        256, "Largest picture of a folder (--dataset=folder, --images) that is used, in millions "
+        "of pixels. A decoded megapixel takes 3 MB, in each of several threads.",
         check=between(1, 4000))
     image_key: str | None = setting(
         None, "Feature of the TFDS data set that holds the image. Unset, the feature \"image\", or "

@@ -6,6 +6,7 @@ array_record. They are read in this process, a few at a time.
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
@@ -63,8 +64,9 @@ def examples(
     whole = tf.convert_to_tensor(0 if seed is None else seed, tf.int64)
     halves = tf.cast(tf.stack([whole % 2**31, whole // 2**31]), tf.int32)
 
-    def read(indices) -> list[bytes]:
-        return [records[int(index)] for index in indices]
+    def read(indices: np.ndarray) -> np.ndarray:
+        # Of objects: NumPy's strings lose zeros at their end.
+        return np.array([records[int(index)] for index in indices], object)
 
     def read_group(first: tf.Tensor) -> dict[str, tf.Tensor]:
         index = tf.range(first, tf.minimum(first + _GROUP, count))

@@ -24,7 +24,7 @@ from tf_simclr.data import (
     image_files,
     image_range,
 )
-from tf_simclr.data.folder_listing import Picture, shown
+from tf_simclr.data.folder_listing import Picture, counted, shown
 from tf_simclr.data.image_files import DEFAULT_LIMITS, Limits
 from tf_simclr.data.image_range import ImageRange
 from tf_simclr.data.kept_listing import KeptListing
@@ -110,8 +110,8 @@ class FolderSource(Splits):
         """What was found, in one line."""
         sizes = ", ".join(f"{split} {len(files)}" for split, files in self._files.items())
         total = sum(len(files) for files in self._files.values())
-        classes = f" in {self.num_classes} classes" if self.class_names else ""
-        text = f"{self._directory}: {total} pictures{classes} ({sizes})"
+        classes = f" in {counted(self.num_classes, 'class', 'es')}" if self.class_names else ""
+        text = f"{self._directory}: {counted(total, 'picture')}{classes} ({sizes})"
         if self.left_out:
             text += f"; left out (the first is {shown(self._first_left_out)}): "
             text += folder_listing.described(self.left_out)

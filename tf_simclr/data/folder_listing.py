@@ -76,9 +76,9 @@ def list_pictures(directory: str, *, unlabelled: bool, kept: KeptListing) -> Lis
     misplaced = [] if unlabelled else [picture for picture in good if not picture.place]
     if len(misplaced) == len(good):
         raise ConfigError(
-            f"data_dir {directory!r} holds {len(good)} pictures, but none in SPLIT/CLASS/ such as "
-            f"train/cat/ (the first is {shown(good[0].path)}): sort them so, or pretrain without "
-            "labels by --unlabelled"
+            f"data_dir {directory!r} holds {counted(len(good), 'picture')}, but none in "
+            f"SPLIT/CLASS/ such as train/cat/ (the first is {shown(good[0].path)}): sort them so, "
+            "or pretrain without labels by --unlabelled"
         )
     if misplaced:
         left_out["not in SPLIT/CLASS/"] = len(misplaced)
@@ -92,6 +92,11 @@ def shown(path: str) -> str:
     return repr(path).strip("'\"")
 
 
+def counted(number: int, noun: str, plural: str = "s") -> str:
+    """A number with its noun, for a message: 1 class, 2 classes."""
+    return f"{number} {noun}{plural if number != 1 else ''}"
+
+
 def described(left_out: dict[str, int]) -> str:
     """Numbers of files by reason, for a message: "3 HEIC, 2 not a picture; convert ...".
 
@@ -100,7 +105,7 @@ def described(left_out: dict[str, int]) -> str:
     """
     text = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
     unread = sorted(left_out.keys() & image_kinds.NAMES)
-    return text + (f"; {' and '.join(unread)}: {image_kinds.WAY_OUT}" if unread else "")
+    return text + (f"; {', '.join(unread)}: {image_kinds.WAY_OUT}" if unread else "")
 
 
 def _inspect(

@@ -42,7 +42,7 @@ _BEGINNINGS = (
     (b"\0MRM", RAW),
 )
 _NETPBM = re.compile(rb"P[1-7]\s+(#|\d)|P7\nWIDTH")
-_SVG = re.compile(rb"\s*(<\?xml.*?|<!DOCTYPE\s+|<!--.*?)?<?svg[\s>]", re.DOTALL | re.IGNORECASE)
+_SVG_BEGINNINGS = (b"<svg", b"<?xml", b"<!--", b"<!doctype svg")
 NAMES = frozenset(
     [RAW, _HEIC, _AVIF, _JPEG_2000, "SVG", "PNM", "DICOM"] + [name for _, name in _BEGINNINGS]
 )
@@ -63,8 +63,8 @@ def unread(head: bytes) -> str | None:
         return "DICOM"
     if _NETPBM.match(head):
         return "PNM"
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if text.startswith(b"<") and _SVG.match(text):
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith(_SVG_BEGINNINGS) and b"<svg" in text and b"<html" not in text:
         return "SVG"
     return next((name for start, name in _BEGINNINGS if head.startswith(start)), None)
 

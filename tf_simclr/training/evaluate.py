@@ -18,8 +18,8 @@ def evaluate(strategy, model, batches, *, num_batches: int) -> dict[str, float]:
 
     Returns:
       eval/label_top_1_accuracy and, of five or more classes, eval/label_top_5_accuracy, over
-      exactly the labelled examples of weight 1; eval/skipped_examples, how many could not be decoded, and
-      eval/unlabelled_examples, how many have no label, only where there are any.
+      exactly the labelled examples of weight 1; eval/skipped_examples, how many could not be
+      decoded, and eval/unlabelled_examples, how many have no label, only where there are any.
 
     Raises:
       UndecodableError: there is no labelled example of weight 1.
