@@ -4,6 +4,7 @@ TFDS makes no tf.data pipeline of these, but gives access to single records, by 
 array_record. They are read in this process, a few at a time.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def check(dataset: str) -> None:
 
 def examples(
     builder: Any,
-    split: str,
+    terms: Sequence[tuple[str, int, int]],
     decoding: tfds.decode.PartialDecoding,
     *,
     shuffle: bool = False,
@@ -51,14 +52,19 @@ def examples(
 
     Args:
       builder: of a prepared data set.
-      split: in TFDS's slicing syntax.
+      terms: of the split, each (name, first record, one past its last), as `Splits.terms` has
+        them.
       decoding: which features are taken, and how.
       shuffle: mix the records, in an order given by the seed.
       seed: an integer or an int64 scalar.
-      with_id: add "tfds_id", a string of the split and the place in it.
+      with_id: add "tfds_id", a string of the split's name and the place in it, which is the same
+        whatever slice the record is read in.
     """
+    names, starts, stops = (list(column) for column in zip(*terms, strict=True))
+    split = "+".join(f"{name}[{start}:{stop}]" for name, start, stop in terms)
     # Records as bytes: their features are decoded in the graph.
     records = builder.as_data_source(split=split).data_source
+    ends = tf.constant(np.cumsum(np.subtract(stops, starts)), tf.int64)
     features = decoding.extract_features(builder.info.features)
     count = len(records)
     whole = tf.convert_to_tensor(0 if seed is None else seed, tf.int64)
@@ -78,8 +84,10 @@ def examples(
     def parse(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         found = features.deserialize_example(example["record"], decoders=decoding.decoders)
         if with_id:
-            place = tf.strings.as_string(example["index"])
-            found["tfds_id"] = tf.strings.join([f"{builder.info.full_name}/{split}__", place])
+            term = tf.searchsorted(ends, example["index"][None], side="right")[0]
+            place = example["index"] - ends[term] + tf.constant(stops, tf.int64)[term]
+            name = tf.constant(names)[term]
+            found["tfds_id"] = tf.strings.join([name, "__", tf.strings.as_string(place)])
         return found
 
     groups = tf.data.Dataset.range(0, count, _GROUP).map(

@@ -85,7 +85,12 @@ class Source(Splits):
         )
         if array_records.is_stored_so(self._builder):
             dataset = array_records.examples(
-                self._builder, split, decoding, shuffle=shuffle_files, seed=seed, with_id=with_id
+                self._builder,
+                self.terms(split),
+                decoding,
+                shuffle=shuffle_files,
+                seed=seed,
+                with_id=with_id,
             )
         else:
             dataset = self._read(split, decoding, shuffle_files, seed, with_id)
