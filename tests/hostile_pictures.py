@@ -136,7 +136,7 @@ def left_out() -> dict[str, tuple[bytes, str]]:
         "camera.nef": (saved(halves(), format="TIFF"), raw),
         "film.mp4": (bytes(3) + b"\x18ftypisom" + bytes(50), none),
         "float.tiff": (saved(halves().convert("F"), format="TIFF"),
-                       "TIFF of signed, 32-bit or floating-point values"),
+                       "TIFF of signed, 32-bit, floating-point or LAB values"),
         "paper.pdf": (b"%PDF-1.4\n", none), "list.csv": (b"a,b\n1,2\n", none),
         "archive.zip": (b"PK\x03\x04" + bytes(50), none),
         "ten_bytes.jpg": (saved(halves(), format="JPEG")[:10], none),

@@ -11,7 +11,7 @@ import hostile_pictures
 import streams
 from hostile_pictures import BLUE, RED, halves, noise, saved
 from tf_simclr.config import ConfigError
-from tf_simclr.data import errors, folder, image_files, pipeline
+from tf_simclr.data import errors, folder, image_files, image_kinds, pipeline
 from tf_simclr.data.image_range import ImageRange
 
 GRAYS = [(32, 32, 32), (191, 191, 191)]  # 0x2000 and 0xC000 of 0xFFFF, of 255
@@ -72,6 +72,15 @@ def test_what_is_no_picture_is_an_error(name):
     content = BROKEN.get(name) or LEFT_OUT[name][0]
     with pytest.raises((OSError, ValueError, SyntaxError, Image.DecompressionBombError)):
         image_files.pixels(content)
+
+
+@pytest.mark.parametrize("head, name", [
+    (bytes(4) + b"ftypavif", "AVIF"), (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (bytes(4) + b"ftypisom", None), (b"P6 3 4 255 ", "PNM"), (b"P3\n# made by hand", "PNM"),
+    (b"Paper", None), (bytes(128) + b"DICM", "DICOM"), (b"", None),
+])  # fmt: skip
+def test_formats_that_are_recognised_where_they_are_not_read(head, name):
+    assert image_kinds.unread(head) == name
 
 
 def test_too_much_text_is_named(tmp_path, monkeypatch):

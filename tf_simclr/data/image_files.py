@@ -24,13 +24,13 @@ from tf_simclr.data.image_range import ImageRange
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF") + tuple(
     name for name, needs in (("AVIF", "avif"), ("JPEG2000", "jpg_2000")) if features.check(needs)
 )
-FORMAT_NAMES = "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or JPEG 2000"
+FORMAT_NAMES = ", ".join(FORMATS).replace("WEBP", "WebP").replace("JPEG2000", "JPEG 2000")
 MIN_SIDE = 8
 NOT_A_PICTURE, NOT_READABLE = "not a picture", "not readable"
 _MAX_TEXT = 64 * 2**20  # bytes of a PNG's texts and colour profile
 _TOO_SMALL = f"smaller than {MIN_SIDE} pixels"
 _TOO_MUCH_TEXT = f"with more than {_MAX_TEXT // 2**20} MB of text or colour profile"
-_WIDE_TIFF = "TIFF of signed, 32-bit or floating-point values"
+_WIDE_TIFF = "TIFF of signed, 32-bit, floating-point or LAB values"
 _DEEP_COLOR_TIFF = "16-bit colour TIFF, which --image_range cannot scale"
 _ORIENTATION = 0x0112  # the EXIF tag
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF tags, and a value of the second
@@ -192,7 +192,7 @@ def _complaint(image: Image.Image, head: bytes, suffix: str, limits: Limits) -> 
     if image.format == "TIFF":
         if image_kinds.is_raw(head, image.tag_v2, suffix):
             return image_kinds.RAW
-        if image.mode in ("I", "F"):
+        if image.mode in ("I", "F", "LAB"):  # of unknown range, or not converted by Pillow
             return _WIDE_TIFF
         if limits.in_range and max(image.tag_v2.get(_BITS, (1,))) > 8 and not _is_deep_gray(image):
             return _DEEP_COLOR_TIFF
