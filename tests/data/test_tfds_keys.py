@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tf_simclr import flags
+from tf_simclr import experiment, flags
 from tf_simclr.config import ConfigError, check
 from tf_simclr.data import array_records, sources, tfds_features
 
@@ -143,6 +143,18 @@ def test_examples_of_the_chosen_features(pets):
     assert sorted(grays(source.examples("test+train[:2]"))) == sorted([7, 8, 9, *whole[:2]])
     parts = [source.part("train", 3, i) for i in range(3)]
     assert sorted(sum((grays(source.examples(part)) for part in parts), [])) == sorted(whole)
+
+
+def test_the_message_that_asks_for_labels_says_why_there_are_none(pets, tmp_path):
+    config = flags.parse([
+        "run.py", "--dataset=tiny_pets", f"--data_dir={pets[0]}", f"--model_dir={tmp_path / 'run'}",
+    ]).config  # fmt: skip
+    with pytest.raises(ConfigError) as error:
+        experiment.run(config.replace(seed=1), config_gin="")
+    message = str(error.value)
+    assert "dataset tiny_pets has no class labels (--label_key=breed takes the class from" in message
+    assert "--lineareval_while_pretraining=False" in message and "\n" not in message
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_order_is_a_function_of_the_seed(pets):
