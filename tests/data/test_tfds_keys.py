@@ -152,7 +152,7 @@ def test_the_message_that_asks_for_labels_says_why_there_are_none(pets, tmp_path
     with pytest.raises(ConfigError) as error:
         experiment.run(config.replace(seed=1), config_gin="")
     message = str(error.value)
-    assert "dataset tiny_pets has no class labels (--label_key=breed takes the class from" in message
+    assert "tiny_pets has no class labels (--label_key=breed takes the class from its" in message
     assert "--lineareval_while_pretraining=False" in message and "\n" not in message
     assert not (tmp_path / "run").exists()
 
