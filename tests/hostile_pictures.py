@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 RED, BLUE = (200, 30, 40), (20, 60, 220)
 
@@ -35,9 +35,13 @@ def turned(orientation: int) -> bytes:
 
 def gray_16_bits() -> bytes:
     """Two levels that clipping to 8 bits would make one."""
-    levels = np.full((16, 24, 1), 0x2000, np.uint16)
+    return tf.io.encode_png(two_levels()[..., None]).numpy()
+
+
+def two_levels() -> np.ndarray:
+    levels = np.full((16, 24), 0x2000, np.uint16)
     levels[:, 12:] = 0xC000
-    return tf.io.encode_png(levels).numpy()
+    return levels
 
 
 def noise(side=64) -> Image.Image:
@@ -52,11 +56,26 @@ def claims_to_be(width: int, height: int) -> bytes:
     return bytes(whole)
 
 
+def tagged(**tags: int) -> bytes:
+    """A TIFF of `halves` with further tags, by number as in t254=1."""
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    for name, value in tags.items():
+        info[int(name[1:])] = value
+    return saved(halves(), format="TIFF", tiffinfo=info)
+
+
+def with_text(size: int) -> bytes:
+    """A PNG with a compressed comment of so many bytes."""
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "x" * size, zip=True)
+    return saved(halves(), format="PNG", pnginfo=text)
+
+
 def used() -> dict[str, bytes]:
     """Files that hold `halves`, in one way or another (16-bit ones in two grays)."""
     image, transparent = halves(), halves().convert("RGBA")
     transparent.putalpha(255)
-    words = "JPEG", "PNG", "WEBP", "BMP", "GIF"
+    words = "JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000"
     found = {f"plain.{w.lower()}": saved(image, format=w) for w in words}
     palette = image.quantize(4)
     return found | {
@@ -68,6 +87,16 @@ def used() -> dict[str, bytes]:
         "progressive.jpg": saved(image, format="JPEG", progressive=True),
         "cmyk.jpg": saved(image.convert("CMYK"), format="JPEG", quality=95),
         **{f"turned_{n}.jpg": turned(n) for n in (2, 3, 6, 8)},
+        "lzw.tiff": saved(image, format="TIFF", compression="tiff_lzw"),
+        "pages.tiff": saved(image, format="TIFF", save_all=True, append_images=[noise(24)]),
+        "turned_6.tiff": tagged(t274=6),
+        "gray_16.tiff": saved(Image.fromarray(two_levels()), format="TIFF"),
+        "gray_16_turned_3.tiff": saved(
+            Image.fromarray(two_levels()[:, ::-1]), format="TIFF", tiffinfo={274: 3}
+        ),
+        "text.png": with_text(2**21),
+        "profile.png": saved(image, format="PNG", icc_profile=bytes(2**21)),
+        "longer_than_8000.png": saved(halves(10_000, 10), format="PNG"),
         "alpha.png": saved(transparent, format="PNG"),
         "palette.png": saved(palette, format="PNG"),
         "palette.bmp": saved(palette, format="BMP"),
@@ -88,21 +117,34 @@ def used() -> dict[str, bytes]:
 
 def left_out() -> dict[str, tuple[bytes, str]]:
     """Files that are seen not to be usable, and the reason."""
-    none, small, large = "not a picture", "smaller than 8 pixels", "larger than 8000 pixels"
+    none, small, large = "not a picture", "smaller than 8 pixels", "larger than 256 megapixels"
+    raw = "camera raw"
     return {
         "text.jpg": (b"This is no picture.", none), "empty.jpg": (b"", none),
         "empty.png": (b"", none), "bytes.png": (noise(20).tobytes(), none),
         "page.gif": (b"<html><body>404</body></html>", none),
-        "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", none),
+        "page.svg": (b"<!-- 404 --><html><svg></svg></html>", none),
+        "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+        "declared.svg": (b"<?xml version='1.0'?>\n<!-- by hand -->\n<svg/>", "SVG"),
+        "phone.jpg": (bytes(4)[:3] + b"\x18ftypheic" + bytes(50), "HEIC"),
+        "other_phone.heic": (bytes(3) + b"\x18ftypmif1" + bytes(50), "HEIC"),
+        "layers.psd": (b"8BPS\0\1" + bytes(50), "PSD"),
+        "new.jxl": (b"\xff\x0a" + bytes(50), "JPEG XL"),
+        "camera.cr3": (bytes(3) + b"\x18ftypcrx " + bytes(50), raw),
+        "camera.dng": (tagged(t50706=1), raw),
+        "thumbnail.tif": (tagged(t254=1, t330=8), raw),
+        "camera.nef": (saved(halves(), format="TIFF"), raw),
+        "film.mp4": (bytes(3) + b"\x18ftypisom" + bytes(50), none),
+        "float.tiff": (saved(halves().convert("F"), format="TIFF"),
+                       "TIFF of signed, 32-bit, floating-point or LAB values"),
         "paper.pdf": (b"%PDF-1.4\n", none), "list.csv": (b"a,b\n1,2\n", none),
         "archive.zip": (b"PK\x03\x04" + bytes(50), none),
         "ten_bytes.jpg": (saved(halves(), format="JPEG")[:10], none),
-        "a_tiff.tif": (saved(halves(), format="TIFF"), none),
-        "an_icon.ico": (saved(halves(16, 16), format="ICO"), none),
+        "an_icon.ico": (saved(halves(16, 16), format="ICO"), "ICO"),
         "half.webp": (saved(noise(), format="WEBP")[:1000], none),  # its header tells the length
         "1x1.png": (saved(halves(2, 2).crop((0, 0, 1, 1)), format="PNG"), small),
         "7x100.jpg": (saved(halves(100, 7), format="JPEG"), small),
-        "10000x10.png": (saved(halves(10_000, 10), format="PNG"), large),
+        "257_megapixels.png": (claims_to_be(257_000, 1000), large),
         "bomb.png": (claims_to_be(60_000, 60_000), large),
     }  # fmt: skip
 

@@ -6,6 +6,7 @@ import keras
 import pytest
 import tensorflow as tf
 
+from hostile_pictures import noise, saved, write
 from tf_simclr import bounds, build, experiment
 from tf_simclr.config import Config, ConfigError
 
@@ -28,6 +29,40 @@ def test_where_views_are_augmented(settings, stored, strategy, expected):
     source = types.SimpleNamespace(image_shape=stored)
     config = Config().replace(**settings)
     assert build.augments_on_device(config, source, strategy) == expected
+
+
+@pytest.mark.parametrize("settings, way_out", [
+    ({}, "by --unlabelled, or --lineareval_while_pretraining=False"),
+    (dict(mode="train_then_eval"), "by --unlabelled, or --linear"),
+    (dict(mode="eval"), "by --unlabelled, or --linear"),
+    (dict(train_mode="finetune"), "fine-tuning and its evaluation need pictures of at least one"),
+    (dict(train_mode="finetune", mode="eval"), "need pictures of at least one other class"),
+    (dict(mode="probe"), "name data of two or more classes to probe with"),
+    (dict(train_mode="distill", distill_label_weight=0.5), "by --distill_label_weight=0"),
+    (dict(lineareval_while_pretraining=False, probe_summary=True), "--probe_summary=False"),
+    (dict(lineareval_while_pretraining=False), None),
+    (dict(train_mode="distill"), None),
+    (dict(unlabelled=True), None),
+])  # fmt: skip
+def test_one_class_is_refused_where_labels_are_needed(tmp_path, settings, way_out):
+    for split in ("train", "test"):
+        write(tmp_path / split / "cat", {"a.png": saved(noise(16), format="PNG")})
+    config = Config().replace(dataset="folder", data_dir=str(tmp_path), **settings)
+    if way_out is None:
+        assert build.open_data(config, quiet=True).num_classes in (1, None)
+        return
+    with pytest.raises(ConfigError) as error:
+        build.open_data(config, quiet=True)
+    message = str(error.value)
+    assert message.startswith("dataset folder has the class 'cat' only in data_dir")
+    assert way_out in message and "\n" not in message
+
+
+def test_array_records_are_not_read_by_a_data_service(monkeypatch):
+    source = types.SimpleNamespace(reads_in_this_process=True)
+    monkeypatch.setattr(build, "open_source", lambda *args, **kwargs: source)
+    with pytest.raises(ConfigError, match="data_service must be None with dataset=x.*TFRecord"):
+        build.open_data(Config().replace(dataset="x", data_service="grpc://host:1"))
 
 
 @pytest.mark.parametrize("seen, start", [(0, 0), (32, 32), (33, 48), (40, 48)])

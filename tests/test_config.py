@@ -67,7 +67,8 @@ OURS = {"use_tpu", "color_jitter_impl", "frozen_batch_norm", "eval_timeout", "pr
         "teacher", "distill_temperature", "distill_label_weight", "probe_baselines",
         "probe_validation_split", "unlabelled", "images", "output", "loss_block_rows",
         "microbatch_size", "augment_on", "precision", "fused_batch_norm",
-        "jit_compile", "profile_steps", "image_range"}
+        "jit_compile", "profile_steps", "image_range", "max_megapixels", "image_key",
+        "label_key"}
 
 
 @pytest.mark.parametrize("row", OFFICIAL, ids=lambda row: row[0])
@@ -109,7 +110,8 @@ def test_own_settings():
         "augment_on": ("auto", ("auto", "device", "host")),
         "precision": ("float32", ("float32", "bfloat16", "float16")),
         "fused_batch_norm": (False, ()),
-        "jit_compile": (False, ()), "profile_steps": (None, ()),
+        "jit_compile": (False, ()), "profile_steps": (None, ()), "max_megapixels": (256, ()),
+        "image_key": (None, ()), "label_key": (None, ()),
     }
 
 

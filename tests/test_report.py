@@ -57,6 +57,22 @@ def test_a_probe_is_a_table():
     assert "runs/p/result.json" in text and "90 training and 10 test images" in text
 
 
+def test_top_5_is_left_out_where_it_was_not_computed():
+    """Of fewer than five classes it would be 100% whatever the model says."""
+    results = {k: v for k, v in RESULTS.items() if "top_5" not in k}
+    config = Config().replace(train_mode="finetune", model_dir="runs/x")
+    text = report.format_results(config, results)
+    assert "top-1 25.0%\n" in text and "top-5" not in text
+    accuracies = {"top_1": 0.5, "mean_per_class": 0.4}
+    results = {
+        "checkpoint": "runs/x/ckpt-7", "dataset": "folder", "path": "runs/p/result.json",
+        "examples": {"train": 90, "test": 10}, "metric": "top_1",
+        "encoders": {"pretrained": {"knn_20": accuracies}},
+    }  # fmt: skip
+    text = report.format_results(Config().replace(mode="probe", model_dir="runs/p"), results)
+    assert "top-5" not in text and "50.00       40.00" in text
+
+
 def test_predictions_are_counted():
     config = Config().replace(mode="predict", images="x", model_dir="y")
     results = {"path": "p.csv", "written": 7, "left_out": 2}

@@ -52,13 +52,64 @@ def open_data(config: Config, *, quiet: bool = False) -> Source:
     limits = image_range.parse(data.image_range)
     if data.dataset == folder.FOLDER:
         source = folder.open_folder(
-            data.data_dir, unlabelled=data.unlabelled, image_range=limits, quiet=quiet
+            data.data_dir,
+            unlabelled=data.unlabelled,
+            image_range=limits,
+            max_megapixels=data.max_megapixels,
+            model_dir=config.runtime.model_dir,
+            quiet=quiet,
         )
     else:
-        source = open_source(data.dataset, data.data_dir, image_range=limits)
+        source = open_source(
+            data.dataset,
+            data.data_dir,
+            image_range=limits,
+            image_key=data.image_key,
+            label_key=data.label_key,
+        )
+        if config.runtime.data_service and source.reads_in_this_process:
+            raise ConfigError(
+                f"data_service must be None with dataset={data.dataset}, got "
+                f"{config.runtime.data_service!r}: its array_record files are read in the process "
+                "that trains; or prepare it as TFRecord files"
+            )
+    check_class_count(config, source)
     if limits is None and not quiet:
         image_range.warn_if_dark(source.name, source.sample_16_bit())
     return source
+
+
+def check_class_count(config: Config, source: Source):
+    """Raises ConfigError where the data has one class only, and what is asked for needs two.
+
+    A single class is always guessed right, and there is nothing to learn from it.
+    """
+    if source.num_classes != 1:
+        return
+    training, mode = config.training, config.runtime.mode
+    without_labels = "--lineareval_while_pretraining=False"
+    if source.name == folder.FOLDER:
+        without_labels = f"--unlabelled, or {without_labels}"
+    if mode == "probe":
+        way_out = "name data of two or more classes to probe with"
+    elif training.train_mode == "finetune":
+        way_out = "fine-tuning and its evaluation need pictures of at least one other class"
+    elif training.train_mode == "distill":
+        if not config.distill.distill_label_weight:
+            return
+        way_out = "distill without labels by --distill_label_weight=0"
+    elif config.model.lineareval_while_pretraining:
+        way_out = f"pretrain without labels by {without_labels}"
+    elif training.probe_summary:
+        way_out = "leave out the probes by --probe_summary=False"
+    else:
+        return
+    name = f" {source.class_names[0]!r}" if source.class_names else ""
+    place = f" in data_dir {config.data.data_dir!r}" if source.name == folder.FOLDER else ""
+    raise ConfigError(
+        f"dataset {source.name} has the class{name} only{place}, and labels need at least two "
+        f"classes: {way_out}"
+    )
 
 
 def check_divisible(flag: str, batch_size: int, strategy: tf.distribute.Strategy):

@@ -145,6 +145,16 @@ class Data(Section):
         None, "LOW,HIGH: the values of 16-bit images that become black and white, e.g. 0,4095 for "
         "cameras of 12 bits. By default 0,65535. Images of 8 bits are left as they are.",
         check=IMAGE_RANGE)
+    max_megapixels: int = setting(
+        256, "Largest picture of a folder (--dataset=folder, --images) that is used, in millions "
+        "of pixels. A decoded megapixel takes 3 MB, in each of several threads.",
+        check=between(1, 4000))
+    image_key: str | None = setting(
+        None, "Feature of the TFDS data set that holds the image. Unset, the feature \"image\", or "
+        "the first image that there is.", check=NOT_EMPTY)
+    label_key: str | None = setting(
+        None, "Feature of the TFDS data set that holds the class, a ClassLabel. Unset, the one of "
+        "its supervised keys, or the feature \"label\" or \"labels\".", check=NOT_EMPTY)
     image_size: int = setting(224, "Side of the square input images, in pixels. 32 or less selects "
                               "the small ResNet stem: 3x3 convolution, stride 1, no max pooling "
                               "(SimCLR paper, appendix B.9).", check=at_least(8))
@@ -345,7 +355,7 @@ class Predict(Section):
 
     images: str | None = setting(
         None, "A folder of pictures, or a pattern in quotes ('pictures/**/*.jpg'); JPEG, PNG, "
-        "WebP, BMP or GIF.", check=NOT_EMPTY, saved=False, is_path=True)
+        "WebP, BMP, GIF, TIFF, AVIF or JPEG 2000.", check=NOT_EMPTY, saved=False, is_path=True)
     output: str = setting(
         "predictions.csv", "File to write: .csv or .parquet for the class probabilities, .npy for "
         "the embeddings (final_avg_pool), with the names of their files in FILE.npy.files.csv.",
@@ -532,6 +542,10 @@ def check(config: Config) -> None:
     if config.data.unlabelled and config.data.dataset != "folder":
         raise ConfigError(f"unlabelled must be False with dataset={config.data.dataset}, got True: "
                           "it is for --dataset=folder")
+    for name in ("image_key", "label_key"):
+        if config.data.dataset in ("folder", "shapes") and (value := getattr(config.data, name)):
+            raise ConfigError(f"{name} must be None with dataset={config.data.dataset}, got "
+                              f"{value!r}: it is for the features of a TFDS data set")
     if config.data.dataset == "folder" and runtime.data_service:
         raise ConfigError("data_service must be None with dataset=folder, got "
                           f"{runtime.data_service!r}: pictures are decoded in the process that "

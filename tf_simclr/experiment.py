@@ -84,6 +84,7 @@ def run(config: Config, *, config_gin: str) -> dict:
     cluster = build.make_strategy(config) if config.runtime.strategy == "multi_worker" else None
     with workers.lost_workers_named(cluster):
         source = same_data.open_on_all(cluster, functools.partial(build.open_data, config))
+        opened = source
         has_head = _has_supervised_head(config, source)
         if mode != "eval":  # label_fraction chooses by the head's class numbers
             source, names = _match_classes(config, source, cluster, has_head=has_head)
@@ -122,6 +123,7 @@ def run(config: Config, *, config_gin: str) -> dict:
         with experiment.lock():
             experiment.restore()
             experiment.write_settings(config_gin)
+            experiment.keep_listing(opened)
             experiment.train()
             experiment.export()
             results = experiment.evaluate() if mode == "train_then_eval" or early else {}
@@ -208,7 +210,10 @@ def _has_supervised_head(config: Config, source: Source) -> bool:
     }
     needs_labels = wanted and (train_mode != "distill" or config.distill.distill_label_weight > 0)
     if needs_labels and source.num_classes is None:
-        raise ConfigError(f"dataset {source.name} has no class labels: {ways_out[train_mode]}")
+        why = f" ({source.label_note})" if source.label_note else ""
+        raise ConfigError(
+            f"dataset {source.name} has no class labels{why}: {ways_out[train_mode]}"
+        )
     if needs_labels and config.runtime.mode != "eval":
         labels.require(
             source, config.data.train_split, flag="train_split", way_out=ways_out[train_mode]
@@ -366,6 +371,15 @@ class Experiment:
             ("flags.json", self.config.to_json() + "\n"),
         ):
             model_dir.write_text(os.path.join(self.model_dir, name), content)
+
+    def keep_listing(self, source: Source):
+        """The chief keeps in model_dir what the files of a folder were found to be.
+
+        Args:
+          source: the data set as it was opened.
+        """
+        if self.is_chief and (problem := source.keep_listing()):
+            self._say(problem)
 
     def _about(self) -> dict:
         """What about.json tells of the model."""

@@ -7,6 +7,7 @@ program, which may read and write files.
 Memory does not grow with the number of pictures, only with the list of their names.
 """
 
+import collections
 import glob
 import os
 import sys
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 from tf_simclr import build, saved_settings, tables
 from tf_simclr.config import Config, ConfigError
-from tf_simclr.data import augment, errors, file_tree, image_files
+from tf_simclr.data import augment, errors, file_tree, folder_listing, image_files
 from tf_simclr.data import image_range as ranges
 from tf_simclr.data.image_range import ImageRange
 from tf_simclr.training import export, weights
@@ -66,21 +67,18 @@ def run(config: Config) -> dict:
         found = model(images)[endpoint]
         return found if embeds else tf.nn.softmax(tf.cast(found, tf.float32))
 
+    problems = {}
+    read = _reader(
+        ranges.parse(config.data.image_range), config.data.max_megapixels, problems=problems
+    )
     with tables.open_table(predict.output, None if embeds else names, width) as table:
         bad = []
-        for files, good, values in _values(
-            strategy,
-            compute,
-            paths,
-            image_size,
-            batch_size,
-            image_range=ranges.parse(config.data.image_range),
-        ):
+        for files, good, values in _values(strategy, compute, paths, image_size, batch_size, read):
             bad += [file for file, is_good in zip(files, good, strict=True) if not is_good]
             if bad and config.data.strict_data:
                 raise errors.UndecodableError(
-                    f"{bad[0]!r} cannot be decoded; remove it, or leave such files out by "
-                    "--strict_data=False"
+                    f"{bad[0]!r} cannot be decoded ({problems[bad[0]]}); remove it, or leave such "
+                    "files out by --strict_data=False"
                 )
             table.write(
                 [file for file, is_good in zip(files, good, strict=True) if is_good], values[good]
@@ -88,12 +86,12 @@ def run(config: Config) -> dict:
         if len(bad) == len(paths):
             raise errors.UndecodableError(
                 f"images {predict.images!r}: not one of {len(paths)} files is a picture that can "
-                "be decoded"
+                f"be decoded ({_counted(problems)})"
             )
     if bad:
         names = ", ".join(map(repr, bad[:SHOWN])) + (", ..." if len(bad) > SHOWN else "")
-        print(f"{len(bad)} of {len(paths)} files are no pictures that can be decoded and were left "
-              f"out: {names}", file=sys.stderr)  # fmt: skip
+        print(f"{len(bad)} of {len(paths)} files cannot be decoded and were left out "
+              f"({_counted(problems)}): {names}", file=sys.stderr)  # fmt: skip
     return {"path": predict.output, "written": len(paths) - len(bad), "left_out": len(bad)}
 
 
@@ -201,23 +199,50 @@ def _width(model: Callable, endpoint: str, image_size: int) -> int | None:
     return outputs[endpoint].shape[-1] if endpoint in outputs else None
 
 
+def _counted(problems: dict[str, str]) -> str:
+    """Numbers of files by what is wrong with them, for a message."""
+    return folder_listing.described(collections.Counter(problems.values()))
+
+
+def _reader(
+    image_range: ImageRange | None, max_megapixels: int, *, problems: dict[str, str]
+) -> Callable[[bytes], tuple[np.ndarray, bool]]:
+    """A function from the path of a file to (its pixels, True), or (one black pixel, False).
+
+    Args:
+      image_range: the values of 16-bit images that become black and white.
+      max_megapixels: the largest picture, in millions of pixels.
+      problems: where the function notes {path: why it cannot be decoded}.
+    """
+    limits = image_files.Limits(max_megapixels, image_range is not None)
+
+    def read(path: bytes) -> tuple[np.ndarray, bool]:
+        if not path:  # padding
+            return np.zeros((1, 1, 3), np.uint8), False
+        problem = image_files.inspect(path, limits).complaint
+        if problem is None:
+            try:
+                with open(path, "rb") as file:
+                    content = file.read()
+                pixels = image_files.pixels(content, image_range, max_megapixels=max_megapixels)
+                return pixels, True
+            except Exception:  # Pillow's decoders raise whatever they like
+                problem = "damaged"
+        problems[os.fsdecode(path)] = problem
+        return np.zeros((1, 1, 3), np.uint8), False
+
+    return read
+
+
 def _values(
     strategy: tf.distribute.Strategy,
     compute: Callable,
     paths: list[str],
     image_size: int,
     batch_size: int,
-    *,
-    image_range: ImageRange | None = None,
+    read: Callable[[bytes], tuple[np.ndarray, bool]],
 ) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
     """(paths, which of them are good (n,), values (n, width)) of one batch after the other."""
-
-    def read(path: bytes) -> tuple[np.ndarray, bool]:
-        try:
-            with open(path, "rb") as file:
-                return image_files.pixels(file.read(), image_range), True
-        except Exception:  # Pillow's decoders raise whatever they like
-            return np.zeros((1, 1, 3), np.uint8), False
 
     def view(path):
         image, good = tf.numpy_function(read, [path], (tf.uint8, tf.bool), stateful=False)

@@ -47,7 +47,10 @@ def run(config: Config) -> dict:
     prefix = weights.find(checkpoint)
     source = build.open_data(config)
     if source.num_classes is None:
-        raise ConfigError(f"dataset {source.name} has no class labels to probe with: name another")
+        why = f" ({source.label_note})" if source.label_note else ""
+        raise ConfigError(
+            f"dataset {source.name} has no class labels to probe with{why}: name another"
+        )
     data, settings = config.data, config.probe
     splits = {"train": data.train_split, "test": data.eval_split}
     if settings.probe_validation_split:
@@ -69,7 +72,8 @@ def run(config: Config) -> dict:
     }
     metric = metrics.metric_of(source.name)
     results = {
-        name: _probe_both(name, found, metric=metric) for name in found["train"].arrays
+        name: _probe_both(name, found, metric=metric, num_classes=source.num_classes)
+        for name in found["train"].arrays
     }
     content = {
         "checkpoint": prefix,
@@ -85,6 +89,8 @@ def run(config: Config) -> dict:
     path = os.path.join(directory, RESULT)
     tf.io.gfile.makedirs(directory)
     model_dir.write_text(path, json.dumps(content, indent=2) + "\n")
+    if problem := source.keep_listing():
+        _say(problem)
     return content | {"path": path}
 
 
@@ -106,7 +112,7 @@ def _features(
     key = repr((
         "2", {name: _fingerprint(encoder) for name, encoder in encoders.items()}, data.dataset,
         data.data_dir, source.fingerprint(), split, source.num_examples(split), data.image_size,
-        data.image_range, config.probe.probe_baselines,
+        data.image_range, data.image_key, data.label_key, config.probe.probe_baselines,
     ))  # fmt: skip
     directory = os.path.join(config.runtime.model_dir, "features")
     found, from_file = features.cached(directory, key, make)
@@ -141,7 +147,9 @@ def _fingerprint(model: SimCLR) -> int:
     return checksum
 
 
-def _probe_both(name: str, found: dict[str, Features], *, metric: str) -> dict:
+def _probe_both(
+    name: str, found: dict[str, Features], *, metric: str, num_classes: int
+) -> dict:
     """{classifier: its accuracies} on the features of one encoder."""
     train, test = found["train"], found["test"]
     validation = None
@@ -151,16 +159,18 @@ def _probe_both(name: str, found: dict[str, Features], *, metric: str) -> dict:
         train.matrix(name), train.labels, validation=validation, metric=metric,
         description=f"L-BFGS, {name}",
     )  # fmt: skip
+    accuracies = functools.partial(
+        metrics.accuracies, labels=test.labels, num_classes=num_classes
+    )
     results = {
-        "logistic": chosen
-        | metrics.accuracies(probe.ranks(test.matrix(name), test.labels), test.labels)
+        "logistic": chosen | accuracies(probe.ranks(test.matrix(name), test.labels))
     }
     ranks = knn.classify(
         train.matrix(name), train.labels, test.matrix(name), test.labels,
         description=f"kNN, {name}",
     )  # fmt: skip
     return results | {
-        f"knn_{k}": metrics.accuracies(of_k, test.labels) for k, of_k in ranks.items()
+        f"knn_{k}": accuracies(of_k) for k, of_k in ranks.items()
     }
 
 

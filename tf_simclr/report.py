@@ -23,10 +23,12 @@ def format_results(config: Config, results: dict) -> str:
     lines = ["", f"Step {results['step']}."]
     # In pretraining the classifier is only an indication, of which the probes are a better one.
     if "eval/label_top_1_accuracy" in results and not (pretraining and probes):
+        top_5 = ""
+        if "eval/label_top_5_accuracy" in results:  # not of fewer than five classes
+            top_5 = f", top-5 {100 * results['eval/label_top_5_accuracy']:.1f}%"
         lines.append(
             f"{'Classifier trained on the side' if pretraining else 'Classifier'} on {evaluated}: "
-            f"top-1 {100 * results['eval/label_top_1_accuracy']:.1f}%, "
-            f"top-5 {100 * results['eval/label_top_5_accuracy']:.1f}%"
+            f"top-1 {100 * results['eval/label_top_1_accuracy']:.1f}%" + top_5
         )
     if "best_step" in results:
         lines.append(f"Best: step {results['best_step']}, top-1 {100 * results['best_top_1']:.1f}%,"
@@ -70,6 +72,8 @@ def _finetune_command(config: Config) -> list[str]:
 def _format_probe(results: dict) -> str:
     """A table of what mode=probe found: rows are classifiers on encoders, per cent."""
     metrics = {"top_1": "top-1", "top_5": "top-5", "mean_per_class": "per class"}
+    if not all("top_5" in a for found in results["encoders"].values() for a in found.values()):
+        del metrics["top_5"]  # fewer than five classes
     examples = results["examples"]
     lines = [
         "",

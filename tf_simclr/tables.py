@@ -15,6 +15,7 @@ from tf_simclr.config import ConfigError, one_line
 
 EMBEDDINGS = ".npy"
 _UNFINISHED = ".unfinished"
+_FIRST_COLUMNS = ("file", "prediction", "probability")
 
 
 def check(path: str):
@@ -49,9 +50,10 @@ def open_table(path: str, class_names: Sequence[str] | None, width: int) -> Iter
 
     Args:
       path: as `check` wants it.
-      class_names: of the columns, for class probabilities: the rows are file, prediction,
-        probability, and the probability of each class. None for embeddings: float32 (n, width) in
-        the .npy file, and in PATH.files.csv the file of each row.
+      class_names: for class probabilities: the columns are file, prediction, probability, and the
+        probability of each class under its name (class_NAME where that is the name of another
+        column). None for embeddings: float32 (n, width) in the .npy file, and in PATH.files.csv
+        the file of each row.
       width: columns of the values.
     """
     unfinished = path + _UNFINISHED
@@ -66,6 +68,23 @@ def open_table(path: str, class_names: Sequence[str] | None, width: int) -> Iter
             os.remove(name)
 
 
+def _class_columns(class_names: Sequence[str]) -> list[str]:
+    """Names of the columns that hold the classes' probabilities: no two columns have the same."""
+    taken, columns = {*_FIRST_COLUMNS, *class_names}, []
+    for name in class_names:
+        if name in _FIRST_COLUMNS or name in columns:
+            while name in taken:
+                name = f"class_{name}"
+        taken.add(name)
+        columns.append(name)
+    return columns
+
+
+def _utf_8(name: str) -> str:
+    """A file's name for Parquet, whose strings are UTF-8: other bytes in it become \\xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def _text(path: str):
     """A text file that takes whatever bytes a file's name is made of."""
     return open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")
@@ -76,7 +95,7 @@ class _Csv(contextlib.ExitStack):
         super().__init__()
         self.class_names = class_names
         self.rows = csv.writer(self.enter_context(_text(path)), lineterminator="\n")
-        self.rows.writerow(["file", "prediction", "probability", *class_names])
+        self.rows.writerow([*_FIRST_COLUMNS, *_class_columns(class_names)])
 
     @staticmethod
     def written(path: str) -> list[str]:
@@ -95,9 +114,10 @@ class _Parquet(contextlib.ExitStack):
         import pyarrow.parquet
 
         super().__init__()
-        self.pyarrow, self.class_names = pyarrow, class_names
-        fields = [("file", pyarrow.string()), ("prediction", pyarrow.string())]
-        fields += [(name, pyarrow.float32()) for name in ("probability", *class_names)]
+        self.pyarrow, self.class_names = pyarrow, [_utf_8(name) for name in class_names]
+        names = [*_FIRST_COLUMNS, *_class_columns(self.class_names)]
+        types = [pyarrow.string()] * 2 + [pyarrow.float32()] * (1 + len(class_names))
+        fields = list(zip(names, types, strict=True))
         self.schema = pyarrow.schema(fields)
         self.file = self.enter_context(pyarrow.parquet.ParquetWriter(path, self.schema))
 
@@ -108,8 +128,7 @@ class _Parquet(contextlib.ExitStack):
             return
         best = values.argmax(axis=1)
         columns = [
-            # Parquet's strings are UTF-8: other bytes in a name become \xNN.
-            [os.fsencode(file).decode("utf-8", "backslashreplace") for file in files],
+            [_utf_8(file) for file in files],
             [self.class_names[i] for i in best],
             values[np.arange(len(values)), best],
             *values.T,

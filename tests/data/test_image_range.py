@@ -158,7 +158,7 @@ def test_predict_reads_in_the_range(tmp_path, replicas, text, high):
     write(tmp_path, {"a.png": png(array)})
     ((_, good, found),) = prediction._values(
         replicas(1), lambda images: tf.reduce_mean(images, axis=[1, 2]), [str(tmp_path / "a.png")],
-        8, 1, image_range=image_range.parse(text),
+        8, 1, prediction._reader(image_range.parse(text), 256, problems={}),
     )  # fmt: skip
     assert good.tolist() == [True]
     np.testing.assert_allclose(found, np.full((1, 3), 2048 / high), atol=1 / 255)

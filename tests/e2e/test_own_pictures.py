@@ -13,7 +13,7 @@ from PIL import Image
 import hostile_pictures
 from tf_simclr import experiment, flags, prediction, report, tables
 from tf_simclr.config import ConfigError
-from tf_simclr.data import errors
+from tf_simclr.data import errors, folder, image_files
 from tf_simclr.data.sources import open_source
 
 TINY = (
@@ -99,7 +99,9 @@ def test_class_probabilities(pictures, finetuned, tmp_path, which, capsys):
                 f"--images={pictures / 'pile'}", f"--output={output}")  # fmt: skip
     wanted = expected(pictures, f"{finetuned}/saved_model/1")
     assert found == {"path": str(output), "written": len(wanted), "left_out": 2}
-    assert "2 of 51 files are no pictures" in capsys.readouterr().err
+    assert "2 of 51 files cannot be decoded and were left out (1 damaged, 1 not a picture): " in (
+        capsys.readouterr().err
+    )
     rows = read_csv(output)
     assert [row["file"] for row in rows] == [p for p in sorted_walk(pictures) if p in wanted]
     for row in rows:
@@ -154,13 +156,22 @@ def test_about_is_told_by_the_run_and_its_export(finetuned):
             assert json.load(file) == about
 
 
+def test_a_later_start_looks_at_no_file_again(pictures, finetuned, monkeypatch):
+    assert os.path.isfile(f"{finetuned}/pictures.jsonl")
+    monkeypatch.setattr(image_files, "inspect", None)
+    source = folder.open_folder(
+        str(pictures / "sorted"), unlabelled=False, model_dir=finetuned
+    )
+    assert source.num_examples("train") == 12
+
+
 @pytest.mark.parametrize("arguments, message", [
     (["--images={pictures}/none/*"], "names no file"),
     (["--images={pictures}/pile", "--checkpoint=nowhere"], "checkpoint 'nowhere' does not exist"),
     (["--images={pictures}/pile", "--output={tmp}/no/such/out.csv"], "cannot be written"),
     (["--images={pictures}/pile", "--checkpoint={pretrained}"], "has no classes: fine-tune it"),
     (["--images={pictures}/pile/notes.txt"], "not one of 1 files is a picture"),
-    (["--images={pictures}/pile", "--strict_data"], "half.jpg' cannot be decoded; remove it"),
+    (["--images={pictures}/pile", "--strict_data"], "half.jpg' cannot be decoded (damaged);"),
 ])  # fmt: skip
 def test_what_is_refused_leaves_nothing(pictures, finetuned, tmp_path, arguments, message):
     pretrained = finetuned.replace("finetuned", "pretrained")
@@ -196,8 +207,9 @@ def test_two_replicas_say_the_same(pictures, replicas):
     for number in (1, 2):
         strategy = replicas(number)
         batches = prediction._values(
-            strategy, lambda images: tf.reduce_mean(images, axis=[1, 2]), paths, 32, 4
-        )
+            strategy, lambda images: tf.reduce_mean(images, axis=[1, 2]), paths, 32, 4,
+            prediction._reader(None, 256, problems={}),
+        )  # fmt: skip
         files, good, values = zip(*batches, strict=True)
         assert sum(files, []) == paths
         found.append((np.concatenate(good), np.concatenate(values)))

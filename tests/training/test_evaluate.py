@@ -96,6 +96,20 @@ def test_a_head_of_zeros_has_no_hits(replicas):
     assert found == {"eval/label_top_1_accuracy": 0.0, "eval/label_top_5_accuracy": 0.0}
 
 
+@pytest.mark.parametrize("classes, has_top_5", [(2, False), (4, False), (5, True)])
+def test_top_5_is_left_out_of_fewer_than_five_classes(replicas, classes, has_top_5):
+    def cut(logits, labels, weights, skipped):
+        return logits[..., :classes], tf.one_hot(tf.zeros_like(weights, tf.int32), classes), \
+            weights, skipped
+
+    strategy = replicas(1)
+    dataset = strategy.experimental_distribute_dataset(batches().map(cut))
+    found = evaluate.evaluate(strategy, model, dataset, num_batches=3)
+    assert found.keys() == {"eval/label_top_1_accuracy"} | (
+        {"eval/label_top_5_accuracy"} if has_top_5 else set()
+    )
+
+
 def test_nothing_but_bad_examples_is_an_error(replicas):
     strategy = replicas(1)
     dataset = strategy.experimental_distribute_dataset(batches(range(EXAMPLES)))

@@ -26,6 +26,11 @@ def in_one_line() -> Iterator[None]:
         raise UndecodableError(found[1]) from error
 
 
+def marked(text: str) -> str:
+    """A text that `in_one_line` finds again in what TensorFlow makes of a Python error."""
+    return f"{_BEGIN}{text}{_END}"
+
+
 def require(condition: tf.Tensor, text: tuple, value: tf.Tensor) -> tf.Tensor:
     """value, an error of the given text if the condition is False."""
     parts = [

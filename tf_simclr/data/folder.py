@@ -17,14 +17,17 @@ import tensorflow_datasets as tfds
 from tf_simclr.config import ConfigError
 from tf_simclr.data import (
     boxes,
+    errors,
     fingerprint,
     folder_layout,
     folder_listing,
     image_files,
     image_range,
 )
-from tf_simclr.data.folder_listing import Picture, shown
+from tf_simclr.data.folder_listing import Picture, counted, shown
+from tf_simclr.data.image_files import DEFAULT_LIMITS, Limits
 from tf_simclr.data.image_range import ImageRange
+from tf_simclr.data.kept_listing import KeptListing
 from tf_simclr.data.sources import UNLABELLED
 from tf_simclr.data.splits import Splits
 
@@ -51,19 +54,32 @@ class FolderSource(Splits):
     name = FOLDER
     image_shape = (None, None, 3)
 
-    def __init__(self, directory: str, *, unlabelled: bool, image_range: ImageRange | None = None):
+    def __init__(
+        self,
+        directory: str,
+        *,
+        unlabelled: bool,
+        image_range: ImageRange | None = None,
+        max_megapixels: int = DEFAULT_LIMITS.max_megapixels,
+        kept: KeptListing | None = None,
+    ):
         """Looks at the first bytes of every file, with a progress bar.
 
         Args:
           directory: data_dir.
           unlabelled: whether all pictures are one split without labels.
           image_range: the values of 16-bit images that become black and white.
+          max_megapixels: the largest picture, in millions of pixels.
+          kept: looks at the files, within the same limits. None looks at all of them anew.
 
         Raises:
-          ConfigError: the folder has no picture, or not in SPLIT/CLASS/, or one class only.
+          ConfigError: the folder has no picture, or not in SPLIT/CLASS/.
         """
         self._directory, self._image_range = directory, image_range
-        listing = folder_listing.list_pictures(directory, unlabelled=unlabelled)
+        self._max_megapixels = max_megapixels
+        limits = Limits(max_megapixels, image_range is not None)
+        self._kept = kept or KeptListing(None, limits)
+        listing = folder_listing.list_pictures(directory, unlabelled=unlabelled, kept=self._kept)
         self.left_out, self._first_left_out = listing.left_out, listing.first_left_out
         self.class_names = self.num_classes = None
         if not unlabelled:
@@ -94,11 +110,11 @@ class FolderSource(Splits):
         """What was found, in one line."""
         sizes = ", ".join(f"{split} {len(files)}" for split, files in self._files.items())
         total = sum(len(files) for files in self._files.values())
-        classes = f" in {self.num_classes} classes" if self.class_names else ""
-        text = f"{self._directory}: {total} pictures{classes} ({sizes})"
+        classes = f" in {counted(self.num_classes, 'class', 'es')}" if self.class_names else ""
+        text = f"{self._directory}: {counted(total, 'picture')}{classes} ({sizes})"
         if self.left_out:
-            reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(self.left_out.items()))
-            text += f"; left out: {reasons} (the first is {shown(self._first_left_out)})"
+            text += f"; left out (the first is {shown(self._first_left_out)}): "
+            text += folder_listing.described(self.left_out)
         if self.empty_classes:
             names = ", ".join(map(shown, self.empty_classes[:_NAMES_SHOWN]))
             more = len(self.empty_classes) - _NAMES_SHOWN
@@ -136,7 +152,8 @@ class FolderSource(Splits):
     ) -> tf.data.Dataset:
         """Like Source.encoded_examples. The id is the path relative to data_dir.
 
-        With shuffle_files the pictures are mixed.
+        With shuffle_files the pictures are mixed. One that has been removed since the folder was
+        listed has no bytes, so that it counts as one that cannot be decoded.
         """
         files = []
         for name, start, stop in self.terms(split):
@@ -152,7 +169,8 @@ class FolderSource(Splits):
                 index = tf.random.experimental.index_shuffle(
                     index, seed=tf.cast(halves, tf.int32), max_index=len(files) - 1
                 )
-            example = {"image": tf.io.read_file(directory + ids[index]), "label": labels[index]}
+            image = tf.numpy_function(_read, [directory + ids[index]], tf.string, stateful=False)
+            example = {"image": tf.ensure_shape(image, ()), "label": labels[index]}
             return example | ({"id": ids[index]} if with_id else {})
 
         return tf.data.Dataset.range(len(files)).map(
@@ -168,7 +186,9 @@ class FolderSource(Splits):
 
     def decode(self, encoded: tf.Tensor) -> tf.Tensor:
         """The bytes of a file, string () -> uint8 (h, w, 3), as `image_files.pixels` has it."""
-        return image_files.decode(encoded, self._image_range)
+        return image_files.decode(
+            encoded, self._image_range, max_megapixels=self._max_megapixels
+        )
 
     def decode_boxes(self, encoded: tf.Tensor, draw_boxes: Callable) -> tuple[tf.Tensor, tf.Tensor]:
         """decode(), and boxes in it; `boxes` says more."""
@@ -189,12 +209,17 @@ class FolderSource(Splits):
             except (OSError, tf.errors.OpError):
                 pass  # It is counted where it is used.
 
+    def keep_listing(self) -> str | None:
+        return self._kept.save()
+
 
 def open_folder(
     directory: str | None,
     *,
     unlabelled: bool,
     image_range: ImageRange | None = None,
+    max_megapixels: int = DEFAULT_LIMITS.max_megapixels,
+    model_dir: str | None = None,
     quiet: bool = False,
 ) -> FolderSource:
     """Opens a folder of pictures and says on stderr what is in it.
@@ -203,7 +228,9 @@ def open_folder(
       directory: data_dir.
       unlabelled: whether all pictures are one split without labels.
       image_range: the values of 16-bit images that become black and white.
-      quiet: say nothing.
+      max_megapixels: the largest picture, in millions of pixels.
+      model_dir: where an earlier start may have kept a listing (`kept_listing`).
+      quiet: say nothing, as a worker that is not the chief.
 
     Raises:
       ConfigError: there is none, or nothing in it that can be used.
@@ -215,10 +242,35 @@ def open_folder(
             f"data_dir must be a folder of this machine with dataset=folder, got {directory!r}: "
             "copy it, or make a TFDS data set of it"
         )
-    source = FolderSource(directory, unlabelled=unlabelled, image_range=image_range)
+    limits = Limits(max_megapixels, image_range is not None)
+    source = FolderSource(
+        directory,
+        unlabelled=unlabelled,
+        image_range=image_range,
+        max_megapixels=max_megapixels,
+        kept=KeptListing(model_dir, limits, same_inode=quiet),
+    )
     if not quiet:
         print(source, file=sys.stderr)
     return source
+
+
+def _read(path: bytes) -> bytes:
+    """The bytes of a file; none where the file is gone.
+
+    Raises:
+      OSError: it cannot be read, in words that `errors.in_one_line` finds again.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise OSError(errors.marked(
+            f"{os.fsdecode(path)!r} cannot be read ({error.strerror}): make it readable and start "
+            "again; a run goes on from its last checkpoint"
+        )) from error  # fmt: skip
 
 
 def _shuffling_key(picture: Picture) -> tuple[bytes, str]:

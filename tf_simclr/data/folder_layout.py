@@ -15,13 +15,14 @@ _NAMES_SHOWN = 3
 def check(directory: str, paths: Sequence[str]) -> None:
     """Checks that the folders look like splits and classes.
 
+    Whether one class is enough depends on what is done with it, and is checked elsewhere.
+
     Args:
       directory: data_dir.
       paths: of the pictures in SPLIT/CLASS/, relative to it.
 
     Raises:
-      ConfigError: the splits lie one folder deeper, there is only one class, or one of several
-        splits is called "all".
+      ConfigError: the splits lie one folder deeper, or one of several splits is called "all".
     """
     parts = [path.split(os.sep) for path in paths]
     splits, classes = {p[0] for p in parts}, {p[1] for p in parts}
@@ -38,12 +39,6 @@ def check(directory: str, paths: Sequence[str]) -> None:
         raise ConfigError(
             f"data_dir {directory!r} has a split folder {ALL!r} beside others, and --train_split="
             f"{ALL} means all of them together: rename it"
-        )
-    if len(classes) == 1:
-        raise ConfigError(
-            f"data_dir {directory!r} has {_listed(classes)} only, and labels need at least two: "
-            "sort the pictures into SPLIT/CLASS/ such as train/cat/ and train/dog/, or pretrain "
-            "without labels by --unlabelled"
         )
 
 

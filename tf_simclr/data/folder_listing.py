@@ -2,15 +2,19 @@
 
 import collections
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from tqdm import tqdm
 
 from tf_simclr.config import ConfigError
-from tf_simclr.data import file_tree, image_files
+from tf_simclr.data import file_tree, image_files, image_kinds
+from tf_simclr.data.kept_listing import KeptListing
 
 _THREADS = 16
+_FILES_AT_ONCE = 64  # for one thread; handing them out one by one takes as long as looking at them
+_SECONDS_BETWEEN_LINES = 30  # of the progress in a log file
 
 
 class Picture(NamedTuple):
@@ -36,7 +40,8 @@ class Listing(NamedTuple):
 
     Attributes:
       pictures: the files that are used.
-      left_out: {reason: number of files that are not}.
+      left_out: {reason: number of files that are not}. The reason is the name of their format
+        where that is one of images which are not read.
       first_left_out: the path of one of these, if there is any.
       class_folders: folders such as "train/cat", whether or not there are pictures in them.
     """
@@ -47,12 +52,13 @@ class Listing(NamedTuple):
     class_folders: list[str]
 
 
-def list_pictures(directory: str, *, unlabelled: bool) -> Listing:
-    """Looks at the first bytes of every file, with a progress bar.
+def list_pictures(directory: str, *, unlabelled: bool, kept: KeptListing) -> Listing:
+    """Looks at the first bytes of every file that is not known, with a progress bar.
 
     Args:
       directory: data_dir.
       unlabelled: whether pictures may lie anywhere in it, and not only in SPLIT/CLASS/.
+      kept: looks at the files, and knows those that an earlier start has looked at.
 
     Raises:
       ConfigError: there is no picture, or none in SPLIT/CLASS/.
@@ -60,18 +66,19 @@ def list_pictures(directory: str, *, unlabelled: bool) -> Listing:
     paths, class_folders = (
         (list(file_tree.walk(directory)), []) if unlabelled else file_tree.walk_labelled(directory)
     )
-    good, left_out, first = _inspect(directory, paths)
+    good, left_out, first = _inspect(directory, paths, kept)
     if not good:
+        reasons = f" ({described(left_out)})" if left_out else ""
         raise ConfigError(
-            f"data_dir {directory!r} has no picture (JPEG, PNG, WebP, BMP or GIF) among its "
-            f"{len(paths)} files: name another folder"
+            f"data_dir {directory!r} has no picture ({image_files.FORMAT_NAMES}) among its "
+            f"{len(paths)} files{reasons}: name another folder"
         )
     misplaced = [] if unlabelled else [picture for picture in good if not picture.place]
     if len(misplaced) == len(good):
         raise ConfigError(
-            f"data_dir {directory!r} holds {len(good)} pictures, but none in SPLIT/CLASS/ such as "
-            f"train/cat/ (the first is {shown(good[0].path)}): sort them so, or pretrain without "
-            "labels by --unlabelled"
+            f"data_dir {directory!r} holds {counted(len(good), 'picture')}, but none in "
+            f"SPLIT/CLASS/ such as train/cat/ (the first is {shown(good[0].path)}): sort them so, "
+            "or pretrain without labels by --unlabelled"
         )
     if misplaced:
         left_out["not in SPLIT/CLASS/"] = len(misplaced)
@@ -85,26 +92,50 @@ def shown(path: str) -> str:
     return repr(path).strip("'\"")
 
 
-def _inspect(directory: str, paths: list[str]) -> tuple[list[Picture], dict[str, int], str | None]:
+def counted(number: int, noun: str, plural: str = "s") -> str:
+    """A number with its noun, for a message: 1 class, 2 classes."""
+    return f"{number} {noun}{plural if number != 1 else ''}"
+
+
+def described(left_out: dict[str, int]) -> str:
+    """Numbers of files by reason, for a message: "3 HEIC, 2 not a picture; convert ...".
+
+    Args:
+      left_out: {reason: number of files}, as a Listing has it.
+    """
+    text = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
+    unread = sorted(left_out.keys() & image_kinds.NAMES)
+    return text + (f"; {', '.join(unread)}: {image_kinds.WAY_OUT}" if unread else "")
+
+
+def _inspect(
+    directory: str, paths: list[str], kept: KeptListing
+) -> tuple[list[Picture], dict[str, int], str | None]:
     """The pictures, how many other files there are by reason, and the path of the first of those.
 
     All paths that come back are relative to the folder.
     """
     good, left_out, first = [], collections.Counter(), None
     start = len(os.path.join(directory, ""))
-    with ThreadPoolExecutor(_THREADS) as pool:
-        inspections = tqdm(
-            pool.map(image_files.inspect, paths),
-            total=len(paths),
-            delay=1,
-            leave=False,
-            desc="looking at files",
-            unit="file",
-        )
-        for path, inspection in zip(paths, inspections, strict=True):
-            if inspection.complaint is None:
-                good.append(Picture(path[start:], inspection))
-            else:
-                left_out[inspection.complaint] += 1
-                first = first or path[start:]
+    paths = [path[start:] for path in paths]
+    parts = [paths[i : i + _FILES_AT_ONCE] for i in range(0, len(paths), _FILES_AT_ONCE)]
+    on_terminal = sys.stderr.isatty()
+    bar = tqdm(
+        total=len(paths),
+        delay=1,
+        leave=False,
+        mininterval=0.1 if on_terminal else _SECONDS_BETWEEN_LINES,
+        desc="looking at files",
+        unit="file",
+    )
+    with bar, ThreadPoolExecutor(_THREADS) as pool:
+        all_found = pool.map(lambda part: [kept.inspect(directory, path) for path in part], parts)
+        for part, found in zip(parts, all_found, strict=True):
+            for path, inspection in zip(part, found, strict=True):
+                if inspection.complaint is None:
+                    good.append(Picture(path, inspection))
+                else:
+                    left_out[inspection.complaint] += 1
+                    first = first or path
+            bar.update(len(part))
     return good, dict(left_out), first

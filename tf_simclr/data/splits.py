@@ -8,13 +8,28 @@ from tf_simclr.config import ConfigError
 
 
 class Splits:
-    """Base of sources: `splits` maps names to tfds.core.SplitInfo, `name` is the data set's."""
+    """Base of sources.
+
+    Attributes:
+      name: of the data set.
+      splits: {name: tfds.core.SplitInfo}.
+      label_note: why there are no labels where somebody might expect them, or "".
+    """
 
     name: str
+    label_note = ""
 
     @property
     def splits(self) -> Mapping[str, tfds.core.SplitInfo]:
         raise NotImplementedError
+
+    def keep_listing(self) -> str | None:
+        """Keeps for the next start what opening the data found out, where that took time.
+
+        Returns:
+          Why this cannot be done, in one line; None if there is nothing to say.
+        """
+        return None
 
     def terms(self, split: str, *, flag: str = "split") -> list[tuple[str, int, int]]:
         """A split as (name, first example, one past its last), one for each of its terms.

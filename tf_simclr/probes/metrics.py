@@ -33,15 +33,20 @@ def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.where(known, at_least - 1, NEVER)
 
 
-def accuracies(ranks: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def accuracies(
+    ranks: np.ndarray, labels: np.ndarray, *, num_classes: int | None = None
+) -> dict[str, float]:
     """top_1, top_5 and mean_per_class of the right classes' ranks (n,) and labels (n,).
 
-    top_5 is 1 where there are no more than five classes. Only classes that occur count.
+    Only classes that occur count in mean_per_class.
+
+    Args:
+      num_classes: of the data set. There is no top_5 of fewer than five, where it would be 1
+        whatever the classifier says.
     """
     first = ranks == 0
     per_class = [first[labels == label].mean() for label in np.unique(labels)]
+    top_5 = {} if num_classes and num_classes < 5 else {"top_5": float((ranks < 5).mean())}
     return {
-        "top_1": float(first.mean()),
-        "top_5": float((ranks < 5).mean()),
-        "mean_per_class": float(np.mean(per_class)),
-    }
+        "top_1": float(first.mean()), **top_5, "mean_per_class": float(np.mean(per_class))
+    }  # fmt: skip

@@ -17,9 +17,9 @@ def evaluate(strategy, model, batches, *, num_batches: int) -> dict[str, float]:
       num_batches: how many of them to take.
 
     Returns:
-      eval/label_top_1_accuracy and eval/label_top_5_accuracy, over exactly the labelled examples of
-      weight 1; eval/skipped_examples, how many could not be decoded, and
-      eval/unlabelled_examples, how many have no label, only where there are any.
+      eval/label_top_1_accuracy and, of five or more classes, eval/label_top_5_accuracy, over
+      exactly the labelled examples of weight 1; eval/skipped_examples, how many could not be
+      decoded, and eval/unlabelled_examples, how many have no label, only where there are any.
 
     Raises:
       UndecodableError: there is no labelled example of weight 1.
@@ -37,22 +37,23 @@ def evaluate(strategy, model, batches, *, num_batches: int) -> dict[str, float]:
             for name, value in sums.items()
         }
 
-    totals = dict.fromkeys(("top_1", "top_5", "examples", "skipped", "unlabelled"), 0.0)
+    totals = dict.fromkeys(("top_1", "examples", "skipped", "unlabelled"), 0.0)
     iterator = iter(batches)
     chief = workers.is_chief(strategy)
     for _ in tqdm(
         range(num_batches), desc="evaluate", unit="batch", leave=False, disable=not chief
     ):
         for name, value in evaluate_batch(*next(iterator)).items():
-            totals[name] += float(value)
+            totals[name] = totals.get(name, 0.0) + float(value)
     if not totals["examples"]:
         why = "has a label" if totals["unlabelled"] else "can be decoded"
         raise errors.UndecodableError(
             f"not one example of the evaluation split {why}: check the data set"
         )
     results = {
-        "eval/label_top_1_accuracy": totals["top_1"] / totals["examples"],
-        "eval/label_top_5_accuracy": totals["top_5"] / totals["examples"],
+        f"eval/label_{name}_accuracy": totals[name] / totals["examples"]
+        for name in ("top_1", "top_5")
+        if name in totals
     }
     for name in ("skipped", "unlabelled"):
         if totals[name]:

@@ -242,13 +242,16 @@ def evaluation_step(model, images, labels, weights) -> dict[str, tf.Tensor]:
       weights: (n,) 1 for an example, 0 for padding.
 
     Returns:
-      top_1, top_5, examples (with a label) and unlabelled: sums over the batch, each ().
+      top_1, top_5, examples (with a label) and unlabelled: sums over the batch, each (). No top_5
+      of fewer than five classes, where it would be 1 whatever the model says.
     """
     logits = tf.cast(model(images, training=False)["logits_sup"], tf.float32)
     ranks = rank(logits, tf.argmax(labels, axis=1))
     labelled = weights * tf.reduce_sum(labels, axis=1)
     sums = {
-        f"top_{k}": tf.reduce_sum(labelled * tf.cast(ranks < k, tf.float32)) for k in (1, 5)
+        f"top_{k}": tf.reduce_sum(labelled * tf.cast(ranks < k, tf.float32))
+        for k in (1, 5)
+        if logits.shape[-1] is None or k <= logits.shape[-1]
     }
     examples = tf.reduce_sum(labelled)
     return sums | {"examples": examples, "unlabelled": tf.reduce_sum(weights) - examples}
