@@ -200,9 +200,9 @@ def test_workers_that_do_not_write_the_trace_take_as_many_steps_a_call(tmp_path,
     assert counts[0] == counts[1] == [1, 1, 8, 10, 20, 20]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_saves_and_stops(tmp_path, number):
-    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    before = [signal.getsignal(n) for n in loop.STOP_SIGNALS]
     saves = Saves()
     steps = Steps(saves, before=lambda step: os.kill(os.getpid(), number) if step == 6 else None)
     with pytest.raises(loop.Stopped) as stopped:
@@ -211,7 +211,7 @@ def test_a_signal_saves_and_stops(tmp_path, number):
     assert saves.saved == [5, 7]
     text = str(stopped.value)
     assert number.name in text and "step 7 of 17" in text and "ckpt-7" in text
-    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
+    assert [signal.getsignal(n) for n in loop.STOP_SIGNALS] == before
 
 
 def test_a_signal_in_the_last_step_is_no_stop(tmp_path):

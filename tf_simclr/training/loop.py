@@ -28,11 +28,14 @@ COUNTS = {
     "unlabelled_examples": "examples without a label were left out of the supervised loss in steps "
     "{first} to {last}",
 }
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Slurm sends SIGUSR1 some time before it ends a job (sbatch --signal). Windows has no such signal.
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
+)
 
 
 class Stopped(Exception):
-    """The run was asked to stop (SIGTERM, Ctrl-C), on any worker, and has left a checkpoint.
+    """The run was asked to stop (STOP_SIGNALS), on any worker, and has left a checkpoint.
 
     Attributes:
       signal: the signal's number.
@@ -145,7 +148,7 @@ def train(
       trace: of some of the steps.
 
     Raises:
-      Stopped: after SIGTERM or Ctrl-C on any worker, with the checkpoint written.
+      Stopped: after one of STOP_SIGNALS on any worker, with the checkpoint written.
       NotFinite: the loss is NaN or infinite; nothing of it is saved.
       checkpoint.NotSaved: the file system refuses.
     """
@@ -323,7 +326,7 @@ def _next_multiple(step: int, of: int) -> int:
 
 @contextlib.contextmanager
 def _stop_requests():
-    """Collects SIGINT and SIGTERM in a list; the second Ctrl-C interrupts at once."""
+    """Collects STOP_SIGNALS in a list; the second Ctrl-C interrupts at once."""
     requests = []
 
     def note(number, frame):
