@@ -16,7 +16,7 @@ ROWS = [
     {"losses", "optim", "models", "data"},
     {"saved_settings"},
     {"files"},
-    {"compat", "config", "console", "precision", "ranks", "replicas"},
+    {"compat", "config", "console", "precision", "quiet", "ranks", "replicas"},
     {"tf_simclr"},
 ]
 

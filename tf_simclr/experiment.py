@@ -510,7 +510,7 @@ class Experiment:
     # What all evaluations of a run share, so that the model and the input are traced once.
 
     @functools.cached_property
-    def _evaluator(self) -> evaluate.Evaluator:
+    def _evaluator(self):
         return evaluate.Evaluator(self.strategy, self.model)
 
     @functools.cached_property
