@@ -460,7 +460,8 @@ class Experiment:
             before = plan_before(self.saved, config, self.source)
             if changes := notes.resume_note(before, now, step=step, examples=examples):
                 self._say(changes)
-        for note in notes.start_notes(*now, step=step):
+        replicas = self.strategy.num_replicas_in_sync
+        for note in notes.start_notes(*now, step=step, replicas=replicas):
             self._say(note)
 
     def _trace(self) -> loop.Trace | None:
