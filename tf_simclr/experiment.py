@@ -629,7 +629,8 @@ class Experiment:
                 continue
             results = self.evaluate()
             self.export()
-            print(f"{prefix}: " + ", ".join(f"{k} {v:.4f}" for k, v in results.items()))
+            line = ", ".join(f"{name} {value:.4f}" for name, value in results.items())
+            print(f"{prefix}: {line}", flush=True)  # into a file, too, while the run goes on
             if self.checkpointer.step >= self.plan.total_steps:
                 break
         if results is None:
