@@ -7,6 +7,7 @@ import os
 import pytest
 import tensorflow as tf
 
+from tf_simclr.config import ConfigError
 from tf_simclr.training import summaries
 
 
@@ -100,9 +101,23 @@ def test_a_process_that_is_killed_on_the_way_loses_nothing(tmp_path, monkeypatch
     assert len(list(tmp_path.iterdir())) == 1 and max(step for _, step in counts(tmp_path)) == 5
 
 
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, monkeypatch):
+    write(tmp_path, range(1, 8), *TAGS)
+    before = contents(tmp_path)
+
+    def full(self, content):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(tf.io.gfile.GFile, "write", full)
+    with pytest.raises(ConfigError, match=r"^model_dir: .*no space.*\): make room"):
+        summaries.drop_training_after(str(tmp_path), 5)
+    assert contents(tmp_path) == before
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"\0" * 64, b"\xff" * 64, (2**60).to_bytes(8, "little") + bytes(99), b"\5" + bytes(40)],
+    ids=["nothing", "zeros", "ones", "a huge record", "a short record"],
 )
 def test_files_that_hold_something_else_are_data(tmp_path, content):
     path = tmp_path / "events.out.tfevents.1.host.1.0.v2"

@@ -15,6 +15,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from tf_simclr import files
+from tf_simclr.config import ConfigError, one_line
 
 _FILE_PREFIX = "events.out.tfevents."
 _UNFINISHED = "summaries.unfinished"  # TensorBoard reads every file with tfevents in its name
@@ -40,22 +41,39 @@ def drop(directory: str, is_stale: Callable[[tf.compat.v1.Event], bool]):
     others are written anew beside the old file and then put in its place, so that a process that is
     killed on the way loses nothing. What follows a damaged record is left out, as no reader gets
     there.
+
+    Raises:
+      ConfigError: a file cannot be read or written; it is as it was.
     """
     for path in _event_files(directory):
-        if not any(is_stale(event) for _, event in _records(path)):
-            continue
-        unfinished = os.path.join(directory, _UNFINISHED)
-        has_summaries = False
+        try:
+            if any(is_stale(event) for _, event in _records(path)):
+                _rewrite(path, is_stale)
+        except (OSError, tf.errors.OpError) as error:
+            raise ConfigError(
+                f"model_dir: steps that come again cannot be taken out of {path!r} "
+                f"({one_line(error)}): make room for a copy of it, or move it away"
+            ) from error
+
+
+def _rewrite(path: str, is_stale: Callable[[tf.compat.v1.Event], bool]):
+    unfinished = os.path.join(os.path.dirname(path), _UNFINISHED)
+    has_summaries = False
+    try:
         with tf.io.gfile.GFile(unfinished, "wb") as file:
             for record, event in _records(path):
                 if not is_stale(event):
                     file.write(record)
                     has_summaries |= not event.HasField("file_version")
-        if has_summaries:
-            tf.io.gfile.rename(unfinished, path, overwrite=True)
-        else:
-            files.remove(path)
+    except (OSError, tf.errors.OpError):
+        if tf.io.gfile.exists(unfinished):
             files.remove(unfinished)
+        raise
+    if has_summaries:
+        tf.io.gfile.rename(unfinished, path, overwrite=True)
+    else:
+        files.remove(path)
+        files.remove(unfinished)
 
 
 class EvalSummaries:
