@@ -42,7 +42,9 @@ def without_chatter(*, on_terminal: bool = False) -> Iterator[None]:
     command = [sys.executable, "-I", "-S", os.path.abspath(__file__)]
     sys.stderr.flush()
     # In a session of its own, because Ctrl-C goes to all processes of the terminal's.
-    filtering = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    filtering = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+    )
     unfiltered = os.dup(2)
     os.dup2(filtering.stdin.fileno(), 2)
     filtering.stdin.close()
@@ -63,7 +65,9 @@ def _pass_on():
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     for line in sys.stdin.buffer:
         if not _CHATTER.match(line):
-            os.write(2, line)
+            with contextlib.suppress(OSError):  # a full disk: the run itself is not to end of it
+                sys.stderr.buffer.write(line)
+                sys.stderr.buffer.flush()
 
 
 if __name__ == "__main__":
