@@ -9,14 +9,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import app, logging  # noqa: E402
 
-from tf_simclr import flags, report  # noqa: E402
+from tf_simclr import flags, quiet, report  # noqa: E402
 from tf_simclr.config import ConfigError  # noqa: E402
 
 
 def main(parsed: flags.Parsed):
     if not logging.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)
-    from tf_simclr import experiment  # TensorFlow, only once the settings are right
+    with quiet.without_chatter():
+        _run(parsed)
+
+
+def _run(parsed: flags.Parsed):
+    with quiet.without_chatter(on_terminal=True):
+        from tf_simclr import experiment  # TensorFlow, only once the settings are right
 
     config = parsed.config
     if config.runtime.seed is None:

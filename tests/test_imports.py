@@ -17,7 +17,7 @@ ROWS = [
     {"losses", "optim", "models", "data"},
     {"saved_settings"},
     {"files"},
-    {"compat", "config", "paths", "precision", "ranks", "replicas"},
+    {"compat", "config", "console", "paths", "precision", "quiet", "ranks", "replicas"},
     {"tf_simclr"},
 ]
 

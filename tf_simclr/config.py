@@ -312,8 +312,9 @@ class Training(Section):
         0.0, "Epochs between evaluations while training; 0 evaluates at the end only. The "
         "checkpoint with the best top-1 accuracy is kept in model_dir/best, and exported to "
         "model_dir/saved_model_best at the end.", check=at_least(0))
-    train_summary_steps: int = setting(100, "Steps between training summaries; 0 for none.",
-                                       check=at_least(0))
+    train_summary_steps: int = setting(
+        100, "Steps between training summaries; 0 for one at the end. Pictures go into the first, "
+        "into every tenth after it, and into the last.", check=at_least(0))
     eval_name: str | None = setting(None, "Name of the evaluation, when --model_dir holds several.",
                                     check=FILE_NAME)
     eval_timeout: float = setting(

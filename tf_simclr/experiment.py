@@ -33,6 +33,7 @@ from tf_simclr.training import (
     notes,
     same_data,
     steps,
+    summaries,
     teacher,
     weights,
     workers,
@@ -312,6 +313,8 @@ class Experiment:
         )
         self.saved_model = None
         self.reported_splits = set()
+        self._copies = {}  # by precision, of `_own_model`
+        self._exportable = None  # of the copy in float32
 
     def _agreed(self, config: Config) -> Config:
         """The settings with the chief's seed, which it may have drawn.
@@ -431,11 +434,10 @@ class Experiment:
             config.data.image_size,
             preview=self.objective.preview,
         )
-        writer = (
-            tf.summary.create_file_writer(self.model_dir)
-            if self.is_chief
-            else tf.summary.create_noop_writer()
-        )
+        writer = tf.summary.create_noop_writer()
+        if self.is_chief:
+            summaries.drop_training_after(self.model_dir, step)
+            writer = tf.summary.create_file_writer(self.model_dir)
         try:
             loop.train(
                 run_steps,
@@ -473,7 +475,8 @@ class Experiment:
             before = plan_before(self.saved, config, self.source)
             if changes := notes.resume_note(before, now, step=step, examples=examples):
                 self._say(changes)
-        for note in notes.start_notes(*now, step=step):
+        replicas = self.strategy.num_replicas_in_sync
+        for note in notes.start_notes(*now, step=step, replicas=replicas):
             self._say(note)
 
     def _trace(self) -> loop.Trace | None:
@@ -510,24 +513,34 @@ class Experiment:
         decayed = policy.loss_decay_variables(self.model, config.optimizer.optimizer)
         decay = steps.weight_decay_loss(decayed, config.optimizer.weight_decay)
         results = {"eval/regularization_loss": float(decay)}
-        results |= evaluate.evaluate(
-            self.strategy,
-            self.model,
-            self.strategy.distribute_datasets_from_function(
-                lambda context: build.eval_batches(
-                    config, self.source, config.data.eval_split, context
-                )
-            ),
-            num_batches=self.plan.eval_batches,
-        )
+        results |= self._evaluator(self._eval_batches, num_batches=self.plan.eval_batches)
         self._report_left_out(config.data.eval_split, results)
         if self.is_chief:
-            model_dir.write_results(
-                self.model_dir, results, step=self.checkpointer.step, name=config.training.eval_name
-            )
+            step, name = self.checkpointer.step, config.training.eval_name
+            model_dir.write_results(self.model_dir, results, step=step, name=name)
+            self._eval_summaries.write(results, step=step)
         if self.best_checkpointer:
             self._keep_if_best(results)
         return results
+
+    # What all evaluations of a run share, so that the model and the input are traced once.
+
+    @functools.cached_property
+    def _evaluator(self):
+        return evaluate.Evaluator(self.strategy, self.model)
+
+    @functools.cached_property
+    def _eval_batches(self) -> tf.distribute.DistributedDataset:
+        return self.strategy.distribute_datasets_from_function(
+            lambda context: build.eval_batches(
+                self.config, self.source, self.config.data.eval_split, context
+            )
+        )
+
+    @functools.cached_property
+    def _eval_summaries(self) -> summaries.EvalSummaries:
+        name = self.config.training.eval_name
+        return summaries.EvalSummaries(model_dir.eval_directory(self.model_dir, name))
 
     def _keep_if_best(self, results: dict[str, float]):
         """Saves the weights as they are in model_dir/best, if no evaluation was better so far."""
@@ -564,7 +577,10 @@ class Experiment:
         config = self.config.replace(precision=precision) if precision else self.config
         if workers.num_workers(self.strategy) == 1 and config == self.config:
             return self.model
-        own = build.make_model(config, self.num_classes)
+        if config.training.precision not in self._copies:
+            made = build.make_model(config, self.num_classes)
+            self._copies[config.training.precision] = made
+        own = self._copies[config.training.precision]
         values = self.model.variables_by_path()
         for path, variable in own.variables_by_path().items():
             variable.assign(workers.local_variable(values[path]))
@@ -580,8 +596,11 @@ class Experiment:
 
     def _export(self, name: str, step: int, *, keep: int) -> str:
         """Writes the weights as they are to model_dir/NAME/STEP, in float32; returns its path."""
-        return export.export(
-            self._own_model(precision="float32"),
+        model = self._own_model(precision="float32")
+        if self._exportable is None:
+            self._exportable = export.exportable(model)
+        return export.write(
+            self._exportable,
             os.path.join(self.model_dir, name),
             step,
             keep=keep,
@@ -625,7 +644,8 @@ class Experiment:
                 continue
             results = self.evaluate()
             self.export()
-            print(f"{prefix}: " + ", ".join(f"{k} {v:.4f}" for k, v in results.items()))
+            line = ", ".join(f"{name} {value:.4f}" for name, value in results.items())
+            print(f"{prefix}: {line}", flush=True)  # into a file, too, while the run goes on
             if self.checkpointer.step >= self.plan.total_steps:
                 break
         if results is None:

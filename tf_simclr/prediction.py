@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from tf_simclr import build, saved_settings, tables
 from tf_simclr.config import Config, ConfigError
+from tf_simclr.console import progress
 from tf_simclr.data import augment, errors, file_tree, folder_listing, image_files
 from tf_simclr.data import image_range as ranges
 from tf_simclr.data.image_range import ImageRange
@@ -267,7 +267,7 @@ def _values(
         return strategy.run(lambda i, g: (compute(i), g), args=(images, good))
 
     batches = strategy.experimental_distribute_dataset(dataset.with_options(options))
-    with tqdm(total=len(paths), desc="predict", unit="image", leave=False) as bar:
+    with progress(total=len(paths), desc="predict", unit="image") as bar:
         for number, (images, good) in enumerate(batches):
             files = paths[number * batch_size : (number + 1) * batch_size]
             values, good = (

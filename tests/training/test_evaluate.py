@@ -43,8 +43,8 @@ def top(k: int, examples=EXAMPLES) -> float:
 @pytest.mark.parametrize("number", [1, 2])
 def test_accuracy_leaves_the_padding_out(replicas, number):
     strategy = replicas(number)
-    found = evaluate.evaluate(
-        strategy, model, strategy.experimental_distribute_dataset(batches()), num_batches=3
+    found = evaluate.Evaluator(strategy, model)(
+        strategy.experimental_distribute_dataset(batches()), num_batches=3
     )
     assert found == pytest.approx(
         {"eval/label_top_1_accuracy": top(1), "eval/label_top_5_accuracy": top(5)}
@@ -57,7 +57,7 @@ def test_what_cannot_be_decoded_is_counted_and_left_out(replicas):
     hits = np.argmax(LOGITS, axis=1) == TARGETS
     bad = [int(np.flatnonzero(hits)[0]), int(np.flatnonzero(~hits)[0]), EXAMPLES - 1]
     dataset = strategy.experimental_distribute_dataset(batches(bad))
-    found = evaluate.evaluate(strategy, model, dataset, num_batches=3)
+    found = evaluate.Evaluator(strategy, model)(dataset, num_batches=3)
     assert found["eval/skipped_examples"] == 3
     assert found["eval/label_top_1_accuracy"] == pytest.approx(np.delete(hits, bad).mean())
 
@@ -80,19 +80,19 @@ def test_examples_without_a_label_are_counted_and_left_out(replicas):
     # Their label would be class 0 where all are 0.
     places = [int(np.flatnonzero(hits)[0]), int(np.flatnonzero(~hits)[0]), EXAMPLES - 1]
     dataset = strategy.experimental_distribute_dataset(without_labels(places))
-    found = evaluate.evaluate(strategy, model, dataset, num_batches=3)
+    found = evaluate.Evaluator(strategy, model)(dataset, num_batches=3)
     assert found["eval/unlabelled_examples"] == 3
     assert found["eval/label_top_1_accuracy"] == pytest.approx(np.delete(hits, places).mean())
     nothing = strategy.experimental_distribute_dataset(without_labels(range(EXAMPLES)))
     with pytest.raises(errors.UndecodableError, match="not one example .* has a label"):
-        evaluate.evaluate(strategy, model, nothing, num_batches=3)
+        evaluate.Evaluator(strategy, model)(nothing, num_batches=3)
 
 
 def test_a_head_of_zeros_has_no_hits(replicas):
     strategy = replicas(1)
     level = batches().map(lambda logits, *rest: (tf.zeros_like(logits), *rest))
     dataset = strategy.experimental_distribute_dataset(level)
-    found = evaluate.evaluate(strategy, model, dataset, num_batches=3)
+    found = evaluate.Evaluator(strategy, model)(dataset, num_batches=3)
     assert found == {"eval/label_top_1_accuracy": 0.0, "eval/label_top_5_accuracy": 0.0}
 
 
@@ -104,7 +104,7 @@ def test_top_5_is_left_out_of_fewer_than_five_classes(replicas, classes, has_top
 
     strategy = replicas(1)
     dataset = strategy.experimental_distribute_dataset(batches().map(cut))
-    found = evaluate.evaluate(strategy, model, dataset, num_batches=3)
+    found = evaluate.Evaluator(strategy, model)(dataset, num_batches=3)
     assert found.keys() == {"eval/label_top_1_accuracy"} | (
         {"eval/label_top_5_accuracy"} if has_top_5 else set()
     )
@@ -114,28 +114,43 @@ def test_nothing_but_bad_examples_is_an_error(replicas):
     strategy = replicas(1)
     dataset = strategy.experimental_distribute_dataset(batches(range(EXAMPLES)))
     with pytest.raises(errors.UndecodableError, match="not one example"):
-        evaluate.evaluate(strategy, model, dataset, num_batches=3)
+        evaluate.Evaluator(strategy, model)(dataset, num_batches=3)
+
+
+def test_all_evaluations_of_a_run_are_one_trace(replicas):
+    strategy = replicas(2)
+    traced, scale = [], tf.Variable(1.0)
+
+    def counted(images, training):
+        traced.append(images.shape)
+        return {"logits_sup": scale * images[:, 0, 0]}
+
+    evaluator = evaluate.Evaluator(strategy, counted)
+    dataset = strategy.experimental_distribute_dataset(batches())
+    found = evaluator(dataset, num_batches=3)
+    traces = len(traced)
+    assert evaluator(dataset, num_batches=3) == found
+    scale.assign(-1.0)
+    assert evaluator(dataset, num_batches=3) != found, "the weights as they are"
+    assert len(traced) == traces == 2, "one on each replica"
 
 
 def test_takes_as_many_batches_as_it_is_told(replicas):
     strategy = replicas(1)
     dataset = strategy.experimental_distribute_dataset(batches())
-    found = evaluate.evaluate(strategy, model, dataset, num_batches=2)
+    found = evaluate.Evaluator(strategy, model)(dataset, num_batches=2)
     assert found["eval/label_top_1_accuracy"] == pytest.approx(top(1, examples=2 * BATCH))
 
 
 @pytest.mark.parametrize("name, suffix", [(None, ""), ("small", "_small")])
-def test_result_files_and_summaries(tmp_path, events, name, suffix):
+def test_result_files(tmp_path, name, suffix):
     results = {"eval/label_top_1_accuracy": 0.25, "eval/regularization_loss": 1.5}
     model_dir.write_results(str(tmp_path), results, step=12, name=name)
     files = {path.name for path in tmp_path.iterdir()}
-    assert files == {f"result{suffix}.json", f"result{suffix}_12.json", f"eval{suffix}"}
+    assert files == {f"result{suffix}.json", f"result{suffix}_12.json"}
     for file in (f"result{suffix}.json", f"result{suffix}_12.json"):
         assert json.loads((tmp_path / file).read_text()) == results | {"global_step": 12}
-    found = events(tmp_path / f"eval{suffix}")
-    assert {tag: {s: float(v) for s, v in by_step.items()} for tag, by_step in found.items()} == {
-        name: {12: value} for name, value in results.items()
-    }
+    assert model_dir.eval_directory("runs/x", name) == f"runs/x/eval{suffix}"
 
 
 def test_later_results_replace_the_earlier(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.training import loop
+from tf_simclr.training import loop, summaries
 
 TAGS = {f"train/{name}" for name in (
     "weight_decay", "total_loss", "contrast_loss", "contrast_acc", "contrast_entropy",
@@ -200,9 +200,9 @@ def test_workers_that_do_not_write_the_trace_take_as_many_steps_a_call(tmp_path,
     assert counts[0] == counts[1] == [1, 1, 8, 10, 20, 20]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_saves_and_stops(tmp_path, number):
-    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    before = [signal.getsignal(n) for n in loop.STOP_SIGNALS]
     saves = Saves()
     steps = Steps(saves, before=lambda step: os.kill(os.getpid(), number) if step == 6 else None)
     with pytest.raises(loop.Stopped) as stopped:
@@ -211,7 +211,7 @@ def test_a_signal_saves_and_stops(tmp_path, number):
     assert saves.saved == [5, 7]
     text = str(stopped.value)
     assert number.name in text and "step 7 of 17" in text and "ckpt-7" in text
-    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
+    assert [signal.getsignal(n) for n in loop.STOP_SIGNALS] == before
 
 
 def test_a_signal_in_the_last_step_is_no_stop(tmp_path):
@@ -279,3 +279,53 @@ def test_run_steps_gives_the_means_over_the_replicas_step_by_step(replicas):
     assert previews == [3, 3], "in the last step only, on each replica"
     rows, _ = run_steps(iterator, tf.constant(1))
     np.testing.assert_allclose(rows[:, 0], [batches[2].mean()], rtol=1e-6)
+
+
+def test_pictures_are_summarised_less_often_than_scalars(tmp_path, events):
+    saves = Saves()
+    run(tmp_path, Steps(saves), saves, total_steps=51, summary_steps=2, checkpoint_steps=100)
+    found = events(tmp_path)
+    assert sorted(found["train/total_loss"]) == [*range(2, 51, 2), 51]
+    assert sorted(found["image"]) == [2, 22, 42, 51]
+
+
+def test_a_log_has_lines_whose_rate_leaves_the_compilation_out(tmp_path, monkeypatch, capfd):
+    clock = [0.0]
+
+    def work(step):
+        clock[0] += 60 if step == 3 else 0.5
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
+    saves = Saves(step=3)
+    steps = Steps(saves, before=work)
+    run(tmp_path, steps, saves, total_steps=100, checkpoint_steps=200, summary_steps=200)
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("test")]
+    assert lines == [
+        "test: step 4 of 100, loss 3.000",
+        "test: step 65 of 100, 16 images/s, loss 33.500, 00:17 left",
+        "test: step 100 of 100, 16 images/s, loss 51.000",
+    ]
+
+
+@pytest.mark.parametrize("at", [5, 7])
+def test_a_run_that_is_killed_and_goes_on_has_each_step_once(tmp_path, at):
+    """Killed after step `at`, with the checkpoint of step 5 and maybe later summaries on disk."""
+    saves = Saves()
+
+    def kill(step):
+        if step == at:
+            raise SystemError
+
+    with pytest.raises(SystemError):
+        run(tmp_path, Steps(saves, before=kill), saves, summary_steps=1)
+    summaries.drop_training_after(str(tmp_path), 5)
+    saves = Saves(step=5)
+    run(tmp_path, Steps(saves), saves, summary_steps=1)
+    steps = [
+        event.step
+        for path in tmp_path.glob("*tfevents*")
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+        if value.tag == "train/total_loss"
+    ]
+    assert sorted(steps) == list(range(1, 18))

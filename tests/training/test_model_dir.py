@@ -88,4 +88,3 @@ def test_results_go_into_result_json_and_the_steps_own_file(tmp_path):
     for name in ("result.json", "result_7.json"):
         assert json.loads((tmp_path / name).read_text()) == expected
     assert json.loads((tmp_path / "result_other_8.json").read_text())["eval/x"] == 0.25
-    assert os.listdir(tmp_path / "eval") and os.listdir(tmp_path / "eval_other")

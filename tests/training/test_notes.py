@@ -36,9 +36,10 @@ def note(step=20, examples=2000, source=None, saved=None, **changes) -> str | No
     return notes.resume_note(before, (now, plan), step=step, examples=examples)
 
 
-def start(step=0, **changes) -> list[str]:
+def start(step=0, replicas=1, **changes) -> list[str]:
     config = CONFIG.replace(**changes)
-    return notes.start_notes(config, make_plan(config, Source(), evaluates=True), step=step)
+    plan = make_plan(config, Source(), evaluates=True)
+    return notes.start_notes(config, plan, step=step, replicas=replicas)
 
 
 def test_a_run_that_goes_on_as_it_was_says_nothing():
@@ -149,6 +150,41 @@ def test_settings_that_reach_beyond_the_run_are_said(changes, parts):
     for part in parts:
         assert part in text, text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    "changes, images, why",
+    [
+        ({"train_batch_size": 7}, "7 images", "train_batch_size=7"),
+        ({"train_batch_size": 1, "train_mode": "finetune"}, "1 image", "train_batch_size=1"),
+        ({"microbatch_size": 4}, "4 images", "microbatch_size=4"),
+        ({"microbatch_size": 5, "global_bn": False, "replicas": 2}, "5 images", "microbatch"),
+        ({"global_bn": False, "replicas": 25}, "4 images", "global_bn=False and 25 replicas"),
+        (
+            {"frozen_batch_norm": "training", "fine_tune_after_block": 4, "train_batch_size": 2},
+            "2 images",
+            "train_batch_size=2",
+        ),
+    ],
+)
+def test_batch_normalisation_of_few_images_is_said(changes, images, why):
+    [text] = start(**{"warmup_epochs": 0.0} | changes)
+    assert f"Batch normalisation sees {images} at a time ({why}" in text
+    assert "raise --" in text and "\n" not in text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train_batch_size": 8},
+        {"microbatch_size": 10},
+        {"train_batch_size": 7, "fine_tune_after_block": 4, "train_mode": "finetune"},
+        {"replicas": 25},
+        {"global_bn": False, "replicas": 10},
+    ],
+)
+def test_batch_normalisation_of_enough_images_says_nothing(changes):
+    assert start(**{"warmup_epochs": 0.0} | changes) == []
 
 
 @pytest.mark.parametrize("preset", sorted(path.name for path in flags.PRESETS.glob("*.gin")))

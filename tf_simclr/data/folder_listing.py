@@ -2,19 +2,16 @@
 
 import collections
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from tf_simclr.config import ConfigError
+from tf_simclr.console import progress
 from tf_simclr.data import file_tree, image_files, image_kinds
 from tf_simclr.data.kept_listing import KeptListing
 
 _THREADS = 16
 _FILES_AT_ONCE = 64  # for one thread; handing them out one by one takes as long as looking at them
-_SECONDS_BETWEEN_LINES = 30  # of the progress in a log file
 
 
 class Picture(NamedTuple):
@@ -119,15 +116,7 @@ def _inspect(
     start = len(os.path.join(directory, ""))
     paths = [path[start:] for path in paths]
     parts = [paths[i : i + _FILES_AT_ONCE] for i in range(0, len(paths), _FILES_AT_ONCE)]
-    on_terminal = sys.stderr.isatty()
-    bar = tqdm(
-        total=len(paths),
-        delay=1,
-        leave=False,
-        mininterval=0.1 if on_terminal else _SECONDS_BETWEEN_LINES,
-        desc="looking at files",
-        unit="file",
-    )
+    bar = progress(total=len(paths), desc="looking at files", unit="file")
     with bar, ThreadPoolExecutor(_THREADS) as pool:
         all_found = pool.map(lambda part: [kept.inspect(directory, path) for path in part], parts)
         for part, found in zip(parts, all_found, strict=True):

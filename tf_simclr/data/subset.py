@@ -6,9 +6,9 @@ take the classes as they come, which with few labels can leave a class out.
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from tf_simclr.config import ConfigError
+from tf_simclr.console import progress
 from tf_simclr.data import fingerprint
 from tf_simclr.data.sources import Source
 
@@ -128,7 +128,7 @@ class ClassBalancedSubset:
         dataset = self._source.encoded_examples(split, with_id=True)
         # Without the images, of which a batch may not fit in memory.
         dataset = dataset.map(lambda example: (_hash(example["id"]), example["label"])).batch(1024)
-        parts, bar = [], tqdm(total=total, desc=f"labels of {split}", unit="image", leave=False)
+        parts, bar = [], progress(total=total, desc=f"labels of {split}", unit="image")
         with bar:
             for hashes, labels in dataset.as_numpy_iterator():
                 parts.append((hashes, labels))

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
+from tf_simclr.console import progress
 from tf_simclr.data import errors
 
 RAW_PIXELS = "raw_pixels"
@@ -97,7 +97,7 @@ def extract(
 
     parts, iterator = [], iter(batches)
     left_out = {"skipped": 0, "unlabelled": 0}
-    for _ in tqdm(range(num_batches), desc=description, unit="batch", leave=False):
+    for _ in progress(range(num_batches), total=num_batches, desc=description, unit="batch"):
         joined = {
             name: np.concatenate([v.numpy() for v in strategy.experimental_local_results(value)])
             for name, value in encode_batch(*next(iterator)).items()

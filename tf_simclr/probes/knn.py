@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
+from tf_simclr.console import progress
 from tf_simclr.probes import metrics
 
 TEMPERATURE = 0.07
@@ -45,7 +45,7 @@ def classify(
     blocks = [_unit(train[i : i + _TRAIN_BLOCK]) for i in range(0, len(train), _TRAIN_BLOCK)]
     rows = max(1, _SIMILARITIES // min(len(train), _TRAIN_BLOCK))
     ranks = {k: [] for k in counts}
-    with tqdm(total=len(test), desc=description, unit="image", leave=False) as bar:
+    with progress(total=len(test), desc=description, unit="image") as bar:
         for start in range(0, len(test), rows):
             queries = _unit(test[start : start + rows])
             similarities, neighbours = _nearest(queries, blocks, most)

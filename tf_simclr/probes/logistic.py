@@ -16,8 +16,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
-from tqdm import tqdm
 
+from tf_simclr.console import progress
 from tf_simclr.probes import metrics
 
 STRENGTHS = tuple(np.logspace(-6, 5, 45).tolist())
@@ -103,7 +103,8 @@ def sweep(
     rest, checked = scaler.transform(rest), scaler.transform(held_out[0])
     model = LogisticRegression(max_iter=SWEEP_ITERATIONS, warm_start=True)
     best_l2, best, best_model, converged = None, -1.0, None, 0
-    with tqdm(sorted(strengths, reverse=True), desc=description, unit="fit", leave=False) as bar:
+    ordered = sorted(strengths, reverse=True)
+    with progress(ordered, total=len(ordered), desc=description, unit="fit") as bar:
         for l2 in bar:
             model.set_params(C=1.0 / l2)
             converged += _fit(model, rest, labels_of_rest)

@@ -1,50 +1,67 @@
 """Top-1 and top-5 accuracy of the supervised head over a split."""
 
 import tensorflow as tf
-from tqdm import tqdm
 
+from tf_simclr.console import progress
 from tf_simclr.data import errors
 from tf_simclr.training import steps, workers
 
 
-def evaluate(strategy, model, batches, *, num_batches: int) -> dict[str, float]:
-    """Evaluates one pass.
+class Evaluator:
+    """Evaluates a model as often as it is called, by one traced function."""
 
-    Args:
-      strategy: whose replicas share the work.
-      model: SimCLR with a supervised head.
-      batches: distributed data set of (images, one-hot labels, weights, skipped).
-      num_batches: how many of them to take.
+    def __init__(self, strategy: tf.distribute.Strategy, model):
+        """Traces nothing yet.
 
-    Returns:
-      eval/label_top_1_accuracy and, of five or more classes, eval/label_top_5_accuracy, over
-      exactly the labelled examples of weight 1; eval/skipped_examples, how many could not be
-      decoded, and eval/unlabelled_examples, how many have no label, only where there are any.
+        Args:
+          strategy: whose replicas share the work.
+          model: SimCLR with a supervised head.
+        """
+        self._strategy = strategy
 
-    Raises:
-      UndecodableError: there is no labelled example of weight 1.
-    """
+        def count(images, labels, weights, skipped):
+            sums = steps.evaluation_step(model, images, labels, weights)
+            return sums | {"skipped": tf.reduce_sum(skipped)}
 
-    def count(images, labels, weights, skipped):
-        sums = steps.evaluation_step(model, images, labels, weights)
-        return sums | {"skipped": tf.reduce_sum(skipped)}
+        @tf.function(autograph=False)
+        def evaluate_batch(*batch):
+            sums = strategy.run(count, args=batch)
+            return {
+                name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
+                for name, value in sums.items()
+            }
 
-    @tf.function(autograph=False)
-    def evaluate_batch(*batch):
-        sums = strategy.run(count, args=batch)
-        return {
-            name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
-            for name, value in sums.items()
-        }
+        self._evaluate_batch = evaluate_batch
 
-    totals = dict.fromkeys(("top_1", "examples", "skipped", "unlabelled"), 0.0)
-    iterator = iter(batches)
-    chief = workers.is_chief(strategy)
-    for _ in tqdm(
-        range(num_batches), desc="evaluate", unit="batch", leave=False, disable=not chief
-    ):
-        for name, value in evaluate_batch(*next(iterator)).items():
-            totals[name] = totals.get(name, 0.0) + float(value)
+    def __call__(self, batches, *, num_batches: int) -> dict[str, float]:
+        """Evaluates the weights as they are, in one pass.
+
+        Args:
+          batches: distributed data set of (images, one-hot labels, weights, skipped). A data set
+            that is made anew is traced anew, so pass the same one each time.
+          num_batches: how many of them to take.
+
+        Returns:
+          eval/label_top_1_accuracy and, of five or more classes, eval/label_top_5_accuracy, over
+          exactly the labelled examples of weight 1; eval/skipped_examples, how many could not be
+          decoded, and eval/unlabelled_examples, how many have no label, only where there are any.
+
+        Raises:
+          UndecodableError: there is no labelled example of weight 1.
+        """
+        totals = dict.fromkeys(("top_1", "examples", "skipped", "unlabelled"), 0.0)
+        iterator = iter(batches)
+        quiet = not workers.is_chief(self._strategy)
+        for _ in progress(
+            range(num_batches), total=num_batches, desc="evaluate", unit="batch", disable=quiet
+        ):
+            for name, value in self._evaluate_batch(*next(iterator)).items():
+                totals[name] = totals.get(name, 0.0) + float(value)
+        return _results(totals)
+
+
+def _results(totals: dict[str, float]) -> dict[str, float]:
+    """What Evaluator returns."""
     if not totals["examples"]:
         why = "has a label" if totals["unlabelled"] else "can be decoded"
         raise errors.UndecodableError(

@@ -87,17 +87,24 @@ def exportable(model: SimCLR) -> tf.train.Checkpoint:
 def export(
     model: SimCLR, directory: str, step: int, *, keep: int, about: dict | None = None
 ) -> str:
+    """Writes directory/STEP (`write`) of a model that is exported once."""
+    return write(exportable(model), directory, step, keep=keep, about=about)
+
+
+def write(
+    module: tf.train.Checkpoint, directory: str, step: int, *, keep: int, about: dict | None = None
+) -> str:
     """Writes directory/STEP and deletes all but the `keep` newest SavedModels there.
 
     The SavedModel appears under its name only when it is complete.
 
     Args:
+      module: of `exportable`. It can be written again when its variables have other values.
       about: goes into its assets as about.json (`model_dir.write_about`).
 
     Returns:
       Its path.
     """
-    module = exportable(model)
     if about is not None:
         with tempfile.TemporaryDirectory() as folder:
             with open(os.path.join(folder, model_dir.ABOUT), "w") as file:

@@ -14,13 +14,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
+from tf_simclr.console import progress
 from tf_simclr.training import workers
 from tf_simclr.training.checkpoint import Checkpointer
 
 SECONDS_BETWEEN_UPDATES = 2.0  # how long the device runs without the host, about
 NUM_SUMMARY_IMAGES = 3
+PICTURES_EVERY = 10  # summaries: pictures take far more space than scalars
 # Examples that are counted step by step, and what is said of them at the end.
 COUNTS = {
     "skipped_examples": "undecodable examples were replaced by others in steps {first} to {last} "
@@ -28,11 +29,14 @@ COUNTS = {
     "unlabelled_examples": "examples without a label were left out of the supervised loss in steps "
     "{first} to {last}",
 }
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Slurm sends SIGUSR1 some time before it ends a job (sbatch --signal). Windows has no such signal.
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
+)
 
 
 class Stopped(Exception):
-    """The run was asked to stop (SIGTERM, Ctrl-C), on any worker, and has left a checkpoint.
+    """The run was asked to stop (STOP_SIGNALS), on any worker, and has left a checkpoint.
 
     Attributes:
       signal: the signal's number.
@@ -135,17 +139,19 @@ def train(
       checkpointer: saves every checkpoint_steps steps, at the end, and when asked to stop.
       total_steps: where to end; need be no multiple of anything.
       checkpoint_steps: steps between checkpoints.
-      summary_steps: steps between summaries, which are means over these steps; 0 for none.
+      summary_steps: steps between summaries, which are means over these steps; 0 for one at the
+        end. The first summary holds pictures, and so do every PICTURES_EVERY-th after it and the
+        last.
       batch_size: images a step, over all replicas, for the rate.
       learning_rate: step -> learning rate, for the summaries.
       writer: of the summaries; the chief's is the one that counts.
-      description: of the progress bar.
+      description: of the progress bar, or of the lines of a log (`console.progress`).
       evaluate: called every eval_every_steps steps, but not at the end.
       eval_every_steps: steps between evaluations; 0 for none.
       trace: of some of the steps.
 
     Raises:
-      Stopped: after SIGTERM or Ctrl-C on any worker, with the checkpoint written.
+      Stopped: after one of STOP_SIGNALS on any worker, with the checkpoint written.
       NotFinite: the loss is NaN or infinite; nothing of it is saved.
       checkpoint.NotSaved: the file system refuses.
     """
@@ -154,8 +160,8 @@ def train(
     step = first_step = checkpointer.step
     means = _Means(metric_names)
     chunk = 1  # the first call compiles; then as many steps as SECONDS_BETWEEN_UPDATES take
-    bar = tqdm(total=total_steps, initial=step, desc=description, unit="step", smoothing=0.1,
-               disable=not workers.is_chief(strategy))  # fmt: skip
+    bar = progress(total=total_steps, initial=step, desc=description, unit="step", leave=True,
+                   disable=not workers.is_chief(strategy))  # fmt: skip
     counted = _Counted(first_step, say=workers.is_chief(strategy))
     trace = trace or Trace("", total_steps, total_steps)
     with counted, bar, trace, _stop_requests() as requests:
@@ -188,17 +194,20 @@ def train(
                 )
             means.add(rows[:, : -len(COUNTS)])
             counted.add(rows[:, -len(COUNTS) :])
+            images_per_second = None
             if step > first_step:  # the first call also compiled
                 chunk = max(1, int(SECONDS_BETWEEN_UPDATES * count / max(seconds, 1e-3)))
+                images_per_second = batch_size * count / max(seconds, 1e-3)
             step += count
-            bar.set_postfix_str(_postfix(means, batch_size * count / seconds), refresh=False)
+            bar.set_postfix_str(_postfix(means, images_per_second), refresh=False)
             bar.update(count)
             if step % summary_steps == 0 or step == total_steps:
                 with writer.as_default(step=step):
                     for name, value in (means.pop() | counted.pop()).items():
                         tf.summary.scalar(f"train/{name}", value)
                     tf.summary.scalar("learning_rate", learning_rate(step))
-                    tf.summary.image("image", views, max_outputs=NUM_SUMMARY_IMAGES)
+                    if step == total_steps or step // summary_steps % PICTURES_EVERY == 1:
+                        tf.summary.image("image", views, max_outputs=NUM_SUMMARY_IMAGES)
             # Before the checkpoint: a run that is killed in between evaluates this step again.
             if evaluate and step % eval_every_steps == 0 and step < total_steps:
                 evaluate()
@@ -306,11 +315,13 @@ class _Counted:
                 print(f"{total} {text.format(**steps)}", file=sys.stderr)
 
 
-def _postfix(means: _Means, images_per_second: float) -> str:
+def _postfix(means: _Means, images_per_second: float | None) -> str:
     now = means.means()
     # total_loss also holds the supervised head's, which only watches the pretraining.
     loss = now.get("contrast_loss", now["total_loss"])
-    parts = [f"{images_per_second:.0f} images/s", f"loss {loss:.3f}"]
+    parts = [f"loss {loss:.3f}"]
+    if images_per_second is not None:
+        parts.insert(0, f"{images_per_second:.0f} images/s")
     for name in ("contrast_acc", "supervised_acc"):
         if name in now:
             parts.append(f"{name} {now[name]:.3f}")
@@ -323,7 +334,7 @@ def _next_multiple(step: int, of: int) -> int:
 
 @contextlib.contextmanager
 def _stop_requests():
-    """Collects SIGINT and SIGTERM in a list; the second Ctrl-C interrupts at once."""
+    """Collects STOP_SIGNALS in a list; the second Ctrl-C interrupts at once."""
     requests = []
 
     def note(number, frame):

@@ -81,22 +81,26 @@ def _no_lock(file, model_dir: str) -> str | None:
     return None
 
 
+def eval_directory(model_dir: str, name: str | None) -> str:
+    """Returns where the summaries of an evaluation go; name is eval_name."""
+    return os.path.join(model_dir, "eval" + _suffix(name))
+
+
+def _suffix(name: str | None) -> str:
+    return f"_{name}" if name else ""
+
+
 def write_results(model_dir: str, results: dict[str, float], *, step: int, name: str | None):
-    """Writes result.json and result_STEP.json, and the summaries, as the official code does.
+    """Writes result.json and result_STEP.json, as the official code does.
 
     Args:
       results: {metric: value}; the files hold global_step too.
-      name: of the evaluation (eval_name): goes into the files' names and the summaries' folder.
+      name: of the evaluation (eval_name), which goes into the files' names.
     """
-    suffix = f"_{name}" if name else ""
+    suffix = _suffix(name)
     content = json.dumps(results | {"global_step": step}, indent=2)
     for file in (f"result{suffix}.json", f"result{suffix}_{step}.json"):
         write_text(os.path.join(model_dir, file), content + "\n")
-    writer = tf.summary.create_file_writer(os.path.join(model_dir, f"eval{suffix}"))
-    with writer.as_default(step=step):
-        for metric, value in results.items():
-            tf.summary.scalar(metric, value)
-    writer.close()
 
 
 def read_best(model_dir: str) -> dict[str, float] | None:

@@ -8,6 +8,7 @@ from typing import Any
 from tf_simclr.config import Config, settings
 from tf_simclr.training.plan import Plan, make_schedule
 
+MIN_BATCH_NORM_IMAGES = 8
 # Saved settings that bear on evaluations, files and speed, and not on what is learned.
 _NOT_OF_TRAINING = {
     "cache_dataset",
@@ -76,13 +77,19 @@ def _rate(config: Config, plan: Plan, step: int) -> float:
     return float(make_schedule(config, plan)(step))
 
 
-def start_notes(config: Config, plan: Plan, *, step: int = 0) -> list[str]:
-    """Says, a line each, which settings reach beyond the run or leave a part of it out.
+def start_notes(config: Config, plan: Plan, *, step: int = 0, replicas: int = 1) -> list[str]:
+    """Says, a line each, which settings reach beyond the run, leave a part of it out, or spoil it.
 
     Args:
       step: at which the run begins or goes on.
+      replicas: that share a batch.
     """
-    notes = (_warmup(config, plan), _profile(config, plan, step), *_intervals(config, plan))
+    notes = (
+        _warmup(config, plan),
+        _profile(config, plan, step),
+        *_intervals(config, plan),
+        _batch_norm(config, replicas),
+    )
     return [note for note in notes if note]
 
 
@@ -134,3 +141,25 @@ def _intervals(config: Config, plan: Plan) -> list[str]:
             f"split {config.data.eval_split}. --eval_steps=0 takes all"
         )
     return notes
+
+
+def _batch_norm(config: Config, replicas: int) -> str | None:
+    """Statistics of few images are noise, which the network then learns to live with."""
+    model, training = config.model, config.training
+    if model.fine_tune_after_block == 4 and model.frozen_batch_norm == "inference":
+        return None  # only the head trains, and all layers normalise by their moving averages
+    batch = training.train_batch_size
+    of_replica = batch // replicas
+    images, why, way_out = batch, f"train_batch_size={batch}", "raise --train_batch_size"
+    if training.microbatch_size and training.microbatch_size < of_replica:
+        images, why = training.microbatch_size, f"microbatch_size={training.microbatch_size}"
+        way_out = "raise --microbatch_size"
+    elif not model.global_bn and replicas > 1:
+        images, why = of_replica, f"global_bn=False and {replicas} replicas"
+        way_out = "take --global_bn=True, or raise --train_batch_size"
+    if images >= MIN_BATCH_NORM_IMAGES:
+        return None
+    return (
+        f"Batch normalisation sees {images} image{'s' * (images > 1)} at a time ({why}), and its "
+        f"statistics need {MIN_BATCH_NORM_IMAGES} or more: {way_out}"
+    )

@@ -123,15 +123,23 @@ def average_over_replicas(strategy: tf.distribute.Strategy, variables: Sequence)
     variables = [compat.tf_variable(v) for v in variables]
     if strategy.num_replicas_in_sync == 1 or not variables:
         return
+    means = _means_over_replicas(strategy, tuple(v.ref() for v in variables))
+    for variable, mean in zip(variables, means(), strict=True):
+        for part in variable.values:
+            part.assign(mean)
+
+
+@functools.lru_cache(maxsize=1)  # traced once, and not at each checkpoint
+def _means_over_replicas(strategy, references: tuple):
+    """A function () -> the means of variables, given by their `ref()`."""
+    variables = [reference.deref() for reference in references]
 
     @tf.function
     def means():
         own = strategy.run(lambda: [tf.identity(v) for v in variables])
         return [strategy.reduce(tf.distribute.ReduceOp.MEAN, v, axis=None) for v in own]
 
-    for variable, mean in zip(variables, means(), strict=True):
-        for part in variable.values:
-            part.assign(mean)
+    return means
 
 
 @contextlib.contextmanager
