@@ -6,6 +6,7 @@ What a run has saved itself is not read by gin at all (saved_settings.py).
 """
 
 import contextlib
+import importlib.resources
 import os
 import re
 from pathlib import Path
@@ -15,15 +16,35 @@ import gin
 from tf_simclr import files, saved_settings
 from tf_simclr.config import SECTIONS, ConfigError, did_you_mean, one_line, settings
 
-ROOT = Path(__file__).resolve().parent.parent
-PRESETS = ROOT / "gin"
 _NEEDS_PERMISSION = (
     "{} can run code, and gin files only give settings; if you trust the file, give "
     "--allow_gin_imports."
 )
 
-# Presets include one another as gin/NAME.gin, which must work from any current directory.
-gin.add_config_file_search_path(str(ROOT))
+
+
+def _presets_folder() -> Path:
+    """The folder of the presets: in the installed package, or gin/ beside it in a checkout."""
+    package = importlib.resources.files("tf_simclr")
+    installed = Path(str(package / "presets"))
+    return installed if installed.is_dir() else Path(str(package)).parent / "gin"
+
+
+PRESETS = _presets_folder()
+
+
+def _preset(name: str) -> Path:
+    """Where a preset lies that is called gin/NAME.gin, NAME.gin or NAME; nothing may lie there."""
+    name = name.replace("\\", "/").removeprefix("gin/")
+    return PRESETS / (name if name.endswith(".gin") else f"{name}.gin")
+
+
+# Presets include one another as gin/NAME.gin, which must work from any current directory. gin asks
+# its readers in turn, so a file of that name in the current directory comes first.
+gin.config.register_file_reader(
+    lambda name: open(_preset(name), encoding="utf-8"),
+    lambda name: name.startswith("gin/") and _preset(name).is_file(),
+)
 gin.config.register_file_reader(
     files.open_url, lambda path: files.is_url(path) and files.is_file(path)
 )
@@ -32,13 +53,26 @@ for _section in SECTIONS:
 
 
 def find_gin_file(name: str) -> str:
-    """The path of a gin file given as a path or by a preset's name."""
-    for path in (name, ROOT / name, PRESETS / name, PRESETS / f"{name}.gin"):
-        if files.is_file(str(path)):
+    """The path of a gin file given as a path or by a preset's name; a file wins over a preset.
+
+    Raises:
+      ConfigError: there is neither.
+    """
+    for path in (name, str(_preset(name))):
+        if files.is_file(path):
             # Absolute, so that messages and Parsed.base_files say which file it was.
-            return str(path) if files.is_url(str(path)) else os.path.abspath(path)
-    presets = ", ".join(f"gin/{path.name}" for path in sorted(PRESETS.glob("*.gin")))
+            return path if files.is_url(path) else os.path.abspath(path)
+    presets = ", ".join(f"gin/{preset}.gin" for preset in preset_titles())
     raise ConfigError(f"gin_file {name!r} does not exist; the presets are {presets}")
+
+
+def preset_titles() -> dict[str, str]:
+    """{name of a preset, without gin/ and .gin: the first line of its head}."""
+    titles = {}
+    for path in sorted(PRESETS.glob("*.gin")):
+        with open(path, encoding="utf-8") as file:
+            titles[path.stem] = file.readline().lstrip("# ").strip()
+    return titles
 
 
 def read_gin(paths: list[str], bindings: list[str], *, allow_imports: bool) -> dict:
