@@ -183,8 +183,8 @@ def test_a_wheel_runs_anywhere_and_writes_nothing_into_itself(installed, shapes_
               "--eval_batch_size=1", "--output=embeddings.npy")  # fmt: skip
     assert np.load(tmp_path / "empty" / "embeddings.npy").shape == (1, 32)
     tf_simclr("--mode=probe", "--checkpoint=runs/preset", "--model_dir=runs/probe",
-              "--train_split=train[:200]", "--eval_split=test[:100]")  # fmt: skip
-    assert (tmp_path / "empty" / "runs" / "probe" / "probe.json").exists()
+              "--train_split=train[:100]", "--eval_split=test[:50]")  # fmt: skip
+    assert (tmp_path / "empty" / "runs" / "probe" / "result_probe.json").exists()
     assert modification_times(installed) == before
     assert not any((tmp_path / "home").rglob("*.gin"))
 
@@ -206,7 +206,7 @@ def test_an_editable_install_finds_the_presets_of_its_checkout(checkout, tmp_pat
 
 @pytest.mark.long
 def test_all_modules_are_imported_where_the_system_is_not_unix(repo_root, tmp_path):
-    """What Windows' Python lacks is taken away once TensorFlow, which has its own ways, is there."""
+    """What Python lacks on Windows is taken away, once TensorFlow itself is imported."""
     code = """
 import os, pkgutil, importlib, signal, sys
 import tensorflow, tensorflow_datasets, sklearn, matplotlib.pyplot
