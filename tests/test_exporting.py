@@ -47,8 +47,8 @@ def pictures(tmp_path_factory):
         exif = Image.Exif()
         exif[0x0112] = 6 if name == "turned.jpg" else 1
         image.save(folder / name, exif=exif)
-    values = np.linspace(0, 4095, 50 * 50).reshape(50, 50)
-    Image.fromarray(values.astype(np.uint16)).save(folder / "12bit.png")
+    values = np.linspace(0, 4095, 50 * 50).reshape(50, 50).astype(np.uint16)
+    Image.fromarray(values).save(folder / "12bit.png")
     Image.fromarray(np.rint(values / 4095 * 255).astype(np.uint8)).save(folder / "8bit.png")
     return folder
 
