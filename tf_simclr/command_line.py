@@ -14,12 +14,16 @@ from absl import app, logging  # noqa: E402
 from tf_simclr import __version__, flags, gin_files, report  # noqa: E402
 from tf_simclr.config import ConfigError  # noqa: E402
 
-# os.EX_TEMPFAIL, which Windows does not have: a scheduler should start the run again.
+# Tells a scheduler to start the run again. Windows does not have os.EX_TEMPFAIL, which is this.
 TRY_AGAIN = 75
 
 
 def main():
-    """Does what the command line asks for; exits with the status that docs and README name."""
+    """Does what the command line asks for.
+
+    Raises:
+      SystemExit: with 1 or 2 after an error, with 75, 130 or 143 where the same command goes on.
+    """
     if "--version" in sys.argv[1:]:
         print(_versions())
     elif sys.argv[1:] == ["presets"]:
@@ -53,7 +57,7 @@ def _run(parsed: flags.Parsed):
 
 
 def _versions() -> str:
-    """What a report of a fault should begin with: our version and those of what it runs on."""
+    """Returns one line for the head of a bug report: our version, and what it runs on."""
     versions = {"tf_simclr": __version__}
     for package in ("tensorflow", "keras"):
         try:
@@ -65,7 +69,7 @@ def _versions() -> str:
 
 
 def _list_presets() -> str:
-    """A line for each preset: the name that --gin_file takes, and its title."""
+    """Returns a line for each preset: the name that --gin_file takes, and its title."""
     titles = gin_files.preset_titles()
     width = max(map(len, titles), default=0)
     return "\n".join(f"{name:<{width}}  {title}" for name, title in titles.items())

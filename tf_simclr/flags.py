@@ -124,7 +124,7 @@ def parse(argv: list[str]) -> Parsed:
         SystemExit: with status 0, after --help is printed.
     """
     if any(argument in _HELP_FLAGS for argument in argv[1:]):
-        print(format_help(program=program(argv[0])))
+        print(format_help(program=program_name(argv[0])))
         raise SystemExit(0)
     given = _parse_flags(argv)
     explicit = {name: given[name].value for name in settings() if given[name].present}
@@ -225,8 +225,8 @@ def type_name(spec: Setting) -> str:
     return "True|False" if bool in spec.types else spec.types[0].__name__.upper()
 
 
-def program(argv0: str) -> str:
-    """How the user calls this program: "python run.py", "python ../run.py" or "tf-simclr"."""
+def program_name(argv0: str) -> str:
+    """Returns how the user called this program: "python run.py", "tf-simclr"."""
     if argv0.endswith(".py"):
         return f"python {shlex.quote(argv0)}"
     return os.path.basename(argv0).removesuffix(".exe")

@@ -22,9 +22,8 @@ _NEEDS_PERMISSION = (
 )
 
 
-
 def _presets_folder() -> Path:
-    """The folder of the presets: in the installed package, or gin/ beside it in a checkout."""
+    """Finds the presets: within an installed package, and in gin/ beside it in a checkout."""
     package = importlib.resources.files("tf_simclr")
     installed = Path(str(package / "presets"))
     return installed if installed.is_dir() else Path(str(package)).parent / "gin"
@@ -34,7 +33,7 @@ PRESETS = _presets_folder()
 
 
 def _preset(name: str) -> Path:
-    """Where a preset lies that is called gin/NAME.gin, NAME.gin or NAME; nothing may lie there."""
+    """Returns where the preset gin/NAME.gin, NAME.gin or NAME lies; it may not exist."""
     name = name.replace("\\", "/").removeprefix("gin/")
     return PRESETS / (name if name.endswith(".gin") else f"{name}.gin")
 
@@ -53,7 +52,7 @@ for _section in SECTIONS:
 
 
 def find_gin_file(name: str) -> str:
-    """The path of a gin file given as a path or by a preset's name; a file wins over a preset.
+    """Finds a gin file by its path or by a preset's name; an existing path wins over a preset.
 
     Raises:
       ConfigError: there is neither.
@@ -67,7 +66,7 @@ def find_gin_file(name: str) -> str:
 
 
 def preset_titles() -> dict[str, str]:
-    """{name of a preset, without gin/ and .gin: the first line of its head}."""
+    """Returns {name of a preset, without gin/ and .gin: the first line of its head}."""
     titles = {}
     for path in sorted(PRESETS.glob("*.gin")):
         with open(path, encoding="utf-8") as file:
