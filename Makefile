@@ -3,9 +3,10 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long demo-keras3 test-keras3 test-long-keras3 lint clean
 
-# The first Python on this machine that has the reference stack.
-PYTHON := $(shell for p in python3.11 python3.10 python3 python; do \
-	$$p -c 'import sys; sys.exit(sys.version_info[:2] < (3, 10))' 2>/dev/null && echo $$p && break; done)
+# The first Python on this machine that has the reference stack, else one with the modern stack.
+PYTHON := $(shell for p in python3.11 python3.10 python3 python python3.13 python3.12; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && \
+	echo $$p && break; done)
 # Tracing keeps one core busy: files of tests run two at a time.
 PARALLEL := -n 2 --dist=loadfile
 # More arguments for the demo, e.g. DEMO='--gin_file=demo --train_steps=20' for a short one.
@@ -43,14 +44,14 @@ lint: $(VENV)/installed
 	$(VENV)/bin/python -m ruff check .
 
 $(VENV)/installed: requirements.txt requirements-test.txt setup.cfg pyproject.toml
-	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.10 found: install one, or say make PYTHON=..."; exit 1; }
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 to 3.13 found: install one, or say make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
 $(VENV3)/installed: requirements-keras3.txt requirements-test.txt setup.cfg pyproject.toml
-	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.10 found: install one, or say make PYTHON=..."; exit 1; }
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 to 3.13 found: install one, or say make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV3)
 	$(VENV3)/bin/python -m pip install --quiet --upgrade pip
 	$(VENV3)/bin/python -m pip install --quiet -r requirements-keras3.txt -r requirements-test.txt

@@ -37,5 +37,11 @@ def test_the_reference_stack_is_the_last_on_which_everything_works():
     assert found["tensorflow-metadata"] < "==1.16"
 
 
+def test_what_an_old_pip_cannot_find_out_is_pinned_on_python_3_10():
+    """Without these pip 23.0 went back through other packages for minutes, to no end."""
+    assert {"protobuf", "etils"} <= set(pins("requirements.txt", "3.10"))
+    assert not {"protobuf", "etils"} & set(pins("requirements.txt", "3.11"))
+
+
 def test_the_modern_stack_is_the_same_in_both_files():
     assert pins("requirements-keras3.txt", "3.11") == pins("requirements.txt", "3.12")

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tf_simclr import bounds, build, objective, prediction, saved_settings
 from tf_simclr.config import Config, ConfigError, one_line, settings
-from tf_simclr.data import errors, labels, service, subset
+from tf_simclr.data import augment, errors, image_range, labels, service, subset
 from tf_simclr.data.sources import Source
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
@@ -388,9 +388,14 @@ class Experiment:
         """What about.json tells of the model."""
         names = self.class_names
         known = names is not None and len(names) == self.num_classes
+        data = self.config.data
         return {
-            "image_size": self.config.data.image_size, "class_names": list(names) if known else None
-        }  # fmt: skip
+            "image_size": data.image_size,
+            "class_names": list(names) if known else None,
+            "preparation": augment.evaluation_preparation(
+                data.image_size, image_range.parse(data.image_range)
+            ),
+        }
 
     def restore(self):
         """Takes up the run, or starts from --checkpoint (checkpoint.py has the order)."""

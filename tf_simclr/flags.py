@@ -13,10 +13,10 @@ import contextlib
 import dataclasses
 import os
 import re
+import shlex
 import shutil
 import sys
 import textwrap
-from pathlib import Path
 
 from absl import flags
 
@@ -24,7 +24,7 @@ from tf_simclr import config as config_lib
 from tf_simclr import gin_files, paths, saved_settings
 from tf_simclr.config import Config, ConfigError, Setting, did_you_mean, one_line, settings
 
-ROOT, PRESETS = gin_files.ROOT, gin_files.PRESETS
+PRESETS = gin_files.PRESETS
 DEMO = PRESETS / "demo.gin"
 
 _GIN_FLAGS = {
@@ -46,10 +46,11 @@ _OF_ITS_TRAINING = {
     "predict": ("checkpoint", "from_scratch", "data_dir", "dataset", "unlabelled"),
 }
 _HELP_FLAGS = ("--help", "-help", "-h", "-?", "--helpfull", "--helpshort")
+IN_A_CHECKOUT = "python run.py"
 _EXAMPLES = """\
-python run.py --mode=train_then_eval
-python run.py --gin_file=gin/cifar10_resnet18.gin --model_dir=/tmp/simclr
-python run.py --gin_file=gin/cifar10_linear_eval.gin --mode=train_then_eval \\
+{program} --mode=train_then_eval
+{program} --gin_file=gin/cifar10_resnet18.gin --model_dir=/tmp/simclr
+{program} --gin_file=gin/cifar10_linear_eval.gin --mode=train_then_eval \\
     --checkpoint=/tmp/simclr --model_dir=/tmp/simclr_ft"""
 
 
@@ -124,7 +125,7 @@ def parse(argv: list[str]) -> Parsed:
         SystemExit: with status 0, after --help is printed.
     """
     if any(argument in _HELP_FLAGS for argument in argv[1:]):
-        print(format_help())
+        print(format_help(program=program_name(argv[0])))
         raise SystemExit(0)
     given = _parse_flags(argv)
     explicit = {name: given[name].value for name in settings() if given[name].present}
@@ -228,24 +229,31 @@ def type_name(spec: Setting) -> str:
     return "True|False" if bool in spec.types else spec.types[0].__name__.upper()
 
 
-def preset_title(path: Path) -> str:
-    """The first line of a preset's head."""
-    with open(path, encoding="utf-8") as file:
-        return file.readline().lstrip("# ").strip()
+def program_name(argv0: str) -> str:
+    """Returns how the user called this program: "python run.py", "tf-simclr"."""
+    if argv0.endswith(".py"):
+        return f"python {shlex.quote(argv0)}"
+    return os.path.basename(argv0).removesuffix(".exe")
 
 
-def format_help(width: int | None = None) -> str:
-    """The text of --help: every flag under its section, wrapped to `width` columns."""
+def format_help(width: int | None = None, *, program: str = IN_A_CHECKOUT) -> str:
+    """Formats the text of --help: every flag under its section.
+
+    Args:
+        width: of a line, in columns; None takes that of the terminal.
+        program: how the user calls it.
+    """
     width = width or min(shutil.get_terminal_size().columns, 100)
 
     def paragraph(text: str, indent: int) -> str:
         return textwrap.fill(text, width, initial_indent=" " * indent,
                              subsequent_indent=" " * indent, break_on_hyphens=False)
 
-    out = ["Usage: python run.py [--name=value ...]", "",
+    out = [f"Usage: {program} [--name=value ...]",
+           f"       {program} presets | --version", "",
            paragraph("SimCLR: pretrain an image encoder without labels, fine-tune and evaluate it. "
                      "Without flags, a small demonstration runs.", 0), "",
-           "Examples:", textwrap.indent(_EXAMPLES, "  "), "",
+           "Examples:", textwrap.indent(_EXAMPLES.format(program=program), "  "), "",
            paragraph("A switch is --name or --noname; --name= unsets an optional setting. The "
                      "settings start from their defaults, over which go --gin_file, then "
                      "--gin_bindings, then flags. Without --gin_file, a --model_dir with a run in "
@@ -264,6 +272,6 @@ def format_help(width: int | None = None) -> str:
     out += [f"  --{_ALLOW_GIN_IMPORTS}=True|False (default False)",
             paragraph(_ALLOW_GIN_IMPORTS_HELP, 6)]
     out += ["", "Presets:"]
-    for path in sorted(PRESETS.glob("*.gin")):
-        out += [f"  gin/{path.name}", paragraph(preset_title(path), 6)]
+    for name, title in gin_files.preset_titles().items():
+        out += [f"  gin/{name}.gin", paragraph(title, 6)]
     return "\n".join(out)

@@ -6,6 +6,7 @@ What a run has saved itself is not read by gin at all (saved_settings.py).
 """
 
 import contextlib
+import importlib.resources
 import os
 import re
 from pathlib import Path
@@ -15,15 +16,34 @@ import gin
 from tf_simclr import files, paths, saved_settings
 from tf_simclr.config import SECTIONS, ConfigError, did_you_mean, one_line, settings
 
-ROOT = Path(__file__).resolve().parent.parent
-PRESETS = ROOT / "gin"
 _NEEDS_PERMISSION = (
     "{} can run code, and gin files only give settings; if you trust the file, give "
     "--allow_gin_imports."
 )
 
-# Presets include one another as gin/NAME.gin, which must work from any current directory.
-gin.add_config_file_search_path(str(ROOT))
+
+def _presets_folder() -> Path:
+    """Finds the presets: within an installed package, and in gin/ beside it in a checkout."""
+    package = importlib.resources.files("tf_simclr")
+    installed = Path(str(package / "presets"))
+    return installed if installed.is_dir() else Path(str(package)).parent / "gin"
+
+
+PRESETS = _presets_folder()
+
+
+def _preset(name: str) -> Path:
+    """Returns where the preset gin/NAME.gin, NAME.gin or NAME lies; it may not exist."""
+    name = name.replace("\\", "/").removeprefix("gin/")
+    return PRESETS / (name if name.endswith(".gin") else f"{name}.gin")
+
+
+# Presets include one another as gin/NAME.gin, which must work from any current directory. gin asks
+# its readers in turn, so a file of that name in the current directory comes first.
+gin.config.register_file_reader(
+    lambda name: open(_preset(name), encoding="utf-8"),
+    lambda name: name.startswith("gin/") and _preset(name).is_file(),
+)
 gin.config.register_file_reader(
     files.open_url, lambda path: files.is_url(path) and files.is_file(path)
 )
@@ -37,14 +57,27 @@ for _section in SECTIONS:
 
 
 def find_gin_file(name: str) -> str:
-    """The path of a gin file given as a path or by a preset's name."""
+    """Finds a gin file by its path or by a preset's name; an existing path wins over a preset.
+
+    Raises:
+      ConfigError: there is neither.
+    """
     name = paths.expand_home(name)
-    for path in (name, ROOT / name, PRESETS / name, PRESETS / f"{name}.gin"):
-        if files.is_file(str(path)):
+    for path in (name, str(_preset(name))):
+        if files.is_file(path):
             # Absolute, so that messages and Parsed.base_files say which file it was.
-            return str(path) if files.is_url(str(path)) else os.path.abspath(path)
-    presets = ", ".join(f"gin/{path.name}" for path in sorted(PRESETS.glob("*.gin")))
+            return path if files.is_url(path) else os.path.abspath(path)
+    presets = ", ".join(f"gin/{preset}.gin" for preset in preset_titles())
     raise ConfigError(f"gin_file {name!r} does not exist; the presets are {presets}")
+
+
+def preset_titles() -> dict[str, str]:
+    """Returns {name of a preset, without gin/ and .gin: the first line of its head}."""
+    titles = {}
+    for path in sorted(PRESETS.glob("*.gin")):
+        with open(path, encoding="utf-8") as file:
+            titles[path.stem] = file.readline().lstrip("# ").strip()
+    return titles
 
 
 def read_gin(paths: list[str], bindings: list[str], *, allow_imports: bool) -> dict:

@@ -69,7 +69,9 @@ def run(config: Config) -> dict:
 
     problems = {}
     read = _reader(
-        ranges.parse(config.data.image_range), config.data.max_megapixels, problems=problems
+        ranges.parse(config.data.image_range) or about["image_range"],
+        config.data.max_megapixels,
+        problems=problems,
     )
     with tables.open_table(predict.output, None if embeds else names, width) as table:
         bad = []
@@ -126,7 +128,7 @@ def _prefix(path: str) -> str | None:
 
 
 def _open(config: Config, path: str, prefix: str | None) -> tuple[Callable, dict]:
-    """(function from images to endpoints, about: image_size and class_names)."""
+    """(function from images to endpoints, about: what `read_about` returns)."""
     if prefix and prefix != os.path.join(path, "variables", "variables"):
         return _checkpoint(config, prefix)
     if prefix and (opened := _variables_of_saved_model(config, path)):
@@ -183,10 +185,11 @@ def _checkpoint(config: Config, prefix: str) -> tuple[Callable, dict]:
     num_classes = _num_classes(weights.Stored(prefix))
     model = build.make_model(config, num_classes)
     weights.restore_weights(model, prefix)
-    names = read_about(os.path.dirname(prefix))["class_names"]
+    about = read_about(os.path.dirname(prefix))
+    names = about["class_names"]
     if num_classes is None or names is None or len(names) != num_classes:
         names = None
-    return lambda images: model(images, training=False), {
+    return lambda images: model(images, training=False), about | {
         "image_size": config.data.image_size,
         "class_names": names,
     }

@@ -13,7 +13,7 @@ from PIL import Image
 import hostile_pictures
 from tf_simclr import experiment, flags, prediction, report, tables
 from tf_simclr.config import ConfigError
-from tf_simclr.data import errors, folder, image_files
+from tf_simclr.data import augment, errors, folder, image_files
 from tf_simclr.data.sources import open_source
 
 TINY = (
@@ -150,7 +150,9 @@ def test_parquet_holds_what_csv_holds(pictures, finetuned, tmp_path):
 
 
 def test_about_is_told_by_the_run_and_its_export(finetuned):
-    about = {"image_size": 32, "class_names": list(CLASSES)}
+    preparation = augment.evaluation_preparation(32)
+    assert preparation["crop_proportion"] is None and preparation["image_size"] == 32
+    about = {"image_size": 32, "class_names": list(CLASSES), "preparation": preparation}
     for path in ("about.json", "saved_model/1/assets/about.json"):
         with open(f"{finetuned}/{path}") as file:
             assert json.load(file) == about

@@ -80,14 +80,14 @@ def seen_by_pipeline(monkeypatch) -> list[int]:
     ],
     ids=["import", "dynamic registration"],
 )
-def test_settings_in_a_shared_run_cannot_run_code(tmp_path, arguments, text):
+def test_settings_in_a_shared_run_cannot_run_code(repo_root, tmp_path, arguments, text):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "config.gin").write_text(text)
     marker = tmp_path / "executed"
     (tmp_path / "evil_module.py").write_text(f"open({str(marker)!r}, 'w')\n")
     done = subprocess.run(
-        [sys.executable, str(flags.ROOT / "run.py"), *(a.format(run=folder) for a in arguments)],
+        [sys.executable, str(repo_root / "run.py"), *(a.format(run=folder) for a in arguments)],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,

@@ -10,14 +10,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import run  # noqa: E402
-from absl import app  # noqa: E402
-
-from tf_simclr import build, flags  # noqa: E402
+from tf_simclr import build, command_line  # noqa: E402
 from tf_simclr.models import resnet  # noqa: E402
 
 if sys.argv.pop(1) == "accelerator":
     build.on_cpu = lambda strategy: False
 for depth in resnet.BLOCKS_PER_GROUP:
     resnet.BLOCKS_PER_GROUP[depth] = (1, 1, 1, 1)
-app.run(run.main, flags_parser=flags.parse_or_exit)
+command_line.main()

@@ -208,6 +208,12 @@ def test_a_students_own_head_must_have_the_teachers_classes(trained, tmp_path):
         (b'{"image_size": "32"}', "image_size must be a positive integer"),
         (b'{"image_size": true}', "image_size must be a positive integer"),
         (b'{"image_size": 0}', "image_size must be a positive integer"),
+        (b'{"preparation": 1}', "preparation must be a JSON object"),
+        (b'{"preparation": {"image_range": "0,4095"}}', "image_range must be two integers"),
+        (b'{"preparation": {"image_range": [0, 4095.0]}}', "image_range must be two integers"),
+        (b'{"preparation": {"image_range": [false, 9]}}', "image_range must be two integers"),
+        (b'{"preparation": {"image_range": [9, 9]}}', "image_range must be two integers"),
+        (b'{"preparation": {"image_range": [0, 65536]}}', "image_range must be two integers"),
     ],
 )
 def test_a_damaged_about_is_one_line_that_names_the_file(tmp_path, content, reason):
@@ -235,14 +241,16 @@ def test_a_folder_in_place_of_about_is_an_error_too(tmp_path):
 @pytest.mark.parametrize(
     "about, expected",
     [
-        (None, (None, None)),
-        ({}, (None, None)),
-        ({"class_names": None, "image_size": None}, (None, None)),
-        ({"class_names": ["a", "b\n"], "image_size": 32, "more": 1}, (32, ["a", "b\n"])),
+        (None, (None, None, None)),
+        ({}, (None, None, None)),
+        ({"class_names": None, "image_size": None, "preparation": None}, (None, None, None)),
+        ({"class_names": ["a", "b\n"], "image_size": 32, "more": 1}, (32, ["a", "b\n"], None)),
+        ({"preparation": {"crop_proportion": "?", "image_range": None}}, (None, None, None)),
+        ({"preparation": {"image_range": [5, 4095]}}, (None, None, (5, 4095))),
     ],
 )
 def test_what_about_does_not_say_is_none(tmp_path, about, expected):
     if about is not None:
         (tmp_path / "about.json").write_text(json.dumps(about))
     found = model_dir.read_about(str(tmp_path))
-    assert found == dict(zip(("image_size", "class_names"), expected, strict=True))
+    assert found == dict(zip(("image_size", "class_names", "image_range"), expected, strict=True))

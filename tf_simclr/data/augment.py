@@ -300,3 +300,25 @@ def evaluation_view(image: tf.Tensor, *, image_size: int) -> tf.Tensor:
         return color.clip(central_crop_and_resize(image, image_size))
     # At equal sizes the bicubic weights are exactly 0 and 1.
     return color.clip(_bicubic(image, image_size) * TO_UNIT)
+
+
+def evaluation_preparation(
+    image_size: int, image_range: tuple[int, int] | None = None
+) -> dict[str, object]:
+    """Says in data what `evaluation_view` does, for users of an export (docs/exporting.md).
+
+    Args:
+      image_size: side of the view in pixels.
+      image_range: the values of 16-bit images that become black and white.
+
+    Returns:
+      What goes into about.json; crop_proportion is None where the whole image is taken.
+    """
+    return {
+        "image_size": image_size,
+        "crop_proportion": _EVAL_CROP_PROPORTION if image_size > SMALL_SIZE else None,
+        "interpolation": "bicubic",
+        "antialias": False,
+        "value_range": [0.0, 1.0],
+        "image_range": list(image_range) if image_range else None,
+    }

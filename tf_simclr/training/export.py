@@ -45,7 +45,7 @@ def load(path: str, *, flag: str):
 
 
 def read_about(path: str) -> dict:
-    """image_size and class_names of a SavedModel (`model_dir.read_about`)."""
+    """Reads what a SavedModel tells of itself (`model_dir.read_about`)."""
     return model_dir.read_about(os.path.join(path, ASSETS))
 
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_simclr import files
 from tf_simclr.config import ConfigError, one_line
+from tf_simclr.data.image_range import LARGEST, ImageRange
 
 try:
     import fcntl
@@ -138,7 +139,8 @@ def write_about(directory: str, about: dict):
 
     Args:
       directory: where the checkpoints lie.
-      about: image_size, in pixels; class_names, in the order of the head's logits, or None.
+      about: image_size, in pixels; class_names, in the order of the head's logits, or None;
+        preparation, how evaluation prepares images (`augment.evaluation_preparation`).
     """
     write_text(os.path.join(directory, ABOUT), json.dumps(about, indent=2) + "\n")
 
@@ -150,15 +152,15 @@ def read_about(directory: str) -> dict:
       directory: where the file lies: a model_dir, its `best`, or a SavedModel's assets.
 
     Returns:
-      image_size (an int) and class_names (a list of str), each None where the file does not say or
-      where there is no file. Further keys are left out.
+      image_size (an int), class_names (a list of str) and image_range (an ImageRange), each None
+      where the file does not say or where there is no file. Further keys are left out.
 
     Raises:
       ConfigError: the file cannot be read or holds something else.
     """
     path = os.path.join(directory, ABOUT)
     if not tf.io.gfile.exists(path):
-        return {"image_size": None, "class_names": None}
+        return _valid_about({})
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             content = file.read(MAX_ABOUT_BYTES + 1)
@@ -189,7 +191,30 @@ def _valid_about(about) -> dict:
             raise ValueError("class_names must be a list of strings")
         if len(set(names)) < len(names):
             raise ValueError("class_names must differ from each other")
-    return {"image_size": image_size, "class_names": names}
+    return {
+        "image_size": image_size,
+        "class_names": names,
+        "image_range": _valid_image_range(about.get("preparation")),
+    }
+
+
+def _valid_image_range(preparation) -> ImageRange | None:
+    """The image_range of about.json's preparation, which older files lack.
+
+    Raises:
+      ValueError: a value is not of its type.
+    """
+    if preparation is None:
+        return None
+    if not isinstance(preparation, dict):
+        raise ValueError("preparation must be a JSON object")
+    values = preparation.get("image_range")
+    if values is None:
+        return None
+    pair = isinstance(values, list) and [type(value) for value in values] == [int, int]
+    if not pair or not 0 <= values[0] < values[1] <= LARGEST:
+        raise ValueError(f"image_range must be two integers, 0 <= black < white <= {LARGEST}")
+    return ImageRange(*values)
 
 
 def write_text(path: str, content: str):
