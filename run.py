@@ -32,7 +32,8 @@ def main(parsed: flags.Parsed):
         print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal)
     if results:
-        print(report.format_results(config, results))
+        program = report.program_words(sys.argv[0], sys.executable)
+        print(report.format_results(config, results, program=program))
 
 
 if __name__ == "__main__":
