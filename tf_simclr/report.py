@@ -152,7 +152,7 @@ def _finetuning(config: Config) -> tuple[str, ...]:
 
 
 def _beside(model_dir: str, name: str) -> str:
-    """MODEL_DIR_NAME; inside it where model_dir is a whole bucket, beside which nobody may write."""
+    """MODEL_DIR_NAME, or MODEL_DIR/NAME where model_dir is a bucket, beside which is nothing."""
     path = model_dir.rstrip("/")
     is_bucket = "://" in path and "/" not in path.split("://")[1]
     return f"{path}/{name}" if is_bucket else f"{path}_{name}"
