@@ -15,8 +15,8 @@ from tf_simclr.data import shapes
 # SHA-256 of the first 50 pictures' bytes, drawn with NumPy 1.26 on Python 3.11. A change here
 # changes the data set: raise Shapes.VERSION with it.
 HASHES = {
-    "train": "1f5d3ab63a23231f9a91403273ff4eed6c6798cb21002255f2411232c7386463",
-    "test": "460c7e7f03533631fe2b0d554652c7056d59a6ff48574d3ae16c187b00a509da",
+    "train": "35c35d3c4af66a41e6358d2f2d534c8f84bfe12dfcc640426497802e7c9d01c5",
+    "test": "c3975eaa801761331c23900300b3dd559b1eea103a2a3e3dd943105a4ba77c6c",
 }
 
 
@@ -95,7 +95,7 @@ def test_ink_stands_off_the_ground():
     luma = np.array([0.299, 0.587, 0.114])
     for label, image, ink in _coverages(100):
         grey = image @ luma / 255
-        assert grey[ink == 1].min() - grey[ink == 0].max() > 0.15, shapes.CLASS_NAMES[label]
+        assert grey[ink == 1].min() - grey[ink == 0].max() > 0.35, shapes.CLASS_NAMES[label]
 
 
 def test_no_shape_reaches_further_than_the_sizes_allow_for():
@@ -111,12 +111,9 @@ def test_every_picture_has_the_same_colours_in_about_the_same_shares():
     for label, image, ink in _coverages(100):
         name = shapes.CLASS_NAMES[label]
         assert np.abs(image[ink == 0] / 255 - shapes._GROUND).max() < 0.04, name
-        # A colour is faded, so that its direction tells which it is.
-        colours = image[ink == 1] / np.linalg.norm(image[ink == 1], axis=1, keepdims=True)
-        inks = shapes._INKS / np.linalg.norm(shapes._INKS, axis=1, keepdims=True)
-        alike = colours @ inks.T
-        assert alike.max(axis=1).min() > 0.99, name
-        assert np.bincount(alike.argmax(axis=1), minlength=3).max() < 0.75 * len(alike), name
+        away = np.linalg.norm(image[ink == 1][:, None] / 255 - shapes._INKS, axis=-1)
+        assert away.min(axis=1).max() < 0.08, name
+        assert np.bincount(away.argmin(axis=1), minlength=3).max() < 0.75 * len(away), name
 
 
 def test_coverage_agrees_with_counting_points_where_a_formula_gives_the_area():
@@ -186,7 +183,7 @@ def test_colours_do_not_give_the_class_away(pictures):
     for model in (LogisticRegression(max_iter=200), KNeighborsClassifier(30)):
         probe = make_pipeline(StandardScaler(), model)
         probe.fit(colours("train"), pictures["train"][1])
-        assert probe.score(colours("test"), pictures["test"][1]) < 0.25  # chance is 0.1
+        assert probe.score(colours("test"), pictures["test"][1]) < 0.35  # chance is 0.1
 
 
 def test_prepare_writes_what_example_draws(tmp_path, monkeypatch, capfd):

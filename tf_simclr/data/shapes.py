@@ -44,11 +44,10 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 # Pixel centres, (2, 32, 32), x to the right and y down.
 _GRID = np.stack(np.meshgrid(np.arange(_SIZE) + 0.5, np.arange(_SIZE) + 0.5)).astype(np.float64)
 
-_FADING = (0.6, 1.0)  # share of the full colour
 _NOISE = 0.03  # the largest that is added to a colour in [0, 1]
 
 _TILES = 8  # a side; more than any picture shows of the rows and columns of shapes
-_PITCH = (12.0, 14.0)  # pixels from one shape to the next
+_PITCH = (10.5, 16.0)  # pixels from one shape to the next
 _SHIFT = 0.06  # of the pitch, by which a shape lies beside the middle of its tile
 _TURN = 0.45  # radians to either side of upright
 _SIZES = (0.85, 1.0)  # of the largest that fits
@@ -197,10 +196,9 @@ def _draw(label: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
     pitch = _between(*_PITCH, float(rng.random()))
     column, row, x, y, angle = _tiles(rng.random(3), pitch)
 
-    # Of each tile, and so of each pixel in it: how its shape is shifted, turned, sized, stretched
-    # and faded.
+    # Of each tile, and so of each pixel in it: how its shape is shifted, turned, sized, stretched.
     # A shape stands upright in the picture, however its row runs.
-    random = rng.random((6, _TILES, _TILES))[:, row, column]
+    random = rng.random((5, _TILES, _TILES))[:, row, column]
     x = x - _between(-_SHIFT, _SHIFT, random[0]) * pitch
     y = y - _between(-_SHIFT, _SHIFT, random[1]) * pitch
     turn = _between(-_TURN, _TURN, random[2]) - angle
@@ -213,7 +211,7 @@ def _draw(label: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
     ink = np.minimum(np.maximum(0.5 - distance, 0.0), 1.0)
 
     # Colours take turns, so that every crop has about the same share of each.
-    inks = _INKS[(column + row) % len(_INKS)] * _between(*_FADING, random[5])[..., None]
+    inks = _INKS[(column + row) % len(_INKS)]
     image = _GROUND * (1 - ink[..., None]) + inks * ink[..., None]
     image = image + (rng.random((2, _SIZE, _SIZE, 1)).sum(axis=0) - 1) * _NOISE
     # In float64 throughout: last-bit differences between NumPy builds then never reach a byte.
