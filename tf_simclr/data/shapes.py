@@ -47,7 +47,7 @@ _GRID = np.stack(np.meshgrid(np.arange(_SIZE) + 0.5, np.arange(_SIZE) + 0.5)).as
 _NOISE = 0.03  # the largest that is added to a colour in [0, 1]
 
 _TILES = 8  # a side; more than any picture shows of the rows and columns of shapes
-_PITCH = (10.5, 16.0)  # pixels from one shape to the next
+_PITCH = (11.0, 14.5)  # pixels from one shape to the next
 _SHIFT = 0.06  # of the pitch, by which a shape lies beside the middle of its tile
 _TURN = 0.45  # radians to either side of upright
 _SIZES = (0.85, 1.0)  # of the largest that fits
