@@ -38,6 +38,20 @@ def test_an_accuracy_of_a_part_of_the_split_says_so():
     assert line.format("256 of 10000 images of ") in text
 
 
+def test_what_has_not_been_measured_is_left_out():
+    """Of few classes there is no top-5."""
+    config = Config().replace(train_mode="finetune", model_dir="runs/x")
+    text = report.format_results(config, {k: v for k, v in RESULTS.items() if "top_5" not in k})
+    assert "top-1 25.0%\n" in text and "top-5" not in text
+    results = {
+        "checkpoint": "runs/x/ckpt-7", "dataset": "cats", "path": "runs/p/result.json",
+        "examples": {"train": 90, "test": 10}, "metric": "top_1",
+        "encoders": {"pretrained": {"knn_1": {"top_1": 0.5, "mean_per_class": 0.4}}},
+    }  # fmt: skip
+    text = report.format_results(Config().replace(mode="probe", model_dir="runs/p"), results)
+    assert re.search(r"classifier +top-1 +per class\n.* 50\.00 +40\.00\n", text)
+
+
 def test_says_which_checkpoint_was_best():
     best = {"best_step": 3, "best_top_1": 0.5, "best_saved_model": "runs/x/saved_model_best/3"}
     config = Config().replace(train_mode="finetune", model_dir="runs/x")

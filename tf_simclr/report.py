@@ -86,11 +86,13 @@ def _accuracy(config: Config, results: dict) -> list[str]:
     part, whole = results.get("evaluated", (None, None))  # where eval_steps cut it short
     evaluated = f"{part} of {whole} images of {split}" if part else split
     pretraining = config.training.train_mode == "pretrain"
-    return [
-        f"{'Classifier trained on the side' if pretraining else 'Classifier'} on {evaluated}: "
-        f"top-1 {100 * results['eval/label_top_1_accuracy']:.1f}%, "
-        f"top-5 {100 * results['eval/label_top_5_accuracy']:.1f}%"
+    shares = [
+        f"top-{k} {100 * results[key]:.1f}%"
+        for k in (1, 5)
+        if (key := f"eval/label_top_{k}_accuracy") in results
     ]
+    classifier = "Classifier trained on the side" if pretraining else "Classifier"
+    return [f"{classifier} on {evaluated}: {', '.join(shares)}"]
 
 
 def _encoders(config: Config, results: dict) -> list[str]:
@@ -117,19 +119,20 @@ def _next_commands(config: Config, program: tuple[str, ...]):
     model_dir = config.runtime.model_dir
     folder = os.path.dirname(program[0])  # tensorboard is installed beside the program
     tensorboard = os.path.join(folder, "tensorboard")
-    yield "see its curves and its views", (tensorboard, f"--logdir={model_dir}")
+    look = (tensorboard, f"--logdir={model_dir}")
+    yield "look at the learning curves and the augmented images", look
     if config.training.train_mode != "pretrain":
         return
     if config.model.lineareval_while_pretraining and not config.data.unlabelled:
         # The head on the side has needed labels, so there are some.
         if config.runtime.mode != "train":  # else nobody has looked for the evaluation split
-            yield "weigh its features, by the best of many linear classifiers", (
+            yield "measure the features more thoroughly, by many classifiers", (
                 *program, "--mode=probe", f"--checkpoint={model_dir}",
                 f"--model_dir={_beside(model_dir, 'probe')}", "--probe_baselines=True",
             )  # fmt: skip
         yield "fine-tune the pretrained encoder", (*program, *_finetuning(config))
     elif config.data.dataset == "folder" and config.data.data_dir:
-        yield "write the embeddings of your pictures", (
+        yield "write the embeddings of the pictures", (
             *program, "--mode=predict", f"--checkpoint={model_dir}",
             f"--images={config.data.data_dir}", f"--output={_beside(model_dir, 'embeddings.npy')}",
         )  # fmt: skip
@@ -171,6 +174,8 @@ def _for_the_shell(words: Sequence[str]) -> str:
 def _format_probe(results: dict) -> str:
     """Formats a table of what mode=probe found: rows are classifiers on encoders, per cent."""
     metrics = {"top_1": "top-1", "top_5": "top-5", "mean_per_class": "per class"}
+    measured = {m for found in results["encoders"].values() for row in found.values() for m in row}
+    metrics = {m: title for m, title in metrics.items() if m in measured}
     examples = results["examples"]
     lines = [
         "",

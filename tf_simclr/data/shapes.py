@@ -8,7 +8,16 @@ What differs between pictures of a class does not depend on the class: where the
 which angle their rows run, how far apart they are, and how each of them is turned, stretched and
 sized. All pictures have the same colours and, whatever the shape, the same amount of ink.
 
-@MEASURED@
+How many of the 2,000 test pictures are told, where one in ten would be by chance:
+
+- 11% by a linear classifier of raw pixels, and 18% of the seven nearest of the training pictures by
+  raw pixels are of the right class. Both compare one place with the same place elsewhere, and what
+  lies at a place is chance; pictures are near whose shapes happen to lie on top of one another.
+- 10% by the mean of the colours; 34% by their mean and deviation, since a longer outline has more
+  half-covered pixels. That much a classifier of pixels can see without any notion of shapes.
+- 25% by a linear classifier on an encoder that is not trained, which sees outlines and corners.
+- 93% by a linear classifier on the encoder that the demo pretrains, and 80% of the seven nearest
+  are of the right class.
 
 Each picture depends only on its split and its index.
 """
