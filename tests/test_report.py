@@ -126,7 +126,7 @@ def test_the_commands_to_type_next_parse(tmp_path, name):
     assert look == ["tensorboard", f"--logdir={model_dir}"]
     assert probe[:2] == finetune[:2] == ["python", "run.py"]
     parsed = flags.parse(probe[1:]).config
-    assert parsed.runtime.mode == "probe" and parsed.probe.probe_baselines
+    assert parsed.runtime.mode == "probe"
     assert parsed.data == config.data and parsed.model == config.model
     beside = model_dir.rstrip("/")
     assert parsed.runtime.model_dir == f"{beside}_probe"

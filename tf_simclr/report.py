@@ -128,7 +128,7 @@ def _next_commands(config: Config, program: tuple[str, ...]):
         if config.runtime.mode != "train":  # else nobody has looked for the evaluation split
             yield "measure the features more thoroughly, by many classifiers", (
                 *program, "--mode=probe", f"--checkpoint={model_dir}",
-                f"--model_dir={_beside(model_dir, 'probe')}", "--probe_baselines=True",
+                f"--model_dir={_beside(model_dir, 'probe')}",
             )  # fmt: skip
         yield "fine-tune the pretrained encoder", (*program, *_finetuning(config))
     elif config.data.dataset == "folder" and config.data.data_dir:
