@@ -10,7 +10,7 @@ from tf_simclr import flags
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^    +((?:srun .*)?python \S+\.py (?:.*\\\n)*.*)$", README, re.MULTILINE)
+BLOCKS = re.findall(r"^    +((?:srun .*)?\S*python \S+\.py (?:.*\\\n)*.*)$", README, re.MULTILINE)
 COMMANDS = [shlex.split(block.replace("\\\n", " ")) for block in BLOCKS]
 RUNS = [command[command.index("run.py") :] for command in COMMANDS if "run.py" in command]
 

@@ -1,7 +1,10 @@
 """The lines that end a run."""
 
+import os
 import re
 import shlex
+
+import pytest
 
 from tf_simclr import flags, report
 from tf_simclr.config import Config
@@ -12,13 +15,19 @@ RESULTS = {
 }  # fmt: skip
 
 
+def commands(text: str) -> list[list[str]]:
+    """The words of each command to type next, as the shell takes them apart."""
+    blocks = re.findall(r"^(?:Next, |Or ).*:\n((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    return [shlex.split(block.replace("\\\n", " ")) for block in blocks]
+
+
 def test_says_how_good_and_where():
     text = report.format_results(
         Config().replace(train_mode="finetune", model_dir="runs/x"), RESULTS
     )
     for part in ("top-1 25.0%", "top-5 75.0%", "runs/x/ckpt-7", "runs/x/saved_model/7"):
         assert part in text
-    assert "fine-tune" not in text
+    assert commands(text) == [["tensorboard", "--logdir=runs/x"]]
 
 
 def test_an_accuracy_of_a_part_of_the_split_says_so():
@@ -27,6 +36,20 @@ def test_an_accuracy_of_a_part_of_the_split_says_so():
     assert line.format("") in report.format_results(config, RESULTS)
     text = report.format_results(config, RESULTS | {"evaluated": (256, 10_000)})
     assert line.format("256 of 10000 images of ") in text
+
+
+def test_what_has_not_been_measured_is_left_out():
+    """Of few classes there is no top-5."""
+    config = Config().replace(train_mode="finetune", model_dir="runs/x")
+    text = report.format_results(config, {k: v for k, v in RESULTS.items() if "top_5" not in k})
+    assert "top-1 25.0%\n" in text and "top-5" not in text
+    results = {
+        "checkpoint": "runs/x/ckpt-7", "dataset": "cats", "path": "runs/p/result.json",
+        "examples": {"train": 90, "test": 10}, "metric": "top_1",
+        "encoders": {"pretrained": {"knn_1": {"top_1": 0.5, "mean_per_class": 0.4}}},
+    }  # fmt: skip
+    text = report.format_results(Config().replace(mode="probe", model_dir="runs/p"), results)
+    assert re.search(r"classifier +top-1 +per class\n.* 50\.00 +40\.00\n", text)
 
 
 def test_says_which_checkpoint_was_best():
@@ -79,31 +102,112 @@ def test_predictions_are_counted():
     assert report.format_results(config, results) == "p.csv: 7 pictures, 2 left out"
 
 
-def test_probes_take_the_place_of_the_classifier_on_the_side():
-    probes = {"probe/raw_pixels": 0.1, "probe/untrained": 0.2, "probe/pretrained": 0.6}
-    text = report.format_results(Config().replace(model_dir="runs/x"), RESULTS | probes)
-    rows = dict(re.findall(r"^  (\w+ \w+) +([\d.]+)%", text, re.MULTILINE))
-    assert rows == {"raw pixels": "10.0", "untrained encoder": "20.0", "pretrained encoder": "60.0"}
+PROBES = {
+    "probe/raw_pixels": 0.1, "probe/untrained": 0.2, "probe/pretrained": 0.8,
+    "neighbours": "Nearest 7 of 10,000 training images",
+    "neighbours/raw_pixels": 0.12, "neighbours/untrained": 0.14, "neighbours/pretrained": 0.65,
+}  # fmt: skip
+
+
+def test_probes_and_neighbours_take_the_place_of_the_classifier_on_the_side():
+    text = report.format_results(Config().replace(model_dir="runs/x"), RESULTS | PROBES)
+    rows = re.findall(r"^  (\w+ \w+) +([\d.]+)%", text, re.MULTILINE)
+    names = ["raw pixels", "untrained encoder", "pretrained encoder"]
+    shares = ["10.0", "20.0", "80.0", "12.0", "14.0", "65.0"]
+    assert rows == list(zip(names * 2, shares, strict=True))
+    assert "Nearest 7 of 10,000 training images of the same class:" in text
     assert "on the side" not in text
 
 
 def test_after_fine_tuning_the_classifier_counts_and_the_encoder_is_called_fine_tuned():
-    probes = {"probe/raw_pixels": 0.1, "probe/untrained": 0.2, "probe/pretrained": 0.6}
     config = Config().replace(train_mode="finetune", model_dir="runs/x")
-    text = report.format_results(config, RESULTS | probes)
+    text = report.format_results(config, RESULTS | PROBES)
     assert "top-1 25.0%" in text
-    assert "fine-tuned encoder   60.0%" in text and "pretrained" not in text
+    assert "fine-tuned encoder   80.0%" in text and "pretrained" not in text
 
 
-def test_the_command_to_type_next_is_one_that_parses(tmp_path):
-    model_dir = tmp_path / "run"
-    model_dir.mkdir()
-    config = flags.parse(["run.py", "--gin_file=demo", f"--model_dir={model_dir}"]).config
-    (model_dir / "config.gin").write_text(flags.to_gin(config))
-    text = report.format_results(config, RESULTS)
-    command = text[text.index("python run.py") :].replace("\\\n", " ")
-    parsed = flags.parse(shlex.split(command)[1:]).config
-    assert parsed.training.train_mode == "finetune"
-    assert parsed.training.checkpoint == str(model_dir)
-    assert parsed.runtime.model_dir == f"{model_dir}_finetuned"
+# --- Commands to type next.
+
+
+@pytest.mark.parametrize("name", ["run", "my run", "run[1]", "it's", 'a"$HOME"b', "run/"])
+def test_the_commands_to_type_next_parse(tmp_path, name):
+    model_dir = os.path.join(tmp_path, name)
+    os.makedirs(model_dir)
+    config = flags.parse([
+        "run.py", "--gin_file=demo", "--mode=train_then_eval", f"--model_dir={model_dir}",
+    ]).config  # fmt: skip
+    with open(os.path.join(model_dir, "config.gin"), "w") as file:
+        file.write(flags.to_gin(config))
+    look, probe, finetune = commands(report.format_results(config, RESULTS))
+    assert look == ["tensorboard", f"--logdir={model_dir}"]
+    assert probe[:2] == finetune[:2] == ["python", "run.py"]
+    parsed = flags.parse(probe[1:]).config
+    assert parsed.runtime.mode == "probe"
+    assert parsed.data == config.data and parsed.model == config.model
+    beside = model_dir.rstrip("/")
+    assert parsed.runtime.model_dir == f"{beside}_probe"
+    parsed = flags.parse(finetune[1:]).config
+    assert parsed.training.train_mode == "finetune" and parsed.runtime.mode == "train_then_eval"
+    assert parsed.data == config.data
+    assert parsed.training.checkpoint == model_dir
+    assert parsed.runtime.model_dir == f"{beside}_finetuned"
     assert parsed.model.width_multiplier == config.model.width_multiplier
+
+
+def test_a_run_that_is_not_evaluated_is_given_no_command_that_evaluates():
+    config = Config().replace(mode="train", model_dir="runs/x")
+    look, finetune = commands(report.format_results(config, RESULTS))
+    assert "--mode=train" in finetune and "--train_mode=finetune" in finetune
+
+
+@pytest.mark.parametrize("settings", [
+    dict(unlabelled=True), dict(lineareval_while_pretraining=False),
+])  # fmt: skip
+def test_without_labels_there_is_no_command_that_needs_them(tmp_path, settings):
+    pictures = tmp_path / "my pictures"
+    pictures.mkdir()
+    config = Config().replace(
+        dataset="folder", data_dir=str(pictures), model_dir=f"{tmp_path}/x", **settings
+    )
+    look, predict = commands(report.format_results(config, RESULTS))
+    parsed = flags.parse(predict[1:]).config
+    assert parsed.runtime.mode == "predict"
+    assert parsed.training.checkpoint == f"{tmp_path}/x"
+    assert parsed.predict.images == str(pictures)
+    assert parsed.predict.output == f"{tmp_path}/x_embeddings.npy"
+
+
+def test_without_labels_and_without_a_folder_there_are_the_curves():
+    config = Config().replace(lineareval_while_pretraining=False, model_dir="runs/x")
+    assert commands(report.format_results(config, RESULTS)) == [["tensorboard", "--logdir=runs/x"]]
+
+
+@pytest.mark.parametrize("model_dir, config_gin, finetuned", [
+    ("gs://bucket/run/", "gs://bucket/run/config.gin", "gs://bucket/run_finetuned"),
+    ("gs://bucket", "gs://bucket/config.gin", "gs://bucket/finetuned"),
+])  # fmt: skip
+def test_commands_of_a_run_in_a_bucket(model_dir, config_gin, finetuned):
+    config = Config().replace(model_dir=model_dir)
+    *_, words = commands(report.format_results(config, RESULTS))
+    assert f"--gin_file={config_gin}" in words and f"--model_dir={finetuned}" in words
+
+
+def test_commands_start_the_way_the_run_was_started(tmp_path, monkeypatch):
+    """By a name that the shell finds, else by the path: make demo's environment is not on PATH."""
+    folder = tmp_path / "it is/bin"
+    folder.mkdir(parents=True)
+    for name in ("python3.99", "tf-simclr", "tensorboard"):
+        (folder / name).touch(0o755)
+    python, console = str(folder / "python3.99"), str(folder / "tf-simclr")
+    assert report.program_words("run.py", python) == (python, "run.py")
+    monkeypatch.chdir(tmp_path)
+    assert report.program_words("run.py", python) == ("it is/bin/python3.99", "run.py")
+    program = report.program_words(console, python)
+    assert program == ("it is/bin/tf-simclr",)
+    text = report.format_results(Config().replace(model_dir="x"), RESULTS, program=program)
+    look, finetune = commands(text)
+    assert look == ["it is/bin/tensorboard", "--logdir=x"]
+    assert finetune[0] == "it is/bin/tf-simclr" and finetune[1].startswith("--")
+    monkeypatch.setenv("PATH", str(folder))
+    assert report.program_words("run.py", python) == ("python3.99", "run.py")
+    assert report.program_words(console, python) == ("tf-simclr",)

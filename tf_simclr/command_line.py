@@ -64,7 +64,8 @@ def _run(parsed: flags.Parsed):
         print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal)
     if results:
-        print(report.format_results(config, results))
+        words = report.program_words(sys.argv[0], sys.executable)
+        print(report.format_results(config, results, program=words))
 
 
 def _versions() -> str:

@@ -23,7 +23,8 @@ from tf_simclr.probes.features import RAW_PIXELS, Features
 from tf_simclr.training import model_dir, weights
 
 PRETRAINED, UNTRAINED = "pretrained", "untrained"
-NEIGHBOUR_CANDIDATES = 1000  # of ten thousands, some are the test image but for a few pixels
+NEIGHBOURS = 7
+NEIGHBOUR_CANDIDATES = 10_000  # the first training images: all of shapes, a bounded part of others
 RESULT = "result_probe.json"
 ENCODER = "base_model/"
 
@@ -187,11 +188,14 @@ def summarise(config: Config, source: Source, encoder: SimCLR, *, num_classes: i
 
     Returns:
       Top-1 accuracies on the evaluation split: probe/raw_pixels, probe/untrained and
-      probe/pretrained; picture: the path of neighbours.png.
+      probe/pretrained. Shares of the nearest training images that are of the evaluation image's
+      class, over the whole split: neighbours/raw_pixels, neighbours/untrained and
+      neighbours/pretrained. neighbours: what was counted, in words. picture: the path of
+      neighbours.png.
     """
     from tf_simclr.probes import neighbours  # matplotlib takes a second
 
-    _say("Linear probes of raw pixels, untrained and pretrained encoder ...")
+    _say("Probing raw pixels, the untrained and the pretrained encoder ...")
     encoders = {UNTRAINED: build.make_model(config, num_classes), PRETRAINED: encoder}
     train, test = (
         _extract(
@@ -202,28 +206,30 @@ def summarise(config: Config, source: Source, encoder: SimCLR, *, num_classes: i
         for split in (config.data.train_split, config.data.eval_split)
     )  # fmt: skip
     _report_skipped(config.data.train_split, train)
-    results = {}
+    few = slice(NEIGHBOUR_CANDIDATES)
+    count = min(NEIGHBOURS, len(train.labels))
+    results, nearest = {}, {}
     for name in (RAW_PIXELS, UNTRAINED, PRETRAINED):
         probe = logistic.fit(train.matrix(name), train.labels, iterations=100)
         ranks = probe.ranks(test.matrix(name), test.labels)
         results[f"probe/{name}"] = metrics.accuracies(ranks, test.labels)["top_1"]
-    few = slice(NEIGHBOUR_CANDIDATES)
+        nearest[name] = neighbours.nearest(train.matrix(name)[few], test.matrix(name), count)
+        results[f"neighbours/{name}"] = neighbours.share_of_hits(
+            nearest[name], train.labels[few], test.labels
+        )
     trained = "pretrained" if config.training.train_mode == "pretrain" else "fine-tuned"
-    nearest = {
-        title: neighbours.nearest(train.matrix(name)[few], test.matrix(name), count=7)
-        for name, title in ((RAW_PIXELS, "raw pixels"), (PRETRAINED, f"{trained} encoder"))
-    }
     picture = neighbours.figure(
         train.images()[few],
         train.labels[few],
         test.images(),
         test.labels,
-        nearest,
+        {"raw pixels": nearest[RAW_PIXELS], f"{trained} encoder": nearest[PRETRAINED]},
     )
     path = os.path.join(config.runtime.model_dir, "neighbours.png")
     with tf.io.gfile.GFile(path, "wb") as file:
         picture.savefig(file, format="png", dpi=100)
-    return results | {"picture": path}
+    among = f"Nearest {count} of {len(train.labels[few]):,} training images"
+    return results | {"neighbours": among, "picture": path}
 
 
 def _report_skipped(split: str, found: Features):

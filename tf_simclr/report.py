@@ -1,79 +1,181 @@
 """The few lines that end a run: what came out, where it lies, what to type next."""
 
+import os
+import shlex
+import shutil
+from collections.abc import Sequence
+
 from tf_simclr.config import Config
 
-PROBES = {
-    "probe/raw_pixels": "raw pixels",
-    "probe/untrained": "untrained encoder",
-    "probe/pretrained": "pretrained encoder",
+ENCODERS = {
+    "raw_pixels": "raw pixels",
+    "untrained": "untrained encoder",
+    "pretrained": "pretrained encoder",
 }
+PROGRAM = ("python", "run.py")
 
 
-def format_results(config: Config, results: dict) -> str:
-    """A summary of what experiment.run returned."""
+def program_words(started_as: str, interpreter: str) -> tuple[str, ...]:
+    """Returns the words that start this program once more from the same directory.
+
+    The interpreter and a console command are named by their paths unless the shell finds the same
+    file by its name. `make demo` uses an environment that the user's shell knows nothing of.
+
+    Args:
+      started_as: sys.argv[0]: a script such as run.py, or a console command.
+      interpreter: sys.executable.
+
+    Returns:
+      ("python", "run.py"), (".venv/bin/python", "run.py"), ("tf-simclr",), and the like.
+    """
+    if started_as.endswith(".py"):
+        return _as_typed(interpreter), started_as
+    return (_as_typed(started_as),)
+
+
+def _as_typed(path: str) -> str:
+    """The shortest text by which a shell in this directory runs the file."""
+    name = os.path.basename(path)
+    found = shutil.which(name)
+    # Links are not followed: the interpreters of all environments lead to the same file.
+    if found and os.path.abspath(found) == os.path.abspath(path):
+        return name
+    below = os.path.relpath(path)
+    return path if below.startswith(os.pardir) or os.sep not in below else below
+
+
+def format_results(config: Config, results: dict, *, program: Sequence[str] = PROGRAM) -> str:
+    """Formats a summary of what experiment.run returned.
+
+    Args:
+      config: of the run.
+      results: of experiment.run.
+      program: words that start this program (`program_words`), for the commands to type next.
+    """
     if config.runtime.mode == "probe":
         return _format_probe(results)
     if config.runtime.mode == "predict":
         return f"{results['path']}: {results['written']} pictures, {results['left_out']} left out"
-    pretraining = config.training.train_mode == "pretrain"
-    split = f"{config.data.dataset} {config.data.eval_split}"
-    part, whole = results.get("evaluated", (None, None))  # where eval_steps cut it short
-    evaluated = f"{part} of {whole} images of {split}" if part else split
-    probes = PROBES if "probe/raw_pixels" in results else {}
+    has_probes = "probe/raw_pixels" in results
     lines = ["", f"Step {results['step']}."]
     # In pretraining the classifier is only an indication, of which the probes are a better one.
-    if "eval/label_top_1_accuracy" in results and not (pretraining and probes):
-        top_5 = ""
-        if "eval/label_top_5_accuracy" in results:  # not of fewer than five classes
-            top_5 = f", top-5 {100 * results['eval/label_top_5_accuracy']:.1f}%"
-        lines.append(
-            f"{'Classifier trained on the side' if pretraining else 'Classifier'} on {evaluated}: "
-            f"top-1 {100 * results['eval/label_top_1_accuracy']:.1f}%" + top_5
-        )
+    if not (config.training.train_mode == "pretrain" and has_probes):
+        lines += _accuracy(config, results)
     if "best_step" in results:
         lines.append(f"Best: step {results['best_step']}, top-1 {100 * results['best_top_1']:.1f}%,"
                      f" in {config.runtime.model_dir}/best and {results['best_saved_model']}")
-    if probes:
-        lines.append(f"Linear probes on {split}, top-1:")
-    for key, name in probes.items():
-        if not pretraining:
-            name = name.replace("pretrained", "fine-tuned")
-        accuracy = 100 * results[key]
-        lines.append(f"  {name:<20}{accuracy:5.1f}%  {'#' * round(accuracy / 2)}")
+    if has_probes:
+        lines += _encoders(config, results)
     lines.append(f"Checkpoint:  {results['checkpoint']}")
     if results["saved_model"]:
         lines.append(f"SavedModel:  {results['saved_model']}")
     if "picture" in results:
         lines.append(f"Picture:     {results['picture']}")
-    lines.append(f"Curves:      tensorboard --logdir={config.runtime.model_dir}")
-    if pretraining:
-        lines += ["Next, fine-tune the pretrained encoder:", *_finetune_command(config)]
+    lead = "Next, "
+    for purpose, words in _next_commands(config, tuple(program)):
+        lines += [f"{lead}{purpose}:", _for_the_shell(words)]
+        lead = "Or "
     return "\n".join(lines)
 
 
-def _finetune_command(config: Config) -> list[str]:
+def _accuracy(config: Config, results: dict) -> list[str]:
+    """The line with the supervised head's accuracy, where it was evaluated."""
+    if "eval/label_top_1_accuracy" not in results:
+        return []
+    split = f"{config.data.dataset} {config.data.eval_split}"
+    part, whole = results.get("evaluated", (None, None))  # where eval_steps cut it short
+    evaluated = f"{part} of {whole} images of {split}" if part else split
+    pretraining = config.training.train_mode == "pretrain"
+    shares = [
+        f"top-{k} {100 * results[key]:.1f}%"
+        for k in (1, 5)
+        if (key := f"eval/label_top_{k}_accuracy") in results
+    ]
+    classifier = "Classifier trained on the side" if pretraining else "Classifier"
+    return [f"{classifier} on {evaluated}: {', '.join(shares)}"]
+
+
+def _encoders(config: Config, results: dict) -> list[str]:
+    """Bars that compare pixels, the untrained and the trained encoder (`probing.summarise`)."""
+    lines = []
+    split = f"{config.data.dataset} {config.data.eval_split}"
+    titles = {"probe": f"Linear probes on {split}, top-1:"}
+    if "neighbours" in results:
+        titles["neighbours"] = f"{results['neighbours']} of the same class:"
+    for kind, title in titles.items():
+        lines.append(title)
+        for key, name in ENCODERS.items():
+            if config.training.train_mode != "pretrain":
+                name = name.replace("pretrained", "fine-tuned")
+            share = 100 * results[f"{kind}/{key}"]
+            lines.append(f"  {name:<20}{share:5.1f}%  {'#' * round(share / 2)}")
+    return lines
+
+
+# --- Commands to type next.
+
+def _next_commands(config: Config, program: tuple[str, ...]):
+    """Yields (what for, the command's words) of what fits the run."""
+    model_dir = config.runtime.model_dir
+    folder = os.path.dirname(program[0])  # tensorboard is installed beside the program
+    tensorboard = os.path.join(folder, "tensorboard")
+    look = (tensorboard, f"--logdir={model_dir}")
+    yield "look at the learning curves and the augmented images", look
+    if config.training.train_mode != "pretrain":
+        return
+    if config.model.lineareval_while_pretraining and not config.data.unlabelled:
+        # The head on the side has needed labels, so there are some.
+        if config.runtime.mode != "train":  # else nobody has looked for the evaluation split
+            yield "measure the features more thoroughly, by many classifiers", (
+                *program, "--mode=probe", f"--checkpoint={model_dir}",
+                f"--model_dir={_beside(model_dir, 'probe')}",
+            )  # fmt: skip
+        yield "fine-tune the pretrained encoder", (*program, *_finetuning(config))
+    elif config.data.dataset == "folder" and config.data.data_dir:
+        yield "write the embeddings of the pictures", (
+            *program, "--mode=predict", f"--checkpoint={model_dir}",
+            f"--images={config.data.data_dir}", f"--output={_beside(model_dir, 'embeddings.npy')}",
+        )  # fmt: skip
+
+
+def _finetuning(config: Config) -> tuple[str, ...]:
     model_dir = config.runtime.model_dir
     options = {
-        "mode": "train_then_eval",
+        "mode": "train" if config.runtime.mode == "train" else "train_then_eval",
         "train_mode": "finetune",
-        "gin_file": f"{model_dir}/config.gin",
+        "gin_file": os.path.join(model_dir, "config.gin"),
         "checkpoint": model_dir,
-        "model_dir": f"{model_dir.rstrip('/')}_finetuned",
+        "model_dir": _beside(model_dir, "finetuned"),
         "zero_init_logits_layer": "True",
         "optimizer": "momentum",
         "learning_rate": "0.05",
         "warmup_epochs": "0",
     }
-    written = [f"--{name}={value}" for name, value in options.items()]
-    rows = [" ".join(written[i : i + 3]) for i in range(0, len(written), 3)]
-    return ["  python run.py " + " \\\n    ".join(rows)]
+    return tuple(f"--{name}={value}" for name, value in options.items())
+
+
+def _beside(model_dir: str, name: str) -> str:
+    """MODEL_DIR_NAME, or MODEL_DIR/NAME where model_dir is a bucket, beside which is nothing."""
+    path = model_dir.rstrip("/")
+    is_bucket = "://" in path and "/" not in path.split("://")[1]
+    return f"{path}/{name}" if is_bucket else f"{path}_{name}"
+
+
+def _for_the_shell(words: Sequence[str]) -> str:
+    """The command, quoted and indented, in rows of at most about 100 characters."""
+    rows = ["  "]
+    for word in map(shlex.quote, words):
+        if len(rows[-1]) + len(word) > 96 and rows[-1].strip():
+            rows.append("    ")
+        rows[-1] += word + " "
+    return " \\\n".join(row.rstrip() for row in rows)
 
 
 def _format_probe(results: dict) -> str:
-    """A table of what mode=probe found: rows are classifiers on encoders, per cent."""
+    """Formats a table of what mode=probe found: rows are classifiers on encoders, per cent."""
     metrics = {"top_1": "top-1", "top_5": "top-5", "mean_per_class": "per class"}
-    if not all("top_5" in a for found in results["encoders"].values() for a in found.values()):
-        del metrics["top_5"]  # fewer than five classes
+    measured = {m for found in results["encoders"].values() for row in found.values() for m in row}
+    metrics = {m: title for m, title in metrics.items() if m in measured}
     examples = results["examples"]
     lines = [
         "",

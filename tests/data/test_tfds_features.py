@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tf_simclr.config import ConfigError
-from tf_simclr.data import sources
+from tf_simclr.data import shapes, sources
 
 
 @pytest.fixture
@@ -25,7 +25,8 @@ def edit(shapes_dir, tmp_path):
     """Function: (file, function of its content) -> data_dir with a data set `mine` so changed."""
 
     def make(name, change):
-        folder = shutil.copytree(shapes_dir / "shapes" / "1.0.0", tmp_path / "mine" / "1.0.0")
+        version = str(shapes.Shapes.VERSION)
+        folder = shutil.copytree(shapes_dir / "shapes" / version, tmp_path / "mine" / version)
         for file in folder.glob("shapes-*"):
             file.rename(folder / file.name.replace("shapes", "mine"))
         info = folder / "dataset_info.json"

@@ -11,6 +11,12 @@ def test_nearest_goes_by_angle_and_not_by_length():
     np.testing.assert_array_equal(neighbours.nearest(train, test, count=2), [[0, 2], [2, 1]])
 
 
+def test_the_share_of_hits_counts_every_neighbour_of_every_test_image():
+    indices = np.array([[0, 1], [2, 0], [1, 2]])
+    share = neighbours.share_of_hits(indices, np.array([4, 4, 7]), np.array([4, 7, 5]))
+    assert share == 3 / 6
+
+
 def test_figure_shows_each_class_once_and_frames_hits_green():
     train_images, test_images = np.zeros((4, 8, 8, 3)), np.ones((3, 8, 8, 3))
     train_labels, test_labels = np.array([0, 0, 1, 1]), np.array([1, 0, 1])

@@ -21,6 +21,17 @@ def nearest(train_features, test_features, count: int) -> np.ndarray:
     return search.kneighbors(test_features, return_distance=False)
 
 
+def share_of_hits(indices: np.ndarray, train_labels, test_labels) -> float:
+    """Returns the share in [0, 1] of neighbours that are of the class of their test image.
+
+    Args:
+      indices: (m, k) of `nearest`.
+      train_labels: (n,) class numbers.
+      test_labels: (m,).
+    """
+    return float(np.mean(train_labels[indices] == test_labels[:, None]))
+
+
 def figure(train_images, train_labels, test_images, test_labels, neighbours: dict) -> Figure:
     """One row for the first test image of each class: the image, its neighbours by each encoder.
 
@@ -52,7 +63,7 @@ def figure(train_images, train_labels, test_images, test_labels, neighbours: dic
     _title(axes[0, 0], "image")
     column = 1
     for name, indices in neighbours.items():
-        share = np.mean(train_labels[indices] == test_labels[:, None])
+        share = share_of_hits(indices, train_labels, test_labels)
         middle = axes[0, column + 1 + indices.shape[1] // 2]
         among = f"nearest of {len(train_labels):,} by {name}"
         _title(middle, f"{among}: {100 * share:.0f}% of the same class")
