@@ -129,7 +129,7 @@ def test_after_fine_tuning_the_classifier_counts_and_the_encoder_is_called_fine_
 # --- Commands to type next.
 
 
-@pytest.mark.parametrize("name", ["run", "my run", "run[1]", "it's", 'a"$HOME"b', "run/"])
+@pytest.mark.parametrize("name", ["run", "my run", "run(1)", "it's", 'a"$HOME"b', "run/"])
 def test_the_commands_to_type_next_parse(tmp_path, name):
     model_dir = os.path.join(tmp_path, name)
     os.makedirs(model_dir)
