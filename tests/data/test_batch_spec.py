@@ -14,6 +14,8 @@ from tf_simclr.training import microbatch
 SIZES, BATCHES, REPLICAS = (32, 64, 224), (2, 16, 64, 256), (1, 2)
 # 64 images of 64 pixels fit in a group; 256 do not, nor do 64 floats of 224.
 GRID = list(itertools.product(SIZES, BATCHES, ("pretrain", "finetune"), ("host", "device")))
+# Each size with each train mode and place, and each batch size three times. The others are long.
+SHORT = [case for i, case in enumerate(GRID) if case[1] == BATCHES[(i + i // 16) % 4]]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,10 @@ def expected(source, settings: dict, batch_size: int) -> tuple:
     )
 
 
-@pytest.mark.parametrize("size, batch, train_mode, augment_on", GRID)
+@pytest.mark.parametrize(
+    "size, batch, train_mode, augment_on",
+    [case if case in SHORT else pytest.param(*case, marks=pytest.mark.long) for case in GRID],
+)
 def test_specs_over_the_grid(pictures, replicas, size, batch, train_mode, augment_on):
     source, split = pictures
     settings = dict(image_size=size, train_batch_size=batch, train_mode=train_mode,

@@ -55,6 +55,7 @@ def expected(order, kind: str) -> list[int]:
 
 
 CASES = [(*c, "indices") for c in LONG + SHORT] + [(*c, "examples") for c in LONG]
+SLOW = [(*c, "examples") for c in LONG[1:5]]  # enter late again and again, seconds each
 
 
 @pytest.mark.parametrize("num_examples, step_size, buffer, kind", CASES)
@@ -68,7 +69,10 @@ def test_no_example_comes_twice_in_a_batch(num_examples, step_size, buffer, kind
         assert len(set(batch)) == len(batch), f"batch from {begin} on"
 
 
-@pytest.mark.parametrize("num_examples, step_size, buffer, kind", CASES)
+@pytest.mark.parametrize(
+    "num_examples, step_size, buffer, kind",
+    [pytest.param(*case, marks=pytest.mark.long) if case in SLOW else case for case in CASES],
+)
 def test_a_stream_entered_late_goes_on_exactly(num_examples, step_size, buffer, kind):
     whole = stream(order(num_examples, step_size, buffer), kind, NUM_EPOCHS * num_examples)
     last = len(whole) - 2 * step_size

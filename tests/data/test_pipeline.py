@@ -97,12 +97,13 @@ def test_order_depends_on_the_seed(source):
 
 
 @pytest.mark.parametrize("cache", [False, True])
-@pytest.mark.parametrize("start", [1, 20, NUM_TRAIN, 2 * NUM_TRAIN + 5])
-def test_resumed_stream_goes_on_exactly(source, cache, start):
-    whole = take(train(source, train_mode="pretrain", cache=cache), start + 30)
-    rest = take(train(source, train_mode="pretrain", cache=cache, start_example=start), 30)
-    for expected, resumed in zip(whole, rest, strict=True):
-        np.testing.assert_array_equal(resumed, expected[start:])
+def test_resumed_stream_goes_on_exactly(source, cache):
+    settings = dict(train_mode="pretrain", cache=cache)
+    whole = take(train(source, **settings), 2 * NUM_TRAIN + 35)
+    for start in (1, 20, NUM_TRAIN, 2 * NUM_TRAIN + 5):
+        rest = take(train(source, start_example=start, **settings), 30)
+        for expected, resumed in zip(whole, rest, strict=True):
+            np.testing.assert_array_equal(resumed, expected[start : start + 30], err_msg=str(start))
 
 
 def test_resumed_stream_with_a_small_shuffle_buffer(source):
@@ -211,7 +212,9 @@ def test_unlabelled_batches(data_dir):
 
 
 @pytest.mark.parametrize("cache", [False, True])
-@pytest.mark.parametrize("batch, split", [(24, "train"), (10, "train"), (7, "train[:9]")])
+@pytest.mark.parametrize("batch, split", [
+    (24, "train"), (7, "train[:9]"), pytest.param(10, "train", marks=pytest.mark.long)
+])  # fmt: skip
 def test_no_image_comes_twice_in_a_batch(source, cache, batch, split):
     """Also where a batch holds the end of an epoch and the beginning of the next."""
     settings = dict(split=split, cache=cache, batch_size=batch, global_batch_size=batch)
@@ -239,7 +242,9 @@ def test_batches_larger_than_the_split_span_epochs(source):
 
 
 @pytest.mark.parametrize("cache", [False, True])
-@pytest.mark.parametrize("sizes", [[13, 13], [9, 9, 8], [7, 7, 6, 6]])
+@pytest.mark.parametrize("sizes", [
+    [9, 9, 8], *(pytest.param(s, marks=pytest.mark.long) for s in ([13, 13], [7, 7, 6, 6]))
+])  # fmt: skip
 def test_shards_divide_each_epoch(source, cache, sizes):
     shards = [
         train(source, num_shards=len(sizes), shard_index=index, cache=cache)

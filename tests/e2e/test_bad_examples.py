@@ -10,6 +10,8 @@ import bad_images
 from tf_simclr import experiment, flags
 from tf_simclr.training import weights
 
+pytestmark = pytest.mark.long
+
 TINY = (
     "--dataset=bad_images", "--eval_split=test", "--image_size=32", "--resnet_depth=18",
     "--width_multiplier=0.0625", "--train_batch_size=16", "--eval_batch_size=8",

@@ -71,6 +71,7 @@ def test_a_wrong_setting_is_one_line_and_leaves_nothing(name, shapes_dir, tmp_pa
     assert not model_dir.exists()
 
 
+@pytest.mark.long
 def test_a_model_dir_of_another_model_is_refused_and_left_alone(shapes_dir, tmp_path):
     settings = (*TINY, f"--data_dir={shapes_dir}", f"--model_dir={tmp_path}")
     config = flags.parse(["run.py", *settings]).config.replace(seed=1)

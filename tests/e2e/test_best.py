@@ -13,6 +13,8 @@ from tf_simclr import experiment, flags
 from tf_simclr.training import export, steps
 from tf_simclr.training.weights import read_weights
 
+pytestmark = pytest.mark.long
+
 TINY = (
     "--dataset=shapes", "--train_split=train[:64]", "--eval_split=test[:200]", "--image_size=32",
     "--resnet_depth=18", "--width_multiplier=0.0625", "--train_batch_size=16",

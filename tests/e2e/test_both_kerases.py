@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+FULL_DEPTH = True
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 sys.path.insert(0, str(FIXTURES))
 import make  # noqa: E402

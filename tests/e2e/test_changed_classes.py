@@ -13,6 +13,8 @@ from tf_simclr import experiment, flags
 from tf_simclr.config import ConfigError
 from tf_simclr.training import checkpoint, weights
 
+pytestmark = pytest.mark.long
+
 TINY = (
     "--dataset=folder",
     "--image_size=32",

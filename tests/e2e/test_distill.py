@@ -10,6 +10,8 @@ from tf_simclr import experiment, flags
 from tf_simclr.config import ConfigError
 from tf_simclr.training.weights import read_weights
 
+pytestmark = pytest.mark.long
+
 TINY = (
     "--dataset=shapes", "--train_split=train[:64]", "--eval_split=test[:100]", "--image_size=32",
     "--resnet_depth=18", "--train_batch_size=16", "--optimizer=momentum", "--learning_rate=1",

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from tf_simclr.training.weights import read_weights
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

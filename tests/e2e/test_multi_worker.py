@@ -18,6 +18,8 @@ import tensorflow as tf
 
 from tf_simclr.training import weights
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 # At the default temperature so small a model is so badly conditioned that float32's rounding grows
 # to a thousandth within five steps.

@@ -16,6 +16,8 @@ from tf_simclr.config import ConfigError
 from tf_simclr.data import augment, errors, folder, image_files
 from tf_simclr.data.sources import open_source
 
+pytestmark = pytest.mark.long
+
 TINY = (
     "--dataset=folder", "--image_size=32", "--resnet_depth=18", "--width_multiplier=0.0625",
     "--train_batch_size=8", "--train_steps=1", "--warmup_epochs=0", "--seed=3",

@@ -11,6 +11,8 @@ from tf_simclr import build, experiment, flags, probing
 from tf_simclr.config import ConfigError
 from tf_simclr.probes import features
 
+pytestmark = pytest.mark.long
+
 TINY = (
     "--dataset=shapes", "--train_split=train[:200]", "--eval_split=test[:80]", "--image_size=32",
     "--resnet_depth=18", "--width_multiplier=0.0625", "--train_batch_size=16", "--train_steps=1",

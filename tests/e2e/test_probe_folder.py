@@ -5,6 +5,8 @@ import pytest
 from hostile_pictures import noise, saved, write
 from tf_simclr import build, experiment, flags
 
+pytestmark = pytest.mark.long
+
 TINY = (
     "--dataset=folder", "--image_size=8", "--resnet_depth=18", "--width_multiplier=0.0625",
     "--train_batch_size=8", "--eval_batch_size=8", "--train_steps=1", "--warmup_epochs=0",

@@ -125,6 +125,7 @@ def test_a_finished_run_is_not_trained_again(pretrained):
     assert all(np.array_equal(before[path], after[path]) for path in before)
 
 
+@pytest.mark.long
 def test_linear_evaluation_from_the_pretrained_run_freezes_the_encoder(pretrained, tiny, tmp_path):
     model_dir = tmp_path / "finetuned"
     done = run(
@@ -143,6 +144,7 @@ def test_linear_evaluation_from_the_pretrained_run_freezes_the_encoder(pretraine
     assert json.loads((model_dir / "result.json").read_text())["global_step"] == 3
 
 
+@pytest.mark.long
 def test_eval_follows_the_checkpoints_to_the_last(pretrained):
     (pretrained[0] / "result.json").unlink()
     done = run("--mode=eval", f"--model_dir={pretrained[0]}", "--eval_name=again")
@@ -174,6 +176,7 @@ def test_the_saved_model_answers_as_the_checkpoint_does(pretrained):
     np.testing.assert_allclose(endpoints["logits_sup"], expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 def test_pretraining_without_labels_exports_and_says_what_to_do(tiny, tmp_path):
     done = run(
         *tiny, "--mode=train_then_eval", "--lineareval_while_pretraining=False",
@@ -194,6 +197,7 @@ def test_two_cpu_replicas_train_through_run_py(tiny, tmp_path):
     assert (tmp_path / "run" / "ckpt-2.index").exists()
 
 
+@pytest.mark.long
 def test_the_official_cifar10_commands_run_as_they_are(tmp_path, shared_dir):
     """The README of google-research/simclr, but for train_steps, data_dir and model_dir."""
     model_dir = tmp_path / "simclr_test"

@@ -11,6 +11,8 @@ import tensorflow as tf
 from tf_simclr import experiment, flags, saved_settings
 from tf_simclr.training import checkpoint, export
 
+pytestmark = pytest.mark.long
+
 TINY = (
     "--dataset=shapes",
     "--train_split=train[:64]",

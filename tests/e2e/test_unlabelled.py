@@ -8,6 +8,8 @@ import partly_labelled as data
 from tf_simclr import experiment, flags
 from tf_simclr.config import ConfigError
 
+pytestmark = pytest.mark.long
+
 TINY = (
     "--dataset=partly_labelled", "--eval_split=test", "--image_size=32", "--resnet_depth=18",
     "--width_multiplier=0.0625", "--train_batch_size=16", "--eval_batch_size=8",

@@ -15,6 +15,8 @@ import pytest
 
 from hostile_pictures import noise, saved, write
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = (
     "--strategy=multi_worker", "--dataset=folder", "--data_dir=data", "--image_size=32",

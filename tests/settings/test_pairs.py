@@ -1,6 +1,6 @@
 """Runs the table of settings, each row as its user would: by a command line.
 
-The short table is part of `make test`; all rows are part of `make test-long`.
+The rows are part of `make test-long`. The rules are tested in `make test`.
 """
 
 import json

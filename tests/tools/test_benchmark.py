@@ -88,6 +88,7 @@ def short_network(monkeypatch):
     return MODEL.model_size()
 
 
+@pytest.mark.long
 def test_collectives_of_a_training_step_are_those_of_the_formulas(results, short_network):
     (*_, dense, blocks), n = results[0], counts.STEP_BATCH_SIZE
     for counted, scheme in ((dense, scaling.DENSE), (blocks, scaling.BLOCKS)):
@@ -98,6 +99,7 @@ def test_collectives_of_a_training_step_are_those_of_the_formulas(results, short
     assert (len(dense), len(blocks)) == (5 * 7 + 5, 5 * 7 + 8)
 
 
+@pytest.mark.long
 def test_batch_norm_exchanges_three_vectors_forward_and_two_backward(results):
     forward, both_directions, *_ = results[0]
     channels = [counts.BN_CHANNELS]
@@ -106,6 +108,7 @@ def test_batch_norm_exchanges_three_vectors_forward_and_two_backward(results):
     assert both_directions == expected == 5 * [Collective(SUM, 4 * 64)]
 
 
+@pytest.mark.long
 def test_bytes_sent_for_the_hiddens_are_those_of_the_formulas(results):
     rows = {row["what"]: row for row in results[2]}
     forward = rows["hiddens, forward: bytes sent"]
@@ -121,6 +124,7 @@ def test_bytes_sent_for_the_hiddens_are_those_of_the_formulas(results):
             assert row[side] == pytest.approx(collectives.total_sent(expected, REPLICAS))
 
 
+@pytest.mark.long
 def test_output_is_a_table_with_the_machine_above_and_notes_below(results):
     _, output, rows = results
     lines = output.splitlines()
@@ -140,6 +144,7 @@ def test_output_is_a_table_with_the_machine_above_and_notes_below(results):
     assert "wire is its memory" in output and "- computed: " in output
 
 
+@pytest.mark.long
 def test_json_lines_tell_the_machine_and_the_ratio(results):
     for row in results[2]:
         assert row["benchmark"] == "communication" and row["repetitions"] == 1
@@ -308,6 +313,7 @@ def test_wrong_arguments_are_named(capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_loss_measures_both_sides(tmp_path, capsys):
     path = tmp_path / "rows.jsonl"
     benchmark.main(["loss", "--batch=24", "--dim=4", "--loss_block_rows=8", "--repetitions=1",
@@ -324,11 +330,13 @@ def _allocation(size: int):
     return lambda: np.ones(size, np.uint8).sum()
 
 
+@pytest.mark.long
 def test_memory_is_that_of_the_call():
     peak = memory_use.peak(_allocation, 200_000_000)
     assert 190e6 < peak < 230e6
 
 
+@pytest.mark.long
 def test_input_measures_rates(shapes_dir, tmp_path, capsys):
     path = tmp_path / "rows.jsonl"
     benchmark.main(["input", "--dataset=shapes", f"--data_dir={shapes_dir}", "--batch=16",
@@ -342,6 +350,7 @@ def test_input_measures_rates(shapes_dir, tmp_path, capsys):
     assert rows[3]["baseline"] is None and all(row["ratio"] > 0 for row in rows[:3])
 
 
+@pytest.mark.long
 def test_step_measures_all_sides(tmp_path, capsys):
     path = tmp_path / "rows.jsonl"
     benchmark.main(["step", "--network=tiny", "--precision=bfloat16,float32+fused",
@@ -382,6 +391,7 @@ def test_memory_measures_both_sides(tmp_path, capsys):
     assert all(row["ours"] > 0 and row["baseline"] > 0 for row in rows)
 
 
+@pytest.mark.long
 def test_augment_measures_both_sides(tmp_path, capsys):
     path = tmp_path / "rows.jsonl"
     benchmark.main(["augment", "--image_size=16,24", "--batch=6", "--batches=2",
@@ -407,6 +417,7 @@ for text in ("pretrain: steps 0 to 5 of ", "0/5 [..", "| 1/5 [00:01", "| 5/5 [")
 """
 
 
+@pytest.mark.long
 def test_startup_times_the_moments_of_both_checkouts(tmp_path, monkeypatch, capsys):
     log, path = tmp_path / "log", tmp_path / "rows.jsonl"
     ours, other = (

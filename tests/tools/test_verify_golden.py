@@ -47,6 +47,7 @@ def one_element(factor):
     return apply
 
 
+@pytest.mark.long
 def test_golden_numbers_are_ok(capsys, golden, tmp_path):
     for name in ("ntxent.npz", "lars.npz", "schedule.json", "augment.npz", "curves.json"):
         (tmp_path / name).symlink_to(golden(name))
@@ -76,6 +77,7 @@ def test_golden_numbers_are_ok(capsys, golden, tmp_path):
     assert f"note: {model}" in text
 
 
+@pytest.mark.long
 def test_one_changed_number_of_each_kind_is_wrong(capsys, golden, tmp_path):
     for name in ("ntxent.npz", "lars.npz", "schedule.json"):
         shutil.copy(golden(name), tmp_path)
@@ -129,6 +131,7 @@ def test_one_changed_number_of_each_kind_is_wrong(capsys, golden, tmp_path):
     assert re.fullmatch(r"13 of \d+ quantities WRONG", lines[-1])
 
 
+@pytest.mark.long
 def test_fast_paths_are_compared(capsys, golden, monkeypatch, tmp_path):
     shutil.copy(golden("ntxent.npz"), tmp_path)
     with np.load(golden("augment.npz")) as file:
