@@ -8,7 +8,7 @@ PYTHON := $(shell for p in python3.11 python3.10 python3 python python3.13 pytho
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && \
 	echo $$p && break; done)
 # Tracing keeps one core busy: files of tests run two at a time.
-PARALLEL := -n 2 --dist=loadfile
+PARALLEL := -n 2 --dist=loadfile --no-loadscope-reorder
 # More arguments for the demo, e.g. DEMO='--gin_file=demo --train_steps=20' for a short one.
 DEMO :=
 VENV := .venv
@@ -16,7 +16,7 @@ VENV3 := .venv-keras3
 
 help:
 	@echo "make demo   pretrain, probe and export on an embedded data set: 3 minutes on 2 cores, no network"
-	@echo "make test   all tests but those that take minutes each, which are make test-long"
+	@echo "make test   the tests of the parts and one whole run: 5 minutes; make test-long runs all others"
 	@echo "make demo-keras3, make test-keras3, make test-long-keras3   the same on TensorFlow 2.21"
 	@echo "make lint   ruff"
 	@echo "make clean  removes $(VENV) and $(VENV3)"

@@ -1,8 +1,6 @@
 """What all tests share: four CPU devices, golden numbers, tiny models, event files."""
 
 import contextlib
-import ctypes
-import gc
 import os
 import signal
 import socket
@@ -24,19 +22,6 @@ NUM_CPUS = 4
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * NUM_CPUS
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def released():
-    """Gives memory back after each module: graphs refer to themselves, and glibc keeps what is freed.
-
-    Otherwise a process of tests grows to several gigabytes.
-    """
-    yield
-    keras.backend.clear_session()
-    gc.collect()
-    with contextlib.suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

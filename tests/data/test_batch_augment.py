@@ -53,7 +53,7 @@ def test_pixel_ops_match_official(golden, image):
 
 
 @pytest.mark.parametrize("impl", color.JITTER_IMPLS)
-@pytest.mark.parametrize("strength", [1.0, 0.5])
+@pytest.mark.parametrize("strength", [1.0, pytest.param(0.5, marks=pytest.mark.long)])
 def test_color_distortion_matches_official_samples_and_the_host(golden, impl, strength):
     patch = tf.constant(golden["image0_patch"])
     ours = distorted(patch, 3000, strength=strength, impl=impl)

@@ -115,6 +115,7 @@ def test_a_run_reads_through_the_service(address, shapes_dir, tmp_path):
     assert result["step"] == 2 and os.path.exists(tmp_path / "run" / "ckpt-2.index")
 
 
+@pytest.mark.long
 def test_a_run_without_its_dispatcher_leaves_nothing(free_ports, shapes_dir, tmp_path):
     (port,) = free_ports(1)
     with pytest.raises(ConfigError, match="no dispatcher answers"):

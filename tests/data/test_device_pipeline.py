@@ -74,8 +74,10 @@ def test_views_are_the_hosts_crops_in_bytes(shapes, train_mode, num_views, num_s
             np.testing.assert_allclose(images[row, view], exact, atol=0.51)
 
 
-@pytest.mark.parametrize("cache", [False, True])
-@pytest.mark.parametrize("num_shards", [1, 2])
+@pytest.mark.parametrize("cache, num_shards", [
+    (False, 1), (True, 2), *(pytest.param(*case, marks=pytest.mark.long)
+                             for case in ((True, 1), (False, 2)))
+])  # fmt: skip
 def test_small_images_travel_whole(shapes, cache, num_shards):
     """In the order of any other pipeline, with boxes that differ by view, batch and shard."""
     shard = num_shards - 1

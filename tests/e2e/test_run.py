@@ -92,6 +92,7 @@ def test_a_second_run_has_identical_metrics(pretrained, tiny, events, tmp_path):
     assert results[0] == results[1]
 
 
+@pytest.mark.long
 def test_an_interrupted_run_ends_with_the_same_weights(pretrained, tiny, tmp_path):
     model_dir = tmp_path / "interrupted"
     settings = (
@@ -117,6 +118,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(pretrained, tiny, tmp_pat
         np.testing.assert_array_equal(here[path], there[path], err_msg=path)
 
 
+@pytest.mark.long
 def test_a_finished_run_is_not_trained_again(pretrained):
     before = weights(pretrained[0], 7)
     done = run("--mode=train", f"--model_dir={pretrained[0]}")

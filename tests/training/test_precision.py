@@ -70,7 +70,9 @@ def assert_equal(found: dict, expected: dict):
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
-@pytest.mark.parametrize("precision, loss", [("bfloat16", 0.02), ("float16", 0.003)])
+@pytest.mark.parametrize("precision, loss", [
+    ("bfloat16", 0.02), pytest.param("float16", 0.003, marks=pytest.mark.long)
+])  # fmt: skip
 def test_a_step_is_that_of_float32_within_the_precision(make_run, precision, loss):
     """A small, random network lets a rounding error grow: float32 itself says how much.
 
@@ -112,6 +114,7 @@ def test_global_bn_over_replicas_under_bfloat16(make_run):
         assert found[name] == pytest.approx(expected[name], rel=0.02), name
 
 
+@pytest.mark.long
 def test_checkpoints_go_from_precision_to_precision(make_run):
     """float32 -> float16 -> float16 (the scale goes on) -> bfloat16 -> float32."""
     first = make_run("float32")
@@ -163,6 +166,7 @@ def test_float16_is_refused_on_a_tpu(make_run, monkeypatch, replicas):
     make_run("bfloat16")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_fine_tuning_and_its_saved_model(make_run, tmp_path, precision):
     run = make_run(precision, train_mode="finetune")

@@ -95,9 +95,9 @@ def assert_same(run, expected, tolerance: float):
 
 @pytest.mark.parametrize("name, dtype, number", [
     # Each replica is traced by itself, which takes long: the largest model on two of them only.
-    ("pretraining", "float32", 4),
-    ("fine-tuning", "float32", 4),
     ("pretraining", "float32", 2),
+    pytest.param("pretraining", "float32", 4, marks=pytest.mark.long),
+    pytest.param("fine-tuning", "float32", 4, marks=pytest.mark.long),
     pytest.param("SK", "float64", 2, marks=pytest.mark.long),
 ])  # fmt: skip
 def test_replicas_train_as_one(train, name, dtype, number):

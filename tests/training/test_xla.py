@@ -108,7 +108,9 @@ def assert_same_step(
     assert replica_table.difference(our_weights, before) > 1e-3
 
 
-@pytest.mark.parametrize("train_mode", ["pretrain", "finetune"])
+@pytest.mark.parametrize("train_mode", [
+    "pretrain", pytest.param("finetune", marks=pytest.mark.long)
+])  # fmt: skip
 def test_a_step_compiles_and_stays_the_same(make_experiment, train_mode):
     """The complete step: blur, model, loss, gradients, LARS and the linear evaluation's head."""
     arguments = batch(train_mode)

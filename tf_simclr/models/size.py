@@ -29,7 +29,7 @@ def backbone_parameters(
     else:
         total = _conv(7, 3, width)
     channels = width
-    for blocks, filters in zip(BLOCKS_PER_GROUP[depth], channels_of, strict=True):
+    for blocks, filters in zip(BLOCKS_PER_GROUP[depth], channels_of, strict=False):
         expanded = filters * (4 if depth in BOTTLENECK_DEPTHS else 1)
         total += _conv(1, channels, expanded)  # the shortcut of the first block
         for _ in range(blocks):
