@@ -9,6 +9,11 @@ PYTHON := $(shell for p in python3.11 python3.10 python3 python python3.13 pytho
 	echo $$p && break; done)
 # Tracing keeps one core busy: files of tests run two at a time.
 PARALLEL := -n 2 --dist=loadfile --no-loadscope-reorder
+# Two processes after each other, because TensorFlow does not give all memory back.
+FIRST := tests/data tests/training
+THEN := $(FIRST:%=--ignore=%)
+# More arguments for the long tests, e.g. LONG=--share=1/2 for half of those that are shared out.
+LONG :=
 # More arguments for the demo, e.g. DEMO='--gin_file=demo --train_steps=20' for a short one.
 DEMO :=
 VENV := .venv
@@ -26,19 +31,21 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(VENV)/bin/python -m ruff check .
-	$(VENV)/bin/python -m pytest $(PARALLEL)
+	$(VENV)/bin/python -m pytest $(PARALLEL) $(FIRST)
+	$(VENV)/bin/python -m pytest $(PARALLEL) $(THEN)
 
 test-long: $(VENV)/installed
-	$(VENV)/bin/python -m pytest $(PARALLEL) -m long
+	$(VENV)/bin/python -m pytest $(PARALLEL) -m long $(LONG)
 
 demo-keras3: $(VENV3)/installed
 	$(VENV3)/bin/python run.py --mode=train_then_eval --model_dir=runs/demo_keras3 $(DEMO)
 
 test-keras3: $(VENV3)/installed
-	$(VENV3)/bin/python -m pytest $(PARALLEL)
+	$(VENV3)/bin/python -m pytest $(PARALLEL) $(FIRST)
+	$(VENV3)/bin/python -m pytest $(PARALLEL) $(THEN)
 
 test-long-keras3: $(VENV3)/installed
-	$(VENV3)/bin/python -m pytest $(PARALLEL) -m long
+	$(VENV3)/bin/python -m pytest $(PARALLEL) -m long $(LONG)
 
 lint: $(VENV)/installed
 	$(VENV)/bin/python -m ruff check .

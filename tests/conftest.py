@@ -24,6 +24,19 @@ tf.config.set_logical_device_configuration(
 )
 
 
+def pytest_addoption(parser):
+    parser.addoption("--share", default="1/1", help="K/N: of tests marked `shared` each N-th")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out the tests marked `shared` that are another share's."""
+    share, number = map(int, config.getoption("--share").split("/"))
+    shared = [item for item in items if item.get_closest_marker("shared")]
+    left_out = set(shared) - set(shared[share - 1 :: number])
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=list(left_out))
+
+
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
     return ROOT

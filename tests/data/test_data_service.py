@@ -110,6 +110,7 @@ def run(shapes_dir, model_dir, *more):
     return experiment.run(settings.config, config_gin=flags.to_gin(settings.config))
 
 
+@pytest.mark.long
 def test_a_run_reads_through_the_service(address, shapes_dir, tmp_path):
     result = run(shapes_dir, tmp_path / "run", f"--data_service={address}")
     assert result["step"] == 2 and os.path.exists(tmp_path / "run" / "ckpt-2.index")

@@ -100,7 +100,7 @@ def test_good_rows_are_what_they_are_without_bad_neighbours(source):
         np.testing.assert_allclose(images[row], tf.stack(views), atol=1e-5)
 
 
-@pytest.mark.parametrize("step", [1, 5])
+@pytest.mark.parametrize("step", [1, pytest.param(5, marks=pytest.mark.long)])
 def test_a_resumed_stream_has_the_same_stand_ins(source, step):
     whole = take(train(source, train_mode="pretrain"), step + 4)
     rest = take(train(source, train_mode="pretrain", start_example=16 * step), 4)

@@ -130,7 +130,7 @@ def pairs(row: dict) -> set[tuple]:
 
 
 def covering(table: list[dict], wanted: Callable[[dict], set]) -> list[dict]:
-    """Few quick rows that together have all that `wanted` finds in the rows of a table."""
+    """Chooses few quick rows that together have all that `wanted` finds in the whole table."""
     missing, chosen = set().union(*map(wanted, table)), []
     while missing:
         chosen.append(max(table, key=lambda row: len(wanted(row) & missing) / seconds(row)))
@@ -146,7 +146,7 @@ def seconds(row: dict) -> float:
 
 
 def of_users(row: dict) -> set:
-    """What the short table covers: each value, and together those that choose the device path."""
+    """What each stack must run: each value, and together those that choose the device path."""
     choice = [(n, row[n]) for n in ("train_mode", "augment_on", "image_size")]
     where = (("augment_on", row["augment_on"]), ("dataset", row["dataset"]))
     return {*row.items(), *itertools.combinations(choice, 2), where}

@@ -19,6 +19,7 @@ from tf_simclr.config import ConfigError
 from tf_simclr.training import model_dir, weights
 
 ROWS = table.rows()
+OF_USERS = table.covering(ROWS, table.of_users)
 ONE_RUN = Path(__file__).with_name("one_run.py")
 
 
@@ -98,7 +99,11 @@ def check_row(row: dict, arguments: list[str], folder, events):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("row", ROWS, ids=map(table.name, ROWS))
+@pytest.mark.parametrize(
+    "row",
+    [row if row in OF_USERS else pytest.param(row, marks=pytest.mark.shared) for row in ROWS],
+    ids=map(table.name, ROWS),
+)
 def test_a_row_runs(row, command, tmp_path, events):
     check_row(row, command(row), tmp_path / "run", events)
 

@@ -54,6 +54,7 @@ def pretrained(train, tmp_path_factory):
 
 
 @pytest.mark.long
+@pytest.mark.shared
 @pytest.mark.parametrize("augment_on", ["host", "device"])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_trains_and_exports(

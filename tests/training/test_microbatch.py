@@ -114,7 +114,11 @@ class StubTeacher:
         return 9.0 * tf.concat([means, means**2], axis=1)[:, : self.num_classes]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [
+    "pretraining", "fine-tuning",
+    *(pytest.param(mode, marks=pytest.mark.long) for mode in MODES
+      if mode not in ("pretraining", "fine-tuning")),
+])  # fmt: skip
 def test_micro_batches_are_replicas_of_local_statistics(float64, replicas, make, mode):
     pretraining = mode.startswith("pretraining")
     several = make(replicas(4), *MODES[mode], "--global_bn=False")
@@ -137,7 +141,9 @@ def test_micro_batches_of_replicas(float64, replicas, make):
 
 
 @pytest.mark.parametrize("mode", ["pretraining", "fine-tuning"])
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("precision", [
+    "bfloat16", pytest.param("float16", marks=pytest.mark.long)
+])  # fmt: skip
 def test_half_precision(replicas, make, mode, precision):
     """As in float64, to a hundredth of what rounding to half precision changes."""
     pretraining, flags = mode == "pretraining", (*MODES[mode], f"--precision={precision}")
@@ -171,6 +177,7 @@ def test_one_micro_batch_a_replica_keeps_the_statistics_of_all(replicas, make):
     assert synchronized == {2: {False}, 4: {True}}
 
 
+@pytest.mark.long
 def test_a_step_compiles(make):
     compiled, eager = (
         make(tf.distribute.OneDeviceStrategy("CPU:0"), "--microbatch_size=4") for _ in range(2)

@@ -142,6 +142,7 @@ def test_checkpoints_go_from_precision_to_precision(make_run):
         assert_equal(everything(run), everything(resumed))
 
 
+@pytest.mark.long
 def test_gradients_that_no_scale_makes_finite_end_the_run(make_run):
     """Which would go on for ever with finite losses, and learn nothing."""
     run = make_run("float16")

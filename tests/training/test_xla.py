@@ -121,6 +121,7 @@ def test_a_step_compiles_and_stays_the_same(make_experiment, train_mode):
     assert_same_step(step, made, reference, *arguments, metrics=1e-5, weights=1e-5, slots=1e-2)
 
 
+@pytest.mark.long
 def test_a_compiled_step_differs_by_rounding_alone(float64, make_experiment):
     """Without blur, whose Gaussian weights are float32."""
     made, reference = (make_experiment("pretrain", "--use_blur=False") for _ in range(2))
