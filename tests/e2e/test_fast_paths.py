@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("more", [
-    (), pytest.param(("--jit_compile",), marks=pytest.mark.long)
+    (), pytest.param(("--jit_compile",), marks=pytest.mark.shared)
 ])  # fmt: skip
 def test_micro_batches_of_float16_with_a_trace(shapes_dir, events, tmp_path, more):
     command = [

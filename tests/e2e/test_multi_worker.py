@@ -84,7 +84,7 @@ def tiny(shapes_dir):
 @pytest.mark.parametrize("number, more", [
     (2, ("--profile_steps=2,4",)),
     pytest.param(4, ("--train_mode=finetune", "--from_scratch", "--optimizer=momentum",
-                     "--eval_every_epochs=0.5"), marks=pytest.mark.long),
+                     "--eval_every_epochs=0.5"), marks=pytest.mark.shared),
 ])  # fmt: skip
 def test_a_cluster_computes_what_one_process_does(tiny, tmp_path, events, number, more):
     settings = (*tiny, *more, "--train_steps=5", "--checkpoint_steps=3", "--mode=train_then_eval")
@@ -135,7 +135,7 @@ def test_a_cluster_that_loses_a_worker_stops(tiny, tmp_path):
     assert lines[-1].startswith("run.py: worker 1 is gone, so this one, worker 0, stops: start all")
 
 
-@pytest.mark.long
+@pytest.mark.shared
 def test_a_cluster_that_loses_workers_goes_on(tiny, tmp_path):
     """SIGUSR1 to one worker, then kill -9 of one: all stop, and in the end nothing is different."""
     settings = (*tiny, "--train_steps=60", "--checkpoint_steps=10", "--keep_checkpoint_max=9")
