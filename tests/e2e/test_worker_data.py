@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from hostile_pictures import noise, saved, write
+from tf_simclr.data import image_files
 
 pytestmark = pytest.mark.long
 
@@ -88,7 +89,7 @@ def test_a_worker_that_cannot_open_its_folder(tmp_path, run_in, missing, without
     refusal = "data_dir must be an existing directory, or a URL such as gs://bucket/folder, got"
     if missing == "pictures":
         (folders[without] / "data").mkdir()
-        refusal = "data_dir 'data' has no picture (JPEG, PNG, WebP, BMP or GIF) among its 0 files"
+        refusal = f"data_dir 'data' has no picture ({image_files.FORMAT_NAMES}) among its 0 files"
     for index, (code, text) in enumerate(run_in(*folders)):
         assert code == 1 and refusal in text and "Traceback" not in text
         named = f"worker {without} cannot open the data set, so all workers stop" in text
