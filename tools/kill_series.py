@@ -27,14 +27,20 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+_RUN = """
+from tf_simclr import command_line, console
+console.SECONDS_BETWEEN_LINES = 0
+command_line.main()
+"""
 MOMENTS = ("training", "training", "checkpoint")  # in turn; the last kill is in the export
 
 
 def start(model_dir: Path, log: Path, arguments: list[str]) -> subprocess.Popen:
-    """Starts run.py, its output in the file log."""
-    program = [sys.executable, str(ROOT / "run.py"), *arguments, f"--model_dir={model_dir}"]
+    """Starts run.py, its output in the file log, in which each update of the progress is a line."""
+    program = [sys.executable, "-c", _RUN, *arguments, f"--model_dir={model_dir}"]
     with open(log, "w") as file:
-        return subprocess.Popen(program, stdout=file, stderr=file)
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(program, stdout=file, stderr=file, env=environment)
 
 
 def await_true(condition: Callable[[], bool], process: subprocess.Popen) -> bool:
@@ -52,7 +58,7 @@ def progress(log: Path) -> tuple[int, int, int]:
     if not (begun := re.search(r" images, steps (\d+) to (\d+) ", text)):
         return 0, 0, 0
     first, last = map(int, begun.groups())
-    seen = re.findall(rf"(\d+)/{last} \[", text)
+    seen = re.findall(rf"step (\d+) of {last}\b", text)
     return first, int(seen[-1]) if seen else first, last
 
 
@@ -73,7 +79,7 @@ def wait_for_moment(
     if moment != "export" and not await_true(far_enough, process):
         return False
     if moment == "training":
-        end = time.monotonic() + 0.1 * share  # not always just after the bar has moved
+        end = time.monotonic() + 0.1 * share  # not always just after an update
         return await_true(lambda: time.monotonic() > end, process)
     pattern = {"checkpoint": "ckpt-*_temp", "export": "saved_model/*.unfinished"}[moment]
     return await_true(lambda: any(model_dir.glob(pattern)), process)

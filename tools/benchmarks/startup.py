@@ -24,7 +24,8 @@ SETTINGS = (
 _OURS = Path(__file__).resolve().parents[2]
 _MOMENTS = {
     "until the data, the model and the devices are there": re.compile(rb"steps\s+0 to"),
-    "until the first step is done": re.compile(rb" 1/%d \[" % STEPS),
+    # Earlier checkouts show a progress bar in a log, too.
+    "until the first step is done": re.compile(rb"step 1 of %d\b| 1/%d \[" % (STEPS, STEPS)),
 }
 WHOLE = f"whole run: {STEPS} steps, checkpoint, SavedModel"
 NOTES = """\
