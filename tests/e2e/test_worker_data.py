@@ -16,7 +16,7 @@ import pytest
 from hostile_pictures import noise, saved, write
 from tf_simclr.data import image_files
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.shared]
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = (

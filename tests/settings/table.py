@@ -7,7 +7,6 @@ flag, before anything is written.
 """
 
 import itertools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import allpairspy
@@ -129,27 +128,11 @@ def pairs(row: dict) -> set[tuple]:
     return set(itertools.combinations(sorted(row.items()), 2))
 
 
-def covering(table: list[dict], wanted: Callable[[dict], set]) -> list[dict]:
-    """Chooses few quick rows that together have all that `wanted` finds in the whole table."""
-    missing, chosen = set().union(*map(wanted, table)), []
-    while missing:
-        chosen.append(max(table, key=lambda row: len(wanted(row) & missing) / seconds(row)))
-        missing -= wanted(chosen[-1])
-    return chosen
-
-
 def seconds(row: dict) -> float:
     """About how long a row takes on two cores, on which half precision is slow."""
     views = row["train_batch_size"] * (row["image_size"] / 224) ** 2
     steps = views * (0.1 if row["precision"] == "float32" else 1.0)
     return 20 + steps + 15 * (row["cpu_replicas"] > 1) + 20 * row["jit_compile"]
-
-
-def of_users(row: dict) -> set:
-    """What each stack must run: each value, and together those that choose the device path."""
-    choice = [(n, row[n]) for n in ("train_mode", "augment_on", "image_size")]
-    where = (("augment_on", row["augment_on"]), ("dataset", row["dataset"]))
-    return {*row.items(), *itertools.combinations(choice, 2), where}
 
 
 def name(row: dict) -> str:

@@ -19,7 +19,7 @@ from tf_simclr.config import ConfigError
 from tf_simclr.training import model_dir, weights
 
 ROWS = table.rows()
-OF_USERS = table.covering(ROWS, table.of_users)
+MINUTES = [row for row in ROWS if table.seconds(row) > 200]
 ONE_RUN = Path(__file__).with_name("one_run.py")
 
 
@@ -99,9 +99,10 @@ def check_row(row: dict, arguments: list[str], folder, events):
 
 
 @pytest.mark.long
+@pytest.mark.shared
 @pytest.mark.parametrize(
     "row",
-    [row if row in OF_USERS else pytest.param(row, marks=pytest.mark.shared) for row in ROWS],
+    [pytest.param(row, marks=pytest.mark.minutes) if row in MINUTES else row for row in ROWS],
     ids=map(table.name, ROWS),
 )
 def test_a_row_runs(row, command, tmp_path, events):

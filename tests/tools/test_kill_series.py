@@ -12,6 +12,7 @@ import kill_series  # noqa: E402
 
 
 @pytest.mark.long
+@pytest.mark.shared
 def test_kill_9_at_every_stage_changes_nothing(shapes_dir, tmp_path):
     arguments = [
         "--dataset=shapes", f"--data_dir={shapes_dir}", "--train_split=train[:64]",
