@@ -210,10 +210,11 @@ def summarise(config: Config, source: Source, encoder: SimCLR, *, num_classes: i
     count = min(NEIGHBOURS, len(train.labels))
     results, nearest = {}, {}
     for name in (RAW_PIXELS, UNTRAINED, PRETRAINED):
-        probe = logistic.fit(train.matrix(name), train.labels, iterations=100)
-        ranks = probe.ranks(test.matrix(name), test.labels)
+        of_train, of_test = train.matrix(name), test.matrix(name)
+        probe = logistic.fit(of_train, train.labels, iterations=100)
+        ranks = probe.ranks(of_test, test.labels)
         results[f"probe/{name}"] = metrics.accuracies(ranks, test.labels)["top_1"]
-        nearest[name] = neighbours.nearest(train.matrix(name)[few], test.matrix(name), count)
+        nearest[name] = neighbours.nearest(of_train[few], of_test, count)
         results[f"neighbours/{name}"] = neighbours.share_of_hits(
             nearest[name], train.labels[few], test.labels
         )
