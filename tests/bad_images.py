@@ -47,9 +47,7 @@ def jpeg_that_claims_to_be_huge() -> bytes:
     return bytes(whole)
 
 
-KINDS = (
-    truncated_jpeg, random_bytes, empty, png_with_wrong_checksum, jpeg_that_claims_to_be_huge
-)  # fmt: skip
+KINDS = (truncated_jpeg, random_bytes, empty, png_with_wrong_checksum, jpeg_that_claims_to_be_huge)
 
 
 class BadImages(tfds.core.GeneratorBasedBuilder):
@@ -61,11 +59,13 @@ class BadImages(tfds.core.GeneratorBasedBuilder):
     def _info(self):
         return tfds.core.DatasetInfo(
             builder=self,
-            features=tfds.features.FeaturesDict({
-                "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-                "label": tfds.features.ClassLabel(num_classes=NUM_TRAIN),
-            }),
-        )  # fmt: skip
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+                    "label": tfds.features.ClassLabel(num_classes=NUM_TRAIN),
+                }
+            ),
+        )
 
     def _split_generators(self, dl_manager):
         return {

@@ -104,8 +104,9 @@ def used() -> dict[str, bytes]:
         "rgb_16.png": tf.io.encode_png(np.array(image).astype(np.uint16) * 257).numpy(),
         "alpha.webp": saved(transparent, format="WEBP", lossless=True),
         "moving.gif": saved(image, format="GIF", save_all=True, append_images=[noise(24)]),
-        "moving.webp": saved(image, format="WEBP", save_all=True, lossless=True,
-                             append_images=[halves().rotate(180)]),  # fmt: skip
+        "moving.webp": saved(
+            image, format="WEBP", save_all=True, lossless=True, append_images=[halves().rotate(180)]
+        ),
         "smallest.png": saved(halves(8, 8), format="PNG"),
         "longest.png": saved(halves(8000, 8), format="PNG"),
         "with a space.png": found["plain.png"],
@@ -120,8 +121,10 @@ def left_out() -> dict[str, tuple[bytes, str]]:
     none, small, large = "not a picture", "smaller than 8 pixels", "larger than 256 megapixels"
     raw = "camera raw"
     return {
-        "text.jpg": (b"This is no picture.", none), "empty.jpg": (b"", none),
-        "empty.png": (b"", none), "bytes.png": (noise(20).tobytes(), none),
+        "text.jpg": (b"This is no picture.", none),
+        "empty.jpg": (b"", none),
+        "empty.png": (b"", none),
+        "bytes.png": (noise(20).tobytes(), none),
         "page.gif": (b"<html><body>404</body></html>", none),
         "page.svg": (b"<!-- 404 --><html><svg></svg></html>", none),
         "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
@@ -135,9 +138,12 @@ def left_out() -> dict[str, tuple[bytes, str]]:
         "thumbnail.tif": (tagged(t254=1, t330=8), raw),
         "camera.nef": (saved(halves(), format="TIFF"), raw),
         "film.mp4": (bytes(3) + b"\x18ftypisom" + bytes(50), none),
-        "float.tiff": (saved(halves().convert("F"), format="TIFF"),
-                       "TIFF of signed, 32-bit, floating-point or LAB values"),
-        "paper.pdf": (b"%PDF-1.4\n", none), "list.csv": (b"a,b\n1,2\n", none),
+        "float.tiff": (
+            saved(halves().convert("F"), format="TIFF"),
+            "TIFF of signed, 32-bit, floating-point or LAB values",
+        ),
+        "paper.pdf": (b"%PDF-1.4\n", none),
+        "list.csv": (b"a,b\n1,2\n", none),
         "archive.zip": (b"PK\x03\x04" + bytes(50), none),
         "ten_bytes.jpg": (saved(halves(), format="JPEG")[:10], none),
         "an_icon.ico": (saved(halves(16, 16), format="ICO"), "ICO"),
@@ -146,7 +152,7 @@ def left_out() -> dict[str, tuple[bytes, str]]:
         "7x100.jpg": (saved(halves(100, 7), format="JPEG"), small),
         "257_megapixels.png": (claims_to_be(257_000, 1000), large),
         "bomb.png": (claims_to_be(60_000, 60_000), large),
-    }  # fmt: skip
+    }
 
 
 def broken() -> dict[str, bytes]:
@@ -155,9 +161,11 @@ def broken() -> dict[str, bytes]:
     wrong = bytearray(png)
     wrong[len(png) // 2] ^= 0xFF
     return {
-        "half.jpg": jpeg[: len(jpeg) // 2], "half.png": png[: len(png) // 2],
-        "wrong_checksum.png": bytes(wrong), "more_than_there_is.png": claims_to_be(4000, 4000),
-    }  # fmt: skip
+        "half.jpg": jpeg[: len(jpeg) // 2],
+        "half.png": png[: len(png) // 2],
+        "wrong_checksum.png": bytes(wrong),
+        "more_than_there_is.png": claims_to_be(4000, 4000),
+    }
 
 
 def write(folder: Path, files: dict[str, bytes]):

@@ -14,36 +14,45 @@ CPU = tf.distribute.OneDeviceStrategy("CPU:0")
 GPU = types.SimpleNamespace(extended=types.SimpleNamespace(worker_devices=("/device:GPU:0",)))
 
 
-@pytest.mark.parametrize("settings, stored, strategy, expected", [
-    (dict(image_size=32), (32, 32, 3), CPU, True),
-    (dict(image_size=96), (96, 96, 3), CPU, False),
-    (dict(image_size=32), (None, None, 3), CPU, False),
-    (dict(image_size=224), (None, None, 3), CPU, False),
-    (dict(image_size=224), (None, None, 3), GPU, True),
-    (dict(image_size=96), (96, 96, 3), GPU, True),
-    (dict(image_size=32, data_service="grpc://x:1"), (32, 32, 3), GPU, False),
-    (dict(image_size=224, augment_on="device"), (None, None, 3), CPU, True),
-    (dict(image_size=32, augment_on="host"), (32, 32, 3), GPU, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings, stored, strategy, expected",
+    [
+        (dict(image_size=32), (32, 32, 3), CPU, True),
+        (dict(image_size=96), (96, 96, 3), CPU, False),
+        (dict(image_size=32), (None, None, 3), CPU, False),
+        (dict(image_size=224), (None, None, 3), CPU, False),
+        (dict(image_size=224), (None, None, 3), GPU, True),
+        (dict(image_size=96), (96, 96, 3), GPU, True),
+        (dict(image_size=32, data_service="grpc://x:1"), (32, 32, 3), GPU, False),
+        (dict(image_size=224, augment_on="device"), (None, None, 3), CPU, True),
+        (dict(image_size=32, augment_on="host"), (32, 32, 3), GPU, False),
+    ],
+)
 def test_where_views_are_augmented(settings, stored, strategy, expected):
     source = types.SimpleNamespace(image_shape=stored)
     config = Config().replace(**settings)
     assert build.augments_on_device(config, source, strategy) == expected
 
 
-@pytest.mark.parametrize("settings, way_out", [
-    ({}, "by --unlabelled, or --lineareval_while_pretraining=False"),
-    (dict(mode="train_then_eval"), "by --unlabelled, or --linear"),
-    (dict(mode="eval"), "by --unlabelled, or --linear"),
-    (dict(train_mode="finetune"), "fine-tuning and its evaluation need pictures of at least one"),
-    (dict(train_mode="finetune", mode="eval"), "need pictures of at least one other class"),
-    (dict(mode="probe"), "name data of two or more classes to probe with"),
-    (dict(train_mode="distill", distill_label_weight=0.5), "by --distill_label_weight=0"),
-    (dict(lineareval_while_pretraining=False, probe_summary=True), "--probe_summary=False"),
-    (dict(lineareval_while_pretraining=False), None),
-    (dict(train_mode="distill"), None),
-    (dict(unlabelled=True), None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings, way_out",
+    [
+        ({}, "by --unlabelled, or --lineareval_while_pretraining=False"),
+        (dict(mode="train_then_eval"), "by --unlabelled, or --linear"),
+        (dict(mode="eval"), "by --unlabelled, or --linear"),
+        (
+            dict(train_mode="finetune"),
+            "fine-tuning and its evaluation need pictures of at least one",
+        ),
+        (dict(train_mode="finetune", mode="eval"), "need pictures of at least one other class"),
+        (dict(mode="probe"), "name data of two or more classes to probe with"),
+        (dict(train_mode="distill", distill_label_weight=0.5), "by --distill_label_weight=0"),
+        (dict(lineareval_while_pretraining=False, probe_summary=True), "--probe_summary=False"),
+        (dict(lineareval_while_pretraining=False), None),
+        (dict(train_mode="distill"), None),
+        (dict(unlabelled=True), None),
+    ],
+)
 def test_one_class_is_refused_where_labels_are_needed(tmp_path, settings, way_out):
     for split in ("train", "test"):
         write(tmp_path / split / "cat", {"a.png": saved(noise(16), format="PNG")})
@@ -97,12 +106,17 @@ def test_every_start_has_a_job_of_its_own_in_the_data_service(monkeypatch):
 
 
 TOO_LARGE = [
-    (dict(width_multiplier=1e9),
-     "width_multiplier 1e+09 makes a network of 2.3e+25 parameters (8.5e+13 TiB); the bound is 1 "
-     "TiB: give a smaller one"),
+    (
+        dict(width_multiplier=1e9),
+        "width_multiplier 1e+09 makes a network of 2.3e+25 parameters (8.5e+13 TiB); the bound is "
+        "1 TiB: give a smaller one",
+    ),
     (dict(width_multiplier=1e308), "width_multiplier 1e+308 makes a network of 2.3e+623"),
-    (dict(image_size=99999999),
-     "image_size 99999999 makes activations of 5.8e+5 TiB for one image in the first block group"),
+    (
+        dict(image_size=99999999),
+        "image_size 99999999 makes activations of 5.8e+5 TiB for one image in the first block "
+        "group",
+    ),
     (dict(image_size=99999999, precision="bfloat16"), "image_size 99999999 makes activat"),
     (dict(image_size=10**400), "image_size 1000000"),
     (dict(proj_out_dim=10**12), "proj_out_dim 1000000000000 and num_proj_layers 3 make a proje"),
@@ -128,11 +142,17 @@ def test_what_no_device_could_hold_is_refused_before_anything_else(
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("values", [
-    dict(), dict(resnet_depth=200, width_multiplier=10, sk_ratio=0.0625),
-    dict(resnet_depth=152, width_multiplier=3, sk_ratio=0.0625, image_size=4096),
-    dict(image_size=100_000, resnet_depth=18), dict(width_multiplier=0.01),
-    dict(proj_out_dim=10**6, num_proj_layers=100),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "values",
+    [
+        dict(),
+        dict(resnet_depth=200, width_multiplier=10, sk_ratio=0.0625),
+        dict(resnet_depth=152, width_multiplier=3, sk_ratio=0.0625, image_size=4096),
+        dict(image_size=100_000, resnet_depth=18),
+        dict(width_multiplier=0.01),
+        dict(proj_out_dim=10**6, num_proj_layers=100),
+    ],
+    ids=str,
+)
 def test_what_a_large_machine_could_hold_is_not_refused(values):
     bounds.check_size(Config().replace(**values))

@@ -45,10 +45,15 @@ def test_tf_variable_is_what_holds_the_value():
 
 # LAMB's first step is as long as the weight, times the learning rate, whatever the gradient: only
 # the slots would show a sum.
-@pytest.mark.parametrize("make, expected_slots", [
-    (lambda: keras.optimizers.SGD(0.5, momentum=0.9), [-0.5]), (Plain, [1.0]),
-    (lambda: compat.lamb(0.5), [0.1, 0.001]),
-], ids=["SGD", "Plain", "lamb"])  # fmt: skip
+@pytest.mark.parametrize(
+    "make, expected_slots",
+    [
+        (lambda: keras.optimizers.SGD(0.5, momentum=0.9), [-0.5]),
+        (Plain, [1.0]),
+        (lambda: compat.lamb(0.5), [0.1, 0.001]),
+    ],
+    ids=["SGD", "Plain", "lamb"],
+)
 @pytest.mark.parametrize("number", [1, 2])
 def test_gradients_are_not_summed_once_more(replicas, make, expected_slots, number):
     strategy = replicas(number)
@@ -69,14 +74,20 @@ def test_gradients_are_not_summed_once_more(replicas, make, expected_slots, numb
     assert int(optimizer.iterations.numpy()) == 1
 
 
-@pytest.mark.parametrize("optimizer, names", [
-    (lambda: keras.optimizers.SGD(0.1, momentum=0.9), {"momentum"}),
-    (lambda: keras.optimizers.Adam(0.1), {"momentum", "velocity"}),
-    (lambda: keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.1, 10)),
-     {"momentum", "velocity"}),
-    (Plain, {"momentum"}),
-    (lambda: compat.lamb(0.1), {"momentum", "velocity"}),
-], ids=["momentum", "adam", "adam with a schedule", "plain", "lamb"])  # fmt: skip
+@pytest.mark.parametrize(
+    "optimizer, names",
+    [
+        (lambda: keras.optimizers.SGD(0.1, momentum=0.9), {"momentum"}),
+        (lambda: keras.optimizers.Adam(0.1), {"momentum", "velocity"}),
+        (
+            lambda: keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.1, 10)),
+            {"momentum", "velocity"},
+        ),
+        (Plain, {"momentum"}),
+        (lambda: compat.lamb(0.1), {"momentum", "velocity"}),
+    ],
+    ids=["momentum", "adam", "adam with a schedule", "plain", "lamb"],
+)
 def test_slots_by_name_in_the_order_of_the_variables(optimizer, names):
     layer, made = dense(), optimizer()
     made.build([layer.kernel, layer.bias])
@@ -108,10 +119,13 @@ def test_lamb_is_that_of_its_paper_with_a_schedule():
     made.build([layer.kernel, layer.bias])  # the bias is 0: its trust ratio is 1
     gradients = [(rng.normal(size=(2, 3)), rng.normal(size=3)) for _ in range(3)]
     for of_kernel, of_bias in gradients:
-        compat.apply_gradients(made, [
-            (tf.constant(of_kernel, tf.float32), layer.kernel),
-            (tf.constant(of_bias, tf.float32), layer.bias),
-        ])  # fmt: skip
+        compat.apply_gradients(
+            made,
+            [
+                (tf.constant(of_kernel, tf.float32), layer.kernel),
+                (tf.constant(of_bias, tf.float32), layer.bias),
+            ],
+        )
     slots = compat.optimizer_slots(made)
     for place, (variable, start) in enumerate([(layer.kernel, kernel), (layer.bias, np.zeros(3))]):
         expected = lamb_in_numpy(start, [g[place] for g in gradients], [0.1, 0.2, 0.3])

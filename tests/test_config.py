@@ -61,14 +61,41 @@ OFFICIAL = """
     variable_schema str None
 """
 OFFICIAL = [line.split() for line in OFFICIAL.strip().splitlines()]
-OURS = {"use_tpu", "color_jitter_impl", "frozen_batch_norm", "eval_timeout", "probe_summary",
-        "seed", "cpu_replicas", "data_service", "strategy", "strict_data",
-        "from_scratch", "eval_every_epochs", "label_fraction", "label_seed",
-        "teacher", "distill_temperature", "distill_label_weight", "probe_baselines",
-        "probe_validation_split", "unlabelled", "images", "output", "loss_block_rows",
-        "microbatch_size", "augment_on", "precision", "fused_batch_norm",
-        "jit_compile", "profile_steps", "image_range", "max_megapixels", "image_key",
-        "label_key"}
+OURS = {
+    "use_tpu",
+    "color_jitter_impl",
+    "frozen_batch_norm",
+    "eval_timeout",
+    "probe_summary",
+    "seed",
+    "cpu_replicas",
+    "data_service",
+    "strategy",
+    "strict_data",
+    "from_scratch",
+    "eval_every_epochs",
+    "label_fraction",
+    "label_seed",
+    "teacher",
+    "distill_temperature",
+    "distill_label_weight",
+    "probe_baselines",
+    "probe_validation_split",
+    "unlabelled",
+    "images",
+    "output",
+    "loss_block_rows",
+    "microbatch_size",
+    "augment_on",
+    "precision",
+    "fused_batch_norm",
+    "jit_compile",
+    "profile_steps",
+    "image_range",
+    "max_megapixels",
+    "image_key",
+    "label_key",
+}
 
 
 @pytest.mark.parametrize("row", OFFICIAL, ids=lambda row: row[0])
@@ -79,8 +106,12 @@ def test_official_flag(row):
     if default == "None":
         assert spec.default is None and spec.optional
     else:
-        assert spec.default == {"bool": lambda v: v == "True", "str": str, "int": int,
-                                "float": float}[type_name](default)
+        assert spec.default == {
+            "bool": lambda v: v == "True",
+            "str": str,
+            "int": int,
+            "float": float,
+        }[type_name](default)
         assert type(spec.default).__name__ == type_name and not spec.optional
     if choices:
         official = tuple(choices[0].split(","))
@@ -97,21 +128,36 @@ def test_own_settings():
         "use_tpu": ("auto", (True, False, "auto")),
         "color_jitter_impl": ("simclrv2", ("simclrv2", "simclrv1")),
         "frozen_batch_norm": ("inference", ("inference", "training")),
-        "eval_timeout": (0.0, ()), "probe_summary": (False, ()), "seed": (None, ()),
-        "cpu_replicas": (1, ()), "data_service": (None, ()), "image_range": (None, ()),
+        "eval_timeout": (0.0, ()),
+        "probe_summary": (False, ()),
+        "seed": (None, ()),
+        "cpu_replicas": (1, ()),
+        "data_service": (None, ()),
+        "image_range": (None, ()),
         "strategy": ("auto", ("auto", "multi_worker")),
         "strict_data": (False, ()),
-        "from_scratch": (False, ()), "eval_every_epochs": (0.0, ()),
-        "label_fraction": (1.0, ()), "label_seed": (0, ()),
-        "teacher": (None, ()), "distill_temperature": (1.0, ()), "distill_label_weight": (0.0, ()),
-        "probe_baselines": (False, ()), "probe_validation_split": (None, ()),
-        "unlabelled": (False, ()), "images": (None, ()), "output": ("predictions.csv", ()),
-        "loss_block_rows": (0, ()), "microbatch_size": (0, ()),
+        "from_scratch": (False, ()),
+        "eval_every_epochs": (0.0, ()),
+        "label_fraction": (1.0, ()),
+        "label_seed": (0, ()),
+        "teacher": (None, ()),
+        "distill_temperature": (1.0, ()),
+        "distill_label_weight": (0.0, ()),
+        "probe_baselines": (False, ()),
+        "probe_validation_split": (None, ()),
+        "unlabelled": (False, ()),
+        "images": (None, ()),
+        "output": ("predictions.csv", ()),
+        "loss_block_rows": (0, ()),
+        "microbatch_size": (0, ()),
         "augment_on": ("auto", ("auto", "device", "host")),
         "precision": ("float32", ("float32", "bfloat16", "float16")),
         "fused_batch_norm": (False, ()),
-        "jit_compile": (False, ()), "profile_steps": (None, ()), "max_megapixels": (256, ()),
-        "image_key": (None, ()), "label_key": (None, ()),
+        "jit_compile": (False, ()),
+        "profile_steps": (None, ()),
+        "max_megapixels": (256, ()),
+        "image_key": (None, ()),
+        "label_key": (None, ()),
     }
 
 
@@ -124,9 +170,21 @@ def test_names_are_unique_across_sections_and_helped():
 
 def test_unsaved_settings_are_where_and_what_now():
     assert {n for n, s in settings().items() if not s.saved} == {
-        "mode", "model_dir", "use_tpu", "tpu_name", "tpu_zone", "gcp_project", "master",
-        "cpu_replicas", "data_service", "strategy", "images", "output", "jit_compile",
-        "profile_steps"}
+        "mode",
+        "model_dir",
+        "use_tpu",
+        "tpu_name",
+        "tpu_zone",
+        "gcp_project",
+        "master",
+        "cpu_replicas",
+        "data_service",
+        "strategy",
+        "images",
+        "output",
+        "jit_compile",
+        "profile_steps",
+    }
 
 
 def test_defaults_pass():
@@ -229,17 +287,28 @@ def _with_raw_value(name, value):
 
 
 GOOD_VALUES = [
-    dict(width_multiplier=0.25), dict(width_multiplier=2), dict(weight_decay=0.0),
-    dict(sk_ratio=0.0625, resnet_depth=18), dict(image_size=8), dict(use_tpu=True),
-    dict(use_tpu=False), dict(seed=0), dict(data_dir="gs://bucket/data"), dict(data_dir="."),
-    dict(variable_schema="(?!global_step|(?:.*/|^)Momentum|head)"), dict(checkpoint="anywhere"),
-    dict(train_summary_steps=0), dict(train_epochs=0, train_steps=1),
+    dict(width_multiplier=0.25),
+    dict(width_multiplier=2),
+    dict(weight_decay=0.0),
+    dict(sk_ratio=0.0625, resnet_depth=18),
+    dict(image_size=8),
+    dict(use_tpu=True),
+    dict(use_tpu=False),
+    dict(seed=0),
+    dict(data_dir="gs://bucket/data"),
+    dict(data_dir="."),
+    dict(variable_schema="(?!global_step|(?:.*/|^)Momentum|head)"),
+    dict(checkpoint="anywhere"),
+    dict(train_summary_steps=0),
+    dict(train_epochs=0, train_steps=1),
     dict(checkpoint_epochs=0, checkpoint_steps=1),
     dict(lineareval_while_pretraining=False, mode="train_then_eval"),
-    dict(train_mode="finetune", train_batch_size=1), dict(mode="eval", model_dir="anywhere"),
+    dict(train_mode="finetune", train_batch_size=1),
+    dict(mode="eval", model_dir="anywhere"),
     dict(train_mode="finetune", fine_tune_after_block=4),
-    dict(ft_proj_selector=3), dict(ft_proj_selector=-1), dict(num_proj_layers=1,
-                                                              ft_proj_selector=1),
+    dict(ft_proj_selector=3),
+    dict(ft_proj_selector=-1),
+    dict(num_proj_layers=1, ft_proj_selector=1),
     dict(proj_head_mode="none", ft_proj_selector=-1),
     dict(proj_head_mode="linear", ft_proj_selector=1),
 ]
@@ -253,37 +322,51 @@ def test_good_value(values):
 BAD_COMBINATIONS = [
     (dict(fine_tune_after_block=2), "fine_tune_after_block must be -1 when pretraining, got 2"),
     (dict(train_batch_size=1), "train_batch_size must be at least 2 when pretraining, got 1"),
-    (dict(ft_proj_selector=4), "ft_proj_selector must be between -1 and 3 with "
-                               "proj_head_mode=nonlinear, got 4"),
+    (
+        dict(ft_proj_selector=4),
+        "ft_proj_selector must be between -1 and 3 with proj_head_mode=nonlinear, got 4",
+    ),
     (dict(ft_proj_selector=-2), "ft_proj_selector must be between -1 and 3"),
-    (dict(ft_proj_selector=2, proj_head_mode="linear"),
-     "ft_proj_selector must be between -1 and 1"),
+    (
+        dict(ft_proj_selector=2, proj_head_mode="linear"),
+        "ft_proj_selector must be between -1 and 1",
+    ),
     (dict(ft_proj_selector=1, proj_head_mode="none"), "ft_proj_selector must be between -1 and 0"),
     (dict(train_mode="distill"), "teacher must be given with train_mode=distill, got None"),
-    (dict(teacher="runs/x", train_mode="finetune"),
-     "teacher must be None with train_mode=finetune, got 'runs/x'"),
+    (
+        dict(teacher="runs/x", train_mode="finetune"),
+        "teacher must be None with train_mode=finetune, got 'runs/x'",
+    ),
     (dict(images="x"), "images must be None with mode=train, got 'x'"),
     (dict(mode="predict", model_dir="x"), "images must be given with mode=predict, got None"),
     (dict(mode="predict", images="x"), "checkpoint must be given with mode=predict, got None"),
-    (dict(strategy="multi_worker", mode="predict", images="x", model_dir="x"),
-     "strategy must be auto with mode=predict"),
+    (
+        dict(strategy="multi_worker", mode="predict", images="x", model_dir="x"),
+        "strategy must be auto with mode=predict",
+    ),
     (dict(mode="probe"), "model_dir must be given with mode=probe"),
     (dict(unlabelled=True), "unlabelled must be False with dataset=imagenet2012, got True"),
     (dict(dataset="folder", data_service="grpc://a:1"), "data_service must be None with dataset="),
     (dict(label_fraction=0.1), "label_fraction must be 1 with train_mode=pretrain, got 0.1"),
     (dict(from_scratch=True), "from_scratch must be False with train_mode=pretrain, got True"),
-    (dict(from_scratch=True, train_mode="finetune", checkpoint="runs/x"),
-     "from_scratch must be False with checkpoint=runs/x, got True"),
+    (
+        dict(from_scratch=True, train_mode="finetune", checkpoint="runs/x"),
+        "from_scratch must be False with checkpoint=runs/x, got True",
+    ),
     (dict(train_epochs=0), "train_epochs or train_steps must be at least 1"),
     (dict(checkpoint_epochs=0), "checkpoint_epochs or checkpoint_steps must be at least 1"),
     (dict(mode="eval"), "model_dir must be given with mode=eval"),
-    (dict(strategy="multi_worker", mode="eval", model_dir="x"),
-     "strategy must be auto with mode=eval, got multi_worker"),
+    (
+        dict(strategy="multi_worker", mode="eval", model_dir="x"),
+        "strategy must be auto with mode=eval, got multi_worker",
+    ),
     (dict(strategy="multi_worker", cpu_replicas=2), "strategy must be auto with cpu_replicas"),
     (dict(strategy="multi_worker", use_tpu=True), "strategy must be auto with use_tpu"),
-    (dict(mode="eval", model_dir="x", lineareval_while_pretraining=False),
-     "lineareval_while_pretraining must be True with mode=eval and train_mode=pretrain, got False: "
-     "there is no supervised head to evaluate"),
+    (
+        dict(mode="eval", model_dir="x", lineareval_while_pretraining=False),
+        "lineareval_while_pretraining must be True with mode=eval and train_mode=pretrain, got "
+        "False: there is no supervised head to evaluate",
+    ),
 ]
 
 

@@ -16,9 +16,15 @@ from tf_simclr.training import export
 SIZE = 40
 # (file, height, width): both orientations, smaller and larger than SIZE, odd sizes.
 FILES = (
-    ("wide.jpg", 120, 251), ("tall.jpg", 333, 90), ("small.jpg", 21, 30), ("square.png", 40, 40),
-    ("alpha.png", 75, 64), ("gray.png", 64, 99), ("palette.png", 50, 70), ("turned.jpg", 60, 200),
-)  # fmt: skip
+    ("wide.jpg", 120, 251),
+    ("tall.jpg", 333, 90),
+    ("small.jpg", 21, 30),
+    ("square.png", 40, 40),
+    ("alpha.png", 75, 64),
+    ("gray.png", 64, 99),
+    ("palette.png", 50, 70),
+    ("turned.jpg", 60, 200),
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +88,18 @@ def saved_model(short_model, randomise, tmp_path_factory) -> str:
 
 def predicted(saved_model, images, output, *arguments) -> dict[str, np.ndarray]:
     """{file: its embedding by --mode=predict}."""
-    config = flags.parse(["run.py", "--mode=predict", f"--checkpoint={saved_model}",
-                          f"--images={images}", f"--output={output}", "--eval_batch_size=4",
-                          "--cpu_replicas=1", *arguments]).config  # fmt: skip
+    config = flags.parse(
+        [
+            "run.py",
+            "--mode=predict",
+            f"--checkpoint={saved_model}",
+            f"--images={images}",
+            f"--output={output}",
+            "--eval_batch_size=4",
+            "--cpu_replicas=1",
+            *arguments,
+        ]
+    ).config
     prediction.run(config)
     with open(f"{output}.files.csv", newline="") as file:
         names = [row["file"].rpartition("/")[2] for row in csv.DictReader(file)]
@@ -113,6 +128,7 @@ def test_a_copied_saved_model_keeps_the_range_of_its_16_bit_images(
 ):
     expected = embeddings["8bit.png"]
     np.testing.assert_allclose(embeddings["12bit.png"], expected, rtol=1e-3, atol=1e-3)
-    [by_flag] = predicted(saved_model, pictures / "12bit.png", tmp_path / "flag.npy",
-                          "--image_range=0,65535").values()  # fmt: skip
+    [by_flag] = predicted(
+        saved_model, pictures / "12bit.png", tmp_path / "flag.npy", "--image_range=0,65535"
+    ).values()
     assert np.abs(by_flag - expected).max() > 0.01, "what is given as a flag wins"

@@ -15,9 +15,17 @@ RNG = np.random.default_rng(0)
 PIXELS = tf.constant(RNG.integers(0, 256, size=(N, 2, 16, 16, 3)), tf.uint8)
 SMALL = tf.constant(RNG.integers(0, 256, size=(N, 2, SIZE, SIZE, 3)), tf.uint8)
 BOXES = tf.constant(
-    np.stack([RNG.integers(0, 5, (N, 2)), RNG.integers(0, 5, (N, 2)),
-              RNG.integers(6, 12, (N, 2)), RNG.integers(6, 12, (N, 2))], axis=-1), tf.int32
-)  # fmt: skip
+    np.stack(
+        [
+            RNG.integers(0, 5, (N, 2)),
+            RNG.integers(0, 5, (N, 2)),
+            RNG.integers(6, 12, (N, 2)),
+            RNG.integers(6, 12, (N, 2)),
+        ],
+        axis=-1,
+    ),
+    tf.int32,
+)
 INPUTS = {
     "whole images": {"images": PIXELS[:, 0], "boxes": BOXES},
     "views": {"images": SMALL},
@@ -26,9 +34,12 @@ INPUTS = {
 
 def make(train_mode="pretrain", *, compiled=False, step=0, seed=7):
     config = Config().replace(
-        train_mode=train_mode, image_size=SIZE, seed=seed, use_blur=False,
+        train_mode=train_mode,
+        image_size=SIZE,
+        seed=seed,
+        use_blur=False,
         color_jitter_strength=1.0,
-    )  # fmt: skip
+    )
     optimizer = types.SimpleNamespace(iterations=tf.Variable(step, dtype=tf.int64))
     return Augmentation(config, optimizer, compiled=compiled)
 
@@ -48,13 +59,13 @@ def test_pretraining_views_are_their_crops_mirrored_and_coloured(kind, compiled)
     images, augmentation = INPUTS[kind], make(compiled=compiled)
     for view, found in enumerate(augmentation.views(images, 3)):
         seed = augmentation._seed(DEVICE_STREAM, 3, view)
-        flips, colors = tf.unstack(
-            tf.random.experimental.stateless_split(seed, 2, alg="philox")
-        )
+        flips, colors = tf.unstack(tf.random.experimental.stateless_split(seed, 2, alg="philox"))
         expected = batch_augment.color_distortion(
-            cropped(images, view, batch_augment.random_flips(N, flips)), colors,
-            strength=1.0, impl="simclrv2",
-        )  # fmt: skip
+            cropped(images, view, batch_augment.random_flips(N, flips)),
+            colors,
+            strength=1.0,
+            impl="simclrv2",
+        )
         np.testing.assert_allclose(found, expected, atol=1e-5)
         assert np.abs(found - cropped(images, view, tf.zeros(N, tf.bool))).max() > 0.1
 
@@ -77,9 +88,12 @@ def test_random_numbers_differ_by_view_place_step_and_seed(kind):
     per_view = "boxes" if "boxes" in images else "images"
     same = images | {per_view: tf.repeat(images[per_view][:, :1], 2, axis=1)}
     first, second = make().views(same, 0)
-    others = {"view": second, "place": make().views(same, 1)[0],
-              "step": make(step=1).views(same, 0)[0],
-              "seed": make(seed=8).views(same, 0)[0]}  # fmt: skip
+    others = {
+        "view": second,
+        "place": make().views(same, 1)[0],
+        "step": make(step=1).views(same, 0)[0],
+        "seed": make(seed=8).views(same, 0)[0],
+    }
     for name, other in others.items():
         assert np.abs(first - other).max() > 0.1, name
     np.testing.assert_array_equal(first, make().views(same, 0)[0])

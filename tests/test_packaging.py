@@ -23,12 +23,27 @@ from PIL import Image
 from tf_simclr import __version__, gin_files
 
 SOURCES = (
-    "setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "Makefile", "run.py",
-    "requirements.txt", "requirements-keras3.txt", "requirements-test.txt",
-)  # fmt: skip
+    "setup.cfg",
+    "pyproject.toml",
+    "MANIFEST.in",
+    "README.md",
+    "LICENSE",
+    "Makefile",
+    "run.py",
+    "requirements.txt",
+    "requirements-keras3.txt",
+    "requirements-test.txt",
+)
 FOLDERS = ("tf_simclr", "gin", "docs", "tools")
-TINY = ("--dataset=shapes", "--resnet_depth=18", "--width_multiplier=0.0625", "--warmup_epochs=0",
-        "--train_batch_size=16", "--train_steps=1", "--seed=3")  # fmt: skip
+TINY = (
+    "--dataset=shapes",
+    "--resnet_depth=18",
+    "--width_multiplier=0.0625",
+    "--warmup_epochs=0",
+    "--train_batch_size=16",
+    "--train_steps=1",
+    "--seed=3",
+)
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +111,19 @@ def new_environment(folder: Path) -> Path:
 
 
 def install(environment: Path, *what):
-    call(sys.executable, "-m", "pip", "--python", environment / "bin" / "python", "install",
-         "--quiet", "--no-deps", "--no-build-isolation", *what, cwd=environment)  # fmt: skip
+    call(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        environment / "bin" / "python",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        *what,
+        cwd=environment,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +152,19 @@ def installed(sdist, tmp_path_factory) -> Path:
     """An environment with the wheel that is built from the source distribution, write-protected."""
     folder = tmp_path_factory.mktemp("installed")
     wheels = folder / "wheels"
-    call(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
-         "--wheel-dir", wheels, sdist, cwd=folder)  # fmt: skip
+    call(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        wheels,
+        sdist,
+        cwd=folder,
+    )
     environment = new_environment(folder / "environment")
     [wheel] = wheels.iterdir()
     install(environment, wheel)
@@ -164,8 +201,13 @@ def test_a_wheel_runs_anywhere_and_writes_nothing_into_itself(installed, shapes_
     before = modification_times(installed)
 
     def tf_simclr(*arguments):
-        return call(installed / "bin" / "tf-simclr", *arguments, cwd=tmp_path / "empty",
-                    HOME=str(tmp_path / "home"), TFDS_DATA_DIR=str(shapes_dir))  # fmt: skip
+        return call(
+            installed / "bin" / "tf-simclr",
+            *arguments,
+            cwd=tmp_path / "empty",
+            HOME=str(tmp_path / "home"),
+            TFDS_DATA_DIR=str(shapes_dir),
+        )
 
     code = "import tf_simclr; print(tf_simclr.__file__)"
     found = call(installed / "bin" / "python", "-c", code, cwd=tmp_path)
@@ -179,11 +221,21 @@ def test_a_wheel_runs_anywhere_and_writes_nothing_into_itself(installed, shapes_
     assert "SavedModel:  runs/preset/saved_model/1" in run  # the preset includes another
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(tmp_path / "picture.png")
-    tf_simclr("--mode=predict", "--checkpoint=runs/preset", f"--images={tmp_path}/*.png",
-              "--eval_batch_size=1", "--output=embeddings.npy")  # fmt: skip
+    tf_simclr(
+        "--mode=predict",
+        "--checkpoint=runs/preset",
+        f"--images={tmp_path}/*.png",
+        "--eval_batch_size=1",
+        "--output=embeddings.npy",
+    )
     assert np.load(tmp_path / "empty" / "embeddings.npy").shape == (1, 32)
-    tf_simclr("--mode=probe", "--checkpoint=runs/preset", "--model_dir=runs/probe",
-              "--train_split=train[:100]", "--eval_split=test[:50]")  # fmt: skip
+    tf_simclr(
+        "--mode=probe",
+        "--checkpoint=runs/preset",
+        "--model_dir=runs/probe",
+        "--train_split=train[:100]",
+        "--eval_split=test[:50]",
+    )
     assert (tmp_path / "empty" / "runs" / "probe" / "result_probe.json").exists()
     assert modification_times(installed) == before
     assert not any((tmp_path / "home").rglob("*.gin"))

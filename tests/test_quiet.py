@@ -35,9 +35,12 @@ with quiet.without_chatter(on_terminal=sys.argv[1] == "terminal"):
 
 def run(root, *arguments, stderr=subprocess.PIPE, **environment):
     return subprocess.run(
-        [sys.executable, "-S", "-c", PROGRAM, *arguments, *CHATTER, *KEPT], cwd=root,
-        stderr=stderr, text=True, env=os.environ | {"PYTHONPATH": str(root)} | environment,
-    )  # fmt: skip
+        [sys.executable, "-S", "-c", PROGRAM, *arguments, *CHATTER, *KEPT],
+        cwd=root,
+        stderr=stderr,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(root)} | environment,
+    )
 
 
 def test_a_log_has_no_chatter_and_everything_else(repo_root):

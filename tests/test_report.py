@@ -10,9 +10,12 @@ from tf_simclr import flags, report
 from tf_simclr.config import Config
 
 RESULTS = {
-    "step": 7, "checkpoint": "runs/x/ckpt-7", "saved_model": "runs/x/saved_model/7",
-    "eval/label_top_1_accuracy": 0.25, "eval/label_top_5_accuracy": 0.75,
-}  # fmt: skip
+    "step": 7,
+    "checkpoint": "runs/x/ckpt-7",
+    "saved_model": "runs/x/saved_model/7",
+    "eval/label_top_1_accuracy": 0.25,
+    "eval/label_top_5_accuracy": 0.75,
+}
 
 
 def commands(text: str) -> list[list[str]]:
@@ -44,10 +47,13 @@ def test_what_has_not_been_measured_is_left_out():
     text = report.format_results(config, {k: v for k, v in RESULTS.items() if "top_5" not in k})
     assert "top-1 25.0%\n" in text and "top-5" not in text
     results = {
-        "checkpoint": "runs/x/ckpt-7", "dataset": "cats", "path": "runs/p/result.json",
-        "examples": {"train": 90, "test": 10}, "metric": "top_1",
+        "checkpoint": "runs/x/ckpt-7",
+        "dataset": "cats",
+        "path": "runs/p/result.json",
+        "examples": {"train": 90, "test": 10},
+        "metric": "top_1",
         "encoders": {"pretrained": {"knn_1": {"top_1": 0.5, "mean_per_class": 0.4}}},
-    }  # fmt: skip
+    }
     text = report.format_results(Config().replace(mode="probe", model_dir="runs/p"), results)
     assert re.search(r"classifier +top-1 +per class\n.* 50\.00 +40\.00\n", text)
 
@@ -63,19 +69,26 @@ def test_a_probe_is_a_table():
     accuracies = {"top_1": 0.5, "top_5": 0.75, "mean_per_class": 0.4}
     found = {"logistic": accuracies | {"l2": 0.0316}, "knn_200": accuracies | {"top_1": 0.25}}
     results = {
-        "checkpoint": "runs/x/ckpt-7", "dataset": "oxford_flowers102", "path": "runs/p/result.json",
-        "examples": {"train": 90, "test": 10}, "metric": "mean_per_class",
+        "checkpoint": "runs/x/ckpt-7",
+        "dataset": "oxford_flowers102",
+        "path": "runs/p/result.json",
+        "examples": {"train": 90, "test": 10},
+        "metric": "mean_per_class",
         "encoders": {"pretrained": found, "raw_pixels": found},
-    }  # fmt: skip
+    }
     text = report.format_results(Config().replace(mode="probe", model_dir="runs/p"), results)
     rows = [re.split(r"  +", line.strip()) for line in text.splitlines() if line.startswith("  ")]
     assert rows == [
         ["features", "classifier", "top-1", "top-5", "per class"],
-        *(row for name in ("pretrained", "raw pixels") for row in (
-            [name, "logistic, l2 0.032", "50.00", "75.00", "40.00"],
-            [name, "nearest neighbours, 200", "25.00", "75.00", "40.00"],
-        )),
-    ]  # fmt: skip
+        *(
+            row
+            for name in ("pretrained", "raw pixels")
+            for row in (
+                [name, "logistic, l2 0.032", "50.00", "75.00", "40.00"],
+                [name, "nearest neighbours, 200", "25.00", "75.00", "40.00"],
+            )
+        ),
+    ]
     assert "The literature gives per class for oxford_flowers102." in text
     assert "runs/p/result.json" in text and "90 training and 10 test images" in text
 
@@ -88,10 +101,13 @@ def test_top_5_is_left_out_where_it_was_not_computed():
     assert "top-1 25.0%\n" in text and "top-5" not in text
     accuracies = {"top_1": 0.5, "mean_per_class": 0.4}
     results = {
-        "checkpoint": "runs/x/ckpt-7", "dataset": "folder", "path": "runs/p/result.json",
-        "examples": {"train": 90, "test": 10}, "metric": "top_1",
+        "checkpoint": "runs/x/ckpt-7",
+        "dataset": "folder",
+        "path": "runs/p/result.json",
+        "examples": {"train": 90, "test": 10},
+        "metric": "top_1",
         "encoders": {"pretrained": {"knn_20": accuracies}},
-    }  # fmt: skip
+    }
     text = report.format_results(Config().replace(mode="probe", model_dir="runs/p"), results)
     assert "top-5" not in text and "50.00       40.00" in text
 
@@ -103,10 +119,14 @@ def test_predictions_are_counted():
 
 
 PROBES = {
-    "probe/raw_pixels": 0.1, "probe/untrained": 0.2, "probe/pretrained": 0.8,
+    "probe/raw_pixels": 0.1,
+    "probe/untrained": 0.2,
+    "probe/pretrained": 0.8,
     "neighbours": "Nearest 7 of 10,000 training images",
-    "neighbours/raw_pixels": 0.12, "neighbours/untrained": 0.14, "neighbours/pretrained": 0.65,
-}  # fmt: skip
+    "neighbours/raw_pixels": 0.12,
+    "neighbours/untrained": 0.14,
+    "neighbours/pretrained": 0.65,
+}
 
 
 def test_probes_and_neighbours_take_the_place_of_the_classifier_on_the_side():
@@ -133,9 +153,14 @@ def test_after_fine_tuning_the_classifier_counts_and_the_encoder_is_called_fine_
 def test_the_commands_to_type_next_parse(tmp_path, name):
     model_dir = os.path.join(tmp_path, name)
     os.makedirs(model_dir)
-    config = flags.parse([
-        "run.py", "--gin_file=demo", "--mode=train_then_eval", f"--model_dir={model_dir}",
-    ]).config  # fmt: skip
+    config = flags.parse(
+        [
+            "run.py",
+            "--gin_file=demo",
+            "--mode=train_then_eval",
+            f"--model_dir={model_dir}",
+        ]
+    ).config
     with open(os.path.join(model_dir, "config.gin"), "w") as file:
         file.write(flags.to_gin(config))
     look, probe, finetune = commands(report.format_results(config, RESULTS))
@@ -160,9 +185,13 @@ def test_a_run_that_is_not_evaluated_is_given_no_command_that_evaluates():
     assert "--mode=train" in finetune and "--train_mode=finetune" in finetune
 
 
-@pytest.mark.parametrize("settings", [
-    dict(unlabelled=True), dict(lineareval_while_pretraining=False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(unlabelled=True),
+        dict(lineareval_while_pretraining=False),
+    ],
+)
 def test_without_labels_there_is_no_command_that_needs_them(tmp_path, settings):
     pictures = tmp_path / "my pictures"
     pictures.mkdir()
@@ -182,10 +211,13 @@ def test_without_labels_and_without_a_folder_there_are_the_curves():
     assert commands(report.format_results(config, RESULTS)) == [["tensorboard", "--logdir=runs/x"]]
 
 
-@pytest.mark.parametrize("model_dir, config_gin, finetuned", [
-    ("gs://bucket/run/", "gs://bucket/run/config.gin", "gs://bucket/run_finetuned"),
-    ("gs://bucket", "gs://bucket/config.gin", "gs://bucket/finetuned"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "model_dir, config_gin, finetuned",
+    [
+        ("gs://bucket/run/", "gs://bucket/run/config.gin", "gs://bucket/run_finetuned"),
+        ("gs://bucket", "gs://bucket/config.gin", "gs://bucket/finetuned"),
+    ],
+)
 def test_commands_of_a_run_in_a_bucket(model_dir, config_gin, finetuned):
     config = Config().replace(model_dir=model_dir)
     *_, words = commands(report.format_results(config, RESULTS))

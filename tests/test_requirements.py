@@ -5,8 +5,14 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = {"tensorflow", "tensorflow-datasets", "keras", "tensorflow-addons", "absl-py",
-            "gin-config"}  # fmt: skip
+PACKAGES = {
+    "tensorflow",
+    "tensorflow-datasets",
+    "keras",
+    "tensorflow-addons",
+    "absl-py",
+    "gin-config",
+}
 
 
 def pins(file: str, python: str) -> dict[str, str]:

@@ -8,8 +8,15 @@ import pytest
 from tf_simclr import tables
 
 NAMES = ["cat", "file", "probability", "class_file"]
-COLUMNS = ["file", "prediction", "probability", "cat", "class_class_file", "class_probability",
-           "class_file"]  # fmt: skip
+COLUMNS = [
+    "file",
+    "prediction",
+    "probability",
+    "cat",
+    "class_class_file",
+    "class_probability",
+    "class_file",
+]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

@@ -159,15 +159,19 @@ def num_microbatches(config: Config, strategy: tf.distribute.Strategy) -> int:
 def check_precision(config: Config, strategy: tf.distribute.Strategy):
     """Raises ConfigError where the devices cannot train in this precision."""
     if config.training.precision == "float16" and isinstance(strategy, tf.distribute.TPUStrategy):
-        raise ConfigError("precision must be bfloat16 or float32 on a TPU, got float16: it has no "
-                          "float16, nor does bfloat16 need its loss scaling")  # fmt: skip
+        raise ConfigError(
+            "precision must be bfloat16 or float32 on a TPU, got float16: it has no "
+            "float16, nor does bfloat16 need its loss scaling"
+        )
 
 
 def check_compilable(config: Config, strategy: tf.distribute.Strategy):
     """Raises ConfigError where jit_compile is asked for and replicas would have to meet."""
     replicas = strategy.num_replicas_in_sync
-    if config.training.jit_compile and replicas > 1 and not isinstance(
-        strategy, tf.distribute.TPUStrategy
+    if (
+        config.training.jit_compile
+        and replicas > 1
+        and not isinstance(strategy, tf.distribute.TPUStrategy)
     ):
         raise ConfigError(
             f"jit_compile must be False on {replicas} replicas, got True: what they exchange "
@@ -215,9 +219,7 @@ def on_cpu(strategy: tf.distribute.Strategy) -> bool:
     return all("CPU" in device.upper() for device in strategy.extended.worker_devices)
 
 
-def augments_on_device(
-    config: Config, source: Source, strategy: tf.distribute.Strategy
-) -> bool:
+def augments_on_device(config: Config, source: Source, strategy: tf.distribute.Strategy) -> bool:
     """What --augment_on says; auto as docs/performance.md measured it.
 
     A tf.data service is there to take work off the training machine. A CPU is faster on batches
@@ -253,12 +255,12 @@ def train_batches(
 
     def make(context: tf.distribute.InputContext):
         num_shards, shard_index, reader = (
-            context.num_input_pipelines, context.input_pipeline_id, None
+            context.num_input_pipelines,
+            context.input_pipeline_id,
+            None,
         )
         if job_name:
-            reader = service.Service(
-                config.runtime.data_service, job_name, shard_index, num_shards
-            )
+            reader = service.Service(config.runtime.data_service, job_name, shard_index, num_shards)
             num_shards, shard_index = 1, 0  # all share one stream
         batch_size = context.get_per_replica_batch_size(config.training.train_batch_size)
         # Whole steps. Where the batch size has changed, the last may have been a part of one.

@@ -14,9 +14,15 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 def progress(
-    iterable: Iterable | None = None, *, total: int, desc: str, unit: str, leave: bool = False,
-    initial: int = 0, disable: bool = False,
-):  # fmt: skip
+    iterable: Iterable | None = None,
+    *,
+    total: int,
+    desc: str,
+    unit: str,
+    leave: bool = False,
+    initial: int = 0,
+    disable: bool = False,
+):
     """Makes a tqdm bar, or `Lines` where stderr is not a terminal; both are used in the same way.
 
     Args:

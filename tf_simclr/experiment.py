@@ -79,8 +79,9 @@ def run(config: Config, *, config_gin: str) -> dict:
     if mode == "predict":
         return prediction.run(config)
     if not config.runtime.model_dir:
-        raise ConfigError("model_dir must be given: say where the run goes, e.g. "
-                          "--model_dir=runs/first")  # fmt: skip
+        raise ConfigError(
+            "model_dir must be given: say where the run goes, e.g. --model_dir=runs/first"
+        )
     # A cluster must be joined before TensorFlow does anything else. All other devices come last.
     cluster = build.make_strategy(config) if config.runtime.strategy == "multi_worker" else None
     with workers.lost_workers_named(cluster):
@@ -101,8 +102,10 @@ def run(config: Config, *, config_gin: str) -> dict:
             service.check(config.runtime.data_service)
         if config.training.checkpoint:
             weights.find(config.training.checkpoint)
-        elif mode != "eval" and config.training.train_mode == "finetune" and (
-            not config.training.from_scratch
+        elif (
+            mode != "eval"
+            and config.training.train_mode == "finetune"
+            and (not config.training.from_scratch)
         ):
             _require_own_checkpoint(config)
         if config.distill.teacher:
@@ -212,9 +215,7 @@ def _has_supervised_head(config: Config, source: Source) -> bool:
     needs_labels = wanted and (train_mode != "distill" or config.distill.distill_label_weight > 0)
     if needs_labels and source.num_classes is None:
         why = f" ({source.label_note})" if source.label_note else ""
-        raise ConfigError(
-            f"dataset {source.name} has no class labels{why}: {ways_out[train_mode]}"
-        )
+        raise ConfigError(f"dataset {source.name} has no class labels{why}: {ways_out[train_mode]}")
     if needs_labels and config.runtime.mode != "eval":
         labels.require(
             source, config.data.train_split, flag="train_split", way_out=ways_out[train_mode]
@@ -226,8 +227,10 @@ def _has_supervised_head(config: Config, source: Source) -> bool:
             f"{config.training.eval_every_epochs}: there is nothing to evaluate"
         )
     if config.training.probe_summary and source.num_classes is None:
-        raise ConfigError(f"probe_summary must be False with dataset {source.name}, which has no "
-                          "class labels to probe with")  # fmt: skip
+        raise ConfigError(
+            f"probe_summary must be False with dataset {source.name}, which has no "
+            "class labels to probe with"
+        )
     return wanted
 
 
@@ -326,8 +329,10 @@ class Experiment:
         config = config.replace(seed=seed)
         saved = [(n, v) for _, n, v in config.items() if settings()[n].saved]
         if not workers.all_same(self.strategy, zlib.crc32(repr(saved).encode())):
-            raise ConfigError("strategy is multi_worker, and its workers were started with "
-                              "different settings: give all of them the same")  # fmt: skip
+            raise ConfigError(
+                "strategy is multi_worker, and its workers were started with "
+                "different settings: give all of them the same"
+            )
         if not workers.all_same(self.strategy, zlib.crc32(repr(self.class_names).encode())):
             raise ConfigError(
                 "strategy is multi_worker, and its workers see different class names: give all of "
@@ -421,13 +426,13 @@ class Experiment:
         step, total = self.checkpointer.step, self.plan.total_steps
         examples = self.seen.at(step)
         if step >= total:
-            self._say(f"{self.model_dir} is trained already: step {step} of {total}. For a new "
-                      "run name another --model_dir.")  # fmt: skip
+            self._say(
+                f"{self.model_dir} is trained already: step {step} of {total}. For a new "
+                "run name another --model_dir."
+            )
             return
         self._announce(step, examples)
-        batches = build.train_batches(
-            config, self.source, self.strategy, examples_seen=examples
-        )
+        batches = build.train_batches(config, self.source, self.strategy, examples_seen=examples)
         metrics = self.objective.metrics
         step_fn = self._step
         if training.jit_compile:
@@ -473,8 +478,10 @@ class Experiment:
             f"{distribute.describe(self.strategy)}, seed {config.runtime.seed}"
         )
         if build.num_microbatches(config, self.strategy) > 1:
-            self._say(f"Micro-batches of {training.microbatch_size} images: batch normalisation "
-                      "sees one at a time, whatever global_bn says.")  # fmt: skip
+            self._say(
+                f"Micro-batches of {training.microbatch_size} images: batch normalisation "
+                "sees one at a time, whatever global_bn says."
+            )
         now = config, self.plan
         if step:
             before = plan_before(self.saved, config, self.source)
@@ -495,23 +502,25 @@ class Experiment:
     def _step(self, images, labels) -> dict[str, tf.Tensor]:
         """One training step on one replica."""
         differentiate = functools.partial(self.objective.differentiate, images, labels)
-        return steps.train_step(
-            differentiate, self.optimizer, self.trainable, self.loss_scale
-        )
+        return steps.train_step(differentiate, self.optimizer, self.trainable, self.loss_scale)
 
     def evaluate(self) -> dict[str, float]:
         """Evaluates the weights as they are; the chief writes result.json."""
         config = self.config
         if self.num_classes is None:
-            self._say("No labels or no supervised head (lineareval_while_pretraining=False): "
-                      "nothing to evaluate. Fine-tune to learn what the features are worth.")
+            self._say(
+                "No labels or no supervised head (lineareval_while_pretraining=False): "
+                "nothing to evaluate. Fine-tune to learn what the features are worth."
+            )
             return {}
         source = self.source
         # As many classes may still be others: the teacher's, among images without use for labels.
         other_names = self.class_names is not None and self.class_names != source.class_names
         if self.num_classes != source.num_classes or other_names:
-            self._say(f"{source.name} has no labels of the teacher's {self.num_classes} "
-                      "classes: nothing to evaluate.")  # fmt: skip
+            self._say(
+                f"{source.name} has no labels of the teacher's {self.num_classes} "
+                "classes: nothing to evaluate."
+            )
             return {}
         # As a checkpoint has them.
         workers.average_over_replicas(self.strategy, self.model.own_statistics())
@@ -567,11 +576,14 @@ class Experiment:
         self.reported_splits.add(split)
         total = self.source.num_examples(split)
         if count := results.get("eval/skipped_examples"):
-            self._say(f"{count:.0f} of {total} examples of split {split} could not be decoded and "
-                      "were left out (--strict_data makes this an error)")  # fmt: skip
+            self._say(
+                f"{count:.0f} of {total} examples of split {split} could not be decoded and "
+                "were left out (--strict_data makes this an error)"
+            )
         if count := results.get("eval/unlabelled_examples"):
-            self._say(f"{count:.0f} of {total} examples of split {split} have no label and were "
-                      "left out")  # fmt: skip
+            self._say(
+                f"{count:.0f} of {total} examples of split {split} have no label and were left out"
+            )
 
     def _own_model(self, precision: str | None = None) -> SimCLR:
         """The model as this worker can use it alone: the model itself where that will do.
@@ -628,8 +640,10 @@ class Experiment:
             path = self._export("saved_model_best", best["global_step"], keep=1)
         self.checkpointer.restore(self.checkpointer.latest)
         return {
-            "best_step": best["global_step"], "best_top_1": best[TOP_1], "best_saved_model": path,
-        }  # fmt: skip
+            "best_step": best["global_step"],
+            "best_top_1": best[TOP_1],
+            "best_saved_model": path,
+        }
 
     def follow(self) -> dict:
         """mode=eval: evaluates and exports each new checkpoint until the last step's.

@@ -29,10 +29,10 @@ DEMO = PRESETS / "demo.gin"
 
 _GIN_FLAGS = {
     "gin_file": "File of settings: a path or the name of a preset (below). Repeatable; the later "
-                "wins. A file called config.gin or config.json is taken for what a run has saved, "
-                "and read as plain values. Other gin files may use includes and macros.",
+    "wins. A file called config.gin or config.json is taken for what a run has saved, "
+    "and read as plain values. Other gin files may use includes and macros.",
     "gin_bindings": "One setting, as a gin file has it: --gin_bindings='Loss.temperature = 0.5'. "
-                    "Repeatable; the later wins.",
+    "Repeatable; the later wins.",
 }
 _ALLOW_GIN_IMPORTS = "allow_gin_imports"
 _ALLOW_GIN_IMPORTS_HELP = (
@@ -73,6 +73,7 @@ class Parsed:
 
 # --- Flags.
 
+
 class _SettingParser(flags.ArgumentParser):
     """Reads one setting from a string, and checks it."""
 
@@ -109,9 +110,17 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     """Defines a flag for every setting, and those of gin."""
     for name, spec in settings().items():
         flags.DEFINE_flag(
-            flags.Flag(_SettingParser(spec), flags.ArgumentSerializer(), name, spec.default,
-                       spec.help, boolean=bool in spec.types),
-            flag_values=flag_values, module_name=__name__)
+            flags.Flag(
+                _SettingParser(spec),
+                flags.ArgumentSerializer(),
+                name,
+                spec.default,
+                spec.help,
+                boolean=bool in spec.types,
+            ),
+            flag_values=flag_values,
+            module_name=__name__,
+        )
     for name, text in _GIN_FLAGS.items():
         flags.DEFINE_multi_string(name, [], text, flag_values=flag_values)
     flags.DEFINE_bool(_ALLOW_GIN_IMPORTS, False, _ALLOW_GIN_IMPORTS_HELP, flag_values=flag_values)
@@ -164,11 +173,15 @@ def parse_or_exit(argv: list[str]) -> Parsed:
     try:
         parsed = parse(argv)
     except ConfigError as error:
-        print(f"{os.path.basename(argv[0])}: {error}\nSee --help for all settings.",
-              file=sys.stderr)
+        print(
+            f"{os.path.basename(argv[0])}: {error}\nSee --help for all settings.", file=sys.stderr
+        )
         if any("multi_worker" in argument for argument in argv):
-            print("This worker has not joined the cluster. If others were started with other "
-                  "settings, they wait for it: stop them.", file=sys.stderr)  # fmt: skip
+            print(
+                "This worker has not joined the cluster. If others were started with other "
+                "settings, they wait for it: stop them.",
+                file=sys.stderr,
+            )
         raise SystemExit(2) from None
     for path in parsed.base_files:
         print(f"Settings start from {path}", file=sys.stderr)
@@ -176,8 +189,11 @@ def parse_or_exit(argv: list[str]) -> Parsed:
     saved = any(map(saved_settings.is_saved_settings, parsed.base_files))
     trains = config.runtime.mode in ("train", "train_then_eval")
     if saved and trains and config.distill.teacher and "teacher" not in parsed.explicit:
-        print(f"They name the teacher {config.distill.teacher!r}, a SavedModel, whose graph can "
-              "read and write files. Go on only if you trust it.", file=sys.stderr)
+        print(
+            f"They name the teacher {config.distill.teacher!r}, a SavedModel, whose graph can "
+            "read and write files. Go on only if you trust it.",
+            file=sys.stderr,
+        )
     return parsed
 
 
@@ -195,8 +211,9 @@ def _parse_flags(argv: list[str]) -> flags.FlagValues:
     for argument in rest:
         name = argument.lstrip("-").split("=")[0]
         if not argument.startswith("-") or not name:
-            raise ConfigError(f"unexpected argument {argument!r}; settings are written "
-                              "--name=value")
+            raise ConfigError(
+                f"unexpected argument {argument!r}; settings are written --name=value"
+            )
         near = did_you_mean(name, ours, "--") or "; --help lists them all"
         raise ConfigError(f"unknown flag --{name}{near}")
     return ours
@@ -222,6 +239,7 @@ to_gin = saved_settings.to_gin
 
 # --- Help.
 
+
 def type_name(spec: Setting) -> str:
     """'float', 'train|eval', 'True|False': what --help shows after the equals sign."""
     if spec.choices:
@@ -246,31 +264,55 @@ def format_help(width: int | None = None, *, program: str = IN_A_CHECKOUT) -> st
     width = width or min(shutil.get_terminal_size().columns, 100)
 
     def paragraph(text: str, indent: int) -> str:
-        return textwrap.fill(text, width, initial_indent=" " * indent,
-                             subsequent_indent=" " * indent, break_on_hyphens=False)
+        return textwrap.fill(
+            text,
+            width,
+            initial_indent=" " * indent,
+            subsequent_indent=" " * indent,
+            break_on_hyphens=False,
+        )
 
-    out = [f"Usage: {program} [--name=value ...]",
-           f"       {program} presets | --version", "",
-           paragraph("SimCLR: pretrain an image encoder without labels, fine-tune and evaluate it. "
-                     "Without flags, a small demonstration runs.", 0), "",
-           "Examples:", textwrap.indent(_EXAMPLES.format(program=program), "  "), "",
-           paragraph("A switch is --name or --noname; --name= unsets an optional setting. The "
-                     "settings start from their defaults, over which go --gin_file, then "
-                     "--gin_bindings, then flags. Without --gin_file, a --model_dir with a run in "
-                     "it starts from what that run has saved (config.json).", 0)]
+    out = [
+        f"Usage: {program} [--name=value ...]",
+        f"       {program} presets | --version",
+        "",
+        paragraph(
+            "SimCLR: pretrain an image encoder without labels, fine-tune and evaluate it. "
+            "Without flags, a small demonstration runs.",
+            0,
+        ),
+        "",
+        "Examples:",
+        textwrap.indent(_EXAMPLES.format(program=program), "  "),
+        "",
+        paragraph(
+            "A switch is --name or --noname; --name= unsets an optional setting. The "
+            "settings start from their defaults, over which go --gin_file, then "
+            "--gin_bindings, then flags. Without --gin_file, a --model_dir with a run in "
+            "it starts from what that run has saved (config.json).",
+            0,
+        ),
+    ]
     for section in config_lib.SECTIONS:
         out += ["", paragraph(f"{section.__name__}: {section.__doc__}", 0)]
         for field in dataclasses.fields(section):
             spec = settings()[field.name]
-            default = "unset" if spec.default is None else (
-                f"{spec.default:g}" if isinstance(spec.default, float) else spec.default)
-            out += [f"  --{spec.name}={type_name(spec)} (default {default})",
-                    paragraph(spec.help, 6)]
+            default = (
+                "unset"
+                if spec.default is None
+                else (f"{spec.default:g}" if isinstance(spec.default, float) else spec.default)
+            )
+            out += [
+                f"  --{spec.name}={type_name(spec)} (default {default})",
+                paragraph(spec.help, 6),
+            ]
     out += ["", "Gin: files of settings."]
     for name, text in _GIN_FLAGS.items():
         out += [f"  --{name}=STR", paragraph(text, 6)]
-    out += [f"  --{_ALLOW_GIN_IMPORTS}=True|False (default False)",
-            paragraph(_ALLOW_GIN_IMPORTS_HELP, 6)]
+    out += [
+        f"  --{_ALLOW_GIN_IMPORTS}=True|False (default False)",
+        paragraph(_ALLOW_GIN_IMPORTS_HELP, 6),
+    ]
     out += ["", "Presets:"]
     for name, title in gin_files.preset_titles().items():
         out += [f"  gin/{name}.gin", paragraph(title, 6)]

@@ -91,9 +91,15 @@ def _supervised(config: Config, model: SimCLR, teacher, augmentation: "Augmentat
         targets = steps.Targets.of(labels) if has_labels else ()
         if size := _microbatch(config):
             return microbatch.accumulated_gradients(
-                of_part, images, targets, trainable,
-                size=size, metric_names=metrics, averages=model.moving_averages(), scale=scale,
-            )  # fmt: skip
+                of_part,
+                images,
+                targets,
+                trainable,
+                size=size,
+                metric_names=metrics,
+                averages=model.moving_averages(),
+                scale=scale,
+            )
         return steps.gradients(
             lambda: of_part(images, targets, replica_id()), trainable, scale=scale
         )
@@ -117,10 +123,16 @@ def _pretraining(config: Config, model: SimCLR, augmentation: "Augmentation") ->
         targets = None if model.supervised_head is None else steps.Targets.of(labels)
         if size := _microbatch(config):
             return microbatch.cached_gradients(
-                outputs, loss, images, targets, trainable,
-                size=size, widths=model.output_widths(), averages=model.moving_averages(),
+                outputs,
+                loss,
+                images,
+                targets,
+                trainable,
+                size=size,
+                widths=model.output_widths(),
+                averages=model.moving_averages(),
                 scale=scale,
-            )  # fmt: skip
+            )
         return steps.gradients(
             lambda: loss(outputs(images, replica_id()), targets), trainable, scale=scale
         )
@@ -160,8 +172,10 @@ class Augmentation:
         pretraining = self._config.training.train_mode == "pretrain"
         numbers = range(batch_spec.num_views(self._config.training.train_mode))
         if isinstance(images, dict):
-            views = [self._on_device(self._part(images, k), self._seed(DEVICE_STREAM, place, k))
-                     for k in numbers]  # fmt: skip
+            views = [
+                self._on_device(self._part(images, k), self._seed(DEVICE_STREAM, place, k))
+                for k in numbers
+            ]
         else:
             views = tf.unstack(images, axis=1)
         if pretraining and self._config.augment.use_blur:

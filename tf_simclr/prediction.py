@@ -92,8 +92,11 @@ def run(config: Config) -> dict:
             )
     if bad:
         names = ", ".join(map(repr, bad[:SHOWN])) + (", ..." if len(bad) > SHOWN else "")
-        print(f"{len(bad)} of {len(paths)} files cannot be decoded and were left out "
-              f"({_counted(problems)}): {names}", file=sys.stderr)  # fmt: skip
+        print(
+            f"{len(bad)} of {len(paths)} files cannot be decoded and were left out "
+            f"({_counted(problems)}): {names}",
+            file=sys.stderr,
+        )
     return {"path": predict.output, "written": len(paths) - len(bad), "left_out": len(bad)}
 
 

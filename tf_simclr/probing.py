@@ -106,15 +106,32 @@ def _features(
     """Features of a split, from the file in model_dir where they are there already."""
     num_batches = -(-source.num_examples(split) // config.training.eval_batch_size)
     make = functools.partial(
-        _extract, config, source, encoders, split, strategy=strategy, num_batches=num_batches,
+        _extract,
+        config,
+        source,
+        encoders,
+        split,
+        strategy=strategy,
+        num_batches=num_batches,
         with_pixels=config.probe.probe_baselines,
-    )  # fmt: skip
+    )
     data = config.data
-    key = repr((
-        "2", {name: _fingerprint(encoder) for name, encoder in encoders.items()}, data.dataset,
-        data.data_dir, source.fingerprint(), split, source.num_examples(split), data.image_size,
-        data.image_range, data.image_key, data.label_key, config.probe.probe_baselines,
-    ))  # fmt: skip
+    key = repr(
+        (
+            "2",
+            {name: _fingerprint(encoder) for name, encoder in encoders.items()},
+            data.dataset,
+            data.data_dir,
+            source.fingerprint(),
+            split,
+            source.num_examples(split),
+            data.image_size,
+            data.image_range,
+            data.image_key,
+            data.label_key,
+            config.probe.probe_baselines,
+        )
+    )
     directory = os.path.join(config.runtime.model_dir, "features")
     found, from_file = features.cached(directory, key, make)
     origin = f"from {directory}" if from_file else f"kept in {directory}"
@@ -148,31 +165,29 @@ def _fingerprint(model: SimCLR) -> int:
     return checksum
 
 
-def _probe_both(
-    name: str, found: dict[str, Features], *, metric: str, num_classes: int
-) -> dict:
+def _probe_both(name: str, found: dict[str, Features], *, metric: str, num_classes: int) -> dict:
     """{classifier: its accuracies} on the features of one encoder."""
     train, test = found["train"], found["test"]
     validation = None
     if "validation" in found:
         validation = found["validation"].matrix(name), found["validation"].labels
     probe, chosen = logistic.sweep(
-        train.matrix(name), train.labels, validation=validation, metric=metric,
+        train.matrix(name),
+        train.labels,
+        validation=validation,
+        metric=metric,
         description=f"L-BFGS, {name}",
-    )  # fmt: skip
-    accuracies = functools.partial(
-        metrics.accuracies, labels=test.labels, num_classes=num_classes
     )
-    results = {
-        "logistic": chosen | accuracies(probe.ranks(test.matrix(name), test.labels))
-    }
+    accuracies = functools.partial(metrics.accuracies, labels=test.labels, num_classes=num_classes)
+    results = {"logistic": chosen | accuracies(probe.ranks(test.matrix(name), test.labels))}
     ranks = knn.classify(
-        train.matrix(name), train.labels, test.matrix(name), test.labels,
+        train.matrix(name),
+        train.labels,
+        test.matrix(name),
+        test.labels,
         description=f"kNN, {name}",
-    )  # fmt: skip
-    return results | {
-        f"knn_{k}": accuracies(of_k) for k, of_k in ranks.items()
-    }
+    )
+    return results | {f"knn_{k}": accuracies(of_k) for k, of_k in ranks.items()}
 
 
 def summarise(config: Config, source: Source, encoder: SimCLR, *, num_classes: int | None) -> dict:
@@ -199,12 +214,16 @@ def summarise(config: Config, source: Source, encoder: SimCLR, *, num_classes: i
     encoders = {UNTRAINED: build.make_model(config, num_classes), PRETRAINED: encoder}
     train, test = (
         _extract(
-            config, source, encoders, split, strategy=tf.distribute.get_strategy(),
+            config,
+            source,
+            encoders,
+            split,
+            strategy=tf.distribute.get_strategy(),
             num_batches=-(-source.num_examples(split) // config.training.eval_batch_size),
             with_pixels=True,
         )
         for split in (config.data.train_split, config.data.eval_split)
-    )  # fmt: skip
+    )
     _report_skipped(config.data.train_split, train)
     few = slice(NEIGHBOUR_CANDIDATES)
     count = min(NEIGHBOURS, len(train.labels))
@@ -236,12 +255,16 @@ def summarise(config: Config, source: Source, encoder: SimCLR, *, num_classes: i
 def _report_skipped(split: str, found: Features):
     if found.unlabelled:
         total = found.skipped + found.unlabelled + len(found.labels)
-        _say(f"{found.unlabelled} of {total} examples of split {split} have no label and were left "
-             "out")  # fmt: skip
+        _say(
+            f"{found.unlabelled} of {total} examples of split {split} have no label and were left "
+            "out"
+        )
     if found.skipped:
         total = found.skipped + found.unlabelled + len(found.labels)
-        _say(f"{found.skipped} of {total} examples of split {split} could not be decoded and were "
-             "left out (--strict_data makes this an error)")  # fmt: skip
+        _say(
+            f"{found.skipped} of {total} examples of split {split} could not be decoded and were "
+            "left out (--strict_data makes this an error)"
+        )
 
 
 def _say(text: str):

@@ -62,8 +62,10 @@ def format_results(config: Config, results: dict, *, program: Sequence[str] = PR
     if not (config.training.train_mode == "pretrain" and has_probes):
         lines += _accuracy(config, results)
     if "best_step" in results:
-        lines.append(f"Best: step {results['best_step']}, top-1 {100 * results['best_top_1']:.1f}%,"
-                     f" in {config.runtime.model_dir}/best and {results['best_saved_model']}")
+        lines.append(
+            f"Best: step {results['best_step']}, top-1 {100 * results['best_top_1']:.1f}%,"
+            f" in {config.runtime.model_dir}/best and {results['best_saved_model']}"
+        )
     if has_probes:
         lines += _encoders(config, results)
     lines.append(f"Checkpoint:  {results['checkpoint']}")
@@ -114,6 +116,7 @@ def _encoders(config: Config, results: dict) -> list[str]:
 
 # --- Commands to type next.
 
+
 def _next_commands(config: Config, program: tuple[str, ...]):
     """Yields (what for, the command's words) of what fits the run."""
     model_dir = config.runtime.model_dir
@@ -126,16 +129,27 @@ def _next_commands(config: Config, program: tuple[str, ...]):
     if config.model.lineareval_while_pretraining and not config.data.unlabelled:
         # The head on the side has needed labels, so there are some.
         if config.runtime.mode != "train":  # else nobody has looked for the evaluation split
-            yield "measure the features more thoroughly, by many classifiers", (
-                *program, "--mode=probe", f"--checkpoint={model_dir}",
-                f"--model_dir={_beside(model_dir, 'probe')}",
-            )  # fmt: skip
+            yield (
+                "measure the features more thoroughly, by many classifiers",
+                (
+                    *program,
+                    "--mode=probe",
+                    f"--checkpoint={model_dir}",
+                    f"--model_dir={_beside(model_dir, 'probe')}",
+                ),
+            )
         yield "fine-tune the pretrained encoder", (*program, *_finetuning(config))
     elif config.data.dataset == "folder" and config.data.data_dir:
-        yield "write the embeddings of the pictures", (
-            *program, "--mode=predict", f"--checkpoint={model_dir}",
-            f"--images={config.data.data_dir}", f"--output={_beside(model_dir, 'embeddings.npy')}",
-        )  # fmt: skip
+        yield (
+            "write the embeddings of the pictures",
+            (
+                *program,
+                "--mode=predict",
+                f"--checkpoint={model_dir}",
+                f"--images={config.data.data_dir}",
+                f"--output={_beside(model_dir, 'embeddings.npy')}",
+            ),
+        )
 
 
 def _finetuning(config: Config) -> tuple[str, ...]:

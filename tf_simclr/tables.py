@@ -22,8 +22,9 @@ def check(path: str):
     """Raises ConfigError where no table can be written to a path."""
     parent = os.path.dirname(path) or "."
     if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
-        raise ConfigError(f"output {path!r} cannot be written: {parent!r} is no folder that can be "
-                          "written to")  # fmt: skip
+        raise ConfigError(
+            f"output {path!r} cannot be written: {parent!r} is no folder that can be written to"
+        )
     if os.path.isdir(path):
         raise ConfigError(f"output {path!r} is a directory: name a file")
     try:

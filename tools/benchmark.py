@@ -26,9 +26,14 @@ from benchmarks import augment, communication, input, loss, memory, startup, ste
 
 # A module has a docstring, add_arguments(parser) and run(args).
 SUBCOMMANDS = {
-    "input": input, "augment": augment, "loss": loss, "step": step, "memory": memory,
-    "communication": communication, "startup": startup,
-}  # fmt: skip
+    "input": input,
+    "augment": augment,
+    "loss": loss,
+    "step": step,
+    "memory": memory,
+    "communication": communication,
+    "startup": startup,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,8 +42,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     commands = parser.add_subparsers(metavar="SUBCOMMAND", required=True)
     for name, module in SUBCOMMANDS.items():
-        command = commands.add_parser(name, help=module.__doc__.split("\n")[0],
-                                      description=module.__doc__, formatter_class=raw)  # fmt: skip
+        command = commands.add_parser(
+            name,
+            help=module.__doc__.split("\n")[0],
+            description=module.__doc__,
+            formatter_class=raw,
+        )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     args = parser.parse_args(argv)

@@ -51,9 +51,13 @@ def compare(ours: dict[str, dict[int, float]], runs: list[dict]) -> tuple[list[s
     names = [metric.removeprefix("train/") for metric in METRICS]
     width = 9 * (len(runs) + 1) + 4
     lines = [f"{'step':>5}  " + "".join(f"{name:<{width}}" for name in names)]
-    lines.append(" " * 7 + "".join(
-        f"{'ours' + ''.join(f'     ref{i + 1}' for i in range(len(runs))):<{width}}"
-        for _ in METRICS))  # fmt: skip
+    lines.append(
+        " " * 7
+        + "".join(
+            f"{'ours' + ''.join(f'     ref{i + 1}' for i in range(len(runs))):<{width}}"
+            for _ in METRICS
+        )
+    )
     wrong = 0
     for i, step in enumerate(runs[0]["steps"]):
         cells = []
@@ -64,8 +68,9 @@ def compare(ours: dict[str, dict[int, float]], runs: list[dict]) -> tuple[list[s
             shown = f"{value:.4f}" + "".join(f"  {r:7.4f}" for r in reference)
             cells.append(f"{shown + ('' if good else ' *'):<{width}}")
         lines.append(f"{step:>5}  " + "".join(cells))
-    lines.append("* outside of the spread of the reference runs"
-                 " (contrast_loss: and more than 3% off)")  # fmt: skip
+    lines.append(
+        "* outside of the spread of the reference runs (contrast_loss: and more than 3% off)"
+    )
     return lines, wrong
 
 
@@ -75,7 +80,9 @@ def main(argv=None):
         "--model_dir", type=os.path.expanduser, required=True, help="of the finished run"
     )
     parser.add_argument(
-        "--golden", type=os.path.expanduser, required=True,
+        "--golden",
+        type=os.path.expanduser,
+        required=True,
         help="curves.json of the reference runs",
     )
     args = parser.parse_args(argv)

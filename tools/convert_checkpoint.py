@@ -30,10 +30,19 @@ from tf_simclr.optim import policy  # noqa: E402
 from tf_simclr.training import checkpoint, export, model_dir, official, weights  # noqa: E402
 
 FLAGS = (
-    "resnet_depth", "width_multiplier", "image_size", "sk_ratio", "se_ratio", "proj_head_mode",
-    "num_proj_layers", "proj_out_dim", "train_mode", "ft_proj_selector", "fine_tune_after_block",
+    "resnet_depth",
+    "width_multiplier",
+    "image_size",
+    "sk_ratio",
+    "se_ratio",
+    "proj_head_mode",
+    "num_proj_layers",
+    "proj_out_dim",
+    "train_mode",
+    "ft_proj_selector",
+    "fine_tune_after_block",
     "optimizer",
-)  # fmt: skip
+)
 
 # Where a variable differs, these flags decide its shape; the first pattern that matches counts.
 _FLAGS_BY_PATH = (
@@ -80,8 +89,9 @@ def convert(source: str, output: str, config: Config) -> Converted:
     bias = stored.shapes.get(f"{weights.SUPERVISED_HEAD}dense/bias")
     num_classes = bias[0] if bias else None
     if num_classes is None and config.training.train_mode == "finetune":
-        raise ConfigError(f"train_mode must be pretrain, got finetune: source {source!r} has no "
-                          "supervised head")  # fmt: skip
+        raise ConfigError(
+            f"train_mode must be pretrain, got finetune: source {source!r} has no supervised head"
+        )
     config = config.replace(lineareval_while_pretraining=num_classes is not None)
     model = build.make_model(config, num_classes)
     variables = model.variables_by_path()
@@ -112,20 +122,25 @@ def _read(source: str) -> tuple[weights.Stored, int]:
     except ConfigError:
         raise
     except weights.READ_ERRORS as error:
-        raise ConfigError(f"source {source!r} cannot be read: {one_line(error)}; is the file "
-                          "whole?") from error  # fmt: skip
+        raise ConfigError(
+            f"source {source!r} cannot be read: {one_line(error)}; is the file whole?"
+        ) from error
 
 
 def _prefix(source: str) -> str:
     for directory in (source, os.path.dirname(os.path.dirname(source))):
         if tf.io.gfile.exists(os.path.join(directory, "saved_model.pb")):
-            raise ConfigError(f"source {source!r} is a SavedModel, which is not supported yet; "
-                              "name a TF2 checkpoint such as DIR/ckpt-1000")  # fmt: skip
+            raise ConfigError(
+                f"source {source!r} is a SavedModel, which is not supported yet; "
+                "name a TF2 checkpoint such as DIR/ckpt-1000"
+            )
     if tf.io.gfile.exists(source + ".index"):
         return source
     if not tf.io.gfile.isdir(source):
-        raise ConfigError(f"source {source!r} does not exist; name a checkpoint's prefix such as "
-                          "DIR/ckpt-1000, or the directory that it lies in")  # fmt: skip
+        raise ConfigError(
+            f"source {source!r} does not exist; name a checkpoint's prefix such as "
+            "DIR/ckpt-1000, or the directory that it lies in"
+        )
     if latest := tf.train.latest_checkpoint(source):
         return latest
     # Released checkpoints often come without the file that says which is the latest.
@@ -135,10 +150,14 @@ def _prefix(source: str) -> str:
     if len(prefixes) == 1:
         return prefixes[0]
     if not prefixes:
-        raise ConfigError(f"source {source!r} is a directory without a checkpoint; name one that "
-                          "holds ckpt-1000.index or the like")  # fmt: skip
-    raise ConfigError(f"source {source!r} holds {len(prefixes)} checkpoints; name one of them, "
-                      f"e.g. {prefixes[-1]}")  # fmt: skip
+        raise ConfigError(
+            f"source {source!r} is a directory without a checkpoint; name one that "
+            "holds ckpt-1000.index or the like"
+        )
+    raise ConfigError(
+        f"source {source!r} holds {len(prefixes)} checkpoints; name one of them, "
+        f"e.g. {prefixes[-1]}"
+    )
 
 
 def _check_official(source: str, keys):
@@ -150,8 +169,10 @@ def _check_official(source: str, keys):
         reason = "is a TF1 checkpoint, which is not supported yet; name one of the TF2 code"
     else:
         some = ", ".join(sorted(key for key in keys if key != weights.OBJECT_GRAPH)[:3])
-        reason = (f"is not one of the official TF2 code (its variables are called {some}); name "
-                  f"one whose variables are called {official.ENCODER}...")  # fmt: skip
+        reason = (
+            f"is not one of the official TF2 code (its variables are called {some}); name "
+            f"one whose variables are called {official.ENCODER}..."
+        )
     raise ConfigError(f"source {source!r} {reason}")
 
 
@@ -190,8 +211,9 @@ def _write(output: str, model: SimCLR, config: Config):
         _remove(output)
         tf.io.gfile.rename(unfinished, output)
     except (tf.errors.OpError, OSError) as error:
-        raise ConfigError(f"output {output!r} cannot be written: {one_line(error)}; name another "
-                          "directory") from error  # fmt: skip
+        raise ConfigError(
+            f"output {output!r} cannot be written: {one_line(error)}; name another directory"
+        ) from error
     finally:
         _remove(unfinished)
 
@@ -204,21 +226,31 @@ def _remove(directory: str):
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-    )  # fmt: skip
-    parser.add_argument("--source", type=os.path.expanduser, required=True, metavar="PATH",
-                        help="prefix of the official checkpoint, or its directory")  # fmt: skip
+    )
     parser.add_argument(
-        "--output", type=os.path.expanduser, required=True, metavar="DIR",
+        "--source",
+        type=os.path.expanduser,
+        required=True,
+        metavar="PATH",
+        help="prefix of the official checkpoint, or its directory",
+    )
+    parser.add_argument(
+        "--output",
+        type=os.path.expanduser,
+        required=True,
+        metavar="DIR",
         help="directory to be made",
     )
     for name in FLAGS:
         spec = settings()[name]
         parser.add_argument(
-            f"--{name}", metavar=flags.type_name(spec),
+            f"--{name}",
+            metavar=flags.type_name(spec),
             help=f"{spec.help} (default {spec.default})".replace("%", "%%"),
-        )  # fmt: skip
+        )
     args = vars(parser.parse_args(argv))
     logging.set_verbosity(logging.ERROR)
     given = [f"--{name}={args[name]}" for name in FLAGS if args[name] is not None]
@@ -227,9 +259,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     except ConfigError as error:
         sys.exit(f"convert_checkpoint.py: {error}")
     classes = "no supervised head" if found.num_classes is None else f"{found.num_classes} classes"
-    print(f"Wrote {args['output']}: ckpt-0, config.gin and saved_model/0; "
-          f"{found.num_variables} variables, {classes}; "
-          f"step 0 (global_step was {found.official_step}).")  # fmt: skip
+    print(
+        f"Wrote {args['output']}: ckpt-0, config.gin and saved_model/0; "
+        f"{found.num_variables} variables, {classes}; "
+        f"step 0 (global_step was {found.official_step})."
+    )
 
 
 def parse_settings(given: Sequence[str]) -> Config:

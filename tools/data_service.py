@@ -48,9 +48,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     dispatcher.add_argument("--workers", required=True, help="HOST:PORT of each, with commas")
     worker = parts.add_parser("worker", help="makes batches")
     worker.add_argument("--dispatcher", required=True, help="its HOST:PORT")
-    worker.add_argument("--host", default=socket.gethostname(),
-                        help="this machine's name, as in the dispatcher's --workers "
-                        "(default %(default)s)")  # fmt: skip
+    worker.add_argument(
+        "--host",
+        default=socket.gethostname(),
+        help="this machine's name, as in the dispatcher's --workers (default %(default)s)",
+    )
     for part in (dispatcher, worker):
         part.add_argument("--port", type=int, required=True, help="to listen on")
     return parser.parse_args(argv)
@@ -64,8 +66,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         server = start(options)  # noqa: F841 (it runs as long as it is referred to)
     except tf.errors.OpError as error:
-        print(f"data_service.py: {options.part} on port {options.port} cannot start: "
-              f"{error.message.splitlines()[0]}", file=sys.stderr)  # fmt: skip
+        print(
+            f"data_service.py: {options.part} on port {options.port} cannot start: "
+            f"{error.message.splitlines()[0]}",
+            file=sys.stderr,
+        )
         return 1
     print(f"{options.part} ready on port {options.port}", flush=True)
     signal.sigwait(signals)

@@ -26,12 +26,20 @@ def distill(args, folder: str, teacher: Path, seed: int, *more: str) -> float:
     """Top-1 accuracy of a student that has seen all images and no label."""
     return runs.result(
         Path(args.work_dir) / folder,
-        [f"--gin_file={args.checkpoint}/config.gin", *few_labels.SETTINGS, "--train_mode=distill",
-         f"--teacher={teacher}", f"--distill_temperature={args.temperature:g}",
-         f"--learning_rate={args.learning_rate:g}", f"--seed={seed}",
-         f"--train_steps={args.steps}", f"--train_batch_size={args.batch_size}", *more,
-         *args.settings],
-    )[runs.TOP_1]  # fmt: skip
+        [
+            f"--gin_file={args.checkpoint}/config.gin",
+            *few_labels.SETTINGS,
+            "--train_mode=distill",
+            f"--teacher={teacher}",
+            f"--distill_temperature={args.temperature:g}",
+            f"--learning_rate={args.learning_rate:g}",
+            f"--seed={seed}",
+            f"--train_steps={args.steps}",
+            f"--train_batch_size={args.batch_size}",
+            *more,
+            *args.settings,
+        ],
+    )[runs.TOP_1]
 
 
 def main(argv=None):
@@ -39,23 +47,39 @@ def main(argv=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--checkpoint", type=os.path.expanduser, required=True,
+        "--checkpoint",
+        type=os.path.expanduser,
+        required=True,
         help="model_dir of the pretrained run",
     )
     parser.add_argument(
         "--work_dir", type=os.path.expanduser, required=True, help="where the runs go"
     )
-    parser.add_argument("--share", type=few_labels.shares, default="0.01:60",
-                        help="share of the labels, and its epochs (default: %(default)s)")
+    parser.add_argument(
+        "--share",
+        type=few_labels.shares,
+        default="0.01:60",
+        help="share of the labels, and its epochs (default: %(default)s)",
+    )
     parser.add_argument("--seeds", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=1000,
-                        help="of each distillation (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=1000, help="of each distillation (default: %(default)s)"
+    )
     parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--learning_rate", type=float, default=0.2,
-                        help="of distillation, times batch / 256 (default: %(default)s)")
+    parser.add_argument(
+        "--learning_rate",
+        type=float,
+        default=0.2,
+        help="of distillation, times batch / 256 (default: %(default)s)",
+    )
     parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--student", action="append", metavar="SETTING", required=True,
-                        help="makes the student smaller: --student=--width_multiplier=0.125")
+    parser.add_argument(
+        "--student",
+        action="append",
+        metavar="SETTING",
+        required=True,
+        help="makes the student smaller: --student=--width_multiplier=0.125",
+    )
     parser.add_argument("settings", nargs="*", help="for run.py, behind --")
     args = parser.parse_args(argv)
     [(share, epochs)] = args.share
@@ -64,9 +88,11 @@ def main(argv=None):
     for seed in range(1, 1 + args.seeds):
         folder = f"teacher_seed{seed}"
         top_1 = [few_labels.finetune(args, folder, pretrained, share, epochs, seed)]
-        top_1.append(few_labels.finetune(
-            args, f"labels_seed{seed}", "--from_scratch", share, epochs, seed, *args.student
-        ))  # fmt: skip
+        top_1.append(
+            few_labels.finetune(
+                args, f"labels_seed{seed}", "--from_scratch", share, epochs, seed, *args.student
+            )
+        )
         teacher = Path(args.work_dir) / folder
         top_1.append(distill(args, f"distilled_seed{seed}", teacher, seed, *args.student))
         top_1.append(distill(args, f"self_seed{seed}", teacher, seed, pretrained))

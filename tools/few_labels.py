@@ -21,10 +21,17 @@ from pathlib import Path
 import runs
 
 SETTINGS = (
-    "--mode=train_then_eval", "--optimizer=momentum", "--momentum=0.9", "--weight_decay=0",
-    "--learning_rate_scaling=linear", "--warmup_epochs=0", "--train_steps=0",
-    "--checkpoint_steps=0", "--zero_init_logits_layer=True", "--cache_dataset",
-)  # fmt: skip
+    "--mode=train_then_eval",
+    "--optimizer=momentum",
+    "--momentum=0.9",
+    "--weight_decay=0",
+    "--learning_rate_scaling=linear",
+    "--warmup_epochs=0",
+    "--train_steps=0",
+    "--checkpoint_steps=0",
+    "--zero_init_logits_layer=True",
+    "--cache_dataset",
+)
 
 
 def starts(checkpoint: str) -> dict[str, str]:
@@ -46,22 +53,40 @@ def finetune(args, folder: str, start: str, share: float, epochs: int, seed: int
     """
     return runs.result(
         Path(args.work_dir) / folder,
-        [f"--gin_file={args.checkpoint}/config.gin", *SETTINGS, "--train_mode=finetune", start,
-         "--learning_rate=0.05", f"--label_fraction={share:g}", f"--label_seed={seed}",
-         f"--seed={seed}", f"--train_epochs={epochs}", f"--train_batch_size={args.batch_size}",
-         *more, *args.settings],
-    )[runs.TOP_1]  # fmt: skip
+        [
+            f"--gin_file={args.checkpoint}/config.gin",
+            *SETTINGS,
+            "--train_mode=finetune",
+            start,
+            "--learning_rate=0.05",
+            f"--label_fraction={share:g}",
+            f"--label_seed={seed}",
+            f"--seed={seed}",
+            f"--train_epochs={epochs}",
+            f"--train_batch_size={args.batch_size}",
+            *more,
+            *args.settings,
+        ],
+    )[runs.TOP_1]
 
 
 def linear(args, folder: str, start: str) -> float:
     """Top-1 accuracy of a classifier on the frozen encoder, trained on all labels."""
     return runs.result(
         Path(args.work_dir) / folder,
-        [f"--gin_file={args.checkpoint}/config.gin", *SETTINGS, "--train_mode=finetune", start,
-         "--learning_rate=0.1", "--fine_tune_after_block=4", "--seed=1",
-         f"--train_epochs={args.linear_epochs}", f"--train_batch_size={args.linear_batch_size}",
-         *args.settings],
-    )[runs.TOP_1]  # fmt: skip
+        [
+            f"--gin_file={args.checkpoint}/config.gin",
+            *SETTINGS,
+            "--train_mode=finetune",
+            start,
+            "--learning_rate=0.1",
+            "--fine_tune_after_block=4",
+            "--seed=1",
+            f"--train_epochs={args.linear_epochs}",
+            f"--train_batch_size={args.linear_batch_size}",
+            *args.settings,
+        ],
+    )[runs.TOP_1]
 
 
 def shares(text: str) -> list[tuple[float, int]]:
@@ -75,14 +100,20 @@ def main(argv=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--checkpoint", type=os.path.expanduser, required=True,
+        "--checkpoint",
+        type=os.path.expanduser,
+        required=True,
         help="model_dir of the pretrained run",
     )
     parser.add_argument(
         "--work_dir", type=os.path.expanduser, required=True, help="where the runs go"
     )
-    parser.add_argument("--shares", type=shares, default="0.01:60,0.1:30",
-                        help="shares of the labels, each with its epochs (default: %(default)s)")
+    parser.add_argument(
+        "--shares",
+        type=shares,
+        default="0.01:60,0.1:30",
+        help="shares of the labels, each with its epochs (default: %(default)s)",
+    )
     parser.add_argument("--seeds", type=int, default=3, help="runs a cell (default: %(default)s)")
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--linear_epochs", type=int, default=0, help="0 for no linear evaluation")
@@ -95,10 +126,14 @@ def main(argv=None):
         if args.linear_epochs:
             cells.append(runs.percent([linear(args, f"{folder}_linear", start)]))
         for share, epochs in args.shares:
-            cells.append(runs.percent([
-                finetune(args, f"{folder}_{share:g}_seed{seed}", start, share, epochs, seed)
-                for seed in range(1, 1 + args.seeds)
-            ]))  # fmt: skip
+            cells.append(
+                runs.percent(
+                    [
+                        finetune(args, f"{folder}_{share:g}_seed{seed}", start, share, epochs, seed)
+                        for seed in range(1, 1 + args.seeds)
+                    ]
+                )
+            )
         rows.append([name, *cells])
     columns = ["", *["linear, all labels"] * bool(args.linear_epochs)]
     columns += [f"{100 * share:g}% of the labels, {epochs} epochs" for share, epochs in args.shares]

@@ -159,9 +159,11 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--work_dir {options.work_dir} exists already: name a new one")
     moments = [MOMENTS[i % len(MOMENTS)] for i in range(options.kills - 1)] + ["export"]
     rows, difference = kill_series(
-        options.work_dir, [*options.arguments, f"--seed={options.seed}"],
-        moments=moments[: options.kills], rng=random.Random(options.seed),
-    )  # fmt: skip
+        options.work_dir,
+        [*options.arguments, f"--seed={options.seed}"],
+        moments=moments[: options.kills],
+        rng=random.Random(options.seed),
+    )
     print("| start | steps | end | latest checkpoint |\n|---|---|---|---|")
     for row in rows:
         print("| " + " | ".join(map(str, row)) + " |")

@@ -63,9 +63,14 @@ def contact_sheet(
     for row in range(rows):
         top = height - margin - row * pitch
         figure.text(
-            (left - 0.1) / width, (top - _TILE_INCHES / 2) / height, class_names[row],
-            ha="right", va="center", fontsize=9, color="#333333",
-        )  # fmt: skip
+            (left - 0.1) / width,
+            (top - _TILE_INCHES / 2) / height,
+            class_names[row],
+            ha="right",
+            va="center",
+            fontsize=9,
+            color="#333333",
+        )
         for column, index in enumerate(np.flatnonzero(labels == row)[:columns]):
             corner = ((left + column * pitch) / width, (top - _TILE_INCHES) / height)
             axes = figure.add_axes((*corner, _TILE_INCHES / width, _TILE_INCHES / height))

@@ -155,9 +155,13 @@ def row(name: str, dtype: str, strategies: dict) -> tuple[list[str], dict[str, n
     set_dtype(dtype)
     train_mode, settings = MODELS[name]
     make_model = functools.partial(
-        SimCLR, num_classes=NUM_CLASSES, image_size=IMAGE_SIZE, width_multiplier=WIDTH_MULTIPLIER,
-        stop_supervised_gradient=train_mode == "pretrain", **settings,
-    )  # fmt: skip
+        SimCLR,
+        num_classes=NUM_CLASSES,
+        image_size=IMAGE_SIZE,
+        width_multiplier=WIDTH_MULTIPLIER,
+        stop_supervised_gradient=train_mode == "pretrain",
+        **settings,
+    )
     how = dict(train_mode=train_mode, learning_rate=LEARNING_RATE)
     batch = make_batch(BATCH_SIZE, IMAGE_SIZE)
     runs = [train(strategies[number], make_model, batch, **how) for number in REPLICAS]
@@ -181,8 +185,15 @@ def main(argv=None):
         for number in REPLICAS
     }
     other = dict(np.load(args.against)) if args.against else None
-    columns = ["model", "dtype", "loss at step 1 on 1 / 2 / 4 replicas", f"after {NUM_STEPS} steps",
-               "difference: reordered", "2 replicas", "4 replicas"]  # fmt: skip
+    columns = [
+        "model",
+        "dtype",
+        "loss at step 1 on 1 / 2 / 4 replicas",
+        f"after {NUM_STEPS} steps",
+        "difference: reordered",
+        "2 replicas",
+        "4 replicas",
+    ]
     columns += ["the other stack"] * bool(other)
     print(f"TensorFlow {tf.__version__}, Keras {keras.__version__}\n")
     print(f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|")

@@ -92,10 +92,17 @@ def probe(args, name: str) -> dict[str, float]:
     baselines = ["--probe_baselines"] if args.baselines else []
     found = runs.result(
         Path(args.work_dir) / "probe" / name.replace("/", "_"),
-        ["--mode=probe", *settings(args, name), f"--train_split={data.train}",
-         f"--eval_split={data.test}", *validation, *baselines, *args.settings],
+        [
+            "--mode=probe",
+            *settings(args, name),
+            f"--train_split={data.train}",
+            f"--eval_split={data.test}",
+            *validation,
+            *baselines,
+            *args.settings,
+        ],
         file="result_probe.json",
-    )  # fmt: skip
+    )
     titles = {"pretrained": "Linear evaluation", "untrained": "Linear evaluation, untrained"}
     return {
         title: found["encoders"][encoder]["logistic"][found["metric"]]
@@ -107,9 +114,11 @@ def probe(args, name: str) -> dict[str, float]:
 def finetune(args, name: str) -> float:
     """Top-1 accuracy on the test split, of the learning rate and weight decay chosen before."""
     data, tried = spec(name), {}
-    train, validation = (data.train, data.validation) if data.validation else (
-        f"{data.train}[:90%]", f"{data.train}[90%:]"
-    )  # fmt: skip
+    train, validation = (
+        (data.train, data.validation)
+        if data.validation
+        else (f"{data.train}[:90%]", f"{data.train}[90%:]")
+    )
     for rate, decay in itertools.product(args.learning_rates, args.weight_decays):
         tried[rate, decay] = _finetune_once(args, name, rate, decay, train, validation)
     rate, decay = max(tried, key=tried.get)
@@ -124,14 +133,27 @@ def _finetune_once(args, name, rate: float, decay: float, train: str, test: str)
     folder = f"lr{rate:g}_wd{decay:g}_{test}".translate(str.maketrans("[]:%", "____"))
     return runs.result(
         Path(args.work_dir) / "finetune" / name.replace("/", "_") / folder,
-        [f"--gin_file={args.checkpoint}/config.gin", "--mode=train_then_eval",
-         "--train_mode=finetune", *settings(args, name), f"--train_split={train}",
-         f"--eval_split={test}", "--zero_init_logits_layer=True", "--optimizer=momentum",
-         "--momentum=0.9", f"--learning_rate={rate:g}", "--learning_rate_scaling=linear",
-         f"--weight_decay={decay:g}", "--warmup_epochs=0", f"--train_steps={args.steps}",
-         f"--train_batch_size={BATCH_SIZE}", f"--batch_norm_decay={batch_norm_decay:g}",
-         "--checkpoint_epochs=1000", *args.settings],
-    )[runs.TOP_1]  # fmt: skip
+        [
+            f"--gin_file={args.checkpoint}/config.gin",
+            "--mode=train_then_eval",
+            "--train_mode=finetune",
+            *settings(args, name),
+            f"--train_split={train}",
+            f"--eval_split={test}",
+            "--zero_init_logits_layer=True",
+            "--optimizer=momentum",
+            "--momentum=0.9",
+            f"--learning_rate={rate:g}",
+            "--learning_rate_scaling=linear",
+            f"--weight_decay={decay:g}",
+            "--warmup_epochs=0",
+            f"--train_steps={args.steps}",
+            f"--train_batch_size={BATCH_SIZE}",
+            f"--batch_norm_decay={batch_norm_decay:g}",
+            "--checkpoint_epochs=1000",
+            *args.settings,
+        ],
+    )[runs.TOP_1]
 
 
 def numbers(text: str) -> list[float]:
@@ -143,7 +165,9 @@ def main(argv=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--checkpoint", type=os.path.expanduser, required=True,
+        "--checkpoint",
+        type=os.path.expanduser,
+        required=True,
         help="model_dir of the pretrained run",
     )
     parser.add_argument(
@@ -152,16 +176,27 @@ def main(argv=None):
     parser.add_argument(
         "--data_dir", type=os.path.expanduser, help="where TFDS keeps its data sets"
     )
-    parser.add_argument("--datasets", default=",".join(DATASETS),
-                        help="names of TensorFlow Datasets (default: the paper's twelve)")
+    parser.add_argument(
+        "--datasets",
+        default=",".join(DATASETS),
+        help="names of TensorFlow Datasets (default: the paper's twelve)",
+    )
     parser.add_argument("--download", action="store_true", help="prepare what is missing")
     parser.add_argument("--baselines", action="store_true", help="an untrained encoder beside it")
     parser.add_argument("--finetune", action="store_true", help="fine-tune the whole network, too")
     parser.add_argument("--steps", type=int, default=20_000, help="of fine-tuning (%(default)s)")
-    parser.add_argument("--learning_rates", type=numbers, help="times batch / 256 (%(default)s)",
-                        default="0.0001,0.000316,0.001,0.00316,0.01,0.0316,0.1")
-    parser.add_argument("--weight_decays", type=numbers, help="(%(default)s)",
-                        default="0,1e-6,3.16e-6,1e-5,3.16e-5,1e-4,3.16e-4,1e-3")
+    parser.add_argument(
+        "--learning_rates",
+        type=numbers,
+        help="times batch / 256 (%(default)s)",
+        default="0.0001,0.000316,0.001,0.00316,0.01,0.0316,0.1",
+    )
+    parser.add_argument(
+        "--weight_decays",
+        type=numbers,
+        help="(%(default)s)",
+        default="0,1e-6,3.16e-6,1e-5,3.16e-5,1e-4,3.16e-4,1e-3",
+    )
     parser.add_argument("settings", nargs="*", help="for run.py, behind --")
     args = parser.parse_args(argv)
     names = [name for name in args.datasets.split(",") if name]

@@ -89,7 +89,7 @@ def test_blur_matches_official(golden, image):
 
 
 def test_gaussian_kernel_is_the_normalised_density():
-    weights = np.exp(-np.arange(-3, 4) ** 2 / (2 * 1.3**2))
+    weights = np.exp(-(np.arange(-3, 4) ** 2) / (2 * 1.3**2))
     result = augment.gaussian_kernel(3, 1.3).numpy()
     np.testing.assert_allclose(result, weights / weights.sum(), rtol=1e-5)
 
@@ -126,9 +126,7 @@ def test_compiled_view_is_the_plain_one(golden, monkeypatch, impl):
 
 def test_color_distortion_probabilities(golden):
     patch = golden["image0_patch"]
-    result = draw(
-        lambda seed: color.color_distortion(tf.constant(patch), seed, strength=1.0), 4000
-    )
+    result = draw(lambda seed: color.color_distortion(tf.constant(patch), seed, strength=1.0), 4000)
     gray = np.ptp(result, axis=-1).max((1, 2)) < 1e-5
     plain_gray = color.to_grayscale(patch).numpy()
     untouched = np.minimum(
@@ -168,9 +166,7 @@ def test_jitter_amounts_are_uniform(monkeypatch, name, impl, strength, low, high
     # The image carries the amount out, squeezed into [0, 1].
     monkeypatch.setattr(color, name, lambda image, amount: tf.ones_like(image) * (amount + 1) / 5)
     blank = tf.zeros((1, 1, 3))
-    result = draw(
-        lambda seed: color.color_jitter(blank, seed, strength=strength, impl=impl), 1500
-    )
+    result = draw(lambda seed: color.color_jitter(blank, seed, strength=strength, impl=impl), 1500)
     amounts = result[:, 0, 0, 0] * 5 - 1
     assert stats.kstest(amounts, stats.uniform(low, high - low).cdf).pvalue > 1e-4
     assert low - 1e-5 <= amounts.min() and amounts.max() <= high + 1e-5
@@ -221,9 +217,7 @@ def test_crop_is_the_box_resized(golden):
 def test_flip_mirrors_half_of_the_images():
     image = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
     result = draw(
-        lambda seed: augment.random_flip(
-            tf.constant(image), tf.random.stateless_uniform([], seed)
-        ),
+        lambda seed: augment.random_flip(tf.constant(image), tf.random.stateless_uniform([], seed)),
         2000,
     )
     mirrored = (result == image[:, ::-1]).all((1, 2, 3))
@@ -250,9 +244,7 @@ def test_random_blur_under_xla():
         for sigma in candidates
     ]
     sigma = candidates[int(np.argmin(errors))]
-    np.testing.assert_allclose(
-        augment.gaussian_blur(chosen, 3, sigma), result[changed], atol=5e-3
-    )
+    np.testing.assert_allclose(augment.gaussian_blur(chosen, 3, sigma), result[changed], atol=5e-3)
 
 
 @pytest.mark.parametrize("seed", [[3, 4], [0, 0], [-7, 2**31 - 1]])
@@ -334,6 +326,4 @@ def test_small_evaluation_resizes_the_whole_image(golden):
 @pytest.mark.parametrize("image", IMAGES)
 def test_large_evaluation_is_the_clipped_central_crop(golden, image):
     result = augment.evaluation_view(golden[image], image_size=64)
-    np.testing.assert_allclose(
-        result, np.clip(golden[f"{image}_eval64_crop"], 0, 1), atol=2 / 255
-    )
+    np.testing.assert_allclose(result, np.clip(golden[f"{image}_eval64_crop"], 0, 1), atol=2 / 255)

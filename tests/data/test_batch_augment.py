@@ -39,8 +39,12 @@ def distorted(image, count, *, strength=1.0, impl="simclrv2", batch_size=4):
 
 @pytest.mark.parametrize("image", ["image0", "image1", "image2"])
 def test_pixel_ops_match_official(golden, image):
-    ops = {"brightness_v2": plane_ops.brightness, "contrast": plane_ops.contrast,
-           "saturation": plane_ops.saturation, "hue": plane_ops.hue}  # fmt: skip
+    ops = {
+        "brightness_v2": plane_ops.brightness,
+        "contrast": plane_ops.contrast,
+        "saturation": plane_ops.saturation,
+        "hue": plane_ops.hue,
+    }
     patch = golden[f"{image}_patch"]
     for name, op in ops.items():
         cases = [key for key in golden if key.startswith(f"{image}_{name}_")]
@@ -69,10 +73,11 @@ def test_color_distortion_matches_official_samples_and_the_host(golden, impl, st
         values, on_host, official = (
             np.round(v, 5)
             for v in (
-                function(ours, axis=(1, 2)), function(host, axis=(1, 2)),
+                function(ours, axis=(1, 2)),
+                function(host, axis=(1, 2)),
                 golden[f"jitter_{impl}_{strength}_{name}_rgb"],
             )
-        )  # fmt: skip
+        )
         for channel, others in itertools.product(range(3), (official, on_host)):
             test = stats.ks_2samp(values[:, channel], others[:, channel])
             assert test.pvalue > 1e-4, (name, channel)
@@ -93,8 +98,9 @@ def test_orders_are_uniform_and_each_op_runs_once(monkeypatch):
 
     @tf.function
     def codes(order):
-        planes = batch_augment._jitter([tf.zeros((7, 1, 1))] * 3, tf.zeros((7, 4)), order,
-                                       "simclrv2")  # fmt: skip
+        planes = batch_augment._jitter(
+            [tf.zeros((7, 1, 1))] * 3, tf.zeros((7, 4)), order, "simclrv2"
+        )
         return planes[0][:, 0, 0]
 
     counts = {order: 0 for order in itertools.permutations(range(4))}
@@ -158,8 +164,9 @@ def test_the_next_good_image_stands_in():
     label, index = tf.range(5, dtype=tf.int64), tf.range(10, 15, dtype=tf.int64)
     good = tf.constant([False, True, False, True, False])
     found = decoding.with_stand_ins(images, label, good, index, name="x")
-    for values, expected in zip(found, ([1, 1, 3, 3, 1], [1, 1, 3, 3, 1], [1, 0, 1, 0, 1]),
-                                strict=True):  # fmt: skip
+    for values, expected in zip(
+        found, ([1, 1, 3, 3, 1], [1, 1, 3, 3, 1], [1, 0, 1, 0, 1]), strict=True
+    ):
         np.testing.assert_array_equal(np.ravel(values), expected)
     with pytest.raises(tf.errors.InvalidArgumentError, match="5 examples in a row.*position 10"):
         decoding.with_stand_ins(images, label, tf.zeros(5, tf.bool), index, name="x")

@@ -47,8 +47,13 @@ def expected(source, settings: dict, batch_size: int) -> tuple:
 )
 def test_specs_over_the_grid(pictures, replicas, size, batch, train_mode, augment_on):
     source, split = pictures
-    settings = dict(image_size=size, train_batch_size=batch, train_mode=train_mode,
-                    augment_on=augment_on, train_split=split)  # fmt: skip
+    settings = dict(
+        image_size=size,
+        train_batch_size=batch,
+        train_mode=train_mode,
+        augment_on=augment_on,
+        train_split=split,
+    )
     cache = (size // 32 + batch) % 3 == 0  # each value of a setting meets each of another
     found = batches(source, tf.distribute.get_strategy(), cache_dataset=cache, **settings)
     assert found.element_spec == expected(source, settings, batch)
@@ -71,15 +76,24 @@ def test_specs_over_the_grid(pictures, replicas, size, batch, train_mode, augmen
 
 @pytest.mark.parametrize(
     "size, batch, augment_on, cache",
-    [(32, 16, "host", True), (64, 64, "device", False), (64, 64, "host", True),
-     (96, 32, "device", True)],
-)  # fmt: skip
+    [
+        (32, 16, "host", True),
+        (64, 64, "device", False),
+        (64, 64, "host", True),
+        (96, 32, "device", True),
+    ],
+)
 def test_batches_keep_the_promise(pictures, size, batch, augment_on, cache):
     source, split = pictures
     found = batches(
-        source, tf.distribute.get_strategy(), image_size=size, train_batch_size=batch,
-        augment_on=augment_on, cache_dataset=cache, train_split=split,
-    )  # fmt: skip
+        source,
+        tf.distribute.get_strategy(),
+        image_size=size,
+        train_batch_size=batch,
+        augment_on=augment_on,
+        cache_dataset=cache,
+        train_split=split,
+    )
     for tensor, spec in zip(
         tf.nest.flatten(next(iter(found))), tf.nest.flatten(found.element_spec), strict=True
     ):
@@ -90,9 +104,13 @@ def test_batches_keep_the_promise(pictures, size, batch, augment_on, cache):
 def test_specs_of_images_that_travel_whole(shapes_dir, cache):
     source = sources.open_source("shapes", str(shapes_dir))
     images, labels, skipped = batches(
-        source, tf.distribute.get_strategy(), image_size=64, train_batch_size=64,
-        augment_on="device", cache_dataset=cache,
-    ).element_spec  # fmt: skip
+        source,
+        tf.distribute.get_strategy(),
+        image_size=64,
+        train_batch_size=64,
+        augment_on="device",
+        cache_dataset=cache,
+    ).element_spec
     assert images == {
         "images": tf.TensorSpec((64, 32, 32, 3), tf.uint8),
         "boxes": tf.TensorSpec((64, 2, 4), tf.int32),

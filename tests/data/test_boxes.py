@@ -17,8 +17,10 @@ def picture(mode="RGB"):
     noise = np.random.default_rng(7).integers(0, 256, (*SIZE, 4), np.uint8)
     smooth = np.cumsum(noise.astype(np.float64) - 127.5, axis=1) / 20 + 128
     pixels = smooth.clip(0, 255).astype(np.uint8)
-    return Image.fromarray(pixels, "CMYK").convert(mode) if mode != "CMYK" else (
-        Image.fromarray(pixels, "CMYK")
+    return (
+        Image.fromarray(pixels, "CMYK").convert(mode)
+        if mode != "CMYK"
+        else (Image.fromarray(pixels, "CMYK"))
     )
 
 
@@ -69,8 +71,9 @@ def test_rows_have_the_pixels_of_the_whole_image(kind):
                 np.testing.assert_array_equal(cut(image, of_image), cut(whole, box))
 
 
-@pytest.mark.parametrize("kind, rows", [("usual", 8), ("gray", 8), ("PNG", 70),
-                                        ("with more after its end", 70)])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind, rows", [("usual", 8), ("gray", 8), ("PNG", 70), ("with more after its end", 70)]
+)
 def test_only_those_rows_are_decoded(kind, rows):
     image, _ = boxes.of_rows(decode, KINDS[kind], lambda height, width: tf.constant(BOXES[3:4]))
     assert image.shape == (rows, 93, 3)

@@ -102,11 +102,22 @@ def test_a_dispatcher_that_does_not_answer_is_told_at_once(free_ports):
 
 
 def run(shapes_dir, model_dir, *more):
-    settings = flags.parse([
-        "run.py", "--dataset=shapes", f"--data_dir={shapes_dir}", "--train_split=train[:64]",
-        "--image_size=16", "--resnet_depth=18", "--width_multiplier=0.0625",
-        "--train_batch_size=8", "--train_steps=2", "--seed=3", f"--model_dir={model_dir}", *more,
-    ])  # fmt: skip
+    settings = flags.parse(
+        [
+            "run.py",
+            "--dataset=shapes",
+            f"--data_dir={shapes_dir}",
+            "--train_split=train[:64]",
+            "--image_size=16",
+            "--resnet_depth=18",
+            "--width_multiplier=0.0625",
+            "--train_batch_size=8",
+            "--train_steps=2",
+            "--seed=3",
+            f"--model_dir={model_dir}",
+            *more,
+        ]
+    )
     return experiment.run(settings.config, config_gin=flags.to_gin(settings.config))
 
 

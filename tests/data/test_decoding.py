@@ -37,8 +37,12 @@ def test_every_kind_of_damage_is_found_among_good_images(source, kind):
     assert decoding._decodable(source, group).numpy().tolist() == [True, False, True]
     images, good = decoding.map_decodable(
         lambda encoded: augment.evaluation_view(source.decode(encoded), image_size=12),
-        source, {"image": group}, shape=(12, 12, 3), name="", strict=False,
-    )  # fmt: skip
+        source,
+        {"image": group},
+        shape=(12, 12, 3),
+        name="",
+        strict=False,
+    )
     assert good.numpy().tolist() == [True, False, True]
     assert levels(images) == [8, 0, 1] and not images[1].numpy().any()
 
@@ -201,9 +205,21 @@ def test_an_error_in_augmenting_is_not_skipped(source, monkeypatch):
 
 @pytest.mark.parametrize(
     "step_size, batch_size, expected",
-    [(512, 512, 32), (4096, 64, 32), (96, 96, 32), (48, 48, 48), (200, 100, 50), (34, 17, 34),
-     (64, 4, 32), (8, 8, 8), (8, 1, 8), (1, 1, 1), (502, 502, 251), (24, 8, 24)],
-)  # fmt: skip
+    [
+        (512, 512, 32),
+        (4096, 64, 32),
+        (96, 96, 32),
+        (48, 48, 48),
+        (200, 100, 50),
+        (34, 17, 34),
+        (64, 4, 32),
+        (8, 8, 8),
+        (8, 1, 8),
+        (1, 1, 1),
+        (502, 502, 251),
+        (24, 8, 24),
+    ],
+)
 def test_group_size(step_size, batch_size, expected):
     assert decoding.group_size(step_size, batch_size, 32) == expected
     assert step_size % expected == 0
@@ -211,18 +227,29 @@ def test_group_size(step_size, batch_size, expected):
 
 @pytest.mark.parametrize(
     "shape, dtype, expected",
-    [((2, 224, 224, 3), tf.float32, 32), ((2, 224, 224, 3), tf.uint8, 64),
-     ((2, 32, 32, 3), tf.float32, 256), ((1, 8, 8, 3), tf.uint8, 256),
-     ((1, 6000, 6000, 3), tf.float32, 32)],
-)  # fmt: skip
+    [
+        ((2, 224, 224, 3), tf.float32, 32),
+        ((2, 224, 224, 3), tf.uint8, 64),
+        ((2, 32, 32, 3), tf.float32, 256),
+        ((1, 8, 8, 3), tf.uint8, 256),
+        ((1, 6000, 6000, 3), tf.float32, 32),
+    ],
+)
 def test_examples_in_group(shape, dtype, expected):
     assert decoding.examples_in_group(shape, dtype) == expected
 
 
 @pytest.mark.parametrize(
     "batch_size, dtype, expected",
-    [(64, tf.float32, 64), (50, tf.float32, 50), (100, tf.float32, 32), (256, tf.float32, 32),
-     (256, tf.uint8, 256), (512, tf.uint8, 64), (8, tf.float32, 32)],
-)  # fmt: skip
+    [
+        (64, tf.float32, 64),
+        (50, tf.float32, 50),
+        (100, tf.float32, 32),
+        (256, tf.float32, 32),
+        (256, tf.uint8, 256),
+        (512, tf.uint8, 64),
+        (8, tf.float32, 32),
+    ],
+)
 def test_a_group_is_a_whole_batch_where_that_fits(batch_size, dtype, expected):
     assert decoding.examples_in_group((2, 224, 224, 3), dtype, batch_size) == expected

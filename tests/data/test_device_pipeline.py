@@ -33,15 +33,14 @@ class WithJunk:
 
 def batches(source, count, **changes) -> list:
     """(images {name: array}, label numbers, skipped) of so many batches."""
-    settings = dict(
-        split=SPLIT, train_mode="pretrain", image_size=32, augment_on_device=True
-    )  # fmt: skip
+    settings = dict(split=SPLIT, train_mode="pretrain", image_size=32, augment_on_device=True)
     dataset = streams.train(source, **(settings | changes)).take(count)
     return [(i, np.argmax(labels, 1), s) for i, labels, s in dataset.as_numpy_iterator()]
 
 
 def stream(source, count, split=SPLIT, num=NUM) -> list[dict]:
     """The examples of the stream in order, decoded; None for an image that cannot be."""
+
     def decoded(image):
         return None if image == b"junk" else source.decode(image).numpy()
 
@@ -59,8 +58,15 @@ def test_views_are_the_hosts_crops_in_bytes(shapes, train_mode, num_views, num_s
     """Not mirrored, not coloured; of an image and a view each its own box."""
     part = shapes.part(SPLIT, num_shards, num_shards - 1)
     expected = stream(shapes, 3 * BATCH, part, NUM // num_shards)
-    found = batches(shapes, 3, train_mode=train_mode, image_size=16, num_shards=num_shards,
-                    shard_index=num_shards - 1, global_batch_size=BATCH * num_shards)  # fmt: skip
+    found = batches(
+        shapes,
+        3,
+        train_mode=train_mode,
+        image_size=16,
+        num_shards=num_shards,
+        shard_index=num_shards - 1,
+        global_batch_size=BATCH * num_shards,
+    )
     images = np.concatenate([images["images"] for images, *_ in found])
     assert images.dtype == np.uint8 and images.shape == (3 * BATCH, num_views, 16, 16, 3)
     assert np.concatenate([labels for _, labels, _ in found]).tolist() == [
@@ -74,15 +80,20 @@ def test_views_are_the_hosts_crops_in_bytes(shapes, train_mode, num_views, num_s
             np.testing.assert_allclose(images[row, view], exact, atol=0.51)
 
 
-@pytest.mark.parametrize("cache, num_shards", [
-    (False, 1), (True, 2), *(pytest.param(*case, marks=pytest.mark.long)
-                             for case in ((True, 1), (False, 2)))
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "cache, num_shards",
+    [
+        (False, 1),
+        (True, 2),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in ((True, 1), (False, 2))),
+    ],
+)
 def test_small_images_travel_whole(shapes, cache, num_shards):
     """In the order of any other pipeline, with boxes that differ by view, batch and shard."""
     shard = num_shards - 1
-    settings = dict(cache=cache, num_shards=num_shards, shard_index=shard,
-                    global_batch_size=BATCH * num_shards)  # fmt: skip
+    settings = dict(
+        cache=cache, num_shards=num_shards, shard_index=shard, global_batch_size=BATCH * num_shards
+    )
     found = batches(shapes, 6, **settings)
     on_host = batches(shapes, 6, augment_on_device=False, **settings)
     for number, ((images, labels, skipped), (_, same, _)) in enumerate(
@@ -105,8 +116,11 @@ def test_small_images_travel_whole(shapes, cache, num_shards):
         sent = np.concatenate([images["images"] for images, *_ in found])
         np.testing.assert_array_equal(sent, [example["image"] for example in expected])
     else:
-        labels_of = {image.tobytes(): label for images, labels, _ in batches(shapes, 6)
-                     for image, label in zip(images["images"], labels, strict=True)}  # fmt: skip
+        labels_of = {
+            image.tobytes(): label
+            for images, labels, _ in batches(shapes, 6)
+            for image, label in zip(images["images"], labels, strict=True)
+        }
         for images, labels, _ in found:
             assert [labels_of[image.tobytes()] for image in images["images"]] == labels.tolist()
 
@@ -140,9 +154,7 @@ def test_strict_names_what_would_travel_whole(shapes, cache):
 def test_what_travels_whole():
     def travels(shape, image_size, train_mode="pretrain"):
         source = type("Source", (), {"image_shape": shape})
-        return whole.travels_whole(
-            source, image_size=image_size, train_mode=train_mode
-        )
+        return whole.travels_whole(source, image_size=image_size, train_mode=train_mode)
 
     assert travels((32, 32, 3), 32) and travels((32, 32, 3), 32, "finetune")
     assert travels((45, 45, 3), 32) and not travels((45, 45, 3), 32, "finetune")

@@ -16,8 +16,10 @@ from tf_simclr.data.image_range import ImageRange
 
 GRAYS = [(32, 32, 32), (191, 191, 191)]  # 0x2000 and 0xC000 of 0xFFFF, of 255
 USED, LEFT_OUT, BROKEN = (
-    hostile_pictures.used(), hostile_pictures.left_out(), hostile_pictures.broken()
-)  # fmt: skip
+    hostile_pictures.used(),
+    hostile_pictures.left_out(),
+    hostile_pictures.broken(),
+)
 NUM_TRICKS = 3  # a folder deeper, a name that is not UTF-8, the class other
 
 
@@ -74,11 +76,19 @@ def test_what_is_no_picture_is_an_error(name):
         image_files.pixels(content)
 
 
-@pytest.mark.parametrize("head, name", [
-    (bytes(4) + b"ftypavif", "AVIF"), (b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (bytes(4) + b"ftypisom", None), (b"P6 3 4 255 ", "PNM"), (b"P3\n# made by hand", "PNM"),
-    (b"Paper", None), (bytes(128) + b"DICM", "DICOM"), (b"", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "head, name",
+    [
+        (bytes(4) + b"ftypavif", "AVIF"),
+        (b"\xff\x4f\xff\x51", "JPEG 2000"),
+        (bytes(4) + b"ftypisom", None),
+        (b"P6 3 4 255 ", "PNM"),
+        (b"P3\n# made by hand", "PNM"),
+        (b"Paper", None),
+        (bytes(128) + b"DICM", "DICOM"),
+        (b"", None),
+    ],
+)
 def test_formats_that_are_recognised_where_they_are_not_read(head, name):
     assert image_kinds.unread(head) == name
 
@@ -93,10 +103,15 @@ def test_too_much_text_is_named(tmp_path, monkeypatch):
 def test_the_limit_of_megapixels_is_a_setting(tmp_path):
     """Pillow's own limit, of 179 megapixels, does not come first."""
     claim = hostile_pictures.claims_to_be
-    hostile_pictures.write(tmp_path, {
-        "small.png": saved(noise(16), format="PNG"), "large.png": claim(300_000, 1000),
-        "huge.png": claim(301_000, 1000), "bomb.png": claim(60_000, 60_000),
-    })  # fmt: skip
+    hostile_pictures.write(
+        tmp_path,
+        {
+            "small.png": saved(noise(16), format="PNG"),
+            "large.png": claim(300_000, 1000),
+            "huge.png": claim(301_000, 1000),
+            "bomb.png": claim(60_000, 60_000),
+        },
+    )
     source = folder.open_folder(str(tmp_path), unlabelled=True, max_megapixels=300)
     assert source.left_out == {"larger than 300 megapixels": 2}
     with pytest.raises(ValueError, match="larger than 1 megapixels"):
@@ -111,14 +126,25 @@ def test_a_gray_tiff_of_16_bits_keeps_them_in_a_range():
     np.testing.assert_array_equal(image_files.values_16_bit(content)[..., 0], values)
     inverted = saved(Image.fromarray(values), format="TIFF", tiffinfo={262: 0})  # 0 is white
     assert image_files.pixels(inverted, ImageRange(61440, 65535))[0, :3, 0].tolist() == [
-        255, 127, 0
-    ]  # fmt: skip
+        255,
+        127,
+        0,
+    ]
 
 
 def deep_color_tiff() -> bytes:
     """8 x 8 pixels, all of them white in 12 bits."""
-    tags = ((256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2),
-            (273, 4, 1, 140), (277, 3, 1, 3), (278, 3, 1, 8), (279, 4, 1, 384))  # fmt: skip
+    tags = (
+        (256, 3, 1, 8),
+        (257, 3, 1, 8),
+        (258, 3, 3, 134),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, 1, 140),
+        (277, 3, 1, 3),
+        (278, 3, 1, 8),
+        (279, 4, 1, 384),
+    )
     entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
     head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
     return head.ljust(134, b"\0") + struct.pack("<3H", 16, 16, 16) + b"\xff\x0f" * 192
@@ -175,9 +201,16 @@ def test_evaluation_counts_what_cannot_be_decoded(source):
 def test_training_goes_on_with_stand_ins(source, train_mode, views):
     total = source.num_examples("train")
     batches = streams.train(
-        source, split="train", train_mode=train_mode, image_size=16, batch_size=total,
-        global_batch_size=total, color_jitter_strength=0.5, cache=False, seed=1,
-    )  # fmt: skip
+        source,
+        split="train",
+        train_mode=train_mode,
+        image_size=16,
+        batch_size=total,
+        global_batch_size=total,
+        color_jitter_strength=0.5,
+        cache=False,
+        seed=1,
+    )
     for images, labels, skipped in batches.take(2):
         assert images.shape == (total, views, 16, 16, 3)
         assert np.isfinite(images.numpy()).all() and images.numpy().std() > 0.05
@@ -245,14 +278,17 @@ def test_what_cannot_be_opened_is_refused_in_one_line(tmp_path):
     hostile_pictures.write(tmp_path / "none", {"a.png": b"no", "b.txt": b"no"})
     os.mkdir(tmp_path / "empty")
     for directory, words in (
-        (str(tmp_path / "flat"), "1 picture, but none in SPLIT/CLASS/ such as train/cat/ (the "
-                                 "first is a b.png): sort them so, or pretrain without labels by "
-                                 "--unlabelled"),
+        (
+            str(tmp_path / "flat"),
+            "1 picture, but none in SPLIT/CLASS/ such as train/cat/ (the "
+            "first is a b.png): sort them so, or pretrain without labels by "
+            "--unlabelled",
+        ),
         (str(tmp_path / "none"), "among its 2 files (2 not a picture): name another"),
         (str(tmp_path / "empty"), "among its 0 files"),
         (None, "data_dir must be given with dataset=folder"),
         ("gs://bucket/pictures", "must be a folder of this machine"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ConfigError) as error:
             folder.open_folder(directory, unlabelled=False)
         assert words in str(error.value) and "\n" not in str(error.value)

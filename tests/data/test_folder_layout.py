@@ -77,9 +77,15 @@ def test_label_fraction_chooses_the_same_wherever_the_folder_lies(tmp_path):
 
 
 SYSTEM = (
-    "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "$Recycle.Bin", "System Volume Information",
-    "lost+found", ".ipynb_checkpoints",
-)  # fmt: skip
+    "__MACOSX",
+    "@eaDir",
+    "#recycle",
+    "$RECYCLE.BIN",
+    "$Recycle.Bin",
+    "System Volume Information",
+    "lost+found",
+    ".ipynb_checkpoints",
+)
 
 
 @pytest.mark.parametrize("name", SYSTEM)
@@ -89,8 +95,12 @@ def test_system_folders_are_skipped_at_any_depth(tmp_path, name, capsys):
     source = opened(tmp_path)
     assert source.class_names == ("cat", "dog")
     assert dict(source.contents()) == {
-        "train": 2, "train/cat": 1, "train/dog": 1, "test": 1, "test/cat": 1
-    }  # fmt: skip
+        "train": 2,
+        "train/cat": 1,
+        "train/dog": 1,
+        "test": 1,
+        "test/cat": 1,
+    }
     assert opened(tmp_path, unlabelled=True).num_examples("train") == 3
     assert len(list(file_tree.walk(str(tmp_path)))) == 3
     assert "no usable picture" not in capsys.readouterr().err
@@ -107,19 +117,29 @@ def test_a_class_without_a_picture_is_named(tmp_path, capsys):
     assert line.endswith("; no usable picture in test/dog, train/dog\n")
     for number in range(9):
         os.mkdir(tmp_path / "train" / f"a{number}")
-    assert str(opened(tmp_path)).endswith("in test/dog, train/a0, train/a1, train/a2, train/a3 "
-                                          "and 6 more")  # fmt: skip
+    assert str(opened(tmp_path)).endswith(
+        "in test/dog, train/a0, train/a1, train/a2, train/a3 and 6 more"
+    )
 
 
-@pytest.mark.parametrize("places, message", [
-    (["sorted/train/cat", "sorted/train/dog", "sorted/test/cat"],
-     "one folder too high: its only split would be 'sorted' with the classes 'test', 'train'"),
-    (["sorted/train/cat", "sorted/train/dog"], "one folder too high: .* with the class 'train'"),
-    (["train/train/cat", "train/val/cat"], "/train is probably meant"),
-    (["sorted/train", "sorted/test"], "/sorted is probably meant"),
-    (["pets/animals/cat", "pets/animals/dog"], "/pets is probably meant"),
-    (["all/cat", "all/dog", "test/cat"], "'all' beside others.* means all of them together"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "places, message",
+    [
+        (
+            ["sorted/train/cat", "sorted/train/dog", "sorted/test/cat"],
+            "one folder too high: its only split would be 'sorted' with the classes 'test', "
+            "'train'",
+        ),
+        (
+            ["sorted/train/cat", "sorted/train/dog"],
+            "one folder too high: .* with the class 'train'",
+        ),
+        (["train/train/cat", "train/val/cat"], "/train is probably meant"),
+        (["sorted/train", "sorted/test"], "/sorted is probably meant"),
+        (["pets/animals/cat", "pets/animals/dog"], "/pets is probably meant"),
+        (["all/cat", "all/dog", "test/cat"], "'all' beside others.* means all of them together"),
+    ],
+)
 def test_a_layout_that_cannot_be_meant_is_refused(tmp_path, places, message):
     fill(tmp_path, *places)
     with pytest.raises(ConfigError, match=message) as error:
@@ -193,9 +213,17 @@ def changed(root: Path, *, how: str):
         first.unlink()
 
 
-@pytest.mark.parametrize("how", [
-    "renamed", "moved", "other content", "larger", "class renamed", "removed",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "how",
+    [
+        "renamed",
+        "moved",
+        "other content",
+        "larger",
+        "class renamed",
+        "removed",
+    ],
+)
 def test_the_fingerprint_sees_changes(tmp_path, how):
     fill(tmp_path, "train/cat", "train/dog", count=2)
     (tmp_path / "train" / "dog" / "000.png").unlink()

@@ -56,9 +56,15 @@ def test_without_a_range_nothing_changes():
     np.testing.assert_array_equal(image_files.pixels(png(colors)), colors >> 8)
 
 
-@pytest.mark.parametrize("settings", [
-    dict(format="PNG"), dict(format="JPEG"), dict(format="WEBP", lossless=True), dict(format="BMP")
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(format="PNG"),
+        dict(format="JPEG"),
+        dict(format="WEBP", lossless=True),
+        dict(format="BMP"),
+    ],
+)
 def test_8_bits_are_left_alone(settings):
     content = saved(noise(16), **settings)
     np.testing.assert_array_equal(
@@ -94,11 +100,23 @@ def test_what_is_cut_short_is_an_error():
             image_files.pixels(broken, TWELVE_BITS)
 
 
-@pytest.mark.parametrize("text, is_right", [
-    ("0,4095", True), ("0,65535", True), ("100,101", True), ("4095,0", False), ("7,7", False),
-    ("0,65536", False), ("-1,4", False), ("0", False), ("", False), ("0,4095,1", False),
-    ("0.5,4", False), ("0, 4095", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, is_right",
+    [
+        ("0,4095", True),
+        ("0,65535", True),
+        ("100,101", True),
+        ("4095,0", False),
+        ("7,7", False),
+        ("0,65536", False),
+        ("-1,4", False),
+        ("0", False),
+        ("", False),
+        ("0,4095,1", False),
+        ("0.5,4", False),
+        ("0, 4095", False),
+    ],
+)
 def test_the_setting_is_checked(text, is_right):
     config = Config().replace(image_range=text)
     if is_right:
@@ -157,9 +175,13 @@ def test_predict_reads_in_the_range(tmp_path, replicas, text, high):
     array = np.full((8, 8, 1), 2048, np.uint16)
     write(tmp_path, {"a.png": png(array)})
     ((_, good, found),) = prediction._values(
-        replicas(1), lambda images: tf.reduce_mean(images, axis=[1, 2]), [str(tmp_path / "a.png")],
-        8, 1, prediction._reader(image_range.parse(text), 256, problems={}),
-    )  # fmt: skip
+        replicas(1),
+        lambda images: tf.reduce_mean(images, axis=[1, 2]),
+        [str(tmp_path / "a.png")],
+        8,
+        1,
+        prediction._reader(image_range.parse(text), 256, problems={}),
+    )
     assert good.tolist() == [True]
     np.testing.assert_allclose(found, np.full((1, 3), 2048 / high), atol=1 / 255)
 
@@ -200,8 +222,11 @@ def test_a_tfds_data_set_of_16_bits(tmp_path, capsys):
     np.testing.assert_allclose(found, expected(values(1, 3000), 0, 4095) + np.zeros(3), atol=1)
     assert source.fingerprint() == plain.fingerprint() != 0
     assert plain.contents() == {
-        "data set": "twelve_bits/1.0.0", "classes": 2, "train": 40, "test": 2
-    }  # fmt: skip
+        "data set": "twelve_bits/1.0.0",
+        "classes": 2,
+        "train": 40,
+        "test": 2,
+    }
 
 
 def test_predict_takes_the_range_from_the_run(tmp_path):

@@ -97,12 +97,25 @@ def other_limit(lines):
     lines[0]["max_megapixels"] = 1
 
 
-@pytest.mark.parametrize("damage", [
-    other_version, other_limit, lambda lines: lines.pop(0), lambda lines: lines.append(7),
-    lambda lines: lines[-1].append(1), change(0, None), change(1, 1.5), change(1, True),
-    change(2, -1), change(3, "x\n"), change(3, ["JPEG XL"]), change(4, 0), change(5, 10**30),
-    change(6, "1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage",
+    [
+        other_version,
+        other_limit,
+        lambda lines: lines.pop(0),
+        lambda lines: lines.append(7),
+        lambda lines: lines[-1].append(1),
+        change(0, None),
+        change(1, 1.5),
+        change(1, True),
+        change(2, -1),
+        change(3, "x\n"),
+        change(3, ["JPEG XL"]),
+        change(4, 0),
+        change(5, 10**30),
+        change(6, "1"),
+    ],
+)
 def test_what_is_not_sound_is_ignored_and_written_anew(root, looked_at, damage):
     before = sorted(map(str, rows(root)))
     lines = rows(root)

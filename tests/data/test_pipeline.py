@@ -212,9 +212,10 @@ def test_unlabelled_batches(data_dir):
 
 
 @pytest.mark.parametrize("cache", [False, True])
-@pytest.mark.parametrize("batch, split", [
-    (24, "train"), (7, "train[:9]"), pytest.param(10, "train", marks=pytest.mark.long)
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "batch, split",
+    [(24, "train"), (7, "train[:9]"), pytest.param(10, "train", marks=pytest.mark.long)],
+)
 def test_no_image_comes_twice_in_a_batch(source, cache, batch, split):
     """Also where a batch holds the end of an epoch and the beginning of the next."""
     settings = dict(split=split, cache=cache, batch_size=batch, global_batch_size=batch)
@@ -242,9 +243,10 @@ def test_batches_larger_than_the_split_span_epochs(source):
 
 
 @pytest.mark.parametrize("cache", [False, True])
-@pytest.mark.parametrize("sizes", [
-    [9, 9, 8], *(pytest.param(s, marks=pytest.mark.long) for s in ([13, 13], [7, 7, 6, 6]))
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "sizes",
+    [[9, 9, 8], *(pytest.param(s, marks=pytest.mark.long) for s in ([13, 13], [7, 7, 6, 6]))],
+)
 def test_shards_divide_each_epoch(source, cache, sizes):
     shards = [
         train(source, num_shards=len(sizes), shard_index=index, cache=cache)
@@ -277,8 +279,10 @@ def test_a_shard_opens_only_the_files_that_its_part_lies_in(source, tmp_path):
         take(train(lame, num_shards=3, shard_index=2), 9)
 
 
-@pytest.mark.parametrize("split, sizes", [("test", [11]), ("test", [6, 5]), ("test", [4, 4, 3]),
-                                          ("test[:5]+test[7:]", [3, 3, 3])])  # fmt: skip
+@pytest.mark.parametrize(
+    "split, sizes",
+    [("test", [11]), ("test", [6, 5]), ("test", [4, 4, 3]), ("test[:5]+test[7:]", [3, 3, 3])],
+)
 def test_evaluation_is_one_pass_in_order(source, split, sizes):
     num_shards = len(sizes)
     num_batches = -(-sizes[0] // 4)

@@ -108,9 +108,16 @@ def test_training_batches_hold_the_subset_once_an_epoch(limited, cache):
     small = limited()
     total = small.num_examples(SPLIT)
     batches = streams.train(
-        small, split=SPLIT, train_mode="finetune", image_size=8, batch_size=total,
-        global_batch_size=total, color_jitter_strength=0.5, cache=cache, seed=1,
-    )  # fmt: skip
+        small,
+        split=SPLIT,
+        train_mode="finetune",
+        image_size=8,
+        batch_size=total,
+        global_batch_size=total,
+        color_jitter_strength=0.5,
+        cache=cache,
+        seed=1,
+    )
     expected = [counts(small)[label] for label in range(small.num_classes)]
     for _, labels, _ in batches.take(2):
         np.testing.assert_array_equal(labels.numpy().sum(axis=0), expected)
@@ -125,14 +132,16 @@ def test_without_labels_there_is_nothing_to_balance(source):
 def test_examples_without_a_label_are_left_out(source, limited, monkeypatch):
     hashes, labels = limited()._read(SPLIT, flag="train_split")
     monkeypatch.setattr(
-        subset.ClassBalancedSubset, "_read",
+        subset.ClassBalancedSubset,
+        "_read",
         lambda self, split, flag: (hashes, np.where(labels < 5, -1, labels)),
-    )  # fmt: skip
+    )
     assert set(counts(limited())) == {5, 6, 7, 8, 9}
     monkeypatch.setattr(
-        subset.ClassBalancedSubset, "_read",
+        subset.ClassBalancedSubset,
+        "_read",
         lambda self, split, flag: (hashes, np.full_like(labels, -1)),
-    )  # fmt: skip
+    )
     with pytest.raises(ConfigError, match="label_fraction must be 1 with --train_split=train.*400"):
         limited()
 

@@ -24,44 +24,69 @@ def info(features: dict, keys=None):
 
 
 FEATURES = {
-    "photo": IMAGE, "mask": Features.Image(shape=(8, 8, 1)), "digit": tf.int64,
-    "breed": Features.ClassLabel(num_classes=5), "species": Features.ClassLabel(names=["a", "b"]),
-    "tags": Features.Sequence(Features.ClassLabel(num_classes=9)), "note": Features.Text(),
+    "photo": IMAGE,
+    "mask": Features.Image(shape=(8, 8, 1)),
+    "digit": tf.int64,
+    "breed": Features.ClassLabel(num_classes=5),
+    "species": Features.ClassLabel(names=["a", "b"]),
+    "tags": Features.Sequence(Features.ClassLabel(num_classes=9)),
+    "note": Features.Text(),
     "box": Features.BBoxFeature(),
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize("keys, settings, expected", [
-    (None, {}, ("photo", None)),
-    (("photo", "breed"), {}, ("photo", "breed")),
-    (("photo", "breed"), dict(label_key="species"), ("photo", "species")),
-    (None, dict(image_key="mask", label_key="breed"), ("mask", "breed")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "keys, settings, expected",
+    [
+        (None, {}, ("photo", None)),
+        (("photo", "breed"), {}, ("photo", "breed")),
+        (("photo", "breed"), dict(label_key="species"), ("photo", "species")),
+        (None, dict(image_key="mask", label_key="breed"), ("mask", "breed")),
+    ],
+)
 def test_which_features_are_used(keys, settings, expected):
     assert tfds_features.choose("x", info(FEATURES, keys), **settings)[:2] == expected
 
 
-@pytest.mark.parametrize("settings, words", [
-    (dict(image_key="foto"), "image_key must name a feature of --dataset=x, got 'foto': it has "),
-    (dict(image_key="breed"), "which is ClassLabel of shape (): it has "),
-    (dict(label_key="bread"), "label_key must name a feature of --dataset=x, got 'bread': it has "),
-    (dict(label_key="digit"), "'digit' is a plain integer, which does not tell how many classes"),
-    (dict(label_key="tags"), "'tags' is a list of labels for each image (Sequence of shape (None,"),
-    (dict(label_key="box"), "'box' is a list of labels for each image"),
-    (dict(label_key="note"), "'note' is Text of shape (), which is no class"),
-    (dict(label_key="photo"), "'photo' is Image of shape (8, 8, 3), which is no class"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        (
+            dict(image_key="foto"),
+            "image_key must name a feature of --dataset=x, got 'foto': it has ",
+        ),
+        (dict(image_key="breed"), "which is ClassLabel of shape (): it has "),
+        (
+            dict(label_key="bread"),
+            "label_key must name a feature of --dataset=x, got 'bread': it has ",
+        ),
+        (
+            dict(label_key="digit"),
+            "'digit' is a plain integer, which does not tell how many classes",
+        ),
+        (
+            dict(label_key="tags"),
+            "'tags' is a list of labels for each image (Sequence of shape (None,",
+        ),
+        (dict(label_key="box"), "'box' is a list of labels for each image"),
+        (dict(label_key="note"), "'note' is Text of shape (), which is no class"),
+        (dict(label_key="photo"), "'photo' is Image of shape (8, 8, 3), which is no class"),
+    ],
+)
 def test_what_cannot_be_used_is_refused(settings, words):
     with pytest.raises(ConfigError) as error:
         tfds_features.choose("x", info(FEATURES), **settings)
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("label, words", [
-    (tf.int64, "'label' is a plain integer, which does not tell how many classes there are"),
-    (Features.Sequence(Features.ClassLabel(num_classes=3)), "'label' is a list of labels"),
-    (None, ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "label, words",
+    [
+        (tf.int64, "'label' is a plain integer, which does not tell how many classes there are"),
+        (Features.Sequence(Features.ClassLabel(num_classes=3)), "'label' is a list of labels"),
+        (None, ""),
+    ],
+)
 def test_why_there_are_no_labels_is_explained(label, words):
     features = {"image": IMAGE} | ({} if label is None else {"label": label})
     found = tfds_features.choose("x", info(features))
@@ -104,10 +129,15 @@ class TinyPets(tfds.core.GeneratorBasedBuilder):
 
     def _examples(self, start, stop):
         for i in range(start, stop):
-            yield i, {
-                "photo": np.full((8, 8, 3), i, np.uint8), "mask": np.full((4, 4, 1), i, np.uint8),
-                "breed": i, "digit": i,
-            }  # fmt: skip
+            yield (
+                i,
+                {
+                    "photo": np.full((8, 8, 3), i, np.uint8),
+                    "mask": np.full((4, 4, 1), i, np.uint8),
+                    "breed": i,
+                    "digit": i,
+                },
+            )
 
 
 @pytest.fixture(scope="module", params=["tfrecord", "array_record"])
@@ -146,9 +176,14 @@ def test_examples_of_the_chosen_features(pets):
 
 
 def test_the_message_that_asks_for_labels_says_why_there_are_none(pets, tmp_path):
-    config = flags.parse([
-        "run.py", "--dataset=tiny_pets", f"--data_dir={pets[0]}", f"--model_dir={tmp_path / 'run'}",
-    ]).config  # fmt: skip
+    config = flags.parse(
+        [
+            "run.py",
+            "--dataset=tiny_pets",
+            f"--data_dir={pets[0]}",
+            f"--model_dir={tmp_path / 'run'}",
+        ]
+    ).config
     with pytest.raises(ConfigError) as error:
         experiment.run(config.replace(seed=1), config_gin="")
     message = str(error.value)

@@ -1,6 +1,6 @@
 """run.py in one process of several CPU replicas, each fed what one worker of a cluster would read.
 
-    python one_process.py NUMBER [run.py's flags]
+python one_process.py NUMBER [run.py's flags]
 """
 
 import functools

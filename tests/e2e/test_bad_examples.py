@@ -13,11 +13,20 @@ from tf_simclr.training import weights
 pytestmark = pytest.mark.long
 
 TINY = (
-    "--dataset=bad_images", "--eval_split=test", "--image_size=32", "--resnet_depth=18",
-    "--width_multiplier=0.0625", "--train_batch_size=16", "--eval_batch_size=8",
-    "--warmup_epochs=0", "--train_steps=4", "--checkpoint_steps=2", "--train_summary_steps=2",
-    "--seed=3", "--mode=train_then_eval",
-)  # fmt: skip
+    "--dataset=bad_images",
+    "--eval_split=test",
+    "--image_size=32",
+    "--resnet_depth=18",
+    "--width_multiplier=0.0625",
+    "--train_batch_size=16",
+    "--eval_batch_size=8",
+    "--warmup_epochs=0",
+    "--train_steps=4",
+    "--checkpoint_steps=2",
+    "--train_summary_steps=2",
+    "--seed=3",
+    "--mode=train_then_eval",
+)
 
 
 def run(*arguments):

@@ -12,9 +12,14 @@ from tf_simclr.config import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (
-    "--dataset=shapes", "--eval_split=test", "--image_size=32", "--resnet_depth=18",
-    "--width_multiplier=0.0625", "--train_batch_size=16", "--train_steps=1",
-)  # fmt: skip
+    "--dataset=shapes",
+    "--eval_split=test",
+    "--image_size=32",
+    "--resnet_depth=18",
+    "--width_multiplier=0.0625",
+    "--train_batch_size=16",
+    "--train_steps=1",
+)
 
 
 def refuse(*arguments) -> str:
@@ -32,33 +37,47 @@ CASES = {
     "data_dir missing": (["--data_dir=/nowhere/at/all"], ["data_dir", "/nowhere/at/all"]),
     "split": (["--train_split=trian"], ["train_split", "trian", "test"]),
     "batch larger than the data": (
-        ["--train_split=train[:10]"], ["train_batch_size", "10", "16", "lower it"]),
+        ["--train_split=train[:10]"],
+        ["train_batch_size", "10", "16", "lower it"],
+    ),
     "batch and replicas": (
-        ["--train_batch_size=17", "--cpu_replicas=2"], ["train_batch_size", "2 replicas", "16"]),
+        ["--train_batch_size=17", "--cpu_replicas=2"],
+        ["train_batch_size", "2 replicas", "16"],
+    ),
     "compiled replicas": (
-        ["--jit_compile", "--cpu_replicas=2"], ["jit_compile", "2 replicas", "False"]),
+        ["--jit_compile", "--cpu_replicas=2"],
+        ["jit_compile", "2 replicas", "False"],
+    ),
     "steps to profile": (["--profile_steps=20,10"], ["profile_steps", "20,10", "FIRST,LAST"]),
     "range of values": (["--image_range=4095,0"], ["image_range", "4095,0", "LOW,HIGH"]),
     "gin file": (["--gin_file=nothing.gin"], ["gin_file", "nothing.gin", "gin/demo.gin"]),
     "image size": (["--image_size=0"], ["image_size", "0", "at least"]),
     "temperature": (["--temperature=-0.1"], ["temperature", "-0.1", "greater than 0"]),
     "block number when pretraining": (
-        ["--fine_tune_after_block=2"], ["fine_tune_after_block", "-1", "2"]),
+        ["--fine_tune_after_block=2"],
+        ["fine_tune_after_block", "-1", "2"],
+    ),
     "unknown block number": (
         ["--train_mode=finetune", "--fine_tune_after_block=7"],
-        ["fine_tune_after_block", "7", "between -1 and 4"]),
+        ["fine_tune_after_block", "7", "between -1 and 4"],
+    ),
     "fine-tuning without a checkpoint": (
-        ["--train_mode=finetune"], ["checkpoint", "None", "--checkpoint=DIR", "--from_scratch"]),
+        ["--train_mode=finetune"],
+        ["checkpoint", "None", "--checkpoint=DIR", "--from_scratch"],
+    ),
     "evaluating nothing": (
         ["--eval_every_epochs=1", "--lineareval_while_pretraining=False"],
-        ["eval_every_epochs", "1.0", "supervised head", "lineareval_while_pretraining"]),
+        ["eval_every_epochs", "1.0", "supervised head", "lineareval_while_pretraining"],
+    ),
     "unknown flag": (["--temprature=1"], ["--temprature", "--temperature"]),
     "checkpoint missing": (["--checkpoint=/no/such/ckpt-1"], ["checkpoint", "/no/such/ckpt-1"]),
     "data service": (["--data_service=host:5050"], ["data_service", "grpc://HOST:PORT", "'host:"]),
     "multi_worker without a cluster": (
-        ["--strategy=multi_worker"], ["strategy", "TF_CONFIG", "srun"]),
+        ["--strategy=multi_worker"],
+        ["strategy", "TF_CONFIG", "srun"],
+    ),
     "not a number": (["--learning_rate=fast"], ["learning_rate", "fast"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -90,10 +109,18 @@ def test_without_model_dir_the_error_says_where_to_put_one():
 
 def test_the_program_prints_one_line_and_exits_nonzero(shapes_dir, tmp_path):
     done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *TINY, f"--data_dir={shapes_dir}",
-         f"--model_dir={tmp_path / 'run'}", "--train_batch_size=20000"],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        [
+            sys.executable,
+            str(ROOT / "run.py"),
+            *TINY,
+            f"--data_dir={shapes_dir}",
+            f"--model_dir={tmp_path / 'run'}",
+            "--train_batch_size=20000",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 1
     # TensorFlow 2.21 itself writes lines about the machine before anything can silence it.
     noise = re.compile(r"[IW]0000 |WARNING: All|To enable the following")

@@ -16,11 +16,22 @@ from tf_simclr.training.weights import read_weights
 pytestmark = pytest.mark.long
 
 TINY = (
-    "--dataset=shapes", "--train_split=train[:64]", "--eval_split=test[:200]", "--image_size=32",
-    "--resnet_depth=18", "--width_multiplier=0.0625", "--train_batch_size=16",
-    "--train_mode=finetune", "--from_scratch", "--optimizer=momentum", "--learning_rate=3",
-    "--warmup_epochs=0", "--train_steps=6", "--checkpoint_steps=2", "--seed=3",
-)  # fmt: skip
+    "--dataset=shapes",
+    "--train_split=train[:64]",
+    "--eval_split=test[:200]",
+    "--image_size=32",
+    "--resnet_depth=18",
+    "--width_multiplier=0.0625",
+    "--train_batch_size=16",
+    "--train_mode=finetune",
+    "--from_scratch",
+    "--optimizer=momentum",
+    "--learning_rate=3",
+    "--warmup_epochs=0",
+    "--train_steps=6",
+    "--checkpoint_steps=2",
+    "--seed=3",
+)
 
 
 def run(*arguments) -> dict:
@@ -138,8 +149,12 @@ def test_a_later_best_takes_the_place_of_the_first(runs, shapes_dir):
         record = json.load(file)
     with open(path, "w") as file:
         json.dump(record | {"eval/label_top_1_accuracy": -1.0}, file)
-    results = run(f"--data_dir={shapes_dir}", f"--model_dir={early}", "--eval_every_epochs=0.5",
-                  "--mode=train_then_eval")  # fmt: skip
+    results = run(
+        f"--data_dir={shapes_dir}",
+        f"--model_dir={early}",
+        "--eval_every_epochs=0.5",
+        "--mode=train_then_eval",
+    )
     assert results["best_step"] == 6
     assert checkpoints(f"{early}/best") == ["ckpt-6.index"]
 
@@ -152,8 +167,13 @@ def test_following_a_run_traces_evaluation_and_export_once(runs, monkeypatch):
     monkeypatch.setattr(tf.train, "checkpoints_iterator", lambda *_, **__: iter(followed))
     with counted_calls(steps, "evaluation_step") as evaluations:
         with counted_calls(export, "exportable") as exports:
-            run(f"--model_dir={early}", "--mode=eval", "--precision=bfloat16", "--eval_name=half",
-                "--keep_hub_module_max=3")  # fmt: skip
+            run(
+                f"--model_dir={early}",
+                "--mode=eval",
+                "--precision=bfloat16",
+                "--eval_name=half",
+                "--keep_hub_module_max=3",
+            )
     assert len(evaluations) == len(exports) == 1
     for prefix in followed:
         step = prefix.rpartition("-")[2]

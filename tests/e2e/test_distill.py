@@ -13,11 +13,20 @@ from tf_simclr.training.weights import read_weights
 pytestmark = pytest.mark.long
 
 TINY = (
-    "--dataset=shapes", "--train_split=train[:64]", "--eval_split=test[:100]", "--image_size=32",
-    "--resnet_depth=18", "--train_batch_size=16", "--optimizer=momentum", "--learning_rate=1",
-    "--warmup_epochs=0", "--train_steps=3", "--train_summary_steps=1", "--seed=3",
+    "--dataset=shapes",
+    "--train_split=train[:64]",
+    "--eval_split=test[:100]",
+    "--image_size=32",
+    "--resnet_depth=18",
+    "--train_batch_size=16",
+    "--optimizer=momentum",
+    "--learning_rate=1",
+    "--warmup_epochs=0",
+    "--train_steps=3",
+    "--train_summary_steps=1",
+    "--seed=3",
     "--width_multiplier=0.0625",
-)  # fmt: skip
+)
 
 
 def run(*arguments) -> dict:
@@ -41,8 +50,13 @@ def data(shapes_dir) -> str:
 def teacher(data, tmp_path_factory) -> str:
     """model_dir of a fine-tuned run, wider than the students."""
     model_dir = str(tmp_path_factory.mktemp("runs") / "teacher")
-    run(data, "--train_mode=finetune", "--from_scratch", "--width_multiplier=0.125",
-        f"--model_dir={model_dir}")  # fmt: skip
+    run(
+        data,
+        "--train_mode=finetune",
+        "--from_scratch",
+        "--width_multiplier=0.125",
+        f"--model_dir={model_dir}",
+    )
     return model_dir
 
 
@@ -50,8 +64,14 @@ def teacher(data, tmp_path_factory) -> str:
 def distilled(data, teacher, tmp_path_factory) -> tuple[str, dict]:
     """model_dir and results of a student."""
     model_dir = str(tmp_path_factory.mktemp("runs") / "student")
-    results = run(data, "--train_mode=distill", f"--teacher={teacher}", f"--model_dir={model_dir}",
-                  "--mode=train_then_eval", "--augment_on=host")  # fmt: skip
+    results = run(
+        data,
+        "--train_mode=distill",
+        f"--teacher={teacher}",
+        f"--model_dir={model_dir}",
+        "--mode=train_then_eval",
+        "--augment_on=host",
+    )
     return model_dir, results
 
 
@@ -82,10 +102,17 @@ def test_the_loss_is_that_of_the_teachers_logits(distilled, teacher, data, event
     from tf_simclr import build
     from tf_simclr.data.sources import open_source
 
-    config = flags.parse([
-        "run.py", *TINY, data, "--train_mode=distill", f"--teacher={teacher}", "--model_dir=x",
-        "--augment_on=host",
-    ]).config  # fmt: skip
+    config = flags.parse(
+        [
+            "run.py",
+            *TINY,
+            data,
+            "--train_mode=distill",
+            f"--teacher={teacher}",
+            "--model_dir=x",
+            "--augment_on=host",
+        ]
+    ).config
     source = open_source("shapes", config.data.data_dir)
     model = build.make_model(config, 10)
     batches = build.train_batches(config, source, tf.distribute.get_strategy(), examples_seen=0)
@@ -103,9 +130,16 @@ def test_labels_can_be_mixed_in_and_its_own_checkpoint_be_the_start(
     distilled, teacher, data, events, tmp_path
 ):
     model_dir = str(tmp_path / "mixed")
-    run(data, "--train_mode=distill", f"--teacher={teacher}/saved_model/3", "--train_steps=1",
-        f"--checkpoint={teacher}", "--width_multiplier=0.125", "--distill_label_weight=0.5",
-        f"--model_dir={model_dir}")  # fmt: skip
+    run(
+        data,
+        "--train_mode=distill",
+        f"--teacher={teacher}/saved_model/3",
+        "--train_steps=1",
+        f"--checkpoint={teacher}",
+        "--width_multiplier=0.125",
+        "--distill_label_weight=0.5",
+        f"--model_dir={model_dir}",
+    )
     found = events(model_dir)
     distill, supervised = (
         float(found[f"train/{name}"][1]) for name in ("distill_loss", "supervised_loss")

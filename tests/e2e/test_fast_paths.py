@@ -15,22 +15,36 @@ pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("more", [
-    (), pytest.param(("--jit_compile",), marks=pytest.mark.shared)
-])  # fmt: skip
+@pytest.mark.parametrize("more", [(), pytest.param(("--jit_compile",), marks=pytest.mark.shared)])
 def test_micro_batches_of_float16_with_a_trace(shapes_dir, events, tmp_path, more):
     command = [
-        sys.executable, str(ROOT / "run.py"), "--dataset=shapes", f"--data_dir={shapes_dir}",
-        "--train_split=train[:64]", "--image_size=32", "--resnet_depth=18",
-        "--width_multiplier=0.0625", "--train_batch_size=16", "--warmup_epochs=0", "--seed=3",
-        "--train_summary_steps=1", "--precision=float16", "--microbatch_size=8",
-        "--loss_block_rows=5", "--augment_on=device", "--checkpoint_steps=4",
-        "--keep_checkpoint_max=9", f"--model_dir={tmp_path}", *more,
-    ]  # fmt: skip
+        sys.executable,
+        str(ROOT / "run.py"),
+        "--dataset=shapes",
+        f"--data_dir={shapes_dir}",
+        "--train_split=train[:64]",
+        "--image_size=32",
+        "--resnet_depth=18",
+        "--width_multiplier=0.0625",
+        "--train_batch_size=16",
+        "--warmup_epochs=0",
+        "--seed=3",
+        "--train_summary_steps=1",
+        "--precision=float16",
+        "--microbatch_size=8",
+        "--loss_block_rows=5",
+        "--augment_on=device",
+        "--checkpoint_steps=4",
+        "--keep_checkpoint_max=9",
+        f"--model_dir={tmp_path}",
+        *more,
+    ]
     subprocess.run(
         [*command, "--train_steps=6", "--profile_steps=2,3"],
-        check=True, capture_output=True, timeout=300,
-    )  # fmt: skip
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
     assert len(list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))) == 1
     summaries = events(tmp_path)
     assert list(summaries["train/loss_scale"]) == [1, 2, 3, 4, 5, 6]

@@ -24,11 +24,20 @@ ROOT = Path(__file__).resolve().parents[2]
 # At the default temperature so small a model is so badly conditioned that float32's rounding grows
 # to a thousandth within five steps.
 TINY = (
-    "--dataset=shapes", "--train_split=train[:64]", "--eval_split=test[:100]", "--image_size=32",
-    "--resnet_depth=18", "--width_multiplier=0.0625", "--train_batch_size=16",
-    "--eval_batch_size=24", "--warmup_epochs=0", "--learning_rate=0.03", "--temperature=1",
-    "--train_summary_steps=1", "--seed=3",
-)  # fmt: skip
+    "--dataset=shapes",
+    "--train_split=train[:64]",
+    "--eval_split=test[:100]",
+    "--image_size=32",
+    "--resnet_depth=18",
+    "--width_multiplier=0.0625",
+    "--train_batch_size=16",
+    "--eval_batch_size=24",
+    "--warmup_epochs=0",
+    "--learning_rate=0.03",
+    "--temperature=1",
+    "--train_summary_steps=1",
+    "--seed=3",
+)
 MINUTE = 60
 
 
@@ -45,10 +54,14 @@ def start(number: int, log_dir: Path, *arguments) -> list[subprocess.Popen]:
     for index in range(number):
         task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
         with open(log_dir / f"worker_{index}", "a") as log:
-            workers.append(subprocess.Popen(
-                [sys.executable, str(ROOT / "run.py"), "--strategy=multi_worker", *arguments],
-                env=os.environ | {"TF_CONFIG": json.dumps(task)}, stdout=log, stderr=log,
-            ))  # fmt: skip
+            workers.append(
+                subprocess.Popen(
+                    [sys.executable, str(ROOT / "run.py"), "--strategy=multi_worker", *arguments],
+                    env=os.environ | {"TF_CONFIG": json.dumps(task)},
+                    stdout=log,
+                    stderr=log,
+                )
+            )
     return workers
 
 
@@ -81,11 +94,22 @@ def tiny(shapes_dir):
     return (*TINY, f"--data_dir={shapes_dir}")
 
 
-@pytest.mark.parametrize("number, more", [
-    (2, ("--profile_steps=2,4",)),
-    pytest.param(4, ("--train_mode=finetune", "--from_scratch", "--optimizer=momentum",
-                     "--eval_every_epochs=0.5"), marks=pytest.mark.shared),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "number, more",
+    [
+        (2, ("--profile_steps=2,4",)),
+        pytest.param(
+            4,
+            (
+                "--train_mode=finetune",
+                "--from_scratch",
+                "--optimizer=momentum",
+                "--eval_every_epochs=0.5",
+            ),
+            marks=pytest.mark.shared,
+        ),
+    ],
+)
 def test_a_cluster_computes_what_one_process_does(tiny, tmp_path, events, number, more):
     settings = (*tiny, *more, "--train_steps=5", "--checkpoint_steps=3", "--mode=train_then_eval")
     cluster, single = tmp_path / "cluster", tmp_path / "single"
@@ -125,9 +149,13 @@ def test_a_cluster_computes_what_one_process_does(tiny, tmp_path, events, number
 def test_a_cluster_that_loses_a_worker_stops(tiny, tmp_path):
     """The one that is left says so, and does not wait for ever."""
     workers = start(
-        2, tmp_path / "logs", *tiny, "--train_steps=1000", "--checkpoint_steps=2",
+        2,
+        tmp_path / "logs",
+        *tiny,
+        "--train_steps=1000",
+        "--checkpoint_steps=2",
         f"--model_dir={tmp_path / 'run'}",
-    )  # fmt: skip
+    )
     wait_for(tmp_path / "run" / "ckpt-2.index", workers)
     workers[1].kill()
     assert finish(workers, MINUTE) == [os.EX_TEMPFAIL, -signal.SIGKILL]
@@ -162,8 +190,11 @@ def test_a_cluster_that_loses_workers_goes_on(tiny, tmp_path):
     assert "Traceback" not in (logs / "worker_0").read_text()
 
     assert finish(start(2, logs, *command)) == [0, 0]
-    starts = [line for line in (logs / "worker_0").read_text().splitlines() if "steps" in line
-              and " to 60 of 16 images on 2 CPUs of 2 workers" in line]  # fmt: skip
+    starts = [
+        line
+        for line in (logs / "worker_0").read_text().splitlines()
+        if "steps" in line and " to 60 of 16 images on 2 CPUs of 2 workers" in line
+    ]
     assert len(starts) == 3
     assert f"steps {stopped.rpartition('-')[2]} to" in starts[1]
     assert "steps 30 to" in starts[2] or "steps 40 to" in starts[2]

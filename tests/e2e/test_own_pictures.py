@@ -19,9 +19,15 @@ from tf_simclr.data.sources import open_source
 pytestmark = pytest.mark.long
 
 TINY = (
-    "--dataset=folder", "--image_size=32", "--resnet_depth=18", "--width_multiplier=0.0625",
-    "--train_batch_size=8", "--train_steps=1", "--warmup_epochs=0", "--seed=3",
-)  # fmt: skip
+    "--dataset=folder",
+    "--image_size=32",
+    "--resnet_depth=18",
+    "--width_multiplier=0.0625",
+    "--train_batch_size=8",
+    "--train_steps=1",
+    "--warmup_epochs=0",
+    "--seed=3",
+)
 CLASSES = ("circle", "cross")
 BATCH = "--eval_batch_size=8"
 
@@ -46,9 +52,14 @@ def pictures(shapes_dir, tmp_path_factory):
         if number >= 24:
             hostile_pictures.write(root / place, {f"{number:02}.img": content})
     broken = hostile_pictures.broken()
-    hostile_pictures.write(root / "pile", {
-        "half.jpg": broken["half.jpg"], "notes.txt": b"none", "a, \"b\"\n.png": content,
-    })  # fmt: skip
+    hostile_pictures.write(
+        root / "pile",
+        {
+            "half.jpg": broken["half.jpg"],
+            "notes.txt": b"none",
+            'a, "b"\n.png': content,
+        },
+    )
     return root
 
 
@@ -57,14 +68,27 @@ def finetuned(pictures, tmp_path_factory) -> str:
     """model_dir of a run fine-tuned from one that was pretrained on the pile."""
     runs = tmp_path_factory.mktemp("runs")
     pretrained, model_dir = str(runs / "pretrained"), str(runs / "finetuned")
-    results = run(*TINY, f"--data_dir={pictures / 'pile'}", "--unlabelled",
-                  f"--model_dir={pretrained}", "--mode=train_then_eval")  # fmt: skip
+    results = run(
+        *TINY,
+        f"--data_dir={pictures / 'pile'}",
+        "--unlabelled",
+        f"--model_dir={pretrained}",
+        "--mode=train_then_eval",
+    )
     assert os.path.isdir(results["saved_model"])
     results = run(
-        *TINY, f"--data_dir={pictures / 'sorted'}", "--train_mode=finetune", "--learning_rate=3",
-        "--eval_split=test", f"--checkpoint={pretrained}", f"--model_dir={model_dir}", BATCH,
-        "--zero_init_logits_layer", "--mode=train_then_eval", "--optimizer=momentum",
-    )  # fmt: skip
+        *TINY,
+        f"--data_dir={pictures / 'sorted'}",
+        "--train_mode=finetune",
+        "--learning_rate=3",
+        "--eval_split=test",
+        f"--checkpoint={pretrained}",
+        f"--model_dir={model_dir}",
+        BATCH,
+        "--zero_init_logits_layer",
+        "--mode=train_then_eval",
+        "--optimizer=momentum",
+    )
     assert 12 * results["eval/label_top_1_accuracy"] == pytest.approx(
         round(12 * results["eval/label_top_1_accuracy"])
     )
@@ -97,8 +121,13 @@ def read_csv(path) -> list[dict]:
 @pytest.mark.parametrize("which", ["saved_model/1", "", "ckpt-1"])
 def test_class_probabilities(pictures, finetuned, tmp_path, which, capsys):
     output = tmp_path / "out.csv"
-    found = run("--mode=predict", f"--checkpoint={finetuned}/{which}".rstrip("/"), BATCH,
-                f"--images={pictures / 'pile'}", f"--output={output}")  # fmt: skip
+    found = run(
+        "--mode=predict",
+        f"--checkpoint={finetuned}/{which}".rstrip("/"),
+        BATCH,
+        f"--images={pictures / 'pile'}",
+        f"--output={output}",
+    )
     wanted = expected(pictures, f"{finetuned}/saved_model/1")
     assert found == {"path": str(output), "written": len(wanted), "left_out": 2}
     assert "2 of 51 files cannot be decoded and were left out (1 damaged, 1 not a picture): " in (
@@ -123,8 +152,14 @@ def sorted_walk(pictures) -> list[str]:
 
 def test_embeddings_and_the_files_they_are_of(pictures, finetuned, tmp_path):
     output = tmp_path / "out.npy"
-    run("--mode=predict", f"--checkpoint={finetuned}/saved_model/1", BATCH, "--cpu_replicas=1",
-        f"--images={pictures / 'pile' / '**' / '*.*'}", f"--output={output}")  # fmt: skip
+    run(
+        "--mode=predict",
+        f"--checkpoint={finetuned}/saved_model/1",
+        BATCH,
+        "--cpu_replicas=1",
+        f"--images={pictures / 'pile' / '**' / '*.*'}",
+        f"--output={output}",
+    )
     found = np.load(output)
     files = [row["file"] for row in read_csv(f"{output}.files.csv")]
     wanted = expected(pictures, f"{finetuned}/saved_model/1")
@@ -136,8 +171,12 @@ def test_embeddings_and_the_files_they_are_of(pictures, finetuned, tmp_path):
 
 def test_parquet_holds_what_csv_holds(pictures, finetuned, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
-    common = ("--mode=predict", f"--checkpoint={finetuned}/saved_model/1", BATCH,
-              f"--images={pictures / 'pile' / '0'}")  # fmt: skip
+    common = (
+        "--mode=predict",
+        f"--checkpoint={finetuned}/saved_model/1",
+        BATCH,
+        f"--images={pictures / 'pile' / '0'}",
+    )
     for suffix in ("csv", "parquet"):
         run(*common, f"--output={tmp_path / 'out'}.{suffix}")
     table = parquet.read_table(tmp_path / "out.parquet").to_pydict()
@@ -163,26 +202,35 @@ def test_about_is_told_by_the_run_and_its_export(finetuned):
 def test_a_later_start_looks_at_no_file_again(pictures, finetuned, monkeypatch):
     assert os.path.isfile(f"{finetuned}/pictures.jsonl")
     monkeypatch.setattr(image_files, "inspect", None)
-    source = folder.open_folder(
-        str(pictures / "sorted"), unlabelled=False, model_dir=finetuned
-    )
+    source = folder.open_folder(str(pictures / "sorted"), unlabelled=False, model_dir=finetuned)
     assert source.num_examples("train") == 12
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--images={pictures}/none/*"], "names no file"),
-    (["--images={pictures}/pile", "--checkpoint=nowhere"], "checkpoint 'nowhere' does not exist"),
-    (["--images={pictures}/pile", "--output={tmp}/no/such/out.csv"], "cannot be written"),
-    (["--images={pictures}/pile", "--checkpoint={pretrained}"], "has no classes: fine-tune it"),
-    (["--images={pictures}/pile/notes.txt"], "not one of 1 files is a picture"),
-    (["--images={pictures}/pile", "--strict_data"], "half.jpg' cannot be decoded (damaged);"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--images={pictures}/none/*"], "names no file"),
+        (
+            ["--images={pictures}/pile", "--checkpoint=nowhere"],
+            "checkpoint 'nowhere' does not exist",
+        ),
+        (["--images={pictures}/pile", "--output={tmp}/no/such/out.csv"], "cannot be written"),
+        (["--images={pictures}/pile", "--checkpoint={pretrained}"], "has no classes: fine-tune it"),
+        (["--images={pictures}/pile/notes.txt"], "not one of 1 files is a picture"),
+        (["--images={pictures}/pile", "--strict_data"], "half.jpg' cannot be decoded (damaged);"),
+    ],
+)
 def test_what_is_refused_leaves_nothing(pictures, finetuned, tmp_path, arguments, message):
     pretrained = finetuned.replace("finetuned", "pretrained")
     filled = [a.format(pictures=pictures, tmp=tmp_path, pretrained=pretrained) for a in arguments]
     with pytest.raises((ConfigError, errors.UndecodableError)) as error:
-        run("--mode=predict", f"--checkpoint={finetuned}", BATCH, f"--output={tmp_path}/out.csv",
-            *filled)  # fmt: skip
+        run(
+            "--mode=predict",
+            f"--checkpoint={finetuned}",
+            BATCH,
+            f"--output={tmp_path}/out.csv",
+            *filled,
+        )
     assert message in str(error.value) and "\n" not in str(error.value)
     assert os.listdir(tmp_path) == []
 
@@ -211,9 +259,13 @@ def test_two_replicas_say_the_same(pictures, replicas):
     for number in (1, 2):
         strategy = replicas(number)
         batches = prediction._values(
-            strategy, lambda images: tf.reduce_mean(images, axis=[1, 2]), paths, 32, 4,
+            strategy,
+            lambda images: tf.reduce_mean(images, axis=[1, 2]),
+            paths,
+            32,
+            4,
             prediction._reader(None, 256, problems={}),
-        )  # fmt: skip
+        )
         files, good, values = zip(*batches, strict=True)
         assert sum(files, []) == paths
         found.append((np.concatenate(good), np.concatenate(values)))

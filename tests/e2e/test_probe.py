@@ -14,10 +14,18 @@ from tf_simclr.probes import features
 pytestmark = pytest.mark.long
 
 TINY = (
-    "--dataset=shapes", "--train_split=train[:200]", "--eval_split=test[:80]", "--image_size=32",
-    "--resnet_depth=18", "--width_multiplier=0.0625", "--train_batch_size=16", "--train_steps=1",
-    "--eval_batch_size=50", "--warmup_epochs=0", "--seed=3",
-)  # fmt: skip
+    "--dataset=shapes",
+    "--train_split=train[:200]",
+    "--eval_split=test[:80]",
+    "--image_size=32",
+    "--resnet_depth=18",
+    "--width_multiplier=0.0625",
+    "--train_batch_size=16",
+    "--train_steps=1",
+    "--eval_batch_size=50",
+    "--warmup_epochs=0",
+    "--seed=3",
+)
 
 
 def run(*arguments) -> dict:
@@ -28,8 +36,13 @@ def run(*arguments) -> dict:
 @pytest.fixture(scope="module")
 def pretrained(shapes_dir, tmp_path_factory) -> str:
     model_dir = str(tmp_path_factory.mktemp("runs") / "pretrained")
-    results = run(*TINY, f"--data_dir={shapes_dir}", f"--model_dir={model_dir}",
-                  "--mode=train_then_eval", "--probe_summary")  # fmt: skip
+    results = run(
+        *TINY,
+        f"--data_dir={shapes_dir}",
+        f"--model_dir={model_dir}",
+        "--mode=train_then_eval",
+        "--probe_summary",
+    )
     assert 0 <= results["probe/raw_pixels"] <= 1
     return model_dir
 
@@ -105,9 +118,12 @@ def test_baselines_and_a_validation_split_beside_a_checkpoint(pretrained, tmp_pa
     monkeypatch.setattr(probing.features, "extract", watched)
     model_dir = tmp_path / "probe"
     results = run(
-        "--mode=probe", f"--checkpoint={pretrained}/saved_model/1", f"--model_dir={model_dir}",
-        "--probe_baselines", "--probe_validation_split=train[200:260]",
-    )  # fmt: skip
+        "--mode=probe",
+        f"--checkpoint={pretrained}/saved_model/1",
+        f"--model_dir={model_dir}",
+        "--probe_baselines",
+        "--probe_validation_split=train[200:260]",
+    )
     assert list(results["encoders"]) == ["pretrained", "untrained", "raw_pixels"]
     assert results["examples"] == {"train": 200, "test": 80, "validation": 60}
     assert not os.path.exists(model_dir / "config.gin")
@@ -126,8 +142,9 @@ def test_the_features_are_the_encoder_s(pretrained, tmp_path):
     from tf_simclr.data.sources import open_source
     from tf_simclr.training.weights import restore_weights
 
-    config = flags.parse(["run.py", "--mode=probe", f"--checkpoint={pretrained}",
-                          f"--model_dir={tmp_path}"]).config  # fmt: skip
+    config = flags.parse(
+        ["run.py", "--mode=probe", f"--checkpoint={pretrained}", f"--model_dir={tmp_path}"]
+    ).config
     probing.run(config)
     model = build.make_model(config, None)
     restore_weights(model, pretrained, variable_schema="base_model/")
@@ -140,16 +157,24 @@ def test_the_features_are_the_encoder_s(pretrained, tmp_path):
     np.testing.assert_array_equal(test["labels"][:50], tf.argmax(labels, axis=1))
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--checkpoint=nowhere"], "checkpoint 'nowhere' does not exist"),
-    (["--eval_split=tset"], "--eval_split=tset is not a split"),
-    (["--probe_validation_split=tset"], "--probe_validation_split=tset is not a split"),
-    (["--eval_batch_size=3", "--cpu_replicas=2"], "eval_batch_size must be divisible by the 2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--checkpoint=nowhere"], "checkpoint 'nowhere' does not exist"),
+        (["--eval_split=tset"], "--eval_split=tset is not a split"),
+        (["--probe_validation_split=tset"], "--probe_validation_split=tset is not a split"),
+        (["--eval_batch_size=3", "--cpu_replicas=2"], "eval_batch_size must be divisible by the 2"),
+    ],
+)
 def test_what_cannot_be_probed_is_refused(pretrained, tmp_path, arguments, message):
     new = tmp_path / "new"
     with pytest.raises(ConfigError) as error:
-        run("--mode=probe", f"--gin_file={pretrained}/config.gin", f"--checkpoint={pretrained}",
-            f"--model_dir={new}", *arguments)  # fmt: skip
+        run(
+            "--mode=probe",
+            f"--gin_file={pretrained}/config.gin",
+            f"--checkpoint={pretrained}",
+            f"--model_dir={new}",
+            *arguments,
+        )
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
     assert not new.exists()

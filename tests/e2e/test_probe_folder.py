@@ -8,10 +8,17 @@ from tf_simclr import build, experiment, flags
 pytestmark = pytest.mark.long
 
 TINY = (
-    "--dataset=folder", "--image_size=8", "--resnet_depth=18", "--width_multiplier=0.0625",
-    "--train_batch_size=8", "--eval_batch_size=8", "--train_steps=1", "--warmup_epochs=0",
-    "--seed=3", "--eval_split=test",
-)  # fmt: skip
+    "--dataset=folder",
+    "--image_size=8",
+    "--resnet_depth=18",
+    "--width_multiplier=0.0625",
+    "--train_batch_size=8",
+    "--eval_batch_size=8",
+    "--train_steps=1",
+    "--warmup_epochs=0",
+    "--seed=3",
+    "--eval_split=test",
+)
 
 
 def run(*arguments) -> dict:

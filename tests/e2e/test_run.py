@@ -18,10 +18,16 @@ from tf_simclr.training.weights import read_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (
-    "--dataset=shapes", "--eval_split=test[:100]", "--image_size=32", "--resnet_depth=18",
-    "--width_multiplier=0.0625", "--train_batch_size=16", "--eval_batch_size=48",
-    "--warmup_epochs=0", "--seed=3",
-)  # fmt: skip
+    "--dataset=shapes",
+    "--eval_split=test[:100]",
+    "--image_size=32",
+    "--resnet_depth=18",
+    "--width_multiplier=0.0625",
+    "--train_batch_size=16",
+    "--eval_batch_size=48",
+    "--warmup_epochs=0",
+    "--seed=3",
+)
 
 
 def command(*arguments):
@@ -48,9 +54,14 @@ def pretrained(tiny, tmp_path_factory):
     """A run of 7 steps, checkpoints every 3, never interrupted."""
     model_dir = tmp_path_factory.mktemp("runs") / "pretrained"
     done = run(
-        *tiny, "--mode=train_then_eval", "--train_split=train[:64]", "--train_steps=7",
-        "--checkpoint_steps=3", "--train_summary_steps=2", f"--model_dir={model_dir}",
-    )  # fmt: skip
+        *tiny,
+        "--mode=train_then_eval",
+        "--train_split=train[:64]",
+        "--train_steps=7",
+        "--checkpoint_steps=3",
+        "--train_summary_steps=2",
+        f"--model_dir={model_dir}",
+    )
     return model_dir, done
 
 
@@ -63,9 +74,11 @@ def test_train_then_eval_trains_exactly_train_steps_and_leaves_every_file(pretra
     assert os.listdir(model_dir / "saved_model") == ["7"]
     result = json.loads((model_dir / "result.json").read_text())
     assert set(result) == {
-        "eval/regularization_loss", "eval/label_top_1_accuracy", "eval/label_top_5_accuracy",
+        "eval/regularization_loss",
+        "eval/label_top_1_accuracy",
+        "eval/label_top_5_accuracy",
         "global_step",
-    }  # fmt: skip
+    }
     assert result["global_step"] == 7
     # 100 examples: an accuracy is a whole number of hundredths, the padding does not count.
     hundredths = 100 * result["eval/label_top_1_accuracy"]
@@ -78,9 +91,14 @@ def test_train_then_eval_trains_exactly_train_steps_and_leaves_every_file(pretra
 def test_a_second_run_has_identical_metrics(pretrained, tiny, events, tmp_path):
     model_dir = tmp_path / "again"
     run(
-        *tiny, "--mode=train_then_eval", "--train_split=train[:64]", "--train_steps=7",
-        "--checkpoint_steps=3", "--train_summary_steps=2", f"--model_dir={model_dir}",
-    )  # fmt: skip
+        *tiny,
+        "--mode=train_then_eval",
+        "--train_split=train[:64]",
+        "--train_steps=7",
+        "--checkpoint_steps=3",
+        "--train_summary_steps=2",
+        f"--model_dir={model_dir}",
+    )
     for folder in (".", "eval"):
         first, second = events(pretrained[0] / folder), events(model_dir / folder)
         assert first.keys() == second.keys() and first
@@ -96,9 +114,12 @@ def test_a_second_run_has_identical_metrics(pretrained, tiny, events, tmp_path):
 def test_an_interrupted_run_ends_with_the_same_weights(pretrained, tiny, tmp_path):
     model_dir = tmp_path / "interrupted"
     settings = (
-        *tiny, "--mode=train", "--train_split=train[:64]", "--checkpoint_steps=3",
+        *tiny,
+        "--mode=train",
+        "--train_split=train[:64]",
+        "--checkpoint_steps=3",
         f"--model_dir={model_dir}",
-    )  # fmt: skip
+    )
     process = subprocess.Popen(
         command(*settings, "--train_steps=7"), stderr=subprocess.PIPE, text=True
     )
@@ -131,12 +152,20 @@ def test_a_finished_run_is_not_trained_again(pretrained):
 def test_linear_evaluation_from_the_pretrained_run_freezes_the_encoder(pretrained, tiny, tmp_path):
     model_dir = tmp_path / "finetuned"
     done = run(
-        *tiny, "--mode=train_then_eval", "--train_mode=finetune", "--fine_tune_after_block=4",
-        "--zero_init_logits_layer=True", "--train_split=train[:64]",
-        "--variable_schema=(?!global_step|(?:.*/|^)Momentum|head)", "--optimizer=momentum",
-        "--learning_rate=0.1", "--weight_decay=0", "--train_steps=3",
-        f"--checkpoint={pretrained[0]}", f"--model_dir={model_dir}",
-    )  # fmt: skip
+        *tiny,
+        "--mode=train_then_eval",
+        "--train_mode=finetune",
+        "--fine_tune_after_block=4",
+        "--zero_init_logits_layer=True",
+        "--train_split=train[:64]",
+        "--variable_schema=(?!global_step|(?:.*/|^)Momentum|head)",
+        "--optimizer=momentum",
+        "--learning_rate=0.1",
+        "--weight_decay=0",
+        "--train_steps=3",
+        f"--checkpoint={pretrained[0]}",
+        f"--model_dir={model_dir}",
+    )
     assert re.search(r"base_model +\d+ +- +-\n +head_contrastive +- +\d+ +-", done.stderr)
     before, after = weights(pretrained[0], 7), weights(model_dir, 3)
     for path, value in before.items():
@@ -181,10 +210,15 @@ def test_the_saved_model_answers_as_the_checkpoint_does(pretrained):
 @pytest.mark.long
 def test_pretraining_without_labels_exports_and_says_what_to_do(tiny, tmp_path):
     done = run(
-        *tiny, "--mode=train_then_eval", "--lineareval_while_pretraining=False",
-        "--train_split=train[:32]", "--train_steps=1", "--proj_head_mode=linear", "--seed=0",
+        *tiny,
+        "--mode=train_then_eval",
+        "--lineareval_while_pretraining=False",
+        "--train_split=train[:32]",
+        "--train_steps=1",
+        "--proj_head_mode=linear",
+        "--seed=0",
         f"--model_dir={tmp_path / 'run'}",
-    )  # fmt: skip
+    )
     assert "nothing to evaluate" in done.stderr
     assert os.listdir(tmp_path / "run" / "saved_model") == ["1"]
 
@@ -192,9 +226,13 @@ def test_pretraining_without_labels_exports_and_says_what_to_do(tiny, tmp_path):
 @pytest.mark.long
 def test_two_cpu_replicas_train_through_run_py(tiny, tmp_path):
     done = run(
-        *tiny, "--train_split=train[:64]", "--train_steps=2", "--cpu_replicas=2", "--use_blur",
+        *tiny,
+        "--train_split=train[:64]",
+        "--train_steps=2",
+        "--cpu_replicas=2",
+        "--use_blur",
         f"--model_dir={tmp_path / 'run'}",
-    )  # fmt: skip
+    )
     assert "as 2 replicas" in done.stderr
     assert (tmp_path / "run" / "ckpt-2.index").exists()
 
@@ -214,8 +252,13 @@ def test_the_official_cifar10_commands_run_as_they_are(tmp_path, shared_dir):
     assert parsed.config.training.train_epochs == 1000
     # The width of the real thing takes minutes a step here; the rest of the command is as it is.
     run(
-        "--mode=train_then_eval", *arguments, data, f"--model_dir={model_dir}", "--train_steps=1",
-        "--width_multiplier=0.0625", "--eval_steps=1",
-    )  # fmt: skip
+        "--mode=train_then_eval",
+        *arguments,
+        data,
+        f"--model_dir={model_dir}",
+        "--train_steps=1",
+        "--width_multiplier=0.0625",
+        "--eval_steps=1",
+    )
     result = json.loads((model_dir / "result.json").read_text())
     assert result["global_step"] == 1

@@ -11,11 +11,19 @@ from tf_simclr.config import ConfigError
 pytestmark = pytest.mark.long
 
 TINY = (
-    "--dataset=partly_labelled", "--eval_split=test", "--image_size=32", "--resnet_depth=18",
-    "--width_multiplier=0.0625", "--train_batch_size=16", "--eval_batch_size=8",
-    "--warmup_epochs=0", "--train_steps=3", "--train_summary_steps=3", "--seed=3",
+    "--dataset=partly_labelled",
+    "--eval_split=test",
+    "--image_size=32",
+    "--resnet_depth=18",
+    "--width_multiplier=0.0625",
+    "--train_batch_size=16",
+    "--eval_batch_size=8",
+    "--warmup_epochs=0",
+    "--train_steps=3",
+    "--train_summary_steps=3",
+    "--seed=3",
     "--mode=train_then_eval",
-)  # fmt: skip
+)
 SIXTEENTHS = data.NUM_TEST - len(data.UNLABELLED_TEST)
 
 
@@ -57,26 +65,41 @@ def test_pretraining_and_a_probe_leave_them_out(run, tmp_path, capsys, events):
 
 def test_fine_tuning_in_micro_batches_on_few_labels_leaves_them_out(run, tmp_path, capsys):
     run(
-        "--train_mode=finetune", "--from_scratch", "--microbatch_size=4", "--train_steps=2",
-        "--label_fraction=0.5", f"--model_dir={tmp_path}",
-    )  # fmt: skip
+        "--train_mode=finetune",
+        "--from_scratch",
+        "--microbatch_size=4",
+        "--train_steps=2",
+        "--label_fraction=0.5",
+        f"--model_dir={tmp_path}",
+    )
     said = capsys.readouterr().err
     # Of 32 labelled examples of 6 classes, whose numbers differ, half of each: none without one.
     assert "without a label" not in said and "finetune: partly_labelled, 1" in said
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--train_split=none"], "train_split 'none' of partly_labelled has no labels, all of them "
-     "are -1: pretrain without them by --lineareval_while_pretraining=False"),
-    (["--train_split=none", "--train_mode=finetune", "--from_scratch"], "needs a data set with"),
-    (["--eval_split=none"], "eval_split 'none' of partly_labelled has no labels"),
-    (["--eval_split=none", "--mode=probe"], "eval_split 'none'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            ["--train_split=none"],
+            "train_split 'none' of partly_labelled has no labels, all of them "
+            "are -1: pretrain without them by --lineareval_while_pretraining=False",
+        ),
+        (
+            ["--train_split=none", "--train_mode=finetune", "--from_scratch"],
+            "needs a data set with",
+        ),
+        (["--eval_split=none"], "eval_split 'none' of partly_labelled has no labels"),
+        (["--eval_split=none", "--mode=probe"], "eval_split 'none'"),
+    ],
+)
 def test_a_split_without_labels_is_refused(run, tmp_path, arguments, message):
     if "--mode=probe" in arguments:
         run(f"--model_dir={tmp_path}", "--train_steps=1", "--mode=train")
     with pytest.raises(ConfigError) as error:
-        run(f"--model_dir={tmp_path / 'run' if 'probe' not in str(arguments) else tmp_path}",
-            *arguments)  # fmt: skip
+        run(
+            f"--model_dir={tmp_path / 'run' if 'probe' not in str(arguments) else tmp_path}",
+            *arguments,
+        )
     assert message in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()

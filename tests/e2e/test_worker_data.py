@@ -20,10 +20,17 @@ pytestmark = [pytest.mark.long, pytest.mark.shared]
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = (
-    "--strategy=multi_worker", "--dataset=folder", "--data_dir=data", "--image_size=32",
-    "--resnet_depth=18", "--width_multiplier=0.0625", "--train_batch_size=8", "--train_steps=2",
-    "--warmup_epochs=0", "--seed=3",
-)  # fmt: skip
+    "--strategy=multi_worker",
+    "--dataset=folder",
+    "--data_dir=data",
+    "--image_size=32",
+    "--resnet_depth=18",
+    "--width_multiplier=0.0625",
+    "--train_batch_size=8",
+    "--train_steps=2",
+    "--warmup_epochs=0",
+    "--seed=3",
+)
 PICTURE = saved(noise(16), format="PNG")
 
 
@@ -43,11 +50,21 @@ def run_in(tmp_path, free_ports):
         addresses = [f"127.0.0.1:{port}" for port in free_ports(len(folders))]
         for index, folder in enumerate(folders):
             task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-            started.append(subprocess.Popen(
-                [sys.executable, str(ROOT / "run.py"), *SETTINGS, f"--model_dir={tmp_path}/run"],
-                env=os.environ | {"TF_CONFIG": json.dumps(task)}, cwd=folder, text=True,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            ))  # fmt: skip
+            started.append(
+                subprocess.Popen(
+                    [
+                        sys.executable,
+                        str(ROOT / "run.py"),
+                        *SETTINGS,
+                        f"--model_dir={tmp_path}/run",
+                    ],
+                    env=os.environ | {"TF_CONFIG": json.dumps(task)},
+                    cwd=folder,
+                    text=True,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                )
+            )
         deadline = time.monotonic() + 90
         outputs = [w.communicate(timeout=deadline - time.monotonic())[0] for w in started]
         return [(worker.returncode, text) for worker, text in zip(started, outputs, strict=True)]
@@ -57,18 +74,25 @@ def run_in(tmp_path, free_ports):
         worker.kill()
 
 
-@pytest.mark.parametrize("other, difference", [
-    (dict(cat=8, dog=6), "train: 14 on worker 1, 16 on worker 0; train/dog: 6 on worker 1, 8 on "
-                         "worker 0"),
-    (dict(cat=8, dog=7, Dog=1), "train/Dog: 1 on worker 1, 0 on worker 0; train/dog: 7 on"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "other, difference",
+    [
+        (
+            dict(cat=8, dog=6),
+            "train: 14 on worker 1, 16 on worker 0; train/dog: 6 on worker 1, 8 on worker 0",
+        ),
+        (dict(cat=8, dog=7, Dog=1), "train/Dog: 1 on worker 1, 0 on worker 0; train/dog: 7 on"),
+    ],
+)
 def test_other_files(tmp_path, run_in, other, difference):
     folders = fill(tmp_path / "a", cat=8, dog=8), fill(tmp_path / "b", **other)
     results = run_in(*folders)
     for code, text in results:
         assert code == 1 and "Traceback" not in text
-        assert f"dataset folder is not the same on all workers, so all of them stop ({difference}" \
+        assert (
+            f"dataset folder is not the same on all workers, so all of them stop ({difference}"
             in text
+        )
     assert "data: 16 pictures in 2 classes" in results[0][1]
     assert "pictures in" not in results[1][1]  # the chief says it
     assert not (tmp_path / "run").exists()

@@ -78,8 +78,12 @@ def test_golden_numbers_on_one_replica(golden, case, block_rows):
     results = with_gradient(
         hidden, temperature=temperature, hidden_norm=norm, block_rows=block_rows
     )
-    names = {"contrast_loss": "loss", "gradient": "grad", "contrast_acc": "contrast_acc",
-             "contrast_entropy": "contrast_entropy"}  # fmt: skip
+    names = {
+        "contrast_loss": "loss",
+        "gradient": "grad",
+        "contrast_acc": "contrast_acc",
+        "contrast_entropy": "contrast_entropy",
+    }
     for ours, theirs in names.items():
         np.testing.assert_allclose(results[ours], g[f"{case}_{theirs}"], rtol=1e-4, atol=1e-5)
     logits = similarities(*views(hidden, hidden_norm=norm), temperature=temperature)
@@ -104,9 +108,15 @@ def test_blocks_of_rows_are_exact(n, block_rows, hidden_norm, temperature):
             )
 
 
-@pytest.mark.parametrize("hidden_norm, temperature, noise", [
-    (True, 0.1, 0.1), (True, 0.05, 1.0), (True, 0.02, 1.0), (False, 10.0, 1.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "hidden_norm, temperature, noise",
+    [
+        (True, 0.1, 0.1),
+        (True, 0.05, 1.0),
+        (True, 0.02, 1.0),
+        (False, 10.0, 1.0),
+    ],
+)
 @pytest.mark.parametrize("block_rows", [16, 24])
 def test_losses_near_zero_are_exact_too(block_rows, hidden_norm, temperature, noise):
     """Views that agree, at the end of training: what is left is the small rest of 1 - p."""
@@ -124,9 +134,12 @@ def test_losses_near_zero_are_exact_too(block_rows, hidden_norm, temperature, no
 
 def test_a_loss_of_nothing_is_not_negative():
     hidden = np.repeat(np.eye(8, dtype=np.float32)[None], 2, axis=0).reshape(16, 8)
-    for settings in (dict(temperature=0.01), dict(temperature=0.05, block_rows=3),
-                     dict(temperature=0.001, block_rows=3),
-                     dict(temperature=0.001, block_rows=3, hidden_norm=False)):  # fmt: skip
+    for settings in (
+        dict(temperature=0.01),
+        dict(temperature=0.05, block_rows=3),
+        dict(temperature=0.001, block_rows=3),
+        dict(temperature=0.001, block_rows=3, hidden_norm=False),
+    ):
         results = with_gradient(hidden, **settings)
         assert 0 <= results["contrast_loss"] < 1e-6
         assert np.isfinite(results["gradient"]).all()
@@ -135,9 +148,7 @@ def test_a_loss_of_nothing_is_not_negative():
 def test_blocks_of_rows_compile():
     """And alike images are no hit, as in the whole matrix: the first of them counts."""
     hidden = tf.constant(np.repeat(hiddens(2), 5, axis=0))  # each five times
-    call = tf.function(
-        lambda h: with_gradient(h, temperature=0.1, block_rows=4), jit_compile=True
-    )
+    call = tf.function(lambda h: with_gradient(h, temperature=0.1, block_rows=4), jit_compile=True)
     dense = with_gradient(hidden, temperature=0.1, block_rows=10)
     for name, value in call(hidden).items():
         np.testing.assert_allclose(value, dense[name], rtol=1e-5, atol=1e-6, err_msg=name)

@@ -51,9 +51,10 @@ def test_same_as_unfused(dtype, fused, tolerance, shape, center, training):
     ours, keras_own = (
         both_ways(make(kind, shape, center=center, dtype=policy), x, weights, training=training)
         for kind in (
-            functools.partial(BatchNorm, fused_in_float32=fused), keras.layers.BatchNormalization
+            functools.partial(BatchNorm, fused_in_float32=fused),
+            keras.layers.BatchNormalization,
         )
-    )  # fmt: skip
+    )
     assert ours.keys() == keras_own.keys()
     for name, expected in keras_own.items():
         # What the float32 statistics go into must not have lost anything to the half precision.
@@ -79,9 +80,11 @@ def test_one_replica_is_fused_where_asked_for_and_several_share_their_statistics
     def is_fused(strategy, policy, training=True, **settings):
         with strategy.scope():
             layer = make(BatchNorm, x.shape, dtype=policy, **settings)
-        graph = tf.function(
-            lambda: strategy.run(lambda: layer(x, training=training))
-        ).get_concrete_function().graph
+        graph = (
+            tf.function(lambda: strategy.run(lambda: layer(x, training=training)))
+            .get_concrete_function()
+            .graph
+        )
         return "FusedBatchNormV3" in {op.type for op in graph.get_operations()}
 
     assert is_fused(replicas(1), "mixed_bfloat16")

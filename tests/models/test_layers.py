@@ -145,9 +145,7 @@ def test_selective_kernel(randomise, strides):
     )
     randomise(model)
     x = picture(6, 4)
-    streams = convolved(
-        x, weights_of(model, "x.conv")["kernel"], stride=strides, before=1, after=1
-    )
+    streams = convolved(x, weights_of(model, "x.conv")["kernel"], stride=strides, before=1, after=1)
     streams = relu(normalised(streams, weights_of(model, "x.conv.bn")))
     first, second = streams[..., :3], streams[..., 3:]
     pooled = (first + second).mean((1, 2))
@@ -186,9 +184,13 @@ def gates(precision: str) -> dict[str, np.ndarray]:
         mixed, gated = mix([x, logits]), gate([tf.sigmoid(logits), x])
         assert mixed.dtype == gated.dtype == x.dtype
         losses = [tf.reduce_mean(tf.cast(t, tf.float32) ** 2) for t in (mixed, gated)]
-    found = {"pool": pool(x), "mix": mixed, "gate": gated,
-             "gradient of mix": tape.gradient(losses[0], logits),
-             "gradient of gate": tape.gradient(losses[1], logits)}  # fmt: skip
+    found = {
+        "pool": pool(x),
+        "mix": mixed,
+        "gate": gated,
+        "gradient of mix": tape.gradient(losses[0], logits),
+        "gradient of gate": tape.gradient(losses[1], logits),
+    }
     return {name: tf.cast(value, tf.float32).numpy() for name, value in found.items()}
 
 

@@ -7,8 +7,14 @@ import pytest
 from tf_simclr.models import resnet
 from tf_simclr.models.layers import BatchNormSettings
 
-BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3),
-          152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}  # fmt: skip
+BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+}
 
 
 def stages(**settings):
@@ -56,10 +62,19 @@ def built(**settings) -> int:
     return sum(int(np.prod(v.shape)) for part in parts for v in part.trainable_variables)
 
 
-@pytest.mark.parametrize("depth, width, sk_ratio, millions", [
-    (50, 1, 0, 24), (50, 1, 0.0625, 35), (50, 2, 0, 94), (50, 2, 0.0625, 140), (101, 1, 0, 43),
-    (101, 1, 0.0625, 65), (152, 1, 0, 58), (152, 3, 0.0625, 795),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "depth, width, sk_ratio, millions",
+    [
+        (50, 1, 0, 24),
+        (50, 1, 0.0625, 35),
+        (50, 2, 0, 94),
+        (50, 2, 0.0625, 140),
+        (101, 1, 0, 43),
+        (101, 1, 0.0625, 65),
+        (152, 1, 0, 58),
+        (152, 3, 0.0625, 795),
+    ],
+)
 def test_parameters_are_those_of_the_paper(depth, width, sk_ratio, millions):
     """SimCLRv2, table 1, up to its rounding; the arithmetic is held against models below."""
     assert count(depth, width, sk_ratio) / 1e6 == pytest.approx(millions, abs=0.6)
@@ -70,11 +85,16 @@ def test_parameters_of_the_whole_resnet_50(sk_ratio):
     assert built(depth=50, sk_ratio=sk_ratio) == count(50, 1, sk_ratio)
 
 
-@pytest.mark.parametrize("settings", [
-    dict(depth=18, width=0.125, sk_ratio=0), dict(depth=34, width=0.125, sk_ratio=0, se_ratio=0.25),
-    dict(depth=18, width=0.125, sk_ratio=0.0625, small=True),
-    dict(depth=50, width=0.25, sk_ratio=0.5, se_ratio=0.01),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(depth=18, width=0.125, sk_ratio=0),
+        dict(depth=34, width=0.125, sk_ratio=0, se_ratio=0.25),
+        dict(depth=18, width=0.125, sk_ratio=0.0625, small=True),
+        dict(depth=50, width=0.25, sk_ratio=0.5, se_ratio=0.01),
+    ],
+    ids=str,
+)
 def test_parameters_of_small_models(settings):
     arguments = dict(settings, width_multiplier=settings["width"])
     arguments["small_stem"] = arguments.pop("small", False)
@@ -110,9 +130,10 @@ def sides(parts, side: int) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("side, expected", [
-    (64, [32, 16, 16, 8, 4, 2]), (65, [33, 17, 17, 9, 5, 3]), (31, [16, 8, 8, 4, 2, 1])
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "side, expected",
+    [(64, [32, 16, 16, 8, 4, 2]), (65, [33, 17, 17, 9, 5, 3]), (31, [16, 8, 8, 4, 2, 1])],
+)
 def test_sides_of_the_endpoints(basic, bottleneck_sk, side, expected):
     """Each stride halves and rounds up, at any size."""
     assert sides(basic, side) == expected
@@ -127,10 +148,14 @@ def test_small_stem_keeps_the_size_and_has_no_pooling():
     assert "max_pool" not in [layer.name for layer in parts[0].layers]
 
 
-@pytest.mark.parametrize("depth, width, expected", [
-    (34, 0.125, [8, 8, 16, 32, 64]), (50, 0.125, [8, 32, 64, 128, 256]),
-    (50, 0.1, [6, 24, 48, 100, 204]),  # each width is cut to a whole number by itself
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "depth, width, expected",
+    [
+        (34, 0.125, [8, 8, 16, 32, 64]),
+        (50, 0.125, [8, 32, 64, 128, 256]),
+        (50, 0.1, [6, 24, 48, 100, 204]),  # each width is cut to a whole number by itself
+    ],
+)
 def test_channels_of_the_endpoints(depth, width, expected):
     parts = stages(depth=depth, width_multiplier=width)
     outputs = [parts[0].output_shape[-1], *(part.output_shape for part in parts[1:])]
@@ -158,9 +183,11 @@ def test_settings_reach_every_batch_norm():
     bn = BatchNormSettings(momentum=0.42, synchronized=False, fused=True)
     parts = stages(depth=50, width_multiplier=0.0625, sk_ratio=0.0625, se_ratio=0.1, bn=bn)
     layers = [
-        layer for part in parts for layer in part.layers
+        layer
+        for part in parts
+        for layer in part.layers
         if isinstance(layer, keras.layers.BatchNormalization)
-    ]  # fmt: skip
+    ]
     assert len(layers) == 3 + 4 + 16 * 4
     assert {(n.momentum, n.synchronized, n.epsilon) for n in layers} == {(0.42, False, 1e-5)}
     assert all(layer.get_config()["fused_in_float32"] for layer in layers)
@@ -170,8 +197,12 @@ def test_bottleneck_has_its_stride_on_the_3x3_convolution():
     part = stages(depth=50, width_multiplier=0.125)[2]
     layers = {n: part.get_layer(f"block1.{n}") for n in ("conv1", "conv2", "conv3", "shortcut")}
     found = {name: (layer.kernel_size, layer.strides) for name, layer in layers.items()}
-    assert found == {"conv1": ((1, 1), (1, 1)), "conv2": ((3, 3), (2, 2)),
-                     "conv3": ((1, 1), (1, 1)), "shortcut": ((1, 1), (2, 2))}  # fmt: skip
+    assert found == {
+        "conv1": ((1, 1), (1, 1)),
+        "conv2": ((3, 3), (2, 2)),
+        "conv3": ((1, 1), (1, 1)),
+        "shortcut": ((1, 1), (2, 2)),
+    }
     strides = [layer.strides for layer in part.layers if isinstance(layer, keras.layers.Conv2D)]
     assert strides.count((2, 2)) == 2, "only the first block of a group strides"
 

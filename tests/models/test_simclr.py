@@ -63,11 +63,15 @@ def test_image_size_above_32_takes_the_large_stem(tiny_model):
     assert tuple(large.variables_by_path()["base_model/stem/conv/kernel"].shape) == (7, 7, 3, 4)
 
 
-@pytest.mark.parametrize("settings, shapes", [
-    (dict(proj_head_mode="none"), {"proj_head_output": (4, 32), "logits_sup": (4, 5)}),
-    (dict(proj_head_mode="linear"), {"proj_head_output": (4, 8), "logits_sup": (4, 5)}),
-    (dict(num_classes=None), {"proj_head_output": (4, 8), "logits_sup": None}),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "settings, shapes",
+    [
+        (dict(proj_head_mode="none"), {"proj_head_output": (4, 32), "logits_sup": (4, 5)}),
+        (dict(proj_head_mode="linear"), {"proj_head_output": (4, 8), "logits_sup": (4, 5)}),
+        (dict(num_classes=None), {"proj_head_output": (4, 8), "logits_sup": None}),
+    ],
+    ids=str,
+)
 def test_other_heads(tiny_model, settings, shapes):
     endpoints = tiny_model(**settings)(IMAGES)
     for name, shape in shapes.items():
@@ -159,8 +163,11 @@ def test_paths_of_a_small_model(tiny_model):
                 convolutions.add(f"base_model/block_group{group}/block{block}/{name}")
     assert owners == convolutions | {f"{name}/bn" for name in convolutions}
     assert {p.rpartition("/")[2] for p in paths if "/bn/" in p} == {
-        "gamma", "beta", "moving_mean", "moving_variance"
-    }  # fmt: skip
+        "gamma",
+        "beta",
+        "moving_mean",
+        "moving_variance",
+    }
 
 
 def test_paths_of_the_largest_kind_of_model(tiny_model):
@@ -189,8 +196,14 @@ def test_same_seed_same_weights(tiny_model, values):
 
 
 def test_config_round_trip(tiny_model):
-    model = tiny_model(num_classes=7, sk_ratio=0.1, fine_tune_after_block=1, ft_proj_selector=2,
-                       batch_norm_decay=0.8, frozen_batch_norm="training")  # fmt: skip
+    model = tiny_model(
+        num_classes=7,
+        sk_ratio=0.1,
+        fine_tune_after_block=1,
+        ft_proj_selector=2,
+        batch_norm_decay=0.8,
+        frozen_batch_norm="training",
+    )
     copy = SimCLR.from_config(model.get_config())
     assert copy.get_config() == model.get_config()
     shapes = [{p: tuple(v.shape) for p, v in m.variables_by_path().items()} for m in (model, copy)]
@@ -207,8 +220,9 @@ def test_half_precision_encoder_has_float32_variables_and_endpoints(short_model,
     graph = tf.function(lambda: model(images, training=True)).get_concrete_function().graph
     kinds = {
         (op.inputs[0].shape[1] == 1, op.inputs[0].dtype)
-        for op in graph.get_operations() if op.type == "Conv2D"
-    }  # fmt: skip
+        for op in graph.get_operations()
+        if op.type == "Conv2D"
+    }
     # Means over all pixels, and the gates made of them, are float32.
     assert kinds == {(False, tf.as_dtype(precision)), (True, tf.float32)}
     found = model(images, training=True)

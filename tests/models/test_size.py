@@ -7,10 +7,19 @@ import pytest
 from tf_simclr.models import resnet, size
 
 
-@pytest.mark.parametrize("depth, width, sk_ratio, millions", [
-    (50, 1, 0, 24), (50, 1, 0.0625, 35), (50, 2, 0, 94), (50, 2, 0.0625, 140), (101, 1, 0, 43),
-    (101, 1, 0.0625, 65), (152, 1, 0, 58), (152, 3, 0.0625, 795),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "depth, width, sk_ratio, millions",
+    [
+        (50, 1, 0, 24),
+        (50, 1, 0.0625, 35),
+        (50, 2, 0, 94),
+        (50, 2, 0.0625, 140),
+        (101, 1, 0, 43),
+        (101, 1, 0.0625, 65),
+        (152, 1, 0, 58),
+        (152, 3, 0.0625, 795),
+    ],
+)
 def test_published_networks(depth, width, sk_ratio, millions):
     """SimCLRv2, table 1."""
     number = size.backbone_parameters(
@@ -19,12 +28,18 @@ def test_published_networks(depth, width, sk_ratio, millions):
     assert abs(number / 1e6 - millions) < 1
 
 
-@pytest.mark.parametrize("settings, head", [
-    (dict(resnet_depth=18, se_ratio=0.25), dict(proj_head_mode="linear")),
-    (dict(resnet_depth=50, sk_ratio=0.5), dict(proj_head_mode="none")),
-    (dict(resnet_depth=50, sk_ratio=0.0625, se_ratio=0.25, image_size=64),
-     dict(num_proj_layers=2, proj_out_dim=5)),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "settings, head",
+    [
+        (dict(resnet_depth=18, se_ratio=0.25), dict(proj_head_mode="linear")),
+        (dict(resnet_depth=50, sk_ratio=0.5), dict(proj_head_mode="none")),
+        (
+            dict(resnet_depth=50, sk_ratio=0.0625, se_ratio=0.25, image_size=64),
+            dict(num_proj_layers=2, proj_out_dim=5),
+        ),
+    ],
+    ids=str,
+)
 def test_parameters_and_activations_of_a_network_that_is_built(
     short_model, monkeypatch, settings, head
 ):

@@ -28,7 +28,7 @@ def variables_like(arrays) -> list:
             name=f"v{i}", shape=a.shape, initializer=lambda shape, dtype=None, a=a: tf.constant(a)
         )
         for i, a in enumerate(arrays)
-    ]  # fmt: skip
+    ]
 
 
 def steps(optimizer, variables, gradients) -> list[list[np.ndarray]]:
@@ -92,19 +92,29 @@ def test_transcription_with_a_schedule_and_separate_exclusions(variant):
     arrays = [rng.normal(size=s).astype(np.float32) for s in ((3, 4), (5,), (2, 3), (4,))]
     gradients = [[rng.normal(size=a.shape).astype(np.float32) for a in arrays] for _ in range(4)]
     optimizer = LARS(
-        WarmUpAndCosineDecay(2.0, warmup_steps=2, total_steps=5), momentum=0.8, weight_decay=0.1,
-        eeta=0.01, exclude_from_weight_decay=[2, 1], exclude_from_layer_adaptation=[3, 1],
+        WarmUpAndCosineDecay(2.0, warmup_steps=2, total_steps=5),
+        momentum=0.8,
+        weight_decay=0.1,
+        eeta=0.01,
+        exclude_from_weight_decay=[2, 1],
+        exclude_from_layer_adaptation=[3, 1],
         **VARIANTS[variant],
-    )  # fmt: skip
+    )
     found = steps(optimizer, variables_like(arrays), gradients)
     rates = [0.0, 1.0, 2.0, 2.0 * 0.75]
     for i, array in enumerate(arrays):
         expected = transcription(
-            array, [g[i] for g in gradients], lr=rates.__getitem__, momentum=0.8, decay=0.1,
-            eeta=0.01, nesterov=VARIANTS[variant]["use_nesterov"],
-            classic=VARIANTS[variant]["classic_momentum"], adapts=i not in (1, 3),
+            array,
+            [g[i] for g in gradients],
+            lr=rates.__getitem__,
+            momentum=0.8,
+            decay=0.1,
+            eeta=0.01,
+            nesterov=VARIANTS[variant]["use_nesterov"],
+            classic=VARIANTS[variant]["classic_momentum"],
+            adapts=i not in (1, 3),
             decays=i not in (1, 2),
-        )  # fmt: skip
+        )
         for step in range(4):
             np.testing.assert_allclose(found[step][i], expected[step], rtol=1e-5, atol=1e-6)
 
@@ -133,17 +143,24 @@ def test_positions_beyond_the_variables(which, positions):
         optimizer.build(variables_like([np.ones(1, np.float32)] * 3))
 
 
-@pytest.mark.parametrize("learning_rate", [0.25, WarmUpAndCosineDecay(
-    2.0, warmup_steps=2, total_steps=5)])  # fmt: skip
+@pytest.mark.parametrize(
+    "learning_rate", [0.25, WarmUpAndCosineDecay(2.0, warmup_steps=2, total_steps=5)]
+)
 def test_config_round_trip_keeps_the_schedule_and_the_exclusions(learning_rate):
     rng = np.random.default_rng(0)
     arrays = [rng.normal(size=(2, 3)).astype(np.float32) for _ in range(3)]
     gradients = [[rng.normal(size=(2, 3)).astype(np.float32)] * 3 for _ in range(3)]
     optimizer = LARS(
-        learning_rate, momentum=0.7, weight_decay=0.3, eeta=0.02, use_nesterov=True,
-        classic_momentum=False, exclude_from_weight_decay=[1], exclude_from_layer_adaptation=[2, 0],
+        learning_rate,
+        momentum=0.7,
+        weight_decay=0.3,
+        eeta=0.02,
+        use_nesterov=True,
+        classic_momentum=False,
+        exclude_from_weight_decay=[1],
+        exclude_from_layer_adaptation=[2, 0],
         name="mine",
-    )  # fmt: skip
+    )
     serialised = json.loads(json.dumps(keras.optimizers.serialize(optimizer)))
     expected = steps(optimizer, variables_like(arrays), gradients)
     for copy in (

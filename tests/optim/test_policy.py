@@ -66,12 +66,15 @@ def test_as_many_train_as_in_the_official_code(golden, tiny_model, name):
     expected = np.load(golden(f"models/{name}") / "expected.npz")
     flags = dict(arg[2:].split("=") for arg in expected["args"])
     model = tiny_model(
-        num_classes=10, image_size=int(flags["image_size"]),
-        resnet_depth=int(flags["resnet_depth"]), width_multiplier=float(flags["width_multiplier"]),
-        se_ratio=float(flags.get("se_ratio", 0)), proj_out_dim=128,
+        num_classes=10,
+        image_size=int(flags["image_size"]),
+        resnet_depth=int(flags["resnet_depth"]),
+        width_multiplier=float(flags["width_multiplier"]),
+        se_ratio=float(flags.get("se_ratio", 0)),
+        proj_out_dim=128,
         fine_tune_after_block=int(flags.get("fine_tune_after_block", -1)),
         ft_proj_selector=int(flags.get("ft_proj_selector", 0)),
-    )  # fmt: skip
+    )
     trainable = policy.trainable_variables(model)
     assert len(trainable) == int(expected["num_trainable"])
     if "finetune" not in name:
@@ -112,8 +115,11 @@ def test_lars_leaves_all_but_plain_kernels_alone(model):
     optimizer = make(model, "lars")
     config = optimizer.get_config()
     paths = list(policy.groups(model))
-    plain = [i for i, path in enumerate(paths)
-             if not path.endswith("kernel") or path.startswith("head_supervised")]
+    plain = [
+        i
+        for i, path in enumerate(paths)
+        if not path.endswith("kernel") or path.startswith("head_supervised")
+    ]
     assert isinstance(optimizer, LARS)
     assert config["exclude_from_weight_decay"] == plain
     assert config["exclude_from_layer_adaptation"] == plain

@@ -73,9 +73,10 @@ def test_fractional_steps():
     assert float(made(tf.constant(1.5))) == pytest.approx(0.375)
 
 
-@pytest.mark.parametrize("scaling, batch, factor", [
-    ("linear", 256, 1), ("linear", 4096, 16), ("sqrt", 256, 16), ("sqrt", 4096, 64)
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "scaling, batch, factor",
+    [("linear", 256, 1), ("linear", 4096, 16), ("sqrt", 256, 16), ("sqrt", 4096, 64)],
+)
 def test_scaled_learning_rate(scaling, batch, factor):
     assert schedule.scaled_learning_rate(0.3, scaling, batch) == pytest.approx(0.3 * factor)
 
@@ -85,17 +86,24 @@ def test_unknown_scaling():
         schedule.scaled_learning_rate(0.3, "cubic", 256)
 
 
-@pytest.mark.parametrize("epochs, examples, batch, steps", [
-    (10, 1281167, 4096, 3127), (0, 50000, 512, 0), (0.5, 50000, 256, 97), (1, 511, 512, 0)
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "epochs, examples, batch, steps",
+    [(10, 1281167, 4096, 3127), (0, 50000, 512, 0), (0.5, 50000, 256, 97), (1, 511, 512, 0)],
+)
 def test_warm_up_is_whole_steps(epochs, examples, batch, steps):
     found = schedule.warmup_steps(epochs, examples, batch)
     assert found == steps and isinstance(found, int)
 
 
-@pytest.mark.parametrize("train_steps, epochs, examples, batch, total", [
-    (1000, 100, 50000, 512, 1000), (0, 100, 50000, 512, 9766), (0, 1, 512, 512, 2), (0, 1, 8, 9, 1)
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "train_steps, epochs, examples, batch, total",
+    [
+        (1000, 100, 50000, 512, 1000),
+        (0, 100, 50000, 512, 9766),
+        (0, 1, 512, 512, 2),
+        (0, 1, 8, 9, 1),
+    ],
+)
 def test_total_steps_is_the_flag_or_the_epochs_and_one(train_steps, epochs, examples, batch, total):
     found = schedule.total_steps(
         train_steps=train_steps, train_epochs=epochs, num_examples=examples, global_batch_size=batch

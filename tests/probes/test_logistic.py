@@ -72,8 +72,9 @@ def test_it_is_as_accurate_as_scikit_learn_at_each_strength():
     for l2 in (1e-3, 1.0, 1e3):
         probe, chosen = logistic.sweep(*train, validation=valid, strengths=[l2])
         assert (chosen["l2"], chosen["fits"]) == (l2, 1)
-        everything = [np.concatenate(pair).astype(np.float64)
-                      for pair in zip(train, valid, strict=True)]  # fmt: skip
+        everything = [
+            np.concatenate(pair).astype(np.float64) for pair in zip(train, valid, strict=True)
+        ]
         mean, deviation = everything[0].mean(0), everything[0].std(0)
         theirs = LogisticRegression(C=1 / l2, max_iter=5000, tol=1e-8).fit(
             (everything[0] - mean) / deviation, everything[1]
@@ -148,6 +149,7 @@ def test_classes_keep_their_numbers_where_some_do_not_occur():
 def test_a_probe_of_constant_features_is_right_about_one_class_at_most():
     """A collapsed encoder: of equally many examples no class is the first."""
     labels = np.arange(40) % 4
-    found = metrics.accuracies(logistic.fit(np.ones((40, 3)), labels).ranks(
-        np.ones((40, 3)), labels), labels)  # fmt: skip
+    found = metrics.accuracies(
+        logistic.fit(np.ones((40, 3)), labels).ranks(np.ones((40, 3)), labels), labels
+    )
     assert found["top_1"] <= 0.25

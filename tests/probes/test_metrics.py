@@ -14,28 +14,34 @@ LABELS = np.concatenate([np.arange(9), RNG.choice(9, size=191, p=[0.4] + [0.075]
 
 def test_accuracies_are_scikit_learn_s():
     found = metrics.accuracies(metrics.ranks(SCORES, LABELS), LABELS)
-    assert found == pytest.approx({
-        "top_1": np.mean(SCORES.argmax(1) == LABELS),
-        "top_5": top_k_accuracy_score(LABELS, SCORES, k=5),
-        "mean_per_class": balanced_accuracy_score(LABELS, SCORES.argmax(1)),
-    })  # fmt: skip
+    assert found == pytest.approx(
+        {
+            "top_1": np.mean(SCORES.argmax(1) == LABELS),
+            "top_5": top_k_accuracy_score(LABELS, SCORES, k=5),
+            "mean_per_class": balanced_accuracy_score(LABELS, SCORES.argmax(1)),
+        }
+    )
     assert len(set(found.values())) == 3
 
 
 def test_few_classes():
     """Of fewer than five classes top-5 is 100% whatever the classifier says."""
-    found = metrics.accuracies(
-        metrics.ranks(SCORES[:, :4], LABELS % 4), LABELS % 4, num_classes=4
-    )
+    found = metrics.accuracies(metrics.ranks(SCORES[:, :4], LABELS % 4), LABELS % 4, num_classes=4)
     assert found.keys() == {"top_1", "mean_per_class"} and 0 < found["top_1"] < 1
     found = metrics.accuracies(metrics.ranks(SCORES[:, :5], LABELS % 5), LABELS, num_classes=5)
     assert "top_5" in found
 
 
-SCORES_WITH_TIES = np.array([
-    [5, 1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0], [3, 2, 1, 1, 1, 1, 0],
-    [0, np.nan, 0, 0, 0, 0, 0],
-], np.float32)  # fmt: skip
+SCORES_WITH_TIES = np.array(
+    [
+        [5, 1, 1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0, 0],
+        [3, 2, 1, 1, 1, 1, 0],
+        [0, np.nan, 0, 0, 0, 0, 0],
+    ],
+    np.float32,
+)
 RANKS = {0: [0, 1, 6, 0, 6], 1: [2, 1, 6, 1, 6], 2: [2, 6, 6, 5, 6]}
 
 
@@ -51,10 +57,15 @@ def test_a_class_without_a_score_is_never_right():
     assert found[0] == metrics.NEVER > 5 > found[1]
 
 
-@pytest.mark.parametrize("dataset, metric", [
-    ("cifar10", "top_1"), ("imagenet2012_subset/1pct", "top_1"),
-    ("oxford_iiit_pet", "mean_per_class"), ("caltech101:3.0.1", "mean_per_class"),
-    ("oxford_flowers102", "mean_per_class"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "dataset, metric",
+    [
+        ("cifar10", "top_1"),
+        ("imagenet2012_subset/1pct", "top_1"),
+        ("oxford_iiit_pet", "mean_per_class"),
+        ("caltech101:3.0.1", "mean_per_class"),
+        ("oxford_flowers102", "mean_per_class"),
+    ],
+)
 def test_what_a_data_set_is_judged_by(dataset, metric):
     assert metrics.metric_of(dataset) == metric

@@ -57,9 +57,18 @@ def teacher(shapes_dir, tmp_path_factory, run):
     """The model_dir of a fine-tuned run that knows the ten classes of shapes."""
     folder = tmp_path_factory.mktemp("teacher") / "run"
     run(
-        "--dataset=shapes", f"--data_dir={shapes_dir}", "--train_mode=finetune", "--from_scratch",
-        "--resnet_depth=18", "--width_multiplier=0.0625", "--image_size=32", "--mode=train",
-        "--train_batch_size=16", "--train_steps=1", "--warmup_epochs=0", "--seed=1",
+        "--dataset=shapes",
+        f"--data_dir={shapes_dir}",
+        "--train_mode=finetune",
+        "--from_scratch",
+        "--resnet_depth=18",
+        "--width_multiplier=0.0625",
+        "--image_size=32",
+        "--mode=train",
+        "--train_batch_size=16",
+        "--train_steps=1",
+        "--warmup_epochs=0",
+        "--seed=1",
         f"--model_dir={folder}",
-    )  # fmt: skip
+    )
     return folder

@@ -59,26 +59,45 @@ class Rule(NamedTuple):
 
 
 RULES = [
-    Rule("fine_tune_after_block", {
-        "train_mode": ("pretrain",), "fine_tune_after_block": (0, 2, 4)}),
+    Rule(
+        "fine_tune_after_block", {"train_mode": ("pretrain",), "fine_tune_after_block": (0, 2, 4)}
+    ),
     Rule("label_fraction", {"train_mode": ("pretrain",), "label_fraction": (0.5,)}),
-    Rule("label_fraction", {
-        "train_mode": ("distill",), "dataset": ("unlabelled",), "label_fraction": (0.5,)}),
+    Rule(
+        "label_fraction",
+        {"train_mode": ("distill",), "dataset": ("unlabelled",), "label_fraction": (0.5,)},
+    ),
     Rule("ft_proj_selector", {"proj_head_mode": ("none",), "ft_proj_selector": (1,)}),
     Rule("dataset", {"train_mode": ("finetune",), "dataset": ("unlabelled",)}),
     Rule("eval_every_epochs", {"dataset": ("unlabelled",), "eval_every_epochs": (1,)}),
-    Rule("eval_every_epochs", {
-        "train_mode": ("pretrain",), "lineareval_while_pretraining": (False,),
-        "eval_every_epochs": (1,)}),
+    Rule(
+        "eval_every_epochs",
+        {
+            "train_mode": ("pretrain",),
+            "lineareval_while_pretraining": (False,),
+            "eval_every_epochs": (1,),
+        },
+    ),
     Rule("data_service", {"dataset": ("folder", "unlabelled"), "data_service": (True,)}),
     Rule("jit_compile", {"jit_compile": (True,), "cpu_replicas": (2,)}),
-    Rule("train_batch_size", {
-        "dataset": ("folder",), "label_fraction": (0.5,),
-        "train_batch_size": (256,), "train_mode": ("finetune", "distill")}),
-    Rule("teacher", {  # it knows the ten classes of shapes
-        "train_mode": ("distill",), "eval_every_epochs": (1,),
-        "dataset": ("imagenet2012", "cifar10", "folder")}),
-]  # fmt: skip
+    Rule(
+        "train_batch_size",
+        {
+            "dataset": ("folder",),
+            "label_fraction": (0.5,),
+            "train_batch_size": (256,),
+            "train_mode": ("finetune", "distill"),
+        },
+    ),
+    Rule(
+        "teacher",
+        {  # it knows the ten classes of shapes
+            "train_mode": ("distill",),
+            "eval_every_epochs": (1,),
+            "dataset": ("imagenet2012", "cifar10", "folder"),
+        },
+    ),
+]
 
 
 def is_allowed(row: dict) -> bool:

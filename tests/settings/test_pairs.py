@@ -44,12 +44,18 @@ def command(request, shapes_dir, pictures, tmp_path):
         if row["train_mode"] == "distill":
             row["teacher"] = request.getfixturevalue("teacher")
         return [
-            *(f"--{flag}={value}" for flag, value in row.items()), f"--data_dir={data_dir}",
-            f"--eval_split={split}", "--width_multiplier=0.125", "--eval_batch_size=16",
-            "--eval_steps=2", "--mode=train_then_eval", "--seed=3", "--train_summary_steps=1",
+            *(f"--{flag}={value}" for flag, value in row.items()),
+            f"--data_dir={data_dir}",
+            f"--eval_split={split}",
+            "--width_multiplier=0.125",
+            "--eval_batch_size=16",
+            "--eval_steps=2",
+            "--mode=train_then_eval",
+            "--seed=3",
+            "--train_summary_steps=1",
             f"--model_dir={tmp_path / 'run'}",
             *(["--from_scratch"] if row["train_mode"] == "finetune" else []),
-        ]  # fmt: skip
+        ]
 
     return arguments
 

@@ -30,11 +30,18 @@ def train(run, shapes_dir, shared_dir):
         dataset = parsed.config.data.dataset.split("_subset")[0]
         split = {"shapes": "train", "cifar10": "train[:2000]", "imagenet2012": "train"}[dataset]
         return run(
-            f"--gin_file={preset}", "--mode=train", f"--dataset={dataset}",
+            f"--gin_file={preset}",
+            "--mode=train",
+            f"--dataset={dataset}",
             f"--data_dir={shapes_dir if dataset == 'shapes' else shared_dir / 'tfds'}",
-            f"--train_split={split}", "--width_multiplier=0.125", "--train_batch_size=16",
-            "--train_steps=2", "--seed=1", f"--model_dir={folder}", *more,
-        )  # fmt: skip
+            f"--train_split={split}",
+            "--width_multiplier=0.125",
+            "--train_batch_size=16",
+            "--train_steps=2",
+            "--seed=1",
+            f"--model_dir={folder}",
+            *more,
+        )
 
     return train
 

@@ -70,13 +70,19 @@ def results(tmp_path_factory):
         contextlib.redirect_stdout(output),
     ):
         counted = thread.submit(in_new_process, _with_short_model, _count)
-        patch.setattr(local, "in_new_process",
-                      functools.partial(in_new_process, _with_short_model))  # fmt: skip
-        benchmark.main([
-            "communication", f"--replicas={REPLICAS}", f"--batch={BATCH}", f"--dim={DIM}",
-            f"--width_multiplier={MODEL.width_multiplier}", "--step_replicas=0",
-            "--repetitions=1", f"--json={path}",
-        ])  # fmt: skip
+        patch.setattr(local, "in_new_process", functools.partial(in_new_process, _with_short_model))
+        benchmark.main(
+            [
+                "communication",
+                f"--replicas={REPLICAS}",
+                f"--batch={BATCH}",
+                f"--dim={DIM}",
+                f"--width_multiplier={MODEL.width_multiplier}",
+                "--step_replicas=0",
+                "--repetitions=1",
+                f"--json={path}",
+            ]
+        )
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         return counted.result(), output.getvalue(), lines
 
@@ -130,17 +136,22 @@ def test_output_is_a_table_with_the_machine_above_and_notes_below(results):
     lines = output.splitlines()
     assert re.fullmatch(
         rf".+, \d+ cores; TensorFlow {re.escape(tf.__version__)}, "
-        rf"Keras {re.escape(keras.__version__)}, Python \d+\.\d+\.\d+\.", lines[0])  # fmt: skip
+        rf"Keras {re.escape(keras.__version__)}, Python \d+\.\d+\.\d+\.",
+        lines[0],
+    )
     assert lines[2] == "| what | setting | ours | baseline | ratio |"
     assert lines[3] == "|---|---|---:|---:|---:|"
     table = [line.strip("| ").split(" | ") for line in lines[4:] if line.startswith("|")]
     assert len(table) == len(rows) == 1 + 5 + 2
     assert table[0][:2] == ["empty step (measured)", f"R = {REPLICAS}"]
     assert {cells[0] for cells in table} >= {
-        "hiddens, forward (measured)", "hiddens, forward: bytes sent (computed)",
-        "hiddens, forward and backward (measured)", "all-reduce of the gathered size (measured)",
-        "BN statistics (measured)", "gradients (measured)",
-    }  # fmt: skip
+        "hiddens, forward (measured)",
+        "hiddens, forward: bytes sent (computed)",
+        "hiddens, forward and backward (measured)",
+        "all-reduce of the gathered size (measured)",
+        "BN statistics (measured)",
+        "gradients (measured)",
+    }
     assert "wire is its memory" in output and "- computed: " in output
 
 
@@ -166,9 +177,7 @@ def test_counts_stand_beside_the_formulas(monkeypatch, short_network):
     assert [row.ours for row in rows] == [1, 7, 2, 3, 1, 9, 1, 9]
     expected = [3, 3 * 4 * 64, 5, 5 * 4 * 64]
     for scheme in (scaling.DENSE, scaling.BLOCKS):
-        step = scaling.step(
-            short_network, counts.STEP_BATCH_SIZE, DIM, replicas=2, scheme=scheme
-        )
+        step = scaling.step(short_network, counts.STEP_BATCH_SIZE, DIM, replicas=2, scheme=scheme)
         expected += [len(step), collectives.total_bytes(step)]
     assert [row.baseline for row in rows] == expected
 
@@ -219,9 +228,14 @@ def test_ring_formulas_count_what_a_ring_sends():
 def test_collectives_that_cannot_be_counted_are_an_error():
     def collective(x):
         return tf.raw_ops.CollectiveReduceV2(
-            input=x, group_size=1, group_key=1, instance_key=1, ordering_token=[],
-            merge_op="Add", final_op="Id",
-        )  # fmt: skip
+            input=x,
+            group_size=1,
+            group_key=1,
+            instance_key=1,
+            ordering_token=[],
+            merge_op="Add",
+            final_op="Id",
+        )
 
     x = tf.ones(3)
     graph = tf.function(collective).get_concrete_function(x).graph
@@ -232,11 +246,15 @@ def test_collectives_that_cannot_be_counted_are_an_error():
         collectives.operations(graph)
 
 
-@pytest.mark.parametrize("settings", [
-    dict(resnet_depth=18), dict(resnet_depth=18, sk_ratio=0.0625, image_size=33),
-    dict(resnet_depth=50, image_size=33, num_proj_layers=2),
-    dict(resnet_depth=50, sk_ratio=0.7, image_size=33),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(resnet_depth=18),
+        dict(resnet_depth=18, sk_ratio=0.0625, image_size=33),
+        dict(resnet_depth=50, image_size=33, num_proj_layers=2),
+        dict(resnet_depth=50, sk_ratio=0.7, image_size=33),
+    ],
+)
 def test_network_is_that_of_a_built_model(settings, monkeypatch):
     monkeypatch.setitem(resnet.BLOCKS_PER_GROUP, settings["resnet_depth"], (2, 1, 1, 2))
     settings = dict(num_classes=5, width_multiplier=0.1, proj_out_dim=3, image_size=32) | settings
@@ -254,10 +272,19 @@ def test_network_is_that_of_a_built_model(settings, monkeypatch):
     assert sorted(found.bn_channels) == sorted(channels)
 
 
-@pytest.mark.parametrize("depth, width, sk_ratio, millions", [
-    (50, 1, 0, 24), (50, 1, 0.0625, 35), (50, 2, 0, 94), (50, 2, 0.0625, 140), (101, 1, 0, 43),
-    (101, 1, 0.0625, 65), (152, 1, 0, 58), (152, 3, 0.0625, 795),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "depth, width, sk_ratio, millions",
+    [
+        (50, 1, 0, 24),
+        (50, 1, 0.0625, 35),
+        (50, 2, 0, 94),
+        (50, 2, 0.0625, 140),
+        (101, 1, 0, 43),
+        (101, 1, 0.0625, 65),
+        (152, 1, 0, 58),
+        (152, 3, 0.0625, 795),
+    ],
+)
 def test_parameters_are_those_of_the_paper(depth, width, sk_ratio, millions):
     """SimCLRv2, table 1."""
     found, _ = network.encoder(resnet_depth=depth, width_multiplier=width, sk_ratio=sk_ratio)
@@ -301,12 +328,18 @@ def test_a_row_without_a_baseline_has_no_ratio():
     assert row.markdown() == "| time (measured) | R = 2 | 1.00 ms | 4.00 ms | 0.25 |"
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--replicas=2,1"], "--replicas: needs a whole number >= 2, got '1'"),
-    (["--batch=0"], "--batch: needs a whole number >= 1, got '0'"),
-    (["--repetitions=x"], "--repetitions: needs a whole number >= 1, got 'x'"),
-    (["--json=no/such/folder/file"], "--json: cannot write 'no/such/folder/file': No such file"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--replicas=2,1"], "--replicas: needs a whole number >= 2, got '1'"),
+        (["--batch=0"], "--batch: needs a whole number >= 1, got '0'"),
+        (["--repetitions=x"], "--repetitions: needs a whole number >= 1, got 'x'"),
+        (
+            ["--json=no/such/folder/file"],
+            "--json: cannot write 'no/such/folder/file': No such file",
+        ),
+    ],
+)
 def test_wrong_arguments_are_named(capsys, arguments, message):
     with pytest.raises(SystemExit):
         benchmark.main(["communication", *arguments])
@@ -316,12 +349,21 @@ def test_wrong_arguments_are_named(capsys, arguments, message):
 @pytest.mark.long
 def test_loss_measures_both_sides(tmp_path, capsys):
     path = tmp_path / "rows.jsonl"
-    benchmark.main(["loss", "--batch=24", "--dim=4", "--loss_block_rows=8", "--repetitions=1",
-                    f"--json={path}"])  # fmt: skip
+    benchmark.main(
+        [
+            "loss",
+            "--batch=24",
+            "--dim=4",
+            "--loss_block_rows=8",
+            "--repetitions=1",
+            f"--json={path}",
+        ]
+    )
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(row["what"], row["unit"]) for row in rows] == [
-        ("loss and gradient", "ms"), ("loss and gradient: memory", "MB"),
-    ]  # fmt: skip
+        ("loss and gradient", "ms"),
+        ("loss and gradient: memory", "MB"),
+    ]
     assert all(row["ours"] > 0 and row["setting"].endswith("d = 4, 8 rows") for row in rows)
     assert all(row["baseline"] > 0 for row in rows)
 
@@ -339,13 +381,24 @@ def test_memory_is_that_of_the_call():
 @pytest.mark.long
 def test_input_measures_rates(shapes_dir, tmp_path, capsys):
     path = tmp_path / "rows.jsonl"
-    benchmark.main(["input", "--dataset=shapes", f"--data_dir={shapes_dir}", "--batch=16",
-                    "--batches=1", "--repetitions=1", f"--json={path}"])  # fmt: skip
+    benchmark.main(
+        [
+            "input",
+            "--dataset=shapes",
+            f"--data_dir={shapes_dir}",
+            "--batch=16",
+            "--batches=1",
+            "--repetitions=1",
+            f"--json={path}",
+        ]
+    )
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["what"] for row in rows] == [
-        "host's work, augment_on=device", "host's work, augment_on=host", "all, augment_on=device",
+        "host's work, augment_on=device",
+        "host's work, augment_on=host",
+        "all, augment_on=device",
         "bare decoding",
-    ]  # fmt: skip
+    ]
     assert all(row["ours"] > 0 and row["unit"] == "images/s" for row in rows)
     assert rows[3]["baseline"] is None and all(row["ratio"] > 0 for row in rows[:3])
 
@@ -353,12 +406,21 @@ def test_input_measures_rates(shapes_dir, tmp_path, capsys):
 @pytest.mark.long
 def test_step_measures_all_sides(tmp_path, capsys):
     path = tmp_path / "rows.jsonl"
-    benchmark.main(["step", "--network=tiny", "--precision=bfloat16,float32+fused",
-                    "--repetitions=1", f"--json={path}"])  # fmt: skip
+    benchmark.main(
+        [
+            "step",
+            "--network=tiny",
+            "--precision=bfloat16,float32+fused",
+            "--repetitions=1",
+            f"--json={path}",
+        ]
+    )
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(row["what"].split(",")[0].partition(" ")[0], row["unit"]) for row in rows] == [
-        *[("step", "images/s")] * 3, *[("in", "%")] * 3, *[("GFLOP/s", "count")] * 4,
-    ]  # fmt: skip
+        *[("step", "images/s")] * 3,
+        *[("in", "%")] * 3,
+        *[("GFLOP/s", "count")] * 4,
+    ]
     assert all(row["ours"] > 0 and row["baseline"] > 0 for row in rows)
     assert all(row["ours"] < 100 and row["baseline"] < 100 for row in rows if row["unit"] == "%")
 
@@ -382,21 +444,38 @@ def test_flops_are_those_of_the_convolutions_and_products():
 @pytest.mark.long  # four processes, each of which imports, traces and trains
 def test_memory_measures_both_sides(tmp_path, capsys):
     path = tmp_path / "rows.jsonl"
-    benchmark.main(["memory", "--batch=8", "--microbatch_size=4", "--width_multiplier=0.0625",
-                    "--image_size=16", "--repetitions=1", f"--json={path}"])  # fmt: skip
+    benchmark.main(
+        [
+            "memory",
+            "--batch=8",
+            "--microbatch_size=4",
+            "--width_multiplier=0.0625",
+            "--image_size=16",
+            "--repetitions=1",
+            f"--json={path}",
+        ]
+    )
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(row["what"], row["unit"]) for row in rows] == [
-        ("step: memory", "MB"), ("step: time of an image", "ms"),
-    ]  # fmt: skip
+        ("step: memory", "MB"),
+        ("step: time of an image", "ms"),
+    ]
     assert all(row["ours"] > 0 and row["baseline"] > 0 for row in rows)
 
 
 @pytest.mark.long
 def test_augment_measures_both_sides(tmp_path, capsys):
     path = tmp_path / "rows.jsonl"
-    benchmark.main(["augment", "--image_size=16,24", "--batch=6", "--batches=2",
-                    "--repetitions=1",
-                    f"--json={path}"])  # fmt: skip
+    benchmark.main(
+        [
+            "augment",
+            "--image_size=16,24",
+            "--batch=6",
+            "--batches=2",
+            "--repetitions=1",
+            f"--json={path}",
+        ]
+    )
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["setting"] for row in rows] == ["16 pixels, 6 views", "24 pixels, 6 views"]
     assert all(row["ours"] > 0 and row["baseline"] > 0 for row in rows)
@@ -428,9 +507,7 @@ def test_startup_times_the_moments_of_both_checkouts(tmp_path, monkeypatch, caps
     benchmark.main(["startup", f"--baseline={other}", "--repetitions=2", f"--json={path}"])
     assert log.read_text().split() == ["ours", "other"] * 3
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [row["what"] for row in rows] == [
-        "import tensorflow", *startup._MOMENTS, startup.WHOLE
-    ]  # fmt: skip
+    assert [row["what"] for row in rows] == ["import tensorflow", *startup._MOMENTS, startup.WHOLE]
     assert rows[0]["baseline"] is None
     for row, sleeps in zip(rows[1:], (1, 3, 4), strict=True):
         assert min(row["ours"], row["baseline"]) > 100 * sleeps

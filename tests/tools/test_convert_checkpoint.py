@@ -49,9 +49,13 @@ def error_of(capsys, *arguments):
 
 def test_everything_is_there_and_nothing_else(converted):
     assert sorted(path.name for path in converted.iterdir()) == [
-        "checkpoint", "ckpt-0.data-00000-of-00001", "ckpt-0.index", "config.gin", "config.json",
+        "checkpoint",
+        "ckpt-0.data-00000-of-00001",
+        "ckpt-0.index",
+        "config.gin",
+        "config.json",
         "saved_model",
-    ]  # fmt: skip
+    ]
     assert [path.name for path in (converted / "saved_model").iterdir()] == ["0"]
     assert [path.name for path in converted.parent.iterdir()] == ["run"]
 
@@ -85,9 +89,7 @@ def test_works_as_model_dir(converted, source, tmp_path):
     optimizer = policy.make_optimizer(
         model, config.optimizer.optimizer, 0.1, momentum=0.9, weight_decay=0.0
     )
-    checkpointer = checkpoint.Checkpointer(
-        model, optimizer, str(tmp_path / "run"), max_to_keep=1
-    )
+    checkpointer = checkpoint.Checkpointer(model, optimizer, str(tmp_path / "run"), max_to_keep=1)
     assert checkpointer.latest == str(tmp_path / "run" / "ckpt-0")
     checkpointer.check_latest()
     checkpointer.restore(checkpointer.latest)
@@ -107,25 +109,50 @@ def test_config_holds_the_flags(converted):
     assert config.model.lineareval_while_pretraining
 
 
-@pytest.mark.parametrize("flag, path, shapes, hints", [
-    ("--width_multiplier=0.25", "base_model/stem/conv/kernel", ["(3, 3, 3, 8)", "(3, 3, 3, 16)"],
-     ["--width_multiplier"]),
-    ("--image_size=64", "base_model/stem/conv/kernel", ["(3, 3, 3, 8)", "(7, 7, 3, 8)"],
-     ["--image_size"]),
-    ("--resnet_depth=34", "base_model/block_group1/block3/conv1/kernel", ["absent"],
-     ["--resnet_depth"]),
-    ("--se_ratio=0.25", "base_model/block_group1/block1/se/reduce/kernel", ["absent"],
-     ["--se_ratio"]),
-    ("--num_proj_layers=2", "head_contrastive/layer2/dense/kernel", ["(64, 64)", "(64, 128)"],
-     ["--num_proj_layers"]),
-    ("--proj_out_dim=64", "head_contrastive/layer3/dense/kernel", ["(64, 128)", "(64, 64)"],
-     ["--proj_out_dim"]),
-    ("--proj_head_mode=none", "head_contrastive/layer1/", ["absent"], ["--proj_head_mode"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "flag, path, shapes, hints",
+    [
+        (
+            "--width_multiplier=0.25",
+            "base_model/stem/conv/kernel",
+            ["(3, 3, 3, 8)", "(3, 3, 3, 16)"],
+            ["--width_multiplier"],
+        ),
+        (
+            "--image_size=64",
+            "base_model/stem/conv/kernel",
+            ["(3, 3, 3, 8)", "(7, 7, 3, 8)"],
+            ["--image_size"],
+        ),
+        (
+            "--resnet_depth=34",
+            "base_model/block_group1/block3/conv1/kernel",
+            ["absent"],
+            ["--resnet_depth"],
+        ),
+        (
+            "--se_ratio=0.25",
+            "base_model/block_group1/block1/se/reduce/kernel",
+            ["absent"],
+            ["--se_ratio"],
+        ),
+        (
+            "--num_proj_layers=2",
+            "head_contrastive/layer2/dense/kernel",
+            ["(64, 64)", "(64, 128)"],
+            ["--num_proj_layers"],
+        ),
+        (
+            "--proj_out_dim=64",
+            "head_contrastive/layer3/dense/kernel",
+            ["(64, 128)", "(64, 64)"],
+            ["--proj_out_dim"],
+        ),
+        ("--proj_head_mode=none", "head_contrastive/layer1/", ["absent"], ["--proj_head_mode"]),
+    ],
+)
 def test_flags_that_do_not_fit(capsys, source, tmp_path, flag, path, shapes, hints):
-    message = error_of(
-        capsys, f"--source={source}", f"--output={tmp_path}/new", *CIFAR_FLAGS, flag
-    )
+    message = error_of(capsys, f"--source={source}", f"--output={tmp_path}/new", *CIFAR_FLAGS, flag)
     for part in (path, *shapes, *hints):
         assert part in message
     assert not list(tmp_path.iterdir())

@@ -55,10 +55,16 @@ def test_command_line_writes_a_png(tmp_path, monkeypatch):
     monkeypatch.setattr(shapes, "NUM_TRAIN", 80)
     monkeypatch.setattr(shapes, "NUM_TEST", 10)
     output = tmp_path / "sheet.png"
-    pictures.main([
-        "contact_sheet", "--dataset=shapes", f"--data_dir={tmp_path}", f"--output={output}",
-        "--rows=10", "--columns=8",
-    ])  # fmt: skip
+    pictures.main(
+        [
+            "contact_sheet",
+            "--dataset=shapes",
+            f"--data_dir={tmp_path}",
+            f"--output={output}",
+            "--rows=10",
+            "--columns=8",
+        ]
+    )
     sheet = matplotlib.image.imread(output)
     # 200 pixels an inch; every picture is at least 0.64 inch high and wide.
     assert sheet.shape[0] > 10 * 128 and sheet.shape[1] > 8 * 128

@@ -29,9 +29,7 @@ def test_weights_depend_on_nothing_but_the_paths(tiny_model):
     variables = model.variables_by_path()
     path = "base_model/stem/conv/kernel"
     normal = np.random.default_rng(list(path.encode())).normal(size=(3, 3, 3, 4))
-    np.testing.assert_allclose(
-        tf.convert_to_tensor(variables[path]), normal / 27**0.5, rtol=1e-6
-    )
+    np.testing.assert_allclose(tf.convert_to_tensor(variables[path]), normal / 27**0.5, rtol=1e-6)
     assert all(np.array(tf.convert_to_tensor(v)).all() for v in variables.values())
 
 
@@ -51,8 +49,9 @@ def test_command_line_prints_the_table_and_compares_with_another(tmp_path, monke
     assert [line.split(" | ")[0].strip("| ") for line in lines[4:]] == [
         name for name in replica_table.MODELS for _ in range(2)
     ]
-    assert lines[4].endswith("| float32 | 1.5 / 2.5 / 4.5 | 1.25 / 2.25 / 4.25 | 0e+00 | 1e-02 "
-                             "| 3e-02 |")  # fmt: skip
+    assert lines[4].endswith(
+        "| float32 | 1.5 / 2.5 / 4.5 | 1.25 / 2.25 / 4.25 | 0e+00 | 1e-02 | 3e-02 |"
+    )
     assert [number for number, *_ in calls[:4]] == [1, 2, 4, 1]
     first, *same, reordered = [image for *_, image in calls[:4]]
     assert same == [first, first] and reordered != first

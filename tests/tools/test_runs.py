@@ -76,10 +76,17 @@ def test_percent_and_table():
 
 
 def test_few_labels(tmp_path, checkpoint, fake_runs, capsys):
-    few_labels.main([
-        f"--checkpoint={checkpoint}", f"--work_dir={tmp_path / 'work'}", "--shares=0.01:60,1:3",
-        "--seeds=2", "--linear_epochs=7", "--", f"--data_dir={tmp_path}",
-    ])  # fmt: skip
+    few_labels.main(
+        [
+            f"--checkpoint={checkpoint}",
+            f"--work_dir={tmp_path / 'work'}",
+            "--shares=0.01:60,1:3",
+            "--seeds=2",
+            "--linear_epochs=7",
+            "--",
+            f"--data_dir={tmp_path}",
+        ]
+    )
     assert capsys.readouterr().out == (
         "|  | linear, all labels | 1% of the labels, 60 epochs | 100% of the labels, 3 epochs |\n"
         "| --- | --- | --- | --- |\n"
@@ -87,9 +94,16 @@ def test_few_labels(tmp_path, checkpoint, fake_runs, capsys):
         "| from scratch | 21.0 | 21.5 ± 0.7 | 21.5 ± 0.7 |\n"
     )
     seen = [
-        (bool(c.training.checkpoint), c.model.fine_tune_after_block, c.data.label_fraction,
-         c.training.train_epochs, c.data.label_seed, c.runtime.seed) for c in fake_runs.made
-    ]  # fmt: skip
+        (
+            bool(c.training.checkpoint),
+            c.model.fine_tune_after_block,
+            c.data.label_fraction,
+            c.training.train_epochs,
+            c.data.label_seed,
+            c.runtime.seed,
+        )
+        for c in fake_runs.made
+    ]
     expected = []
     for pretrained in (True, False):
         expected.append((pretrained, 4, 1.0, 7, 0, 1))
@@ -103,11 +117,19 @@ def test_few_labels(tmp_path, checkpoint, fake_runs, capsys):
 
 
 def test_distillation(tmp_path, checkpoint, fake_runs, capsys):
-    distillation.main([
-        f"--checkpoint={checkpoint}", f"--work_dir={tmp_path / 'work'}", "--share=0.1:30",
-        "--seeds=2", "--steps=50", "--student=--width_multiplier=0.5", "--temperature=2", "--",
-        f"--data_dir={tmp_path}",
-    ])  # fmt: skip
+    distillation.main(
+        [
+            f"--checkpoint={checkpoint}",
+            f"--work_dir={tmp_path / 'work'}",
+            "--share=0.1:30",
+            "--seeds=2",
+            "--steps=50",
+            "--student=--width_multiplier=0.5",
+            "--temperature=2",
+            "--",
+            f"--data_dir={tmp_path}",
+        ]
+    )
     assert capsys.readouterr().out == (
         "| seed | teacher | student, labels alone | student, distilled | self-distilled |\n"
         "| --- | --- | --- | --- | --- |\n"
@@ -120,8 +142,11 @@ def test_distillation(tmp_path, checkpoint, fake_runs, capsys):
         assert teacher.training.checkpoint == itself.training.checkpoint == str(checkpoint)
         assert labels.training.from_scratch and distilled.training.checkpoint is None
         assert [c.model.width_multiplier for c in (teacher, labels, distilled, itself)] == [
-            1.0, 0.5, 0.5, 1.0
-        ]  # fmt: skip
+            1.0,
+            0.5,
+            0.5,
+            1.0,
+        ]
         for config in (teacher, labels):
             assert (config.data.label_fraction, config.data.label_seed) == (0.1, seed)
             assert config.training.train_epochs == 30

@@ -55,11 +55,17 @@ def made(monkeypatch):
 def test_table_and_missing(tmp_path, checkpoint, made, monkeypatch, capsys, shapes_dir):
     monkeypatch.setattr(transfer, "is_prepared", lambda name, data_dir: name != "cars196")
     work_dir = tmp_path / "work"
-    transfer.main([
-        f"--checkpoint={checkpoint}", f"--work_dir={work_dir}", f"--data_dir={shapes_dir}",
-        "--datasets=cifar10,cars196,voc/2007,oxford_flowers102,shapes", "--baselines", "--",
-        "--eval_batch_size=64",
-    ])  # fmt: skip
+    transfer.main(
+        [
+            f"--checkpoint={checkpoint}",
+            f"--work_dir={work_dir}",
+            f"--data_dir={shapes_dir}",
+            "--datasets=cifar10,cars196,voc/2007,oxford_flowers102,shapes",
+            "--baselines",
+            "--",
+            "--eval_batch_size=64",
+        ]
+    )
     text = capsys.readouterr().out
     assert text == (
         "|  | CIFAR10 (top-1) | Cars (top-1) | VOC2007 (top-1) | Flowers (mean per class) | "
@@ -84,11 +90,18 @@ def test_table_and_missing(tmp_path, checkpoint, made, monkeypatch, capsys, shap
 def test_fine_tuning_chooses_on_the_validation_part_and_trains_on_all(
     tmp_path, checkpoint, made, capsys, shapes_dir
 ):
-    transfer.main([
-        f"--checkpoint={checkpoint}", f"--work_dir={tmp_path / 'work'}", "--datasets=shapes",
-        f"--data_dir={shapes_dir}", "--finetune", "--learning_rates=0.001,0.01,0.1",
-        "--weight_decays=0,1e-3", "--steps=7",
-    ])  # fmt: skip
+    transfer.main(
+        [
+            f"--checkpoint={checkpoint}",
+            f"--work_dir={tmp_path / 'work'}",
+            "--datasets=shapes",
+            f"--data_dir={shapes_dir}",
+            "--finetune",
+            "--learning_rates=0.001,0.01,0.1",
+            "--weight_decays=0,1e-3",
+            "--steps=7",
+        ]
+    )
     assert "| Fine-tuned (top-1) | 51.0 |" in capsys.readouterr().out
     tuned = [c for c in made if c.runtime.mode != "probe"]
     assert len(tuned) == 3 * 2 + 1
@@ -105,8 +118,20 @@ def test_fine_tuning_chooses_on_the_validation_part_and_trains_on_all(
 
 def test_the_twelve_of_the_paper():
     titles = [data.title for data in transfer.DATASETS.values()]
-    assert titles == ["Food", "CIFAR10", "CIFAR100", "Birdsnap", "SUN397", "Cars", "Aircraft",
-                      "VOC2007", "DTD", "Pets", "Caltech-101", "Flowers"]  # fmt: skip
+    assert titles == [
+        "Food",
+        "CIFAR10",
+        "CIFAR100",
+        "Birdsnap",
+        "SUN397",
+        "Cars",
+        "Aircraft",
+        "VOC2007",
+        "DTD",
+        "Pets",
+        "Caltech-101",
+        "Flowers",
+    ]
     per_class = [n for n in transfer.DATASETS if transfer.metric_of(n) == "mean_per_class"]
     assert per_class == ["fgvc_aircraft", "oxford_iiit_pet", "caltech101", "oxford_flowers102"]
     assert transfer.spec("sun397").title == "SUN397"

@@ -64,13 +64,21 @@ def test_golden_numbers_are_ok(capsys, golden, tmp_path):
     assert sum(" ok" in line for line in lines[1:-1]) == int(lines[-1].split()[0])
     text = "\n".join(lines)
     for quantity in (
-        "ntxent.npz c1_grad", "ntxent.npz r4_loss", "lars.npz popular_nesterov",
-        "schedule.json [0] total_steps", "schedule.json [1] learning rates",
-        "augment.npz image0_eval64_crop", "augment.npz image2_blur_k22_s0.7",
-        "augment.npz jitter_simclrv1_0.5_std_rgb b", "augment.npz crop_boxes_375x500 w",
-        f"{model} eval|logits_sup", f"{model} train|supervised_loss", f"{model} grad_norms",
-        f"{model} after_train|moving_variance_sum", f"{model} num_params",
-    ):  # fmt: skip
+        "ntxent.npz c1_grad",
+        "ntxent.npz r4_loss",
+        "lars.npz popular_nesterov",
+        "schedule.json [0] total_steps",
+        "schedule.json [1] learning rates",
+        "augment.npz image0_eval64_crop",
+        "augment.npz image2_blur_k22_s0.7",
+        "augment.npz jitter_simclrv1_0.5_std_rgb b",
+        "augment.npz crop_boxes_375x500 w",
+        f"{model} eval|logits_sup",
+        f"{model} train|supervised_loss",
+        f"{model} grad_norms",
+        f"{model} after_train|moving_variance_sum",
+        f"{model} num_params",
+    ):
         assert re.search(rf"^{re.escape(quantity)} .* ok", text, re.MULTILINE), quantity
     for name in ("tf1", "curves.json", "notes.txt"):
         assert re.search(rf"^{re.escape(name)} .*skipped", text, re.MULTILINE), name
@@ -103,8 +111,7 @@ def test_one_changed_number_of_each_kind_is_wrong(capsys, golden, tmp_path):
     for key in ("eval|block_group2", "train|logits_sup"):
         change(expected, key, one_element(1.0003))
     smallest = np.load(expected)["grad_norms"].argmin()
-    change(expected, "grad_norms",
-           lambda a: np.where(np.arange(len(a)) == smallest, a * 1.003, a))  # fmt: skip
+    change(expected, "grad_norms", lambda a: np.where(np.arange(len(a)) == smallest, a * 1.003, a))
     change(expected, "after_train|moving_mean_sum", one_element(1.0003))
     change(expected, "num_params", lambda a: a - 1)
 
@@ -114,20 +121,22 @@ def test_one_changed_number_of_each_kind_is_wrong(capsys, golden, tmp_path):
     moved = wrong[-1]
     assert not any(line.startswith("note:") for line in lines)
     assert re.fullmatch(r"models/mine after_train\|moving_mean_sum .+/bn", moved)
-    assert sorted(set(wrong) - {moved}) == sorted([
-        "ntxent.npz c1_logits_ab",
-        "ntxent.npz r2_grad",
-        "lars.npz nesterov step5|dense/bias",
-        "augment.npz image2_eval32_crop",
-        "augment.npz image2_gray",
-        "augment.npz crop_boxes_375x500 h",
-        "schedule.json [1] learning rates",
-        "schedule.json [2] total_steps",
-        "models/mine eval|block_group2",
-        "models/mine train|logits_sup",
-        "models/mine grad_norms head_contrastive/layer3/dense/bn/gamma",
-        "models/mine num_params",
-    ])  # fmt: skip
+    assert sorted(set(wrong) - {moved}) == sorted(
+        [
+            "ntxent.npz c1_logits_ab",
+            "ntxent.npz r2_grad",
+            "lars.npz nesterov step5|dense/bias",
+            "augment.npz image2_eval32_crop",
+            "augment.npz image2_gray",
+            "augment.npz crop_boxes_375x500 h",
+            "schedule.json [1] learning rates",
+            "schedule.json [2] total_steps",
+            "models/mine eval|block_group2",
+            "models/mine train|logits_sup",
+            "models/mine grad_norms head_contrastive/layer3/dense/bn/gamma",
+            "models/mine num_params",
+        ]
+    )
     assert re.fullmatch(r"13 of \d+ quantities WRONG", lines[-1])
 
 
@@ -135,8 +144,11 @@ def test_one_changed_number_of_each_kind_is_wrong(capsys, golden, tmp_path):
 def test_fast_paths_are_compared(capsys, golden, monkeypatch, tmp_path):
     shutil.copy(golden("ntxent.npz"), tmp_path)
     with np.load(golden("augment.npz")) as file:
-        few = [key for key in file.files
-               if key.startswith(("image0_patch", "image2", "crop_boxes", "jitter_simclrv2_1.0"))]
+        few = [
+            key
+            for key in file.files
+            if key.startswith(("image0_patch", "image2", "crop_boxes", "jitter_simclrv2_1.0"))
+        ]
         np.savez(tmp_path / "augment.npz", **{key: file[key] for key in few})
     status, lines = verify(capsys, tmp_path, "--fast")
     assert status == 0, "\n".join(lines)
@@ -172,10 +184,16 @@ def test_broken_files_are_wrong_in_one_line(capsys, tmp_path):
     assert re.search(r"^ntxent.npz c0_unheard_of .* not compared", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("got, expected", [
-    ([1.0, np.nan], [1.0, 2.0]), ([1.0, 2.0], [1.0, np.nan]), ([[1.0]], [1.0]), ([], []),
-    ([1e-30], [0.0]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "got, expected",
+    [
+        ([1.0, np.nan], [1.0, 2.0]),
+        ([1.0, 2.0], [1.0, np.nan]),
+        ([[1.0]], [1.0]),
+        ([], []),
+        ([1e-30], [0.0]),
+    ],
+)
 def test_what_cannot_be_compared_is_wrong(capsys, got, expected):
     lines = report.Report()
     lines.close("x", got, expected, relative=1e-4)

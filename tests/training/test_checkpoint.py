@@ -21,10 +21,13 @@ def optimizer_for(model, name="lars"):
 
 def step(model, optimizer, seed):
     rng = np.random.default_rng(seed)
-    compat.apply_gradients(optimizer, [
-        (tf.constant(rng.normal(size=tuple(v.shape)), tf.float32), v)
-        for v in policy.trainable_variables(model)
-    ])  # fmt: skip
+    compat.apply_gradients(
+        optimizer,
+        [
+            (tf.constant(rng.normal(size=tuple(v.shape)), tf.float32), v)
+            for v in policy.trainable_variables(model)
+        ],
+    )
 
 
 def slots(optimizer) -> list[np.ndarray]:
@@ -67,9 +70,10 @@ def test_everything_comes_back_bit_by_bit(tmp_path, short_model, randomise, valu
         step(copy, copied, 9)
 
 
-@pytest.mark.parametrize("name, slot_names", [
-    ("lars", ["momentum"]), ("momentum", ["momentum"]), ("adam", ["momentum", "velocity"])
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, slot_names",
+    [("lars", ["momentum"]), ("momentum", ["momentum"]), ("adam", ["momentum", "velocity"])],
+)
 def test_keys_are_our_paths_on_either_keras(tmp_path, model, name, slot_names):
     """test_simclr.py has the paths themselves."""
     Checkpointer(model, optimizer_for(model, name), str(tmp_path), max_to_keep=5).save()
@@ -112,13 +116,20 @@ def test_weights_only_restores_the_step_but_not_the_slots(tmp_path, short_model,
     assert other.step == 1 and all(np.abs(slot).max() == 0 for slot in slots(copied))
 
 
-@pytest.mark.parametrize("settings, optimizer, parts", [
-    (dict(num_classes=7), "lars",
-     ["another model", "head_supervised/dense/bias: (5,) there, (7,) here"]),
-    (dict(se_ratio=0.25), "lars", ["another model", "se/expand/bias: absent there, (4,) here"]),
-    (dict(num_classes=None), "lars", ["head_supervised/dense/bias: (5,) there, absent here"]),
-    (dict(), "adam", ["another optimizer"]),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "settings, optimizer, parts",
+    [
+        (
+            dict(num_classes=7),
+            "lars",
+            ["another model", "head_supervised/dense/bias: (5,) there, (7,) here"],
+        ),
+        (dict(se_ratio=0.25), "lars", ["another model", "se/expand/bias: absent there, (4,) here"]),
+        (dict(num_classes=None), "lars", ["head_supervised/dense/bias: (5,) there, absent here"]),
+        (dict(), "adam", ["another optimizer"]),
+    ],
+    ids=str,
+)
 def test_a_checkpoint_of_another_run_is_refused(
     tmp_path, model, short_model, settings, optimizer, parts
 ):
@@ -144,9 +155,7 @@ def test_of_replicas_the_mean_is_saved_and_all_get_it_back(
     with strategy.scope():
         model = short_model(global_bn=global_bn)
         optimizer = optimizer_for(model)
-    checkpointer = Checkpointer(
-        model, optimizer, str(tmp_path), max_to_keep=1, strategy=strategy
-    )
+    checkpointer = Checkpointer(model, optimizer, str(tmp_path), max_to_keep=1, strategy=strategy)
     parts = {
         path: compat.tf_variable(variable).values
         for path, variable in model.variables_by_path().items()

@@ -26,9 +26,10 @@ def gpus(monkeypatch):
     def pretend(number: int):
         fake = [f"GPU:{i}" for i in range(number)]
         monkeypatch.setattr(
-            tf.config, "list_physical_devices",
+            tf.config,
+            "list_physical_devices",
             lambda kind=None: fake if kind == "GPU" else real(kind),
-        )  # fmt: skip
+        )
 
     pretend(0)
     return pretend
@@ -106,11 +107,14 @@ def replace_bring_up(monkeypatch, connect, initialize, strategy):
     monkeypatch.setattr(tf.distribute, "TPUStrategy", strategy)
 
 
-@pytest.mark.parametrize("address, workers", [
-    ("local", []),
-    ("grpc://1.2.3.4:8470", ["1.2.3.4:8470"]),
-    ("grpc://1.2.3.4:8470,grpc://1.2.3.5:8470", ["1.2.3.4:8470", "1.2.3.5:8470"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "address, workers",
+    [
+        ("local", []),
+        ("grpc://1.2.3.4:8470", ["1.2.3.4:8470"]),
+        ("grpc://1.2.3.4:8470,grpc://1.2.3.5:8470", ["1.2.3.4:8470", "1.2.3.5:8470"]),
+    ],
+)
 def test_bring_up_of_one_tpu_vm_and_of_a_slice(monkeypatch, address, workers):
     """With TensorFlow's own resolver: the cluster is connected first, and only where there is one.
 
@@ -154,15 +158,21 @@ def test_a_named_tpu_is_taken(monkeypatch):
     strategy = distribute.make_strategy(tpu_name="mine", tpu_zone="z", gcp_project="p")
     assert strategy is tpu
     assert tpu.calls == [
-        ("resolve", "mine", {"zone": "z", "project": "p"}), ("connect",), ("initialize",),
+        ("resolve", "mine", {"zone": "z", "project": "p"}),
+        ("connect",),
+        ("initialize",),
         ("strategy",),
-    ]  # fmt: skip
+    ]
 
 
-@pytest.mark.parametrize("settings, address", [
-    (dict(master="grpc://1.2.3.4:8470"), "grpc://1.2.3.4:8470"),
-    (dict(use_tpu=True), "local"), (dict(tpu_name="local"), "local"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings, address",
+    [
+        (dict(master="grpc://1.2.3.4:8470"), "grpc://1.2.3.4:8470"),
+        (dict(use_tpu=True), "local"),
+        (dict(tpu_name="local"), "local"),
+    ],
+)
 def test_address_of_the_tpu(monkeypatch, settings, address):
     tpu = FakeTPU(monkeypatch)
     distribute.make_strategy(**settings)
@@ -201,6 +211,7 @@ def test_a_tpu_that_does_not_answer_is_told_in_one_line(monkeypatch, call):
 
 def refuse(monkeypatch):
     """Whoever asks TensorFlow to connect fails: it would wait for ever."""
+
     def connect(*_):
         raise AssertionError("TensorFlow was asked to connect")
 
@@ -249,9 +260,10 @@ class Cluster:
 
     def __init__(self, monkeypatch):
         monkeypatch.setattr(
-            tf.distribute, "MultiWorkerMirroredStrategy",
+            tf.distribute,
+            "MultiWorkerMirroredStrategy",
             lambda cluster_resolver: setattr(self, "resolver", cluster_resolver),
-        )  # fmt: skip
+        )
 
 
 def tf_config(monkeypatch, **task):
@@ -270,8 +282,9 @@ def test_tf_config_describes_the_cluster(monkeypatch):
 
 
 def slurm(monkeypatch, rank: int, nodes="n[08-10]", tasks="2(x2),1", **more):
-    named = dict(PROCID=str(rank), STEP_NUM_TASKS="5", STEP_NODELIST=nodes,
-                 STEP_TASKS_PER_NODE=tasks)  # fmt: skip
+    named = dict(
+        PROCID=str(rank), STEP_NUM_TASKS="5", STEP_NODELIST=nodes, STEP_TASKS_PER_NODE=tasks
+    )
     for name, value in named.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     for name, value in more.items():
@@ -294,14 +307,18 @@ def test_slurm_describes_the_cluster(monkeypatch, gpus, visible_gpus):
     assert resolver.num_accelerators() == {"GPU": here}
 
 
-@pytest.mark.parametrize("prepare, words", [
-    (lambda patch: None, ["TF_CONFIG", "srun"]),
-    (lambda patch: patch.setenv("TF_CONFIG", "{'a': 1}"), ["TF_CONFIG cannot be read", "host"]),
-    (lambda patch: patch.setenv("TF_CONFIG", "[1]"), ["TF_CONFIG", "srun"]),
-    (lambda patch: tf_config(patch, type="evaluator", index=0), ["evaluator", "--mode=eval"]),
-    (lambda patch: patch.setenv("SLURM_PROCID", "0"), ["SLURM_STEP_NUM_TASKS", "srun"]),
-    (lambda patch: slurm(patch, 0, "n[9-11]", SLURMD_NODENAME="n9"), ["n10:8888", "on n9"]),
-], ids=["nothing", "no JSON", "no cluster", "evaluator", "no srun", "order of hosts"])  # fmt: skip
+@pytest.mark.parametrize(
+    "prepare, words",
+    [
+        (lambda patch: None, ["TF_CONFIG", "srun"]),
+        (lambda patch: patch.setenv("TF_CONFIG", "{'a': 1}"), ["TF_CONFIG cannot be read", "host"]),
+        (lambda patch: patch.setenv("TF_CONFIG", "[1]"), ["TF_CONFIG", "srun"]),
+        (lambda patch: tf_config(patch, type="evaluator", index=0), ["evaluator", "--mode=eval"]),
+        (lambda patch: patch.setenv("SLURM_PROCID", "0"), ["SLURM_STEP_NUM_TASKS", "srun"]),
+        (lambda patch: slurm(patch, 0, "n[9-11]", SLURMD_NODENAME="n9"), ["n10:8888", "on n9"]),
+    ],
+    ids=["nothing", "no JSON", "no cluster", "evaluator", "no srun", "order of hosts"],
+)
 def test_no_cluster_is_told_in_one_line(monkeypatch, prepare, words):
     prepare(monkeypatch)
     with pytest.raises(ConfigError) as error:

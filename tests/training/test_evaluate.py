@@ -99,8 +99,12 @@ def test_a_head_of_zeros_has_no_hits(replicas):
 @pytest.mark.parametrize("classes, has_top_5", [(2, False), (4, False), (5, True)])
 def test_top_5_is_left_out_of_fewer_than_five_classes(replicas, classes, has_top_5):
     def cut(logits, labels, weights, skipped):
-        return logits[..., :classes], tf.one_hot(tf.zeros_like(weights, tf.int32), classes), \
-            weights, skipped
+        return (
+            logits[..., :classes],
+            tf.one_hot(tf.zeros_like(weights, tf.int32), classes),
+            weights,
+            skipped,
+        )
 
     strategy = replicas(1)
     dataset = strategy.experimental_distribute_dataset(batches().map(cut))

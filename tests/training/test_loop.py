@@ -9,10 +9,21 @@ import tensorflow as tf
 
 from tf_simclr.training import loop, summaries
 
-TAGS = {f"train/{name}" for name in (
-    "weight_decay", "total_loss", "contrast_loss", "contrast_acc", "contrast_entropy",
-    "supervised_loss", "supervised_acc", "skipped_examples", "unlabelled_examples")}
-TAGS |= {"learning_rate", "image"}  # fmt: skip
+TAGS = {
+    f"train/{name}"
+    for name in (
+        "weight_decay",
+        "total_loss",
+        "contrast_loss",
+        "contrast_acc",
+        "contrast_entropy",
+        "supervised_loss",
+        "supervised_acc",
+        "skipped_examples",
+        "unlabelled_examples",
+    )
+}
+TAGS |= {"learning_rate", "image"}
 
 
 class Saves:
@@ -43,24 +54,35 @@ class Steps:
             losses.append(float(self.saves.step) if loss is None else loss)
             skips.append(float(self.skips.get(self.saves.step, 0)))
             self.saves.step += 1
-        rows = tf.constant([
-            [loss] * len(self.names) + [skip, 2 * skip]
-            for loss, skip in zip(losses, skips, strict=True)
-        ])  # fmt: skip
+        rows = tf.constant(
+            [
+                [loss] * len(self.names) + [skip, 2 * skip]
+                for loss, skip in zip(losses, skips, strict=True)
+            ]
+        )
         return rows, tf.fill((2, 4, 4, 3), 0.5)
 
 
 def run(tmp_path, steps, saves, **settings):
     writer = tf.summary.create_file_writer(str(tmp_path))
     defaults = dict(
-        total_steps=17, checkpoint_steps=5, summary_steps=4, batch_size=8,
-        learning_rate=lambda step: 0.1 * step, writer=writer, description="test",
-    )  # fmt: skip
+        total_steps=17,
+        checkpoint_steps=5,
+        summary_steps=4,
+        batch_size=8,
+        learning_rate=lambda step: 0.1 * step,
+        writer=writer,
+        description="test",
+    )
     try:
         loop.train(
-            steps, None, checkpointer=saves, metric_names=steps.names,
-            strategy=tf.distribute.get_strategy(), **(defaults | settings),
-        )  # fmt: skip
+            steps,
+            None,
+            checkpointer=saves,
+            metric_names=steps.names,
+            strategy=tf.distribute.get_strategy(),
+            **(defaults | settings),
+        )
     finally:
         writer.close()
 
@@ -124,8 +146,11 @@ def test_skipped_examples_are_summed_up_in_summaries_and_in_the_end(tmp_path, ev
 
 def test_a_stopped_run_says_how_many_examples_were_skipped(tmp_path, capsys):
     saves = Saves()
-    steps = Steps(saves, before=lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 6
-                  else None, skips={1: 1, 9: 5})  # fmt: skip
+    steps = Steps(
+        saves,
+        before=lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 6 else None,
+        skips={1: 1, 9: 5},
+    )
     with pytest.raises(loop.Stopped):
         run(tmp_path, steps, saves, summary_steps=1)
     assert "1 undecodable examples were replaced by others in steps 0 to 7 (" in (
@@ -194,8 +219,15 @@ def test_workers_that_do_not_write_the_trace_take_as_many_steps_a_call(tmp_path,
     for writes in (True, False):
         saves = Saves()
         steps = Steps(saves, before=work)
-        run(tmp_path, steps, saves, total_steps=60, checkpoint_steps=100, summary_steps=0,
-            trace=loop.Trace(str(tmp_path), 10, 20, writes=writes))  # fmt: skip
+        run(
+            tmp_path,
+            steps,
+            saves,
+            total_steps=60,
+            checkpoint_steps=100,
+            summary_steps=0,
+            trace=loop.Trace(str(tmp_path), 10, 20, writes=writes),
+        )
         counts.append(steps.counts)
     assert counts[0] == counts[1] == [1, 1, 8, 10, 20, 20]
 

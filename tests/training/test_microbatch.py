@@ -36,12 +36,24 @@ def make(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment.teacher, "Teacher", StubTeacher)
 
     def make(strategy, *arguments: str) -> experiment.Experiment:
-        config = flags.parse([
-            "", f"--model_dir={tmp_path}", "--image_size=16", "--resnet_depth=18",
-            "--width_multiplier=0.125", "--proj_out_dim=8", f"--train_batch_size={BATCH}",
-            f"--eval_batch_size={BATCH}", "--learning_rate=0.1", "--warmup_epochs=0",
-            "--temperature=0.5", "--weight_decay=1e-2", "--seed=1", *arguments,
-        ]).config  # fmt: skip
+        config = flags.parse(
+            [
+                "",
+                f"--model_dir={tmp_path}",
+                "--image_size=16",
+                "--resnet_depth=18",
+                "--width_multiplier=0.125",
+                "--proj_out_dim=8",
+                f"--train_batch_size={BATCH}",
+                f"--eval_batch_size={BATCH}",
+                "--learning_rate=0.1",
+                "--warmup_epochs=0",
+                "--temperature=0.5",
+                "--weight_decay=1e-2",
+                "--seed=1",
+                *arguments,
+            ]
+        ).config
         source = types.SimpleNamespace(num_classes=replica_table.NUM_CLASSES)
         made = experiment.Experiment(config, source, PLAN, strategy, has_head=True)
         replica_table.set_weights(made.model)
@@ -77,8 +89,9 @@ def measured(made: experiment.Experiment, *, pretraining: bool, graph: bool = Fa
     metrics = {name: np.mean(local(value)) for name, value in metrics.items()}
     gradients = {path: local(value)[0].numpy() for path, value in gradients.items()}
     workers.average_over_replicas(strategy, made.model.own_statistics())
-    averages = {path: np.array(tf.convert_to_tensor(paths[path]))
-                for path in paths if "/moving_" in path}  # fmt: skip
+    averages = {
+        path: np.array(tf.convert_to_tensor(paths[path])) for path in paths if "/moving_" in path
+    }
     return metrics, gradients, averages
 
 
@@ -96,9 +109,13 @@ MODES = {
     "pretraining by blocks": ("--train_mode=pretrain", "--use_blur=False", "--loss_block_rows=3"),
     "fine-tuning": ("--train_mode=finetune", "--optimizer=momentum"),
     "the head alone": ("--train_mode=finetune", "--fine_tune_after_block=2"),
-    "distillation": ("--train_mode=distill", "--teacher=stub", "--distill_label_weight=0.3",
-                     "--optimizer=momentum"),
-}  # fmt: skip
+    "distillation": (
+        "--train_mode=distill",
+        "--teacher=stub",
+        "--distill_label_weight=0.3",
+        "--optimizer=momentum",
+    ),
+}
 
 
 class StubTeacher:
@@ -114,11 +131,18 @@ class StubTeacher:
         return 9.0 * tf.concat([means, means**2], axis=1)[:, : self.num_classes]
 
 
-@pytest.mark.parametrize("mode", [
-    "pretraining", "fine-tuning",
-    *(pytest.param(mode, marks=pytest.mark.long) for mode in MODES
-      if mode not in ("pretraining", "fine-tuning")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "pretraining",
+        "fine-tuning",
+        *(
+            pytest.param(mode, marks=pytest.mark.long)
+            for mode in MODES
+            if mode not in ("pretraining", "fine-tuning")
+        ),
+    ],
+)
 def test_micro_batches_are_replicas_of_local_statistics(float64, replicas, make, mode):
     pretraining = mode.startswith("pretraining")
     several = make(replicas(4), *MODES[mode], "--global_bn=False")
@@ -141,24 +165,30 @@ def test_micro_batches_of_replicas(float64, replicas, make):
 
 
 @pytest.mark.parametrize("mode", ["pretraining", "fine-tuning"])
-@pytest.mark.parametrize("precision", [
-    "bfloat16", pytest.param("float16", marks=pytest.mark.long)
-])  # fmt: skip
+@pytest.mark.parametrize("precision", ["bfloat16", pytest.param("float16", marks=pytest.mark.long)])
 def test_half_precision(replicas, make, mode, precision):
     """As in float64, to a hundredth of what rounding to half precision changes."""
     pretraining, flags = mode == "pretraining", (*MODES[mode], f"--precision={precision}")
     expected = make(replicas(4), *flags, "--global_bn=False")
     found = make(tf.distribute.OneDeviceStrategy("CPU:0"), *flags, "--microbatch_size=2")
-    assert_same(*(measured(made, pretraining=pretraining) for made in (found, expected)),
-                tolerance=3e-4)  # fmt: skip
+    assert_same(
+        *(measured(made, pretraining=pretraining) for made in (found, expected)), tolerance=3e-4
+    )
 
 
 def test_frozen_averages_stay_to_the_bit(make):
-    made = make(tf.distribute.OneDeviceStrategy("CPU:0"), *MODES["the head alone"],
-                "--train_batch_size=9", "--microbatch_size=3")  # fmt: skip
+    made = make(
+        tf.distribute.OneDeviceStrategy("CPU:0"),
+        *MODES["the head alone"],
+        "--train_batch_size=9",
+        "--microbatch_size=3",
+    )
     rng = np.random.default_rng(0)
-    frozen = {path: variable for path, variable in made.model.variables_by_path().items()
-              if path.startswith("base_model") and "/moving_" in path}  # fmt: skip
+    frozen = {
+        path: variable
+        for path, variable in made.model.variables_by_path().items()
+        if path.startswith("base_model") and "/moving_" in path
+    }
     for average in frozen.values():
         average.assign(rng.uniform(0.1, 2.0, size=average.shape))
     before = {path: np.array(tf.convert_to_tensor(v)) for path, v in frozen.items()}

@@ -25,13 +25,25 @@ def make_run(tmp_path, monkeypatch, replicas):
     monkeypatch.setitem(resnet.BLOCKS_PER_GROUP, 18, (1, 1, 1, 1))
 
     def make(precision: str, train_mode="pretrain", number=1) -> experiment.Experiment:
-        config = flags.parse([
-            "", f"--train_mode={train_mode}", f"--model_dir={tmp_path}", "--image_size=16",
-            "--resnet_depth=18", "--width_multiplier=0.125", "--proj_out_dim=16",
-            f"--train_batch_size={BATCH}", f"--eval_batch_size={BATCH}", "--learning_rate=30",
-            "--warmup_epochs=0", "--temperature=0.5", "--use_blur=False", "--seed=1",
-            f"--precision={precision}",
-        ]).config  # fmt: skip
+        config = flags.parse(
+            [
+                "",
+                f"--train_mode={train_mode}",
+                f"--model_dir={tmp_path}",
+                "--image_size=16",
+                "--resnet_depth=18",
+                "--width_multiplier=0.125",
+                "--proj_out_dim=16",
+                f"--train_batch_size={BATCH}",
+                f"--eval_batch_size={BATCH}",
+                "--learning_rate=30",
+                "--warmup_epochs=0",
+                "--temperature=0.5",
+                "--use_blur=False",
+                "--seed=1",
+                f"--precision={precision}",
+            ]
+        ).config
         source = types.SimpleNamespace(num_classes=CLASSES, class_names=None)
         return experiment.Experiment(config, source, PLAN, replicas(number), has_head=True)
 
@@ -70,9 +82,9 @@ def assert_equal(found: dict, expected: dict):
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
-@pytest.mark.parametrize("precision, loss", [
-    ("bfloat16", 0.02), pytest.param("float16", 0.003, marks=pytest.mark.long)
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "precision, loss", [("bfloat16", 0.02), pytest.param("float16", 0.003, marks=pytest.mark.long)]
+)
 def test_a_step_is_that_of_float32_within_the_precision(make_run, precision, loss):
     """A small, random network lets a rounding error grow: float32 itself says how much.
 

@@ -44,9 +44,10 @@ def make_model(short_model):
             if dtype == "float32":
                 activation = keras.layers.Activation
                 patch.setattr(
-                    keras.layers, "Activation",
+                    keras.layers,
+                    "Activation",
                     lambda kind, **named: activation({"relu": "elu"}.get(kind, kind), **named),
-                )  # fmt: skip
+                )
             return short_model(
                 width_multiplier=0.125, image_size=IMAGE_SIZE, proj_out_dim=16, **settings
             )
@@ -93,13 +94,16 @@ def assert_same(run, expected, tolerance: float):
     assert replica_table.difference(run.weights, expected.weights) <= tolerance
 
 
-@pytest.mark.parametrize("name, dtype, number", [
-    # Each replica is traced by itself, which takes long: the largest model on two of them only.
-    ("pretraining", "float32", 2),
-    pytest.param("pretraining", "float32", 4, marks=pytest.mark.long),
-    pytest.param("fine-tuning", "float32", 4, marks=pytest.mark.long),
-    pytest.param("SK", "float64", 2, marks=pytest.mark.long),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, dtype, number",
+    [
+        # Each replica is traced by itself, which takes long: the largest model on two of them only.
+        ("pretraining", "float32", 2),
+        pytest.param("pretraining", "float32", 4, marks=pytest.mark.long),
+        pytest.param("fine-tuning", "float32", 4, marks=pytest.mark.long),
+        pytest.param("SK", "float64", 2, marks=pytest.mark.long),
+    ],
+)
 def test_replicas_train_as_one(train, name, dtype, number):
     single = train(name, dtype, 1)
     assert abs(single.losses[1] / single.losses[0] - 1) > 0.02
@@ -109,9 +113,12 @@ def test_replicas_train_as_one(train, name, dtype, number):
 def train_by_slices(model, number: int) -> replica_table.Run:
     """Pretraining on one device, each slice of the batch normalised by its own statistics."""
     optimizer = policy.make_optimizer(
-        model, "lars", LEARNING_RATE["float32"], momentum=0.9,
+        model,
+        "lars",
+        LEARNING_RATE["float32"],
+        momentum=0.9,
         weight_decay=replica_table.WEIGHT_DECAY,
-    )  # fmt: skip
+    )
     replica_table.set_weights(model)
     variables = model.variables_by_path()
     averages = [variable for path, variable in variables.items() if "/moving_" in path]
@@ -137,9 +144,9 @@ def train_by_slices(model, number: int) -> replica_table.Run:
             hidden = tf.concat([half[view] for view in (0, 1) for half in halves], axis=0)
             loss = nt_xent(hidden, temperature=0.5)["contrast_loss"]
             twice = np.concatenate([part for part in np.split(labels, number) for _ in (0, 1)])
-            loss += steps.supervised_loss(
-                tf.concat(logits, axis=0), steps.Targets.of(twice)
-            )["supervised_loss"]
+            loss += steps.supervised_loss(tf.concat(logits, axis=0), steps.Targets.of(twice))[
+                "supervised_loss"
+            ]
             loss += steps.weight_decay_loss(decayed, replica_table.WEIGHT_DECAY)
         gradients = tape.gradient(loss, [compat.tf_variable(v) for v in trainable])
         return float(loss), gradients, [np.mean(v, axis=0) for v in zip(*after, strict=True)]

@@ -86,19 +86,28 @@ def test_find_takes_the_latest(model_dir):
     assert weights.find(f"{model_dir}/ckpt-1") == f"{model_dir}/ckpt-1"
 
 
-@pytest.mark.parametrize("path, message", [
-    ("nowhere", "does not exist"), ("nowhere/ckpt-1", "does not exist"),
-    ("", "is a directory without checkpoint or SavedModel"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "path, message",
+    [
+        ("nowhere", "does not exist"),
+        ("nowhere/ckpt-1", "does not exist"),
+        ("", "is a directory without checkpoint or SavedModel"),
+    ],
+)
 def test_no_such_checkpoint(tmp_path, path, message):
     with pytest.raises(ConfigError, match=message):
         weights.find(str(tmp_path / path))
 
 
-@pytest.mark.parametrize("schema, selected", [
-    (README_SCHEMA, "base_model/"), ("(?!head_supervised)", "(base_model|head_contrastive)/"),
-    ("base_model", "base_model/"), (".*moving_mean$", ".*moving_mean$"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "schema, selected",
+    [
+        (README_SCHEMA, "base_model/"),
+        ("(?!head_supervised)", "(base_model|head_contrastive)/"),
+        ("base_model", "base_model/"),
+        (".*moving_mean$", ".*moving_mean$"),
+    ],
+)
 def test_variable_schema_selects_from_the_start_of_the_path(
     model_dir, short_model, expected, values, schema, selected
 ):

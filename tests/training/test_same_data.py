@@ -11,16 +11,28 @@ NAMES = ["worker 0", "worker 1", "worker 2"]
 CHIEF = {"train": 120, "train/cat": 60, "train/dog": 60}
 
 
-@pytest.mark.parametrize("other, message", [
-    (CHIEF | {"train": 118, "train/dog": 58},
-     "train: 118 on worker 2, 120 on worker 0; train/dog: 58 on worker 2, 60 on worker 0"),
-    ({"train": 60, "train/cat": 60},
-     "train: 60 on worker 2, 120 on worker 0; train/dog: 0 on worker 2, 60 on worker 0"),
-    (CHIEF | {f"train/{i}": 1 for i in range(5)},
-     "train/0: 1 on worker 2, 0 on worker 0; train/1: 1 on worker 2, 0 on worker 0; train/2: 1 on "
-     "worker 2, 0 on worker 0 and 2 more"),
-    (CHIEF, "the numbers of examples agree, but names or contents differ on worker 2 and worker 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "other, message",
+    [
+        (
+            CHIEF | {"train": 118, "train/dog": 58},
+            "train: 118 on worker 2, 120 on worker 0; train/dog: 58 on worker 2, 60 on worker 0",
+        ),
+        (
+            {"train": 60, "train/cat": 60},
+            "train: 60 on worker 2, 120 on worker 0; train/dog: 0 on worker 2, 60 on worker 0",
+        ),
+        (
+            CHIEF | {f"train/{i}": 1 for i in range(5)},
+            "train/0: 1 on worker 2, 0 on worker 0; train/1: 1 on worker 2, 0 on worker 0; "
+            "train/2: 1 on worker 2, 0 on worker 0 and 2 more",
+        ),
+        (
+            CHIEF,
+            "the numbers of examples agree, but names or contents differ on worker 2 and worker 0",
+        ),
+    ],
+)
 def test_the_first_difference_is_named(other, message):
     found = same_data._difference(NAMES, [(7, CHIEF), (7, CHIEF), (8, other)])
     assert found == message

@@ -48,7 +48,6 @@ def test_weight_decay_is_half_the_squared_norms():
     assert float(steps.weight_decay_loss(variables, 0.0)) == 0
 
 
-
 @pytest.mark.parametrize("label_weight", [0.0, 0.25])
 def test_distillation_loss_is_made_of_its_parts(tiny_model, label_weight):
     model = tiny_model()
@@ -63,9 +62,15 @@ def test_distillation_loss_is_made_of_its_parts(tiny_model, label_weight):
     # Without labels there may be none at all.
     targets = steps.Targets.of(LABELS) if label_weight else ()
     found = steps.distill_loss(
-        model, teacher, tf.constant(images), targets, temperature=0.5,
-        label_weight=label_weight, decayed=[kernel], weight_decay=0.3,
-    )  # fmt: skip
+        model,
+        teacher,
+        tf.constant(images),
+        targets,
+        temperature=0.5,
+        label_weight=label_weight,
+        decayed=[kernel],
+        weight_decay=0.3,
+    )
     supervised = steps.SUPERVISED_METRICS if label_weight else ()
     assert set(found) == {*steps.DISTILL_METRICS, *supervised}
     np.testing.assert_array_equal(seen, [images])

@@ -143,8 +143,11 @@ def test_an_evaluation_that_is_repeated_replaces_the_first(tmp_path, events):
     again.write({"eval/top": 0.6}, step=12)
     again.write({"eval/top": 0.7}, step=12)
     assert counts(folder) == {
-        ("eval/top", 4): 1, ("eval/skipped_examples", 4): 1, ("eval/top", 8): 1, ("eval/top", 12): 1
-    }  # fmt: skip
+        ("eval/top", 4): 1,
+        ("eval/skipped_examples", 4): 1,
+        ("eval/top", 8): 1,
+        ("eval/top", 12): 1,
+    }
     values = events(folder)["eval/top"]
     assert {step: float(v) for step, v in values.items()} == pytest.approx(
         {4: 0.4, 8: 0.5, 12: 0.7}

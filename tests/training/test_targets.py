@@ -67,9 +67,14 @@ def test_parts_and_replicas_add_up_to_the_whole(replicas, run_on, number, size):
 
     def step(logits, labels):
         metrics, (mine,) = microbatch.accumulated_gradients(
-            part, logits, steps.Targets.of(labels), [kernel], size=size,
-            metric_names=("total_loss", "supervised_acc"), averages=[],
-        )  # fmt: skip
+            part,
+            logits,
+            steps.Targets.of(labels),
+            [kernel],
+            size=size,
+            metric_names=("total_loss", "supervised_acc"),
+            averages=[],
+        )
         return metrics | {"gradient": mine}
 
     parts = [a.reshape(number, -1, CLASSES) for a in (LOGITS, LABELS)]
@@ -87,6 +92,9 @@ def test_ties_are_no_hits_in_evaluation_and_training():
         lambda images, training: {"logits_sup": zeros}, None, labels, tf.ones(N)
     )
     assert {name: float(value) for name, value in found.items()} == {
-        "top_1": 0, "top_5": 0, "examples": N, "unlabelled": 0
-    }  # fmt: skip
+        "top_1": 0,
+        "top_5": 0,
+        "examples": N,
+        "unlabelled": 0,
+    }
     assert float(steps.supervised_loss(zeros, steps.Targets.of(labels))["supervised_acc"]) == 0

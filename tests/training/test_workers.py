@@ -45,11 +45,17 @@ class TwoWorkers:
         monkeypatch.setattr(workers, "num_workers", lambda strategy: 2)
 
 
-@pytest.mark.parametrize("reason, who", [
-    ("Error reported from /job:worker/task:1: /job:worker/replica:0/task:1 timeout", "worker 1 is"),
-    ("Connection reset by peer\nremote target /job:chief/replica:0/task:0 while", "chief 0 is"),
-    ("Socket closed", "another worker is"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "reason, who",
+    [
+        (
+            "Error reported from /job:worker/task:1: /job:worker/replica:0/task:1 timeout",
+            "worker 1 is",
+        ),
+        ("Connection reset by peer\nremote target /job:chief/replica:0/task:0 while", "chief 0 is"),
+        ("Socket closed", "another worker is"),
+    ],
+)
 def test_a_lost_worker_is_named(monkeypatch, reason, who):
     message = f"Graph execution error:\n\nCollective ops is aborted by: {reason}"
     with pytest.raises(workers.WorkerLost, match=f"^{who} gone.*worker 0.*last checkpoint"):
@@ -60,9 +66,13 @@ def test_a_lost_worker_is_named(monkeypatch, reason, who):
 def test_other_errors_are_left_as_they_are(monkeypatch, replicas):
     for strategy, error in [
         (TwoWorkers(monkeypatch), tf.errors.UnavailableError(None, None, "no such bucket")),
-        (TwoWorkers(monkeypatch), tf.errors.InvalidArgumentError(
-            None, None, "Collective ops is aborted by: a wrong shape")),
+        (
+            TwoWorkers(monkeypatch),
+            tf.errors.InvalidArgumentError(
+                None, None, "Collective ops is aborted by: a wrong shape"
+            ),
+        ),
         (None, tf.errors.UnavailableError(None, None, "Collective ops is aborted by: x")),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(type(error)), workers.lost_workers_named(strategy):
             raise error

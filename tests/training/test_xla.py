@@ -37,13 +37,26 @@ def make_experiment(tmp_path, monkeypatch):
     monkeypatch.setitem(resnet.BLOCKS_PER_GROUP, 18, (1, 1, 1, 1))
 
     def make(train_mode: str, *arguments: str) -> experiment.Experiment:
-        config = flags.parse([
-            "", f"--train_mode={train_mode}", f"--model_dir={tmp_path}",
-            "--image_size=32", "--resnet_depth=18", "--width_multiplier=0.125",
-            "--proj_out_dim=16", f"--train_batch_size={BATCH}", f"--eval_batch_size={BATCH}",
-            "--optimizer=lars", "--learning_rate=0.03", "--warmup_epochs=0", "--temperature=0.5",
-            "--weight_decay=1e-4", "--seed=1", *arguments,
-        ]).config  # fmt: skip
+        config = flags.parse(
+            [
+                "",
+                f"--train_mode={train_mode}",
+                f"--model_dir={tmp_path}",
+                "--image_size=32",
+                "--resnet_depth=18",
+                "--width_multiplier=0.125",
+                "--proj_out_dim=16",
+                f"--train_batch_size={BATCH}",
+                f"--eval_batch_size={BATCH}",
+                "--optimizer=lars",
+                "--learning_rate=0.03",
+                "--warmup_epochs=0",
+                "--temperature=0.5",
+                "--weight_decay=1e-4",
+                "--seed=1",
+                *arguments,
+            ]
+        ).config
         source = types.SimpleNamespace(num_classes=replica_table.NUM_CLASSES)  # no step reads it
         made = experiment.Experiment(
             config, source, PLAN, tf.distribute.OneDeviceStrategy("CPU:0"), has_head=True
@@ -108,9 +121,9 @@ def assert_same_step(
     assert replica_table.difference(our_weights, before) > 1e-3
 
 
-@pytest.mark.parametrize("train_mode", [
-    "pretrain", pytest.param("finetune", marks=pytest.mark.long)
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "train_mode", ["pretrain", pytest.param("finetune", marks=pytest.mark.long)]
+)
 def test_a_step_compiles_and_stays_the_same(make_experiment, train_mode):
     """The complete step: blur, model, loss, gradients, LARS and the linear evaluation's head."""
     arguments = batch(train_mode)
@@ -126,9 +139,14 @@ def test_a_compiled_step_differs_by_rounding_alone(float64, make_experiment):
     """Without blur, whose Gaussian weights are float32."""
     made, reference = (make_experiment("pretrain", "--use_blur=False") for _ in range(2))
     assert_same_step(
-        compiled(made), made, reference, *batch("pretrain"),
-        metrics=1e-12, weights=1e-12, slots=1e-10,
-    )  # fmt: skip
+        compiled(made),
+        made,
+        reference,
+        *batch("pretrain"),
+        metrics=1e-12,
+        weights=1e-12,
+        slots=1e-10,
+    )
 
 
 def test_an_evaluation_step_compiles_and_stays_the_same(make_experiment):

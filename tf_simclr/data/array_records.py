@@ -91,9 +91,10 @@ def examples(
         return found
 
     groups = tf.data.Dataset.range(0, count, _GROUP).map(
-        tf.autograph.experimental.do_not_convert(read_group), num_parallel_calls=2,
+        tf.autograph.experimental.do_not_convert(read_group),
+        num_parallel_calls=2,
         deterministic=True,
-    )  # fmt: skip
+    )
     return groups.unbatch().map(
         tf.autograph.experimental.do_not_convert(parse),
         num_parallel_calls=tf.data.AUTOTUNE,

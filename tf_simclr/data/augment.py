@@ -25,9 +25,7 @@ _BLUR_SIGMA_RANGE = (0.1, 2.0)  # pixels
 SMALL_SIZE = 32
 
 
-def random_crop_box(
-    seed: tf.Tensor, height: tf.Tensor, width: tf.Tensor
-) -> tf.Tensor:
+def random_crop_box(seed: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """A box of 0.08 to 1 of the area and width / height of 3/4 to 4/3, else the whole image.
 
     Args:

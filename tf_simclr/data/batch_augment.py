@@ -145,8 +145,9 @@ def _jitter(planes: list, amounts, order, impl: str) -> list:
     # At stage t op j works on group place[j] - t. From one stage to the next groups move to the op
     # that comes after in the order, the same way each time.
     sources = [place[j] for j in range(NUM_OPS)]
-    stored = store([[plane[g * per_group : (g + 1) * per_group] for plane in planes]
-                    for g in range(NUM_OPS)])  # fmt: skip
+    stored = store(
+        [[plane[g * per_group : (g + 1) * per_group] for plane in planes] for g in range(NUM_OPS)]
+    )
     for stage in range(NUM_OPS):
         results = []
         for j, op in enumerate(plane_ops.jitter_ops(impl)):

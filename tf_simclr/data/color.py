@@ -91,9 +91,7 @@ def distort(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str) -
     shape = image.shape
 
     def perhaps_gray(image):
-        return tf.cond(
-            draws[9] < GRAYSCALE_PROBABILITY, lambda: to_grayscale(image), lambda: image
-        )
+        return tf.cond(draws[9] < GRAYSCALE_PROBABILITY, lambda: to_grayscale(image), lambda: image)
 
     distorted = tf.cond(
         draws[8] < JITTER_PROBABILITY,

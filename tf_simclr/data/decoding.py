@@ -129,8 +129,14 @@ def with_stand_ins(
 def _stand_ins(good: tf.Tensor, index: tf.Tensor, name: str) -> tf.Tensor:
     """Which of n examples to take in each one's place: itself, or the next that is good."""
     count = tf.size(index, tf.int64)
-    none = (name, ": ", count, " examples in a row cannot be decoded, from position ", index[0],
-            " on, too many to let others stand in for them")  # fmt: skip
+    none = (
+        name,
+        ": ",
+        count,
+        " examples in a row cannot be decoded, from position ",
+        index[0],
+        " on, too many to let others stand in for them",
+    )
     good = require(tf.reduce_any(good), none, good)
     found = tf.where(good)[:, 0]
     next_found = tf.searchsorted(found, tf.range(count), out_type=tf.int64)
@@ -257,8 +263,12 @@ def _decodable(source: Source, encoded: tf.Tensor) -> tf.Tensor:
 
 def _require_all(good: tf.Tensor, name: str, ids: tf.Tensor) -> tf.Tensor:
     """good, an error if not all of it are True."""
-    text = (name, ": example ", ids[tf.argmin(tf.cast(good, tf.int32))], " cannot be decoded; mend "
-            "or remove it, or do without such examples by --strict_data=False")  # fmt: skip
+    text = (
+        name,
+        ": example ",
+        ids[tf.argmin(tf.cast(good, tf.int32))],
+        " cannot be decoded; mend or remove it, or do without such examples by --strict_data=False",
+    )
     return require(tf.reduce_all(good), text, good)
 
 

@@ -9,10 +9,18 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 # In lower case: Windows spells its recycle bin in more than one way.
-SYSTEM_NAMES = frozenset({
-    "__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found",
-    "thumbs.db", "desktop.ini",
-})  # fmt: skip
+SYSTEM_NAMES = frozenset(
+    {
+        "__macosx",
+        "@eadir",
+        "#recycle",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+        "thumbs.db",
+        "desktop.ini",
+    }
+)
 
 
 class LabelledFiles(NamedTuple):

@@ -186,9 +186,7 @@ class FolderSource(Splits):
 
     def decode(self, encoded: tf.Tensor) -> tf.Tensor:
         """The bytes of a file, string () -> uint8 (h, w, 3), as `image_files.pixels` has it."""
-        return image_files.decode(
-            encoded, self._image_range, max_megapixels=self._max_megapixels
-        )
+        return image_files.decode(encoded, self._image_range, max_megapixels=self._max_megapixels)
 
     def decode_boxes(self, encoded: tf.Tensor, draw_boxes: Callable) -> tuple[tf.Tensor, tf.Tensor]:
         """decode(), and boxes in it; `boxes` says more."""
@@ -267,10 +265,12 @@ def _read(path: bytes) -> bytes:
     except FileNotFoundError:
         return b""
     except OSError as error:
-        raise OSError(errors.marked(
-            f"{os.fsdecode(path)!r} cannot be read ({error.strerror}): make it readable and start "
-            "again; a run goes on from its last checkpoint"
-        )) from error  # fmt: skip
+        raise OSError(
+            errors.marked(
+                f"{os.fsdecode(path)!r} cannot be read ({error.strerror}): make it readable and "
+                "start again; a run goes on from its last checkpoint"
+            )
+        ) from error
 
 
 def _shuffling_key(picture: Picture) -> tuple[bytes, str]:

@@ -5,9 +5,19 @@ from collections.abc import Sequence
 
 from tf_simclr.config import ConfigError
 
-SPLIT_NAMES = frozenset({
-    "train", "training", "val", "valid", "validation", "test", "testing", "eval", "dev",
-})  # fmt: skip
+SPLIT_NAMES = frozenset(
+    {
+        "train",
+        "training",
+        "val",
+        "valid",
+        "validation",
+        "test",
+        "testing",
+        "eval",
+        "dev",
+    }
+)
 ALL = "all"  # in TFDS's syntax of splits
 _NAMES_SHOWN = 3
 

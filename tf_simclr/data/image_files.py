@@ -78,8 +78,13 @@ class Inspection(NamedTuple):
 def complaints(limits: Limits) -> frozenset[str]:
     """All complaints that an inspection can make, but for NOT_READABLE."""
     return image_kinds.NAMES | {
-        NOT_A_PICTURE, _TOO_SMALL, _TOO_MUCH_TEXT, _WIDE_TIFF, _DEEP_COLOR_TIFF, _too_large(limits)
-    }  # fmt: skip
+        NOT_A_PICTURE,
+        _TOO_SMALL,
+        _TOO_MUCH_TEXT,
+        _WIDE_TIFF,
+        _DEEP_COLOR_TIFF,
+        _too_large(limits),
+    }
 
 
 def inspect(path: str | bytes, limits: Limits = DEFAULT_LIMITS) -> Inspection:

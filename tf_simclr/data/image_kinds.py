@@ -6,10 +6,26 @@ import re
 WAY_OUT = "convert them to JPEG, PNG or TIFF to use them"
 
 # Camera files that are TIFFs inside. As TIFFs they would be read as the thumbnail in front of them.
-_RAW_SUFFIXES = frozenset({
-    ".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".nef", ".nrw",
-    ".pef", ".sr2", ".srf", ".srw",
-})  # fmt: skip
+_RAW_SUFFIXES = frozenset(
+    {
+        ".3fr",
+        ".arw",
+        ".cr2",
+        ".dcr",
+        ".dng",
+        ".erf",
+        ".iiq",
+        ".kdc",
+        ".mef",
+        ".mos",
+        ".nef",
+        ".nrw",
+        ".pef",
+        ".sr2",
+        ".srf",
+        ".srw",
+    }
+)
 RAW = "camera raw"
 _HEIC, _AVIF, _JPEG_2000 = "HEIC", "AVIF", "JPEG 2000"
 _ISO_BRANDS = {

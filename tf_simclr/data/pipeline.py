@@ -98,8 +98,10 @@ def train_batches(
         buffer=min(global_batch_size * batches, num_examples),
         seed=seed,
     )
-    travels_whole = augment_on_device and not service and whole.travels_whole(
-        source, image_size=image_size, train_mode=train_mode
+    travels_whole = (
+        augment_on_device
+        and not service
+        and whole.travels_whole(source, image_size=image_size, train_mode=train_mode)
     )
     spec = batch_spec.of_training(
         source,
@@ -120,9 +122,7 @@ def train_batches(
     decode = functools.partial(whole.decode, source=source, name=name, strict=strict)
     # A short stream needs its examples in memory, which its shuffle buffer would hold anyway.
     in_one_tensor = order.is_short or (travels_whole and cache)
-    read = _reader(
-        source, split, cache=cache and not in_one_tensor, with_id=strict, seed=seed
-    )
+    read = _reader(source, split, cache=cache and not in_one_tensor, with_id=strict, seed=seed)
 
     streams = Streams(seed, num_views, num_shards, shard_index)
     if travels_whole:
@@ -267,9 +267,7 @@ def _reader(
     """A function from an epoch (int64 scalar) to the split's encoded examples."""
 
     def read(files_seed: tf.Tensor) -> tf.data.Dataset:
-        return source.encoded_examples(
-            split, shuffle_files=True, seed=files_seed, with_id=with_id
-        )
+        return source.encoded_examples(split, shuffle_files=True, seed=files_seed, with_id=with_id)
 
     if not cache:
         return lambda epoch: read(seeds.derive_scalar(seed, seeds.FILES, epoch))

@@ -74,25 +74,60 @@ _POLYGONS = {
     "triangle": _regular_star(3, 1.15, 0.575),
     "square": 0.8 * np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], np.float64),
     "star": _regular_star(5, 1.12, 0.46),
-    "plus": 0.98 * np.array([
-        (-1, -0.3), (-0.3, -0.3), (-0.3, -1), (0.3, -1), (0.3, -0.3), (1, -0.3),
-        (1, 0.3), (0.3, 0.3), (0.3, 1), (-0.3, 1), (-0.3, 0.3), (-1, 0.3),
-    ]),
-    "arrow": np.array([
-        (-1.05, -0.26), (0.08, -0.26), (0.08, -0.85), (1.05, 0), (0.08, 0.85), (0.08, 0.26),
-        (-1.05, 0.26),
-    ]),
-    "hourglass": np.array([
-        (-0.8, -0.95), (0.8, -0.95), (0.13, 0), (0.8, 0.95), (-0.8, 0.95), (-0.13, 0),
-    ]),
-}  # fmt: skip
+    "plus": 0.98
+    * np.array(
+        [
+            (-1, -0.3),
+            (-0.3, -0.3),
+            (-0.3, -1),
+            (0.3, -1),
+            (0.3, -0.3),
+            (1, -0.3),
+            (1, 0.3),
+            (0.3, 0.3),
+            (0.3, 1),
+            (-0.3, 1),
+            (-0.3, 0.3),
+            (-1, 0.3),
+        ]
+    ),
+    "arrow": np.array(
+        [
+            (-1.05, -0.26),
+            (0.08, -0.26),
+            (0.08, -0.85),
+            (1.05, 0),
+            (0.08, 0.85),
+            (0.08, 0.26),
+            (-1.05, 0.26),
+        ]
+    ),
+    "hourglass": np.array(
+        [
+            (-0.8, -0.95),
+            (0.8, -0.95),
+            (0.13, 0),
+            (0.8, 0.95),
+            (-0.8, 0.95),
+            (-0.13, 0),
+        ]
+    ),
+}
 
 
 # Areas of the unit shapes, by which their sizes are chosen: all print the same amount of ink.
 _AREAS = {
-    "circle": 2.66, "ring": 2.14, "crescent": 1.50, "heart": 2.24, "triangle": 1.90,
-    "square": 2.74, "star": 1.76, "plus": 2.20, "arrow": 1.61, "hourglass": 2.00,
-}  # fmt: skip
+    "circle": 2.66,
+    "ring": 2.14,
+    "crescent": 1.50,
+    "heart": 2.24,
+    "triangle": 1.90,
+    "square": 2.74,
+    "star": 1.76,
+    "plus": 2.20,
+    "arrow": 1.61,
+    "hourglass": 2.00,
+}
 _WIDEST = 0.92  # the largest ratio of a shape's reach to the root of its area: the crescent's
 
 
@@ -272,14 +307,16 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
         return _LocalInfo(
             builder=self,
             description="Wrapping paper printed all over with one of ten shapes.",
-            features=tfds.features.FeaturesDict({
-                "image": tfds.features.Image(
-                    shape=(_SIZE, _SIZE, 3), dtype=np.uint8, encoding_format="png"
-                ),
-                "label": tfds.features.ClassLabel(names=CLASS_NAMES),
-            }),
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(
+                        shape=(_SIZE, _SIZE, 3), dtype=np.uint8, encoding_format="png"
+                    ),
+                    "label": tfds.features.ClassLabel(names=CLASS_NAMES),
+                }
+            ),
             supervised_keys=("image", "label"),
-        )  # fmt: skip
+        )
 
     def _split_generators(self, dl_manager):
         del dl_manager  # nothing to download

@@ -100,7 +100,8 @@ class Source(Splits):
         return dataset.map(
             lambda example: {
                 "image": example[keys["image"]],
-                "label": tf.cast(example[keys["label"]], tf.int64) if "label" in keys
+                "label": tf.cast(example[keys["label"]], tf.int64)
+                if "label" in keys
                 else unlabelled,
                 **({"id": example["tfds_id"]} if with_id else {}),
             }
@@ -160,9 +161,7 @@ class Source(Splits):
             image = tf.repeat(image, 3, axis=-1)
         return tf.ensure_shape(image[..., :3], (*self.image_shape[:2], 3))
 
-    def decode_boxes(
-        self, encoded: tf.Tensor, draw_boxes: Callable
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def decode_boxes(self, encoded: tf.Tensor, draw_boxes: Callable) -> tuple[tf.Tensor, tf.Tensor]:
         """decode(), of a JPEG only rows, and boxes in it; `boxes` says more."""
         if self.image_shape != (None, None, 3) or self._image_feature.np_dtype != np.uint8:
             return boxes.of_whole(self.decode, encoded, draw_boxes)

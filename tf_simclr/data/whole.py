@@ -18,9 +18,7 @@ def travels_whole(source: Source, *, image_size: int, train_mode: str) -> bool:
     return bool(height and width) and height * width <= views * image_size**2
 
 
-def decode(
-    dataset: tf.data.Dataset, source: Source, *, name: str, strict: bool
-) -> tf.data.Dataset:
+def decode(dataset: tf.data.Dataset, source: Source, *, name: str, strict: bool) -> tf.data.Dataset:
     """Encoded examples -> {'image': uint8 (h, w, 3), 'label': int64 (), 'good': bool ()}.
 
     Of an example that cannot be decoded the image is blank and 'good' is False.

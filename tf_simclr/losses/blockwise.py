@@ -157,8 +157,9 @@ def _symmetric(a, b, *, block_rows: int, bound: float):
         return tf.concat([t, t], axis=0)
 
     def follow(t, start):
-        return tf.slice(t, [start + blocks.rows] + [0] * (t.shape.rank - 1),
-                        [window_rows, *t.shape[1:]])  # fmt: skip
+        return tf.slice(
+            t, [start + blocks.rows] + [0] * (t.shape.rank - 1), [window_rows, *t.shape[1:]]
+        )
 
     def add_at(rows, places, value):
         return tf.tensor_scatter_nd_add(rows, places[:, tf.newaxis], value)
@@ -208,9 +209,10 @@ def _symmetric(a, b, *, block_rows: int, bound: float):
                 same = exponentials(x, x, None if valid is None else blocks.take(valid, start))
                 same = tf.linalg.set_diag(same, no_rows)
                 next_ones = exponentials(
-                    x, follow(double[view], start),
+                    x,
+                    follow(double[view], start),
                     None if valid is None else follow(valid_double, start),
-                )  # fmt: skip
+                )
                 own = tf.reduce_sum(same, axis=1) + tf.reduce_sum(next_ones, axis=1)
                 others[view] = add_at(others[view], places, own)
                 shared = next_ones[:, :shared_rows]
@@ -225,14 +227,14 @@ def _symmetric(a, b, *, block_rows: int, bound: float):
             tf.TensorArray(a.dtype, blocks.count, element_shape=(blocks.rows,)) for _ in range(3)
         ]
         _, *others, positive, hit, entropy = tf.while_loop(
-            lambda start, *_: start < blocks.padded, forward,
+            lambda start, *_: start < blocks.padded,
+            forward,
             [0, *[tf.zeros(blocks.padded, a.dtype)] * 2, *arrays],
-            parallel_iterations=1, maximum_iterations=blocks.count,
-        )  # fmt: skip
-        others = [t[:n] for t in others]
-        positive, hit, entropy = (
-            tf.reshape(t.stack(), [-1])[:n] for t in (positive, hit, entropy)
+            parallel_iterations=1,
+            maximum_iterations=blocks.count,
         )
+        others = [t[:n] for t in others]
+        positive, hit, entropy = (tf.reshape(t.stack(), [-1])[:n] for t in (positive, hit, entropy))
         positive = tf.exp(positive)
 
         def gradient(upstream, *_):
@@ -245,9 +247,7 @@ def _symmetric(a, b, *, block_rows: int, bound: float):
                 places = places_of(start)
                 x, factor = blocks.take(views[0], start), blocks.take(factors[0], start)
                 w = exponentials(x, views[1]) * (factor[:, tf.newaxis] + factors[1])
-                w = tf.tensor_scatter_nd_update(
-                    w, diagonal(start), blocks.take(of_positive, start)
-                )
+                w = tf.tensor_scatter_nd_update(w, diagonal(start), blocks.take(of_positive, start))
                 grads = [
                     add_at(grad_a, places, tf.matmul(w, views[1])),
                     grad_b + tf.matmul(w, x, transpose_a=True),
@@ -267,10 +267,12 @@ def _symmetric(a, b, *, block_rows: int, bound: float):
                 return [start + blocks.rows, *grads]
 
             _, *grads = tf.while_loop(
-                lambda start, *_: start < blocks.padded, backward,
+                lambda start, *_: start < blocks.padded,
+                backward,
                 [0, *[tf.zeros((blocks.padded, d), a.dtype)] * 2],
-                parallel_iterations=1, maximum_iterations=blocks.count,
-            )  # fmt: skip
+                parallel_iterations=1,
+                maximum_iterations=blocks.count,
+            )
             return [g[:n] for g in grads]
 
         loss = sum(tf.math.log1p(o / positive) for o in others)

@@ -52,6 +52,6 @@ def supervised_head(features: int, num_classes: int) -> keras.Model:
 
 def _dense(x, name: str, units: int, *, use_bias: bool):
     initializer = keras.initializers.RandomNormal(stddev=0.01)
-    return keras.layers.Dense(
-        units, use_bias=use_bias, kernel_initializer=initializer, name=name
-    )(x)
+    return keras.layers.Dense(units, use_bias=use_bias, kernel_initializer=initializer, name=name)(
+        x
+    )

@@ -87,9 +87,7 @@ def _stem(width: int, *, small_stem: bool, sk: bool, bn: BatchNormSettings, dtyp
         else:
             initial_conv = layers.conv(x, "conv", filters=width, kernel_size=7, strides=2)
         x = layers.batch_norm(initial_conv, "conv", bn)
-        x = keras.layers.MaxPooling2D(
-            3, 2, padding="same", name="max_pool", dtype=policy_of(x)
-        )(x)
+        x = keras.layers.MaxPooling2D(3, 2, padding="same", name="max_pool", dtype=policy_of(x))(x)
     return keras.Model(inputs, [initial_conv, x], name="stem")
 
 

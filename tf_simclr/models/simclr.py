@@ -62,15 +62,24 @@ class SimCLR(keras.Model):
         """
         super().__init__(**kwargs)
         self._config = dict(
-            num_classes=num_classes, image_size=image_size, resnet_depth=resnet_depth,
-            width_multiplier=width_multiplier, sk_ratio=sk_ratio, se_ratio=se_ratio,
-            batch_norm_decay=batch_norm_decay, global_bn=global_bn,
-            fused_batch_norm=fused_batch_norm, proj_head_mode=proj_head_mode,
-            proj_out_dim=proj_out_dim, num_proj_layers=num_proj_layers,
-            ft_proj_selector=ft_proj_selector, fine_tune_after_block=fine_tune_after_block,
-            frozen_batch_norm=frozen_batch_norm, stop_supervised_gradient=stop_supervised_gradient,
+            num_classes=num_classes,
+            image_size=image_size,
+            resnet_depth=resnet_depth,
+            width_multiplier=width_multiplier,
+            sk_ratio=sk_ratio,
+            se_ratio=se_ratio,
+            batch_norm_decay=batch_norm_decay,
+            global_bn=global_bn,
+            fused_batch_norm=fused_batch_norm,
+            proj_head_mode=proj_head_mode,
+            proj_out_dim=proj_out_dim,
+            num_proj_layers=num_proj_layers,
+            ft_proj_selector=ft_proj_selector,
+            fine_tune_after_block=fine_tune_after_block,
+            frozen_batch_norm=frozen_batch_norm,
+            stop_supervised_gradient=stop_supervised_gradient,
             precision=precision,
-        )  # fmt: skip
+        )
         bn = BatchNormSettings(
             momentum=batch_norm_decay, synchronized=global_bn, fused=fused_batch_norm
         )

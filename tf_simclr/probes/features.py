@@ -140,11 +140,16 @@ def cached(directory: str, key: str, make: Callable[[], Features]) -> tuple[Feat
             return _read(path, key), True
     features = make()
     tf.io.gfile.makedirs(directory)
-    _write(path + ".unfinished", {
-        **{f"{_ARRAY}{name}": array for name, array in features.arrays.items()},
-        "labels": features.labels, "skipped": features.skipped,
-        "unlabelled": features.unlabelled, "key": key,
-    })  # fmt: skip
+    _write(
+        path + ".unfinished",
+        {
+            **{f"{_ARRAY}{name}": array for name, array in features.arrays.items()},
+            "labels": features.labels,
+            "skipped": features.skipped,
+            "unlabelled": features.unlabelled,
+            "key": key,
+        },
+    )
     tf.io.gfile.rename(path + ".unfinished", path, overwrite=True)
     return features, False
 

@@ -117,9 +117,12 @@ def sweep(
     all_labels = np.concatenate([labels, validation[1]]) if validation else labels
     probe = fit(everything, all_labels, l2=best_l2, start=best_model)
     return probe, {
-        "l2": best_l2, "validation": best, "converged": probe.converged,
-        "fits": len(strengths), "fits_converged": converged,
-    }  # fmt: skip
+        "l2": best_l2,
+        "validation": best,
+        "converged": probe.converged,
+        "fits": len(strengths),
+        "fits_converged": converged,
+    }
 
 
 def _ranks(model: LogisticRegression, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -145,7 +148,10 @@ def _hold_out(features: np.ndarray, labels: np.ndarray):
     # A class of one example cannot be divided.
     divisible = counts.min() > 1 and len(counts) <= VALIDATION_SHARE * len(labels)
     rest, held_out, labels_of_rest, labels_held_out = train_test_split(
-        features, labels, test_size=VALIDATION_SHARE, random_state=0,
+        features,
+        labels,
+        test_size=VALIDATION_SHARE,
+        random_state=0,
         stratify=labels if divisible else None,
     )
     return rest, labels_of_rest, held_out, labels_held_out

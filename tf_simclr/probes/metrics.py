@@ -10,7 +10,7 @@ NEVER = 2**31  # the rank of a class that a classifier does not know
 
 
 def metric_of(dataset: str) -> str:
-    """"top_1" or "mean_per_class": what the literature gives for a TFDS data set."""
+    """ "top_1" or "mean_per_class": what the literature gives for a TFDS data set."""
     name = dataset.split("/")[0].split(":")[0]
     return "mean_per_class" if name in MEAN_PER_CLASS_DATASETS else "top_1"
 
@@ -47,6 +47,4 @@ def accuracies(
     first = ranks == 0
     per_class = [first[labels == label].mean() for label in np.unique(labels)]
     top_5 = {} if num_classes and num_classes < 5 else {"top_5": float((ranks < 5).mean())}
-    return {
-        "top_1": float(first.mean()), **top_5, "mean_per_class": float(np.mean(per_class))
-    }  # fmt: skip
+    return {"top_1": float(first.mean()), **top_5, "mean_per_class": float(np.mean(per_class))}

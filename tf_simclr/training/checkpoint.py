@@ -192,8 +192,10 @@ class Checkpointer:
                 return prefix
             except READ_ERRORS as error:
                 self._unreadable.add(prefix)
-                print(f"{prefix} cannot be read ({one_line(error)}): trying the one before",
-                      file=sys.stderr)  # fmt: skip
+                print(
+                    f"{prefix} cannot be read ({one_line(error)}): trying the one before",
+                    file=sys.stderr,
+                )
         if prefixes:
             raise ConfigError(
                 f"model_dir {self.directory!r}: none of its {len(prefixes)} checkpoints can be "
@@ -236,8 +238,7 @@ class Checkpointer:
           READ_ERRORS: the file is cut short or spoilt, or a variable has another shape in it.
         """
         shapes = {
-            key.removesuffix(SUFFIX): tuple(shape)
-            for key, shape in tf.train.list_variables(prefix)
+            key.removesuffix(SUFFIX): tuple(shape) for key, shape in tf.train.list_variables(prefix)
         }
         wanted = {
             path: variable
@@ -254,9 +255,7 @@ class Checkpointer:
         status = tf.train.Checkpoint(step=self._step, **variable_tree(wanted)).restore(prefix)
         status.assert_existing_objects_matched()
         status.expect_partial()
-        self._optimizer.iterations.assign(
-            tf.cast(self._step, self._optimizer.iterations.dtype)
-        )
+        self._optimizer.iterations.assign(tf.cast(self._step, self._optimizer.iterations.dtype))
         if self._seen:
             self._seen.restored(self.step, from_variable=EXAMPLES in wanted)
 

@@ -112,9 +112,11 @@ def _cluster_resolver():
             resolver.cluster_spec()
             return resolver
         except (ValueError, TypeError, AttributeError) as error:
-            raise ConfigError(f"TF_CONFIG cannot be read ({one_line(error)}): it must be "
-                              '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": '
-                              '"worker", "index": 0}}') from error  # fmt: skip
+            raise ConfigError(
+                f"TF_CONFIG cannot be read ({one_line(error)}): it must be "
+                '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": '
+                '"worker", "index": 0}}'
+            ) from error
     try:
         # Only the hosts and ranks: the resolver's own division of the GPUs fails where a node has
         # none, or where SLURM has divided them already (--gpus-per-task).

@@ -39,8 +39,10 @@ def load(path: str, *, flag: str):
             f"{flag} {path!r} cannot be loaded ({one_line(error)}): give another SavedModel"
         ) from error
     if not callable(loaded):
-        raise ConfigError(f"{flag} {path!r} is not a SavedModel that run.py or the official code "
-                          "has exported: it cannot be called")  # fmt: skip
+        raise ConfigError(
+            f"{flag} {path!r} is not a SavedModel that run.py or the official code "
+            "has exported: it cannot be called"
+        )
     return loaded
 
 
@@ -123,8 +125,11 @@ def _save(module: tf.train.Checkpoint, directory: str, step: int, keep: int) -> 
     inference = module.__call__.get_concrete_function(IMAGES)
     tf.saved_model.save(module, unfinished, signatures={"serving_default": inference})
     tf.io.gfile.rename(unfinished, path)
-    exported = [int(name.rstrip("/")) for name in tf.io.gfile.listdir(directory)
-                if re.fullmatch(r"\d+/?", name)]  # fmt: skip
+    exported = [
+        int(name.rstrip("/"))
+        for name in tf.io.gfile.listdir(directory)
+        if re.fullmatch(r"\d+/?", name)
+    ]
     for old in sorted(exported)[:-keep]:
         files.remove(os.path.join(directory, str(old)))
     return path

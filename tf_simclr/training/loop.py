@@ -160,8 +160,14 @@ def train(
     step = first_step = checkpointer.step
     means = _Means(metric_names)
     chunk = 1  # the first call compiles; then as many steps as SECONDS_BETWEEN_UPDATES take
-    bar = progress(total=total_steps, initial=step, desc=description, unit="step", leave=True,
-                   disable=not workers.is_chief(strategy))  # fmt: skip
+    bar = progress(
+        total=total_steps,
+        initial=step,
+        desc=description,
+        unit="step",
+        leave=True,
+        disable=not workers.is_chief(strategy),
+    )
     counted = _Counted(first_step, say=workers.is_chief(strategy))
     trace = trace or Trace("", total_steps, total_steps)
     with counted, bar, trace, _stop_requests() as requests:

@@ -78,9 +78,11 @@ class LossScale:
 
 def _variable(value, dtype) -> tf.Variable:
     return tf.Variable(
-        value, dtype=dtype, trainable=False,
+        value,
+        dtype=dtype,
+        trainable=False,
         aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-    )  # fmt: skip
+    )
 
 
 def _done(_) -> tf.Tensor:

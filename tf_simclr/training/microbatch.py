@@ -109,18 +109,14 @@ def cached_gradients(
 
     def forward(j, arrays, moving_sums):
         outputs = outputs_fn(_part(parts, j), place + j)
-        arrays = [
-            array.write(j, outputs[name]) for name, array in zip(widths, arrays, strict=True)
-        ]
+        arrays = [array.write(j, outputs[name]) for name, array in zip(widths, arrays, strict=True)]
         return j + 1, arrays, moving.add(moving_sums)
 
     arrays = [
         tf.TensorArray(dtype, count, element_shape=(2 * size, width)) for width in widths.values()
     ]
     _, arrays, moving_sums = _while(count, forward, arrays, moving.zeros())
-    outputs = {
-        name: _join_views(array.stack()) for name, array in zip(widths, arrays, strict=True)
-    }
+    outputs = {name: _join_views(array.stack()) for name, array in zip(widths, arrays, strict=True)}
     with _tape(trainable) as tape:
         tape.watch(outputs)
         metrics = loss_fn(outputs, labels)

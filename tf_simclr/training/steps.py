@@ -19,8 +19,13 @@ from tf_simclr.ranks import rank
 from tf_simclr.replicas import batch_size, num_replicas, total
 from tf_simclr.training.loss_scale import SMALLEST, LossScale
 
-PRETRAIN_METRICS = ("weight_decay", "total_loss", "contrast_loss", "contrast_acc",
-                    "contrast_entropy")  # fmt: skip
+PRETRAIN_METRICS = (
+    "weight_decay",
+    "total_loss",
+    "contrast_loss",
+    "contrast_acc",
+    "contrast_entropy",
+)
 PRETRAIN_OUTPUTS = ("proj_head_output", "logits_sup")
 SUPERVISED_METRICS = ("supervised_loss", "supervised_acc")
 FINETUNE_METRICS = ("weight_decay", "total_loss", *SUPERVISED_METRICS)

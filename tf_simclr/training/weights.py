@@ -39,8 +39,10 @@ class RestoreReport:
     def __str__(self):
         """A table of how many variables of each part of the model went which way."""
         ways = {
-            "restored": self.restored, "left out": self.skipped, "missing": self.missing,
-        }  # fmt: skip
+            "restored": self.restored,
+            "left out": self.skipped,
+            "missing": self.missing,
+        }
         parts = sorted({path.split("/")[0] for paths in ways.values() for path in paths})
         rows = [f"  {'variables':<18}" + "".join(f"{way:>11}" for way in ways)]
         for part in parts:

@@ -164,8 +164,13 @@ def lost_workers_named(strategy: tf.distribute.Strategy | None):
 
 
 def _is_loss(error: tf.errors.OpError) -> bool:
-    lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
-            tf.errors.DeadlineExceededError, tf.errors.InternalError)  # fmt: skip
+    lost = (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+        tf.errors.InternalError,
+    )
     return isinstance(error, lost) and bool(_aborted(error))
 
 

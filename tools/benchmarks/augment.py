@@ -24,12 +24,18 @@ NOTES = """\
 
 def add_arguments(parser: argparse.ArgumentParser):
     """The arguments of this subcommand."""
-    parser.add_argument("--image_size", type=report.list_of(report.positive), default=[32, 224],
-                        help="sides of a view, with commas between (default: 32,224)")
-    parser.add_argument("--batch", type=report.positive, default=64,
-                        help="views (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--batches", type=report.positive, default=50,
-                        help="a timed call (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--image_size",
+        type=report.list_of(report.positive),
+        default=[32, 224],
+        help="sides of a view, with commas between (default: 32,224)",
+    )
+    parser.add_argument(
+        "--batch", type=report.positive, default=64, help="views (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batches", type=report.positive, default=50, help="a timed call (default: %(default)s)"
+    )
     report.add_arguments(parser, repetitions=7)
 
 
@@ -44,8 +50,15 @@ def run(args: argparse.Namespace):
         sides = [_ours(views), _official(views)]
         calls = [functools.partial(_batches, side, args.batches) for side in sides]
         times = timing.medians(calls, repetitions=args.repetitions)
-        out.add(Row("flip and colours", f"{size} pixels, {args.batch} views", "ms",
-                    *(time / args.batches for time in times), "measured"))  # fmt: skip
+        out.add(
+            Row(
+                "flip and colours",
+                f"{size} pixels, {args.batch} views",
+                "ms",
+                *(time / args.batches for time in times),
+                "measured",
+            )
+        )
     out.finish(NOTES)
 
 

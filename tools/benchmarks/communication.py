@@ -40,23 +40,46 @@ NOTES = """\
 
 def add_arguments(parser: argparse.ArgumentParser):
     """The arguments of this subcommand."""
-    parser.add_argument("--predict", action="store_true",
-                        help="only print the predictions of docs/scaling.md")  # fmt: skip
-    parser.add_argument("--replicas", type=report.list_of(report.at_least(2)), default=[2, 4],
-                        help="numbers of replicas, with commas between (default: 2,4)")  # fmt: skip
-    parser.add_argument("--batch", type=report.list_of(report.positive), default=[512, 4096],
-                        help="images a replica, n, of whose two views the hiddens are gathered; "
-                             "with commas between (default: 512,4096)")  # fmt: skip
-    parser.add_argument("--dim", type=report.positive, default=128,
-                        help="width of a hidden, d (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--resnet_depth", type=int, choices=sorted(BLOCKS_PER_GROUP), default=18,
-                        help="of the model that the statistics and gradients are those of "
-                             "(default: %(default)s)")  # fmt: skip
-    parser.add_argument("--width_multiplier", type=float, default=0.5,
-                        help="of that model (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--step_replicas", type=int, choices=(0, 2, 3, 4), default=2,
-                        help="replicas on which the collectives of a whole training step are "
-                             "counted; 0 for none (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--predict", action="store_true", help="only print the predictions of docs/scaling.md"
+    )
+    parser.add_argument(
+        "--replicas",
+        type=report.list_of(report.at_least(2)),
+        default=[2, 4],
+        help="numbers of replicas, with commas between (default: 2,4)",
+    )
+    parser.add_argument(
+        "--batch",
+        type=report.list_of(report.positive),
+        default=[512, 4096],
+        help="images a replica, n, of whose two views the hiddens are gathered; "
+        "with commas between (default: 512,4096)",
+    )
+    parser.add_argument(
+        "--dim",
+        type=report.positive,
+        default=128,
+        help="width of a hidden, d (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resnet_depth",
+        type=int,
+        choices=sorted(BLOCKS_PER_GROUP),
+        default=18,
+        help="of the model that the statistics and gradients are those of (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--width_multiplier", type=float, default=0.5, help="of that model (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--step_replicas",
+        type=int,
+        choices=(0, 2, 3, 4),
+        default=2,
+        help="replicas on which the collectives of a whole training step are "
+        "counted; 0 for none (default: %(default)s)",
+    )
     report.add_arguments(parser, repetitions=20)
 
 
@@ -128,8 +151,13 @@ def _hiddens(strategy, n: int, d: int, repetitions: int) -> Iterator[Row]:
         both = [part(scheme) for scheme in (gather_views, padded_sums)]
         calls = [_call(strategy, step, hidden, weights) for step in both]
         _check_equal(*(call() for call in calls))
-        yield Row(f"hiddens, {name}", setting, "ms",
-                  *timing.medians(calls, repetitions=repetitions), "measured")  # fmt: skip
+        yield Row(
+            f"hiddens, {name}",
+            setting,
+            "ms",
+            *timing.medians(calls, repetitions=repetitions),
+            "measured",
+        )
         sent = [total_sent(count(strategy, step, hidden, weights), replicas) for step in both]
         yield Row(f"hiddens, {name}: bytes sent", setting, "bytes", *sent, "computed")
 
@@ -163,8 +191,13 @@ def _model(strategy, settings: Settings) -> Iterator[Row]:
     ):
         values = [local.random(strategy, (size,)) for size in sizes]
         calls = [_call(strategy, step, *values) for step in (ours, baseline)]
-        yield Row(what, setting, "ms",
-                  *timing.medians(calls, repetitions=settings.repetitions), "measured")  # fmt: skip
+        yield Row(
+            what,
+            setting,
+            "ms",
+            *timing.medians(calls, repetitions=settings.repetitions),
+            "measured",
+        )
 
 
 def _one_after_the_other(tensors: list) -> list:

@@ -35,9 +35,12 @@ class Settings:
     def model_size(self) -> network.Network:
         """The size of the model of `step_collectives`, by formula."""
         return network.simclr(
-            resnet_depth=self.resnet_depth, width_multiplier=self.width_multiplier,
-            small_stem=True, num_classes=NUM_CLASSES, proj_out_dim=self.dim,
-        )  # fmt: skip
+            resnet_depth=self.resnet_depth,
+            width_multiplier=self.width_multiplier,
+            small_stem=True,
+            num_classes=NUM_CLASSES,
+            proj_out_dim=self.dim,
+        )
 
 
 def rows(replicas: int, settings: Settings) -> list[Row]:
@@ -82,9 +85,14 @@ def batch_norm_collectives(strategy) -> tuple[list[Collective], list[Collective]
 def step_collectives(strategy, settings: Settings, *, block_rows: int) -> list[Collective]:
     """Those of a step of pretraining with NT-Xent, block_rows of logits at a time, and LARS."""
     with strategy.scope():
-        model = SimCLR(num_classes=NUM_CLASSES, image_size=IMAGE_SIZE, proj_out_dim=settings.dim,
-                       resnet_depth=settings.resnet_depth, stop_supervised_gradient=True,
-                       width_multiplier=settings.width_multiplier)  # fmt: skip
+        model = SimCLR(
+            num_classes=NUM_CLASSES,
+            image_size=IMAGE_SIZE,
+            proj_out_dim=settings.dim,
+            resnet_depth=settings.resnet_depth,
+            stop_supervised_gradient=True,
+            width_multiplier=settings.width_multiplier,
+        )
         optimizer = policy.make_optimizer(model, "lars", 0.1, momentum=0.9, weight_decay=1e-6)
     trainable = policy.trainable_variables(model)
     decayed = policy.loss_decay_variables(model, "lars")
@@ -94,9 +102,15 @@ def step_collectives(strategy, settings: Settings, *, block_rows: int) -> list[C
 
         def loss():
             outputs = steps.pretrain_outputs(model, tf.split(images, 2, axis=-1))
-            return steps.pretrain_loss(outputs, targets, temperature=0.1, hidden_norm=True,
-                                       block_rows=block_rows, decayed=decayed,
-                                       weight_decay=1e-6)  # fmt: skip
+            return steps.pretrain_loss(
+                outputs,
+                targets,
+                temperature=0.1,
+                hidden_norm=True,
+                block_rows=block_rows,
+                decayed=decayed,
+                weight_decay=1e-6,
+            )
 
         return steps.train_step(functools.partial(steps.gradients, loss), optimizer, trainable)
 
@@ -106,8 +120,20 @@ def step_collectives(strategy, settings: Settings, *, block_rows: int) -> list[C
 
 def _against_formula(what: str, setting: str, counted: list, expected: list) -> list[Row]:
     return [
-        Row(f"{what}: collectives, against formula", setting, "count",
-            len(counted), len(expected), "counted"),
-        Row(f"{what}: collective inputs, against formula", setting, "bytes",
-            total_bytes(counted), total_bytes(expected), "counted"),
-    ]  # fmt: skip
+        Row(
+            f"{what}: collectives, against formula",
+            setting,
+            "count",
+            len(counted),
+            len(expected),
+            "counted",
+        ),
+        Row(
+            f"{what}: collective inputs, against formula",
+            setting,
+            "bytes",
+            total_bytes(counted),
+            total_bytes(expected),
+            "counted",
+        ),
+    ]

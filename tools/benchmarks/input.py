@@ -34,15 +34,27 @@ def add_arguments(parser: argparse.ArgumentParser):
     """The arguments of this subcommand."""
     parser.add_argument("--data_dir", help="where TFDS keeps the data sets")
     parser.add_argument("--dataset", default="cifar10", help="TFDS name (default: %(default)s)")
-    parser.add_argument("--image_size", type=report.positive, default=32,
-                        help="side of a view (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--batch", type=report.positive, default=256,
-                        help="images a batch (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--batches", type=report.positive, default=20,
-                        help="batches a timed call (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--cache", choices=("encoded", "decoded"),
-                        help="both sides with the data set in memory, after an epoch that is not "
-                             "timed; how the baseline keeps it")  # fmt: skip
+    parser.add_argument(
+        "--image_size",
+        type=report.positive,
+        default=32,
+        help="side of a view (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch", type=report.positive, default=256, help="images a batch (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batches",
+        type=report.positive,
+        default=20,
+        help="batches a timed call (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cache",
+        choices=("encoded", "decoded"),
+        help="both sides with the data set in memory, after an epoch that is not "
+        "timed; how the baseline keeps it",
+    )
     report.add_arguments(parser, repetitions=3)
 
 
@@ -50,10 +62,15 @@ def run(args: argparse.Namespace):
     """Prints the table of the command line's measurements."""
     out = Report("input", repetitions=args.repetitions, json_path=args.json)
     config = Config().replace(
-        dataset=args.dataset, data_dir=args.data_dir, image_size=args.image_size, seed=1,
-        train_batch_size=args.batch, cache_dataset=bool(args.cache),
-        color_jitter_strength=1.0, use_blur=False,
-    )  # fmt: skip
+        dataset=args.dataset,
+        data_dir=args.data_dir,
+        image_size=args.image_size,
+        seed=1,
+        train_batch_size=args.batch,
+        cache_dataset=bool(args.cache),
+        color_jitter_strength=1.0,
+        use_blur=False,
+    )
     source = build.open_data(config)
     setting = f"{args.dataset}, {args.image_size} pixels, batch {args.batch}"
     setting += f", {args.cache} in memory" if args.cache else ""
@@ -124,10 +141,11 @@ def official(source, config: Config, *, cache: str | None) -> tf.data.Dataset:
 
             factors = max(0.0, 1 - 0.8 * strength), 1 + 0.8 * strength
             ops = (
-                clipped(color.brightness, *factors), clipped(color.contrast, *factors),
+                clipped(color.brightness, *factors),
+                clipped(color.contrast, *factors),
                 clipped(color.saturation, *factors),
                 clipped(color.hue, -0.2 * strength, 0.2 * strength),
-            )  # fmt: skip
+            )
             for which in tf.unstack(tf.random.shuffle(tf.range(4))):
                 image = tf.switch_case(which, [functools.partial(op, image) for op in ops])
                 image = tf.ensure_shape(image, (size, size, 3))
@@ -139,10 +157,14 @@ def official(source, config: Config, *, cache: str | None) -> tf.data.Dataset:
 
     def view(image):
         begin, extent, _ = tf.image.sample_distorted_bounding_box(
-            tf.shape(image), tf.zeros([1, 0, 4]), min_object_covered=0.1,
-            aspect_ratio_range=(3 / 4, 4 / 3), area_range=(0.08, 1.0), max_attempts=100,
+            tf.shape(image),
+            tf.zeros([1, 0, 4]),
+            min_object_covered=0.1,
+            aspect_ratio_range=(3 / 4, 4 / 3),
+            area_range=(0.08, 1.0),
+            max_attempts=100,
             use_image_if_no_bounding_boxes=True,
-        )  # fmt: skip
+        )
         image = tf.image.resize(tf.slice(image, begin, extent), (size, size), "bicubic")
         image = distorted(tf.image.random_flip_left_right(image))
         return tf.clip_by_value(tf.reshape(image, (size, size, 3)), 0, 1)

@@ -24,17 +24,31 @@ NOTES = """\
 
 def add_arguments(parser: argparse.ArgumentParser):
     """The arguments of this subcommand."""
-    parser.add_argument("--batch", type=report.list_of(report.positive),
-                        default=[512, 2048, 8192],
-                        help="images, n, with commas between (default: 512,2048,8192)")  # fmt: skip
-    parser.add_argument("--alone", type=report.list_of(report.positive), default=[],
-                        help="further numbers of images, too many for the baseline: ours alone, "
-                             "its memory and one call's time")  # fmt: skip
-    parser.add_argument("--dim", type=report.positive, default=128,
-                        help="width of a hidden, d (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--loss_block_rows", type=int, default=0,
-                        help="rows of a block; 0 for the automatic choice "
-                             "(default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--batch",
+        type=report.list_of(report.positive),
+        default=[512, 2048, 8192],
+        help="images, n, with commas between (default: 512,2048,8192)",
+    )
+    parser.add_argument(
+        "--alone",
+        type=report.list_of(report.positive),
+        default=[],
+        help="further numbers of images, too many for the baseline: ours alone, "
+        "its memory and one call's time",
+    )
+    parser.add_argument(
+        "--dim",
+        type=report.positive,
+        default=128,
+        help="width of a hidden, d (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--loss_block_rows",
+        type=int,
+        default=0,
+        help="rows of a block; 0 for the automatic choice (default: %(default)s)",
+    )
     report.add_arguments(parser, repetitions=7)
 
 
@@ -47,8 +61,15 @@ def run(args: argparse.Namespace):
         calls = [make(name, n, args.dim, rows) for name in ("ours", "official")]
         for ours, theirs in zip(calls[0](), calls[1](), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
-        out.add(Row("loss and gradient", setting, "ms",
-                    *timing.medians(calls, repetitions=args.repetitions), "measured"))  # fmt: skip
+        out.add(
+            Row(
+                "loss and gradient",
+                setting,
+                "ms",
+                *timing.medians(calls, repetitions=args.repetitions),
+                "measured",
+            )
+        )
         peaks = [memory_use.peak(make, name, n, args.dim, rows) for name in ("ours", "official")]
         out.add(Row("loss and gradient: memory", setting, "MB", *peaks, "measured"))
     for n in args.alone:

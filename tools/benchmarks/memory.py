@@ -19,12 +19,18 @@ NOTES = """\
 
 def add_arguments(parser: argparse.ArgumentParser):
     """The arguments of this subcommand."""
-    parser.add_argument("--batch", type=report.positive, default=4096,
-                        help="images, ours (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--microbatch_size", type=report.positive, default=256,
-                        help="images of a micro-batch and of the baseline (default: %(default)s)")
-    parser.add_argument("--width_multiplier", type=float, default=0.25,
-                        help="of the network (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--batch", type=report.positive, default=4096, help="images, ours (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--microbatch_size",
+        type=report.positive,
+        default=256,
+        help="images of a micro-batch and of the baseline (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--width_multiplier", type=float, default=0.25, help="of the network (default: %(default)s)"
+    )
     parser.add_argument("--image_size", type=report.positive, default=32, help=argparse.SUPPRESS)
     report.add_arguments(parser, repetitions=3)
 
@@ -32,12 +38,18 @@ def add_arguments(parser: argparse.ArgumentParser):
 def run(args: argparse.Namespace):
     """Prints the table of the command line's measurements."""
     out = Report("memory", repetitions=args.repetitions, json_path=args.json)
-    setting = (f"ResNet-18 of width {args.width_multiplier}, batch {args.batch} in micro-batches "
-               f"of {args.microbatch_size} beside batch {args.microbatch_size}")  # fmt: skip
+    setting = (
+        f"ResNet-18 of width {args.width_multiplier}, batch {args.batch} in micro-batches "
+        f"of {args.microbatch_size} beside batch {args.microbatch_size}"
+    )
     common = dict(
-        resnet_depth=18, image_size=args.image_size, width_multiplier=args.width_multiplier,
-        use_blur=False, learning_rate=0.1, seed=1,
-    )  # fmt: skip
+        resnet_depth=18,
+        image_size=args.image_size,
+        width_multiplier=args.width_multiplier,
+        use_blur=False,
+        learning_rate=0.1,
+        seed=1,
+    )
     sides = [
         common | dict(train_batch_size=args.batch, microbatch_size=args.microbatch_size),
         common | dict(train_batch_size=args.microbatch_size),

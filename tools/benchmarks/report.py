@@ -48,6 +48,7 @@ class Row:
 
     def markdown(self) -> str:
         """The line of the table."""
+
         def show(value: float) -> str:
             if self.unit == "images/s" and value < 100:
                 return f"{value:.1f}/s"
@@ -68,8 +69,10 @@ class Report:
         self._json_path = Path(json_path) if json_path else None
         if self._json_path:
             self._json_path.write_text("")
-        print("{cpu}, {cores} cores; TensorFlow {tensorflow}, Keras {keras}, "
-              "Python {python}.\n".format(**self._known))  # fmt: skip
+        print(
+            "{cpu}, {cores} cores; TensorFlow {tensorflow}, Keras {keras}, "
+            "Python {python}.\n".format(**self._known)
+        )
         print("| what | setting | ours | baseline | ratio |\n|---|---|---:|---:|---:|", flush=True)
 
     def add(self, row: Row):
@@ -109,12 +112,19 @@ def _cpu_model() -> str:
 
 def add_arguments(parser: argparse.ArgumentParser, *, repetitions: int):
     """The arguments of every benchmark."""
-    parser.add_argument("--repetitions", type=positive, default=repetitions,
-                        help="timed calls of each side, of which the median is taken; the two "
-                             "sides take turns (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--json", metavar="FILE", type=_writable,
-                        help="also write each line, with the machine and the versions, as a line "
-                             "of JSON")  # fmt: skip
+    parser.add_argument(
+        "--repetitions",
+        type=positive,
+        default=repetitions,
+        help="timed calls of each side, of which the median is taken; the two "
+        "sides take turns (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        type=_writable,
+        help="also write each line, with the machine and the versions, as a line of JSON",
+    )
 
 
 def positive(text: str) -> int:

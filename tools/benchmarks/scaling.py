@@ -120,9 +120,13 @@ def table() -> str:
             scheme = ours(sizes[0], replicas)
             whole = step(model, *sizes, scheme=scheme)
             sent = [
-                hiddens(*sizes, scheme), hiddens(*sizes, OFFICIAL), bn, gradients(model.parameters),
-                whole, step(model, *sizes, scheme=OFFICIAL),
-            ]  # fmt: skip
+                hiddens(*sizes, scheme),
+                hiddens(*sizes, OFFICIAL),
+                bn,
+                gradients(model.parameters),
+                whole,
+                step(model, *sizes, scheme=OFFICIAL),
+            ]
             cells = [f"{total_sent(collectives, replicas) / 1e6:,.2f}" for collectives in sent]
             logits = f"{logits_bytes(sizes[0], replicas) / 1e6:,.2f}"
             row = [name, str(replicas), str(sizes[0]), *cells, str(len(whole)), logits]

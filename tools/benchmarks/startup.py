@@ -18,9 +18,14 @@ from benchmarks.report import Report, Row
 
 STEPS = 5
 SETTINGS = (
-    "--dataset=shapes", "--resnet_depth=18", "--width_multiplier=0.25", "--train_batch_size=32",
-    f"--train_steps={STEPS}", "--seed=1", "--mode=train",
-)  # fmt: skip
+    "--dataset=shapes",
+    "--resnet_depth=18",
+    "--width_multiplier=0.25",
+    "--train_batch_size=32",
+    f"--train_steps={STEPS}",
+    "--seed=1",
+    "--mode=train",
+)
 _OURS = Path(__file__).resolve().parents[2]
 _MOMENTS = {
     "until the data, the model and the devices are there": re.compile(rb"steps\s+0 to"),
@@ -35,8 +40,12 @@ NOTES = """\
 
 def add_arguments(parser: argparse.ArgumentParser):
     """The arguments of this subcommand."""
-    parser.add_argument("--baseline", metavar="DIR", type=_checkout,
-                        help="another checkout, whose run.py takes turns with ours")  # fmt: skip
+    parser.add_argument(
+        "--baseline",
+        metavar="DIR",
+        type=_checkout,
+        help="another checkout, whose run.py takes turns with ours",
+    )
     parser.add_argument("--data_dir", help="of the data set shapes, which is prepared there first")
     report.add_arguments(parser, repetitions=3)
 
@@ -49,8 +58,10 @@ def run(args: argparse.Namespace):
     options = [f"--data_dir={args.data_dir}"] if args.data_dir else []
     calls = [functools.partial(_seconds, side, options) for side in sides]
     taken = timing.in_turns(calls, repetitions=args.repetitions, untimed=1)
-    imports = [_seconds_of([sys.executable, "-c", "import tensorflow"])[WHOLE]
-               for _ in range(args.repetitions)]  # fmt: skip
+    imports = [
+        _seconds_of([sys.executable, "-c", "import tensorflow"])[WHOLE]
+        for _ in range(args.repetitions)
+    ]
     out.add(Row("import tensorflow", "", "ms", 1e3 * statistics.median(imports), None, "measured"))
     for moment in (*_MOMENTS, WHOLE):
         ours, *others = (1e3 * statistics.median(run[moment] for run in runs) for runs in taken)
@@ -62,8 +73,13 @@ def run(args: argparse.Namespace):
 def _seconds(checkout: Path, options: list[str]) -> dict[str, float]:
     """How long a run took until each moment."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, checkout / "run.py", *SETTINGS, *options,
-                   f"--model_dir={folder}/run"]  # fmt: skip
+        command = [
+            sys.executable,
+            checkout / "run.py",
+            *SETTINGS,
+            *options,
+            f"--model_dir={folder}/run",
+        ]
         seconds = _seconds_of(command)
     if set(seconds) != {*_MOMENTS, WHOLE}:
         raise RuntimeError(f"{checkout}: run.py no longer prints what tells its first step")

@@ -44,14 +44,21 @@ NOTES = """\
 
 def add_arguments(parser: argparse.ArgumentParser):
     """The arguments of this subcommand."""
-    parser.add_argument("--network", choices=(*NETWORKS, "tiny"), default="resnet18",
-                        help="ResNet-18 at 32 pixels and batch 128, or ResNet-50 at 224 and batch "
-                             "16 (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--network",
+        choices=(*NETWORKS, "tiny"),
+        default="resnet18",
+        help="ResNet-18 at 32 pixels and batch 128, or ResNet-50 at 224 and batch "
+        "16 (default: %(default)s)",
+    )
     parser.add_argument("--batch", type=report.positive, help="images a batch")
-    parser.add_argument("--precision", type=report.list_of(str),
-                        default=["float32", "float32" + FUSED, "bfloat16"],
-                        help=f"ours, with commas between; {FUSED}: with --fused_batch_norm "
-                             f"(default: float32,float32{FUSED},bfloat16)")  # fmt: skip
+    parser.add_argument(
+        "--precision",
+        type=report.list_of(str),
+        default=["float32", "float32" + FUSED, "bfloat16"],
+        help=f"ours, with commas between; {FUSED}: with --fused_batch_norm "
+        f"(default: float32,float32{FUSED},bfloat16)",
+    )
     parser.add_argument("--jit_compile", action="store_true", help="ours, compiled by XLA")
     report.add_arguments(parser, repetitions=5)
 
@@ -65,35 +72,59 @@ def run(args: argparse.Namespace):
     depth, image_size, batch = NETWORKS.get(args.network, (18, 16, 4))
     batch = args.batch or batch
     config = Config().replace(
-        resnet_depth=depth, image_size=image_size, train_batch_size=batch, seed=1, use_blur=False,
-        width_multiplier=0.125 if args.network == "tiny" else 1.0, learning_rate=0.1,
+        resnet_depth=depth,
+        image_size=image_size,
+        train_batch_size=batch,
+        seed=1,
+        use_blur=False,
+        width_multiplier=0.125 if args.network == "tiny" else 1.0,
+        learning_rate=0.1,
         jit_compile=args.jit_compile,
-    )  # fmt: skip
+    )
     setting = f"ResNet-{depth}, {image_size} pixels, batch {batch}"
     setting += ", XLA" if args.jit_compile else ""
     sides = {"official": official(config), "naive bfloat16": official(config, naive=True)}
     for precision in args.precision:
-        sides[precision] = ours(config.replace(
-            precision=precision.removesuffix(FUSED), fused_batch_norm=precision.endswith(FUSED)
-        ))  # fmt: skip
+        sides[precision] = ours(
+            config.replace(
+                precision=precision.removesuffix(FUSED), fused_batch_norm=precision.endswith(FUSED)
+            )
+        )
     times = timing.medians(list(sides.values()), repetitions=args.repetitions)
     medians = {name: ms / 1e3 for name, ms in zip(sides, times, strict=True)}
     rates = {name: batch / taken for name, taken in medians.items()}
     for name in list(sides)[1:]:
-        out.add(Row(f"step, {name}", setting, "images/s", rates[name], rates["official"],
-                    "measured"))  # fmt: skip
+        out.add(
+            Row(f"step, {name}", setting, "images/s", rates[name], rates["official"], "measured")
+        )
     shares = {name: matrix_share(step) for name, step in sides.items()}
     for name in list(sides)[1:]:
-        out.add(Row(f"in convolutions and matmuls, {name}", setting, "%", 100 * shares[name],
-                    100 * shares["official"], "measured"))  # fmt: skip
+        out.add(
+            Row(
+                f"in convolutions and matmuls, {name}",
+                setting,
+                "%",
+                100 * shares[name],
+                100 * shares["official"],
+                "measured",
+            )
+        )
     work = matrix_flops(sides["official"].graph())
     peaks = {}
     for name in sides:
         dtype = {"naive bfloat16": "bfloat16", "official": "float32"}.get(name, name)
         dtype = dtype.removesuffix(FUSED)
         peak = peaks.setdefault(dtype, matmul_peak(dtype))
-        out.add(Row(f"GFLOP/s beside the {dtype} matmul peak, {name}", setting, "count",
-                    1e-9 * work / medians[name], 1e-9 * peak, "measured"))  # fmt: skip
+        out.add(
+            Row(
+                f"GFLOP/s beside the {dtype} matmul peak, {name}",
+                setting,
+                "count",
+                1e-9 * work / medians[name],
+                1e-9 * peak,
+                "measured",
+            )
+        )
     out.finish(NOTES)
 
 
@@ -135,6 +166,7 @@ def ours(config: Config) -> Step:
 
 def official(config: Config, *, naive: bool = False) -> Step:
     """The official code's step; naive: in the global policy mixed_bfloat16, as one would try it."""
+
     def batch_norm(*, fused_in_float32, **settings):
         del fused_in_float32  # which is ours
         return keras.layers.BatchNormalization(**settings)
@@ -149,9 +181,7 @@ def official(config: Config, *, naive: bool = False) -> Step:
 
         def loss():
             outputs = steps.pretrain_outputs(model, tf.unstack(images, axis=1))
-            value = official_loss(
-                outputs["proj_head_output"], temperature=config.loss.temperature
-            )
+            value = official_loss(outputs["proj_head_output"], temperature=config.loss.temperature)
             value += steps.weight_decay_loss(decayed, config.optimizer.weight_decay)
             value += steps.supervised_loss(outputs["logits_sup"], targets)["supervised_loss"]
             return {"total_loss": value}
@@ -167,9 +197,12 @@ def official(config: Config, *, naive: bool = False) -> Step:
 def _made(config: Config):
     model = build.make_model(config, 10)
     optimizer = policy.make_optimizer(
-        model, config.optimizer.optimizer, 0.1,
-        momentum=config.optimizer.momentum, weight_decay=config.optimizer.weight_decay,
-    )  # fmt: skip
+        model,
+        config.optimizer.optimizer,
+        0.1,
+        momentum=config.optimizer.momentum,
+        weight_decay=config.optimizer.weight_decay,
+    )
     return model, optimizer
 
 

@@ -24,8 +24,14 @@ _FIELD = re.compile(rf"([cr]\d+)_({'|'.join((*_INPUTS, *_TOLERANCES))})")
 
 def num_replicas(values: dict[str, np.ndarray]) -> int:
     """The most replicas that a case needs."""
-    return max((len(value) for key, value in values.items()
-                if key.endswith("_hidden") and value.ndim == 3), default=1)  # fmt: skip
+    return max(
+        (
+            len(value)
+            for key, value in values.items()
+            if key.endswith("_hidden") and value.ndim == 3
+        ),
+        default=1,
+    )
 
 
 def compare(report: Report, name: str, values: dict[str, np.ndarray], *, fast: bool = False):
@@ -68,8 +74,10 @@ def _run(hidden: np.ndarray, **settings) -> dict[str, np.ndarray]:
     def run(parts):
         return strategy.run(lambda part: _differentiate(part, replicas, **settings), args=(parts,))
 
-    return {k: np.stack([part.numpy() for part in strategy.experimental_local_results(v)])
-            for k, v in run(parts).items()}  # fmt: skip
+    return {
+        k: np.stack([part.numpy() for part in strategy.experimental_local_results(v)])
+        for k, v in run(parts).items()
+    }
 
 
 def _differentiate(

@@ -62,8 +62,9 @@ def _our_layers(ours: list[str]) -> dict[_Place, list[str]]:
     found = defaultdict(set)
     for path in ours:
         if match := _OURS.fullmatch(path):
-            place = _Place(match["part"], int(match["block"] or 0), match["scope"],
-                           match["bn"] is not None)  # fmt: skip
+            place = _Place(
+                match["part"], int(match["block"] or 0), match["scope"], match["bn"] is not None
+            )
             found[place].add((_CREATED.index(match["layer"]), path.rsplit("/", 1)[0]))
     return {place: [layer for _, layer in sorted(layers)] for place, layers in found.items()}
 

@@ -17,10 +17,18 @@ from tf_simclr.optim import policy
 from tf_simclr.training import steps, weights
 
 _KNOWN = {
-    "args", "x", "labels", "num_params", "num_trainable", "grad_names", "grad_norms",
-    "grad_global_norm", "after_train|moving_names", "after_train|moving_mean_sum",
+    "args",
+    "x",
+    "labels",
+    "num_params",
+    "num_trainable",
+    "grad_names",
+    "grad_norms",
+    "grad_global_norm",
+    "after_train|moving_names",
+    "after_train|moving_mean_sum",
     "after_train|moving_variance_sum",
-}  # fmt: skip
+}
 # Gradients below this part of their global norm are measured against it: they are what is left of
 # sums of larger terms, whose float32 rounding differs between releases of TensorFlow.
 _SMALL_GRADIENT = 1e-4
@@ -53,19 +61,23 @@ def compare(report: Report, name: str, directory: Path):
                 "blocks normalise by the batch (frozen_batch_norm=training); our default, "
                 "inference, differs on purpose"
             )
-        model = build.make_model(
-            config.replace(frozen_batch_norm="training"), found.num_classes
-        )
+        model = build.make_model(config.replace(frozen_batch_norm="training"), found.num_classes)
         weights.restore_weights(model, model_dir)
     _compare_counts(report, name, expected, model)
     if any(key.startswith(("train|", "grad_", "after_train|")) for key in expected):
         _compare_step(report, name, expected, model, config)
     report.not_compared(
-        [f"{name}/expected.npz {key}" for key in expected
-         if key not in _KNOWN and not key.startswith(("eval|", "train|"))]
-        + [f"{name}/{path.name}" for path in directory.iterdir()
-           if not re.fullmatch(r"expected\.npz|checkpoint|.*\.index|.*\.data-.*", path.name)]
-    )  # fmt: skip
+        [
+            f"{name}/expected.npz {key}"
+            for key in expected
+            if key not in _KNOWN and not key.startswith(("eval|", "train|"))
+        ]
+        + [
+            f"{name}/{path.name}"
+            for path in directory.iterdir()
+            if not re.fullmatch(r"expected\.npz|checkpoint|.*\.index|.*\.data-.*", path.name)
+        ]
+    )
 
 
 def _compare_exported(report: Report, name: str, expected: dict, path: Path):
@@ -112,8 +124,9 @@ def _compare_step(report: Report, name: str, expected: dict, model: SimCLR, conf
                 report.close(f"{name} {key}", _like(output, value), value, relative=LOSS)
     if "grad_global_norm" in expected:
         norm = np.linalg.norm(norms)
-        report.close(f"{name} grad_global_norm", norm, expected["grad_global_norm"],
-                     relative=GRADIENT)  # fmt: skip
+        report.close(
+            f"{name} grad_global_norm", norm, expected["grad_global_norm"], relative=GRADIENT
+        )
     if "grad_norms" in expected:
         with report.guard(f"{name} grad_norms"):
             theirs = _by_path(expected["grad_names"], expected["grad_norms"], groups)
@@ -150,11 +163,15 @@ def _loss(recorder: _Recorder, model: SimCLR, expected: dict, config: Config) ->
 def _compare_moving(report: Report, name: str, average: str, expected: dict, model: SimCLR):
     """Sums of the moving means or variances of each layer after the step."""
     # The golden names are those of the moving means.
-    layers = [path.removesuffix("/moving_mean") for path in model.variables_by_path()
-              if path.endswith("/moving_mean")]  # fmt: skip
+    layers = [
+        path.removesuffix("/moving_mean")
+        for path in model.variables_by_path()
+        if path.endswith("/moving_mean")
+    ]
     sums = expected[f"after_train|{average}_sum"]
-    theirs = _by_path(expected["after_train|moving_names"], sums,
-                      [f"{layer}/moving_mean" for layer in layers])  # fmt: skip
+    theirs = _by_path(
+        expected["after_train|moving_names"], sums, [f"{layer}/moving_mean" for layer in layers]
+    )
     ours = model.variables_by_path()
     pairs = {}
     for layer in layers:

@@ -23,9 +23,15 @@ _LARS_FIELD = re.compile(
     rf"init\|.+|grad\d+\|.+|({'|'.join(_VARIANTS)})\|step\d+\|.+|{'|'.join(_SETTINGS)}"
 )
 _SCHEDULE_INPUTS = {
-    "learning_rate", "learning_rate_scaling", "warmup_epochs", "train_batch_size", "num_examples",
-    "train_epochs", "train_steps_flag", "steps",
-}  # fmt: skip
+    "learning_rate",
+    "learning_rate_scaling",
+    "warmup_epochs",
+    "train_batch_size",
+    "num_examples",
+    "train_epochs",
+    "train_steps_flag",
+    "steps",
+}
 
 
 def compare_lars(report: Report, name: str, values: dict[str, np.ndarray]):

@@ -52,8 +52,15 @@ class Report:
         """Compares two arrays by one of the two tolerances."""
         self.close_each(name, {"": (got, expected)}, relative=relative, absolute=absolute)
 
-    def close_each(self, name: str, pairs: Mapping[str, tuple], *, relative=None, absolute=None,
-                   scale: float = 0.0):  # fmt: skip
+    def close_each(
+        self,
+        name: str,
+        pairs: Mapping[str, tuple],
+        *,
+        relative=None,
+        absolute=None,
+        scale: float = 0.0,
+    ):
         """Compares pairs (got, expected) by label, each by its own size.
 
         One line with the worst of them if all are right, else a line for each that is wrong.
@@ -90,8 +97,13 @@ class Report:
     def same_distribution(self, name: str, got, expected):
         """Tests whether two samples (n,) and (m,) come from one distribution."""
         found = stats.ks_2samp(got, expected, method="asymp")
-        self._count(name, f"D {found.statistic:.3f}", f"p {_short(found.pvalue)}",
-                    f"p > {_short(MIN_P_VALUE)}", ok=found.pvalue > MIN_P_VALUE)  # fmt: skip
+        self._count(
+            name,
+            f"D {found.statistic:.3f}",
+            f"p {_short(found.pvalue)}",
+            f"p > {_short(MIN_P_VALUE)}",
+            ok=found.pvalue > MIN_P_VALUE,
+        )
 
     def wrong(self, name: str, reason: str):
         """A quantity that could not even be compared."""
