@@ -10,7 +10,7 @@ PYTHON := $(shell for p in python3.11 python3.10 python3 python python3.13 pytho
 # Tracing keeps one core busy: files of tests run two at a time.
 PARALLEL := -n 2 --dist=loadfile --no-loadscope-reorder
 # One after the other, because TensorFlow does not give all of its memory back.
-FIRST := tests/data tests/training
+FIRST := tests/data tests/training tests/checkpoints tests/devices
 THEN := $(FIRST:%=--ignore=%)
 # More arguments for the long tests, e.g. LONG=--share=1/2 for half of those that are shared out.
 LONG :=

@@ -1,6 +1,6 @@
 """Pretrains, fine-tunes and evaluates SimCLR. `python run.py --help` lists the settings."""
 
-from tf_simclr import command_line
+from tf_simclr.cli import main
 
 if __name__ == "__main__":
-    command_line.main()
+    main.main()

@@ -59,7 +59,7 @@ def shared_dir() -> Path:
 @pytest.fixture(scope="session")
 def shapes_dir(tmp_path_factory) -> Path:
     """A folder in which the shapes data set is prepared."""
-    from tf_simclr.data import shapes
+    from tf_simclr.data.sources import shapes
 
     folder = tmp_path_factory.mktemp("tfds")
     shapes.prepare(folder)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
-from tf_simclr.data import pipeline, seeds
+from tf_simclr.data.pipeline import batches, seeds
 
 SEED = 5
 
@@ -24,18 +24,18 @@ def train(source, **changes) -> tf.data.Dataset:
         strict=False,
         seed=SEED,
     )
-    return pipeline.train_batches(source, **(settings | changes))
+    return batches.train_batches(source, **(settings | changes))
 
 
 def evaluation(source, **changes) -> tf.data.Dataset:
     """pipeline.eval_batches, of 12 pixels unless the changes say otherwise."""
     settings = dict(split="test", image_size=12, batch_size=8, strict=False)
-    return pipeline.eval_batches(source, **(settings | changes))
+    return batches.eval_batches(source, **(settings | changes))
 
 
 def encoded(source, count: int, *, buffer: int, step: int, split: str = "train") -> list[dict]:
     """The first examples of the stream of `train`, encoded, shuffled in a buffer of that size."""
-    read = pipeline._reader(source, split, cache=False, with_id=False, seed=SEED)
+    read = batches._reader(source, split, cache=False, with_id=False, seed=SEED)
     shuffled = (
         read(epoch).shuffle(
             buffer,

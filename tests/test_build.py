@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from hostile_pictures import noise, saved, write
 from tf_simclr import bounds, build, experiment
-from tf_simclr.config import Config, ConfigError
+from tf_simclr.config import Config
+from tf_simclr.errors import ConfigError
 
 CPU = tf.distribute.OneDeviceStrategy("CPU:0")
 GPU = types.SimpleNamespace(extended=types.SimpleNamespace(worker_devices=("/device:GPU:0",)))

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tf_simclr import compat
-from tf_simclr.config import ConfigError
+from tf_simclr.errors import ConfigError
 
 
 class Plain(compat.SlotOptimizer):

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tf_simclr.config import Config
-from tf_simclr.data import batch_augment
+from tf_simclr.data.augment import on_device
 from tf_simclr.objective import DEVICE_STREAM, Augmentation
 
 N, SIZE = 8, 12
@@ -47,10 +47,8 @@ def make(train_mode="pretrain", *, compiled=False, step=0, seed=7):
 def cropped(images: dict, view: int, flips) -> tf.Tensor:
     """By the pixels or the box of that view."""
     if "boxes" in images:
-        return batch_augment.crop_and_resize(
-            images["images"], images["boxes"][:, view], flips, SIZE
-        )
-    return batch_augment.flip(batch_augment.to_float(images["images"][:, view]), flips)
+        return on_device.crop_and_resize(images["images"], images["boxes"][:, view], flips, SIZE)
+    return on_device.flip(on_device.to_float(images["images"][:, view]), flips)
 
 
 @pytest.mark.parametrize("kind", INPUTS)
@@ -60,8 +58,8 @@ def test_pretraining_views_are_their_crops_mirrored_and_coloured(kind, compiled)
     for view, found in enumerate(augmentation.views(images, 3)):
         seed = augmentation._seed(DEVICE_STREAM, 3, view)
         flips, colors = tf.unstack(tf.random.experimental.stateless_split(seed, 2, alg="philox"))
-        expected = batch_augment.color_distortion(
-            cropped(images, view, batch_augment.random_flips(N, flips)),
+        expected = on_device.color_distortion(
+            cropped(images, view, on_device.random_flips(N, flips)),
             colors,
             strength=1.0,
             impl="simclrv2",

@@ -20,7 +20,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from PIL import Image
 
-from tf_simclr import __version__, gin_files
+from tf_simclr import __version__
+from tf_simclr.cli import gin_files
 
 SOURCES = (
     "setup.cfg",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tf_simclr import flags
+from tf_simclr.cli import flags
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

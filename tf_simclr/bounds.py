@@ -2,7 +2,8 @@
 
 from decimal import Decimal
 
-from tf_simclr.config import Config, ConfigError
+from tf_simclr.config import Config
+from tf_simclr.errors import ConfigError
 from tf_simclr.models import size
 from tf_simclr.models.simclr import SMALL_STEM_MAX_IMAGE_SIZE
 

@@ -10,21 +10,24 @@ import keras
 import tensorflow as tf
 
 from tf_simclr import bounds
-from tf_simclr.config import Config, ConfigError, check_data_dir, one_line
-from tf_simclr.data import augment, folder, image_range, pipeline, service, whole
-from tf_simclr.data.sources import Source, open_source
+from tf_simclr.config import Config, check_data_dir
+from tf_simclr.data.augment import host
+from tf_simclr.data.pipeline import batches, device_crops, service
+from tf_simclr.data.sources import folder, image_range
+from tf_simclr.data.sources.tfds_source import Source, open_source
+from tf_simclr.devices import strategies, workers
+from tf_simclr.errors import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.training import distribute, workers
 
 
 def make_strategy(config: Config) -> tf.distribute.Strategy:
-    """The devices (`distribute.make_strategy`).
+    """The devices (`strategies.make_strategy`).
 
     Raises:
       ConfigError: they are not there.
     """
     runtime = config.runtime
-    return distribute.make_strategy(
+    return strategies.make_strategy(
         strategy=runtime.strategy,
         use_tpu=runtime.use_tpu,
         tpu_name=runtime.tpu_name,
@@ -233,7 +236,7 @@ def augments_on_device(config: Config, source: Source, strategy: tf.distribute.S
     if not on_cpu(strategy):
         return True
     size = config.data.image_size
-    return size <= augment.SMALL_SIZE and whole.travels_whole(
+    return size <= host.SMALL_SIZE and device_crops.travels_whole(
         source, image_size=size, train_mode=config.training.train_mode
     )
 
@@ -241,7 +244,7 @@ def augments_on_device(config: Config, source: Source, strategy: tf.distribute.S
 def train_batches(
     config: Config, source: Source, strategy: tf.distribute.Strategy, *, examples_seen: int
 ) -> tf.distribute.DistributedDataset:
-    """Training batches for all replicas (`pipeline.train_batches`).
+    """Training batches for all replicas (`batches.train_batches`).
 
     Args:
       examples_seen: by the run so far; the batches go on from there.
@@ -265,7 +268,7 @@ def train_batches(
         batch_size = context.get_per_replica_batch_size(config.training.train_batch_size)
         # Whole steps. Where the batch size has changed, the last may have been a part of one.
         steps_seen = -(-examples_seen // config.training.train_batch_size)
-        return pipeline.train_batches(
+        return batches.train_batches(
             source,
             split=config.data.train_split,
             train_mode=config.training.train_mode,
@@ -299,7 +302,7 @@ def eval_batches(
     """
     context = context or tf.distribute.InputContext()
     batch_size = config.training.eval_batch_size
-    return pipeline.eval_batches(
+    return batches.eval_batches(
         source,
         split=split,
         image_size=config.data.image_size,

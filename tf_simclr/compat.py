@@ -5,7 +5,7 @@ import warnings
 import keras
 import tensorflow as tf
 
-from tf_simclr.config import ConfigError
+from tf_simclr.errors import ConfigError
 
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
 

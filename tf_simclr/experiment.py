@@ -16,37 +16,30 @@ import zlib
 
 import tensorflow as tf
 
-from tf_simclr import bounds, build, objective, prediction, saved_settings
-from tf_simclr.config import Config, ConfigError, one_line, settings
-from tf_simclr.data import augment, errors, image_range, labels, service, subset
-from tf_simclr.data.sources import Source
+from tf_simclr import bounds, build, objective
+from tf_simclr.checkpoints import class_names, run_checkpoints, run_dir, teacher, weights
+from tf_simclr.checkpoints.examples_seen import ExamplesSeen
+from tf_simclr.checkpoints.formats import saved_model
+from tf_simclr.config import Config, saved_settings, settings
+from tf_simclr.data import errors
+from tf_simclr.data.augment import host
+from tf_simclr.data.pipeline import service
+from tf_simclr.data.sources import image_range, label_subset, labels
+from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.devices import same_data, strategies, workers
+from tf_simclr.errors import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR
+from tf_simclr.modes import predict
 from tf_simclr.optim import policy
-from tf_simclr.training import (
-    checkpoint,
-    class_names,
-    distribute,
-    evaluate,
-    export,
-    loop,
-    model_dir,
-    notes,
-    same_data,
-    steps,
-    summaries,
-    teacher,
-    weights,
-    workers,
-)
-from tf_simclr.training.loss_scale import LossScale
+from tf_simclr.optim.loss_scale import LossScale
+from tf_simclr.training import evaluate, loop, notes, steps, summaries
 from tf_simclr.training.plan import Plan, make_plan, make_schedule, plan_before
-from tf_simclr.training.progress import ExamplesSeen
 
 Stopped = loop.Stopped
 WorkerLost = workers.WorkerLost
 # Their text says all there is to say.
-FAILURES = (loop.NotFinite, checkpoint.NotSaved, errors.UndecodableError)
-TOP_1 = model_dir.TOP_1
+FAILURES = (loop.NotFinite, run_checkpoints.NotSaved, errors.UndecodableError)
+TOP_1 = run_dir.TOP_1
 
 
 @errors.in_one_line()
@@ -60,7 +53,7 @@ def run(config: Config, *, config_gin: str) -> dict:
     Returns:
       step, the path of the latest checkpoint, that of the SavedModel, and the evaluation's results
       under the names of the official code. Nothing on workers other than the chief. mode=probe and
-      mode=predict return what `probing.run` and `prediction.run` do.
+      mode=predict return what `probe.run` and `predict.run` do.
 
     Raises:
       ConfigError: a setting does not fit the data, the devices or the checkpoint.
@@ -71,13 +64,13 @@ def run(config: Config, *, config_gin: str) -> dict:
     """
     mode = config.runtime.mode
     bounds.check_size(config)
-    distribute.divide_cpu(config.runtime.cpu_replicas)
+    strategies.divide_cpu(config.runtime.cpu_replicas)
     if mode == "probe":
-        from tf_simclr import probing  # scikit-learn takes seconds, and most runs do without
+        from tf_simclr.modes import probe  # scikit-learn takes seconds, and most runs do without
 
-        return probing.run(config)
+        return probe.run(config)
     if mode == "predict":
-        return prediction.run(config)
+        return predict.run(config)
     if not config.runtime.model_dir:
         raise ConfigError(
             "model_dir must be given: say where the run goes, e.g. --model_dir=runs/first"
@@ -179,7 +172,7 @@ def _await_checkpoint(
         return cluster
     strategy = cluster or build.make_strategy(config)
     build.check_devices(config, strategy)
-    checkpoint.wait_for_first(directory, timeout=config.training.eval_timeout or None)
+    run_checkpoints.wait_for_first(directory, timeout=config.training.eval_timeout or None)
     return strategy
 
 
@@ -188,7 +181,7 @@ def _with_few_labels(config: Config, source: Source) -> Source:
     data = config.data
     if data.label_fraction == 1:
         return source
-    return subset.ClassBalancedSubset(
+    return label_subset.ClassBalancedSubset(
         source,
         split=data.train_split,
         fraction=data.label_fraction,
@@ -284,7 +277,7 @@ class Experiment:
             self.seen = ExamplesSeen(
                 training.train_batch_size, batch_size_before=self.saved.get("train_batch_size")
             )
-            self.checkpointer = checkpoint.Checkpointer(
+            self.checkpointer = run_checkpoints.Checkpointer(
                 self.model,
                 self.optimizer,
                 self.model_dir,
@@ -295,11 +288,11 @@ class Experiment:
             )
             self.best_checkpointer = None
             if training.eval_every_epochs and config.runtime.mode != "eval":
-                model_dir.read_best(self.model_dir)  # finds now what would end the run later
-                self.best_checkpointer = checkpoint.Checkpointer(
+                run_dir.read_best(self.model_dir)  # finds now what would end the run later
+                self.best_checkpointer = run_checkpoints.Checkpointer(
                     self.model,
                     self.optimizer,
-                    os.path.join(self.model_dir, model_dir.BEST),
+                    os.path.join(self.model_dir, run_dir.BEST),
                     max_to_keep=1,
                     strategy=self.strategy,
                     loss_scale=self.loss_scale,
@@ -360,8 +353,8 @@ class Experiment:
             print(text, file=sys.stderr)
 
     def lock(self):
-        """The chief's hold on model_dir (`model_dir.lock`)."""
-        return model_dir.lock(self.model_dir) if self.is_chief else contextlib.nullcontext()
+        """The chief's hold on model_dir (`run_dir.lock`)."""
+        return run_dir.lock(self.model_dir) if self.is_chief else contextlib.nullcontext()
 
     def wait_for_all(self):
         """Waits for the other workers; the chief may still be at its probes."""
@@ -372,13 +365,13 @@ class Experiment:
         if not self.is_chief:
             return
         tf.io.gfile.makedirs(self.model_dir)
-        model_dir.write_about(self.model_dir, self._about())
+        run_dir.write_about(self.model_dir, self._about())
         for name, content in (
             (saved_settings.JSON, saved_settings.to_json(self.config)),
             (saved_settings.GIN, config_gin),
             ("flags.json", self.config.to_json() + "\n"),
         ):
-            model_dir.write_text(os.path.join(self.model_dir, name), content)
+            run_dir.write_text(os.path.join(self.model_dir, name), content)
 
     def keep_listing(self, source: Source):
         """The chief keeps in model_dir what the files of a folder were found to be.
@@ -397,13 +390,13 @@ class Experiment:
         return {
             "image_size": data.image_size,
             "class_names": list(names) if known else None,
-            "preparation": augment.evaluation_preparation(
+            "preparation": host.evaluation_preparation(
                 data.image_size, image_range.parse(data.image_range)
             ),
         }
 
     def restore(self):
-        """Takes up the run, or starts from --checkpoint (checkpoint.py has the order)."""
+        """Takes up the run, or starts from --checkpoint (run_checkpoints.py has the order)."""
         training = self.config.training
         if self.checkpointer.restore_latest() is None and training.checkpoint:
             report = weights.restore_weights(
@@ -475,7 +468,7 @@ class Experiment:
         self._say(
             f"{training.train_mode}: {self.source.name}, {self.plan.num_train} images, steps "
             f"{step} to {self.plan.total_steps} of {training.train_batch_size} images on "
-            f"{distribute.describe(self.strategy)}, seed {config.runtime.seed}"
+            f"{strategies.describe(self.strategy)}, seed {config.runtime.seed}"
         )
         if build.num_microbatches(config, self.strategy) > 1:
             self._say(
@@ -531,7 +524,7 @@ class Experiment:
         self._report_left_out(config.data.eval_split, results)
         if self.is_chief:
             step, name = self.checkpointer.step, config.training.eval_name
-            model_dir.write_results(self.model_dir, results, step=step, name=name)
+            run_dir.write_results(self.model_dir, results, step=step, name=name)
             self._eval_summaries.write(results, step=step)
         if self.best_checkpointer:
             self._keep_if_best(results)
@@ -554,20 +547,20 @@ class Experiment:
     @functools.cached_property
     def _eval_summaries(self) -> summaries.EvalSummaries:
         name = self.config.training.eval_name
-        return summaries.EvalSummaries(model_dir.eval_directory(self.model_dir, name))
+        return summaries.EvalSummaries(run_dir.eval_directory(self.model_dir, name))
 
     def _keep_if_best(self, results: dict[str, float]):
         """Saves the weights as they are in model_dir/best, if no evaluation was better so far."""
-        best = model_dir.read_best(self.model_dir)
+        best = run_dir.read_best(self.model_dir)
         if best and results[TOP_1] <= best[TOP_1]:
             return
         workers.mean_over_workers(self.strategy, [0.0])  # all have read it, before it is written
         if self.is_chief:
             tf.io.gfile.makedirs(self.best_checkpointer.directory)
-            model_dir.write_about(self.best_checkpointer.directory, self._about())
+            run_dir.write_about(self.best_checkpointer.directory, self._about())
         self.best_checkpointer.save()
         if self.is_chief:
-            model_dir.write_best(self.model_dir, results, step=self.checkpointer.step)
+            run_dir.write_best(self.model_dir, results, step=self.checkpointer.step)
 
     def _report_left_out(self, split: str, results: dict[str, float]):
         """Says, once for each split, how many examples an evaluation of it left out."""
@@ -615,8 +608,8 @@ class Experiment:
         """Writes the weights as they are to model_dir/NAME/STEP, in float32; returns its path."""
         model = self._own_model(precision="float32")
         if self._exportable is None:
-            self._exportable = export.exportable(model)
-        return export.write(
+            self._exportable = saved_model.exportable(model)
+        return saved_model.write(
             self._exportable,
             os.path.join(self.model_dir, name),
             step,
@@ -632,8 +625,8 @@ class Experiment:
         """
         if not self.best_checkpointer:
             return {}
-        best = model_dir.read_best(self.model_dir)
-        prefix = os.path.join(self.model_dir, model_dir.BEST, f"ckpt-{best['global_step']}")
+        best = run_dir.read_best(self.model_dir)
+        prefix = os.path.join(self.model_dir, run_dir.BEST, f"ckpt-{best['global_step']}")
         self.best_checkpointer.restore(prefix, weights_only=True)
         path = None
         if self.is_chief:
@@ -668,16 +661,16 @@ class Experiment:
             if self.checkpointer.step >= self.plan.total_steps:
                 break
         if results is None:
-            raise checkpoint.none_came(self.model_dir, time.monotonic() - began)
+            raise run_checkpoints.none_came(self.model_dir, time.monotonic() - began)
         return self.summary(results)
 
     def probe(self) -> dict:
-        """The chief's summary of what the encoder has learned (`probing.summarise`)."""
+        """The chief's summary of what the encoder has learned (`probe.summarise`)."""
         if not self.is_chief:
             return {}
-        from tf_simclr import probing
+        from tf_simclr.modes import probe
 
-        return probing.summarise(
+        return probe.summarise(
             self.config, self.source, self._own_model(), num_classes=self.num_classes
         )
 

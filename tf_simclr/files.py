@@ -11,7 +11,7 @@ import re
 import shutil
 from typing import Any
 
-from tf_simclr.config import ConfigError, one_line
+from tf_simclr.errors import ConfigError, one_line
 
 MAX_BYTES = 2**20
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from tf_simclr import build
+from tf_simclr.checkpoints.teacher import Teacher
 from tf_simclr.config import Config
-from tf_simclr.data import augment, batch_augment, batch_spec
+from tf_simclr.data.augment import host, on_device
+from tf_simclr.data.pipeline import batch_spec
+from tf_simclr.devices.replicas import replica_id
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
-from tf_simclr.replicas import replica_id
 from tf_simclr.training import microbatch, steps
-from tf_simclr.training.teacher import Teacher
 
 # Keep the random numbers of the step's parts apart.
 BLUR_STREAM, DEVICE_STREAM = 1, 2
@@ -181,7 +182,7 @@ class Augmentation:
         if pretraining and self._config.augment.use_blur:
             size = self._config.data.image_size
             views = [
-                augment.random_blur(view, self._seed(BLUR_STREAM, place, k), image_size=size)
+                host.random_blur(view, self._seed(BLUR_STREAM, place, k), image_size=size)
                 for k, view in enumerate(views)
             ]
         return views
@@ -210,11 +211,11 @@ class Augmentation:
             tf.random.experimental.stateless_split(seed, 2, alg="philox")
         )
         n = images["images"].shape[0]
-        view = self._cropped(images, batch_augment.random_flips(n, flip_seed))
+        view = self._cropped(images, on_device.random_flips(n, flip_seed))
         if self._config.training.train_mode != "pretrain":
             return view
         settings = self._config.augment
-        return batch_augment.color_distortion(
+        return on_device.color_distortion(
             view,
             color_seed,
             strength=settings.color_jitter_strength,
@@ -225,8 +226,8 @@ class Augmentation:
         pixels = images["images"]
         if "boxes" in images:
             size = self._config.data.image_size
-            return batch_augment.crop_and_resize(pixels, images["boxes"], flips, size)
-        return batch_augment.flip(batch_augment.to_float(pixels), flips)
+            return on_device.crop_and_resize(pixels, images["boxes"], flips, size)
+        return on_device.flip(on_device.to_float(pixels), flips)
 
     def _seed(self, stream: int, place, number: int) -> tf.Tensor:
         seed = tf.constant([self._config.runtime.seed, stream], tf.int32)

@@ -23,11 +23,15 @@ import tensorflow as tf  # noqa: E402
 from absl import logging  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tf_simclr import build, flags, saved_settings  # noqa: E402
-from tf_simclr.config import NO_PATTERN, Config, ConfigError, one_line, settings  # noqa: E402
+from tf_simclr import build  # noqa: E402
+from tf_simclr.checkpoints import run_checkpoints, run_dir, weights  # noqa: E402
+from tf_simclr.checkpoints.formats import official_tf2, saved_model  # noqa: E402
+from tf_simclr.cli import flags  # noqa: E402
+from tf_simclr.config import Config, saved_settings, settings
+from tf_simclr.config.config import NO_PATTERN
+from tf_simclr.errors import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
-from tf_simclr.training import checkpoint, export, model_dir, official, weights  # noqa: E402
 
 FLAGS = (
     "resnet_depth",
@@ -116,7 +120,7 @@ def _read(source: str) -> tuple[weights.Stored, int]:
         reader = tf.train.load_checkpoint(prefix)
         keys = reader.get_variable_to_shape_map()
         _check_official(source, keys)
-        step_key = "global_step" + official.SUFFIX
+        step_key = "global_step" + official_tf2.SUFFIX
         step = int(reader.get_tensor(step_key)) if keys.get(step_key) == [] else 0
         return weights.Stored(prefix), step
     except ConfigError:
@@ -161,7 +165,7 @@ def _prefix(source: str) -> str:
 
 
 def _check_official(source: str, keys):
-    if official.is_official(keys):
+    if official_tf2.is_official(keys):
         return
     if any(key.startswith("model/base_model/") for key in keys):
         reason = "is one of ours already; use it as --checkpoint"
@@ -171,7 +175,7 @@ def _check_official(source: str, keys):
         some = ", ".join(sorted(key for key in keys if key != weights.OBJECT_GRAPH)[:3])
         reason = (
             f"is not one of the official TF2 code (its variables are called {some}); name "
-            f"one whose variables are called {official.ENCODER}..."
+            f"one whose variables are called {official_tf2.ENCODER}..."
         )
     raise ConfigError(f"source {source!r} {reason}")
 
@@ -201,13 +205,13 @@ def _write(output: str, model: SimCLR, config: Config):
     try:
         _remove(unfinished)
         tf.io.gfile.makedirs(unfinished)
-        checkpoint.Checkpointer(model, optimizer, unfinished, max_to_keep=1).save()
+        run_checkpoints.Checkpointer(model, optimizer, unfinished, max_to_keep=1).save()
         for name, text in (
             (saved_settings.JSON, saved_settings.to_json(config)),
             (saved_settings.GIN, saved_settings.to_gin(config)),
         ):
-            model_dir.write_text(os.path.join(unfinished, name), text)
-        export.export(model, os.path.join(unfinished, "saved_model"), 0, keep=1)
+            run_dir.write_text(os.path.join(unfinished, name), text)
+        saved_model.export(model, os.path.join(unfinished, "saved_model"), 0, keep=1)
         _remove(output)
         tf.io.gfile.rename(unfinished, output)
     except (tf.errors.OpError, OSError) as error:

@@ -20,8 +20,8 @@ import numpy as np  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tf_simclr.config import ConfigError  # noqa: E402
-from tf_simclr.data.sources import open_source  # noqa: E402
+from tf_simclr.data.sources.tfds_source import open_source  # noqa: E402
+from tf_simclr.errors import ConfigError  # noqa: E402
 
 _TILE_INCHES = 0.64
 _GAP = 0.08  # between pictures, in tiles

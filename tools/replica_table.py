@@ -24,9 +24,10 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tf_simclr.devices import workers  # noqa: E402
 from tf_simclr.models.simclr import SimCLR  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
-from tf_simclr.training import steps, workers  # noqa: E402
+from tf_simclr.training import steps  # noqa: E402
 
 NUM_STEPS = 5
 NUM_CLASSES = 5

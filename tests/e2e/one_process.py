@@ -11,7 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import tensorflow as tf  # noqa: E402
 
-from tf_simclr import experiment, flags  # noqa: E402
+from tf_simclr import experiment  # noqa: E402
+from tf_simclr.cli import flags  # noqa: E402
 
 number = int(sys.argv[1])
 distribute = tf.distribute.MirroredStrategy.distribute_datasets_from_function

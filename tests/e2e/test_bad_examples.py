@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import bad_images
-from tf_simclr import experiment, flags
-from tf_simclr.training import weights
+from tf_simclr import experiment
+from tf_simclr.checkpoints import weights
+from tf_simclr.cli import flags
 
 pytestmark = pytest.mark.long
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tf_simclr import experiment, flags
-from tf_simclr.config import ConfigError
+from tf_simclr import experiment
+from tf_simclr.cli import flags
+from tf_simclr.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr import experiment, flags
-from tf_simclr.training import export, steps
-from tf_simclr.training.weights import read_weights
+from tf_simclr import experiment
+from tf_simclr.checkpoints.formats import saved_model
+from tf_simclr.checkpoints.weights import read_weights
+from tf_simclr.cli import flags
+from tf_simclr.training import steps
 
 pytestmark = pytest.mark.long
 
@@ -166,7 +168,7 @@ def test_following_a_run_traces_evaluation_and_export_once(runs, monkeypatch):
     followed = [f"{early}/ckpt-{step}" for step in (2, 4, 6)]
     monkeypatch.setattr(tf.train, "checkpoints_iterator", lambda *_, **__: iter(followed))
     with counted_calls(steps, "evaluation_step") as evaluations:
-        with counted_calls(export, "exportable") as exports:
+        with counted_calls(saved_model, "exportable") as exports:
             run(
                 f"--model_dir={early}",
                 "--mode=eval",

@@ -13,7 +13,7 @@ sys.path.insert(0, str(FIXTURES))
 import make  # noqa: E402
 
 from tf_simclr import compat  # noqa: E402
-from tf_simclr.training import checkpoint, weights  # noqa: E402
+from tf_simclr.checkpoints import run_checkpoints, weights  # noqa: E402
 
 
 @pytest.fixture(params=["keras2", "keras3"])
@@ -30,7 +30,7 @@ def assert_endpoints(found, expected, prefix=""):
 def test_a_run_goes_on_from_either_keras(written, tmp_path):
     folder, expected = written
     model, optimizer = make.make_parts()
-    checkpointer = checkpoint.Checkpointer(model, optimizer, str(folder), max_to_keep=1)
+    checkpointer = run_checkpoints.Checkpointer(model, optimizer, str(folder), max_to_keep=1)
     checkpointer.check_latest()
     checkpointer.restore(str(folder / "ckpt-2"))
     assert checkpointer.step == 2

@@ -9,9 +9,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tf_simclr import experiment, flags
-from tf_simclr.config import ConfigError
-from tf_simclr.training import checkpoint, weights
+from tf_simclr import experiment
+from tf_simclr.checkpoints import run_checkpoints, weights
+from tf_simclr.cli import flags
+from tf_simclr.errors import ConfigError
 
 pytestmark = pytest.mark.long
 
@@ -131,7 +132,7 @@ def test_evaluation_reads_the_names_when_the_first_checkpoint_comes(
         assert directory == str(model_dir) and timeout == 60
         shutil.copytree(trained, model_dir)
 
-    monkeypatch.setattr(checkpoint, "wait_for_first", arrive)
+    monkeypatch.setattr(run_checkpoints, "wait_for_first", arrive)
     results = run(
         *TINY,
         data["fewer"],

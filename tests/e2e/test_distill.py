@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr import experiment, flags
-from tf_simclr.config import ConfigError
-from tf_simclr.training.weights import read_weights
+from tf_simclr import experiment
+from tf_simclr.checkpoints.weights import read_weights
+from tf_simclr.cli import flags
+from tf_simclr.errors import ConfigError
 
 pytestmark = pytest.mark.long
 
@@ -100,7 +101,7 @@ def test_the_teacher_is_left_as_it_was(distilled, teacher):
 def test_the_loss_is_that_of_the_teachers_logits(distilled, teacher, data, events, monkeypatch):
     """The first loss again, from the models and the batch by themselves."""
     from tf_simclr import build
-    from tf_simclr.data.sources import open_source
+    from tf_simclr.data.sources.tfds_source import open_source
 
     config = flags.parse(
         [
@@ -149,7 +150,7 @@ def test_labels_can_be_mixed_in_and_its_own_checkpoint_be_the_start(
 
 
 def test_a_teacher_on_two_replicas(replicas, teacher):
-    from tf_simclr.training.teacher import Teacher
+    from tf_simclr.checkpoints.teacher import Teacher
 
     images = np.random.default_rng(0).uniform(size=(2, 2, 32, 32, 3)).astype(np.float32)
     expected = Teacher(teacher, image_size=32)(tf.constant(images.reshape(4, 32, 32, 3))).numpy()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.training.weights import read_weights
+from tf_simclr.checkpoints.weights import read_weights
 
 pytestmark = pytest.mark.long
 

@@ -1,6 +1,6 @@
 """Real clusters of 2 and 4 processes on this machine, against one process of as many replicas.
 
-(One replica against several is tests/training/test_replicas.py.)
+(One replica against several is tests/devices/test_replicas.py.)
 """
 
 import json
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.training import weights
+from tf_simclr.checkpoints import weights
 
 pytestmark = pytest.mark.long
 

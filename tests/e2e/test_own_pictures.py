@@ -11,10 +11,14 @@ import tensorflow as tf
 from PIL import Image
 
 import hostile_pictures
-from tf_simclr import experiment, flags, prediction, report, tables
-from tf_simclr.config import ConfigError
-from tf_simclr.data import augment, errors, folder, image_files
-from tf_simclr.data.sources import open_source
+from tf_simclr import experiment
+from tf_simclr.cli import flags, report
+from tf_simclr.data import errors
+from tf_simclr.data.augment import host
+from tf_simclr.data.sources import folder, image_files
+from tf_simclr.data.sources.tfds_source import open_source
+from tf_simclr.errors import ConfigError
+from tf_simclr.modes import predict, tables
 
 pytestmark = pytest.mark.long
 
@@ -145,7 +149,7 @@ def test_class_probabilities(pictures, finetuned, tmp_path, which, capsys):
 
 
 def sorted_walk(pictures) -> list[str]:
-    from tf_simclr.data import file_tree
+    from tf_simclr.data.sources import file_tree
 
     return list(file_tree.walk(str(pictures / "pile")))
 
@@ -191,7 +195,7 @@ def test_parquet_holds_what_csv_holds(pictures, finetuned, tmp_path):
 
 
 def test_about_is_told_by_the_run_and_its_export(finetuned):
-    preparation = augment.evaluation_preparation(32)
+    preparation = host.evaluation_preparation(32)
     assert preparation["crop_proportion"] is None and preparation["image_size"] == 32
     about = {"image_size": 32, "class_names": list(CLASSES), "preparation": preparation}
     for path in ("about.json", "saved_model/1/assets/about.json"):
@@ -258,13 +262,13 @@ def test_two_replicas_say_the_same(pictures, replicas):
     found = []
     for number in (1, 2):
         strategy = replicas(number)
-        batches = prediction._values(
+        batches = predict._values(
             strategy,
             lambda images: tf.reduce_mean(images, axis=[1, 2]),
             paths,
             32,
             4,
-            prediction._reader(None, 256, problems={}),
+            predict._reader(None, 256, problems={}),
         )
         files, good, values = zip(*batches, strict=True)
         assert sum(files, []) == paths

@@ -7,8 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
-from tf_simclr import build, experiment, flags, probing
-from tf_simclr.config import ConfigError
+from tf_simclr import build, experiment
+from tf_simclr.cli import flags
+from tf_simclr.errors import ConfigError
+from tf_simclr.modes import probe
 from tf_simclr.probes import features
 
 pytestmark = pytest.mark.long
@@ -51,7 +53,7 @@ def test_the_picture_shows_the_images(pretrained, shapes_dir):
     """The first test image of the first class, as large as it is, stands somewhere in it."""
     from PIL import Image
 
-    from tf_simclr.data.sources import open_source
+    from tf_simclr.data.sources.tfds_source import open_source
 
     picture = np.asarray(Image.open(f"{pretrained}/neighbours.png").convert("RGB")).astype(int)
     examples = open_source("shapes", str(shapes_dir)).examples("test[:80]")
@@ -115,7 +117,7 @@ def test_baselines_and_a_validation_split_beside_a_checkpoint(pretrained, tmp_pa
         seen.append((before, values()))
         return found
 
-    monkeypatch.setattr(probing.features, "extract", watched)
+    monkeypatch.setattr(probe.features, "extract", watched)
     model_dir = tmp_path / "probe"
     results = run(
         "--mode=probe",
@@ -139,13 +141,13 @@ def test_the_features_are_the_encoder_s(pretrained, tmp_path):
     """The kept file against the model, one batch by hand."""
     import tensorflow as tf
 
-    from tf_simclr.data.sources import open_source
-    from tf_simclr.training.weights import restore_weights
+    from tf_simclr.checkpoints.weights import restore_weights
+    from tf_simclr.data.sources.tfds_source import open_source
 
     config = flags.parse(
         ["run.py", "--mode=probe", f"--checkpoint={pretrained}", f"--model_dir={tmp_path}"]
     ).config
-    probing.run(config)
+    probe.run(config)
     model = build.make_model(config, None)
     restore_weights(model, pretrained, variable_schema="base_model/")
     source = open_source("shapes", config.data.data_dir)

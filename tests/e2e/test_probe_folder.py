@@ -3,7 +3,8 @@
 import pytest
 
 from hostile_pictures import noise, saved, write
-from tf_simclr import build, experiment, flags
+from tf_simclr import build, experiment
+from tf_simclr.cli import flags
 
 pytestmark = pytest.mark.long
 

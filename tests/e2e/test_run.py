@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr import flags
-from tf_simclr.training.weights import read_weights
+from tf_simclr.checkpoints.weights import read_weights
+from tf_simclr.cli import flags
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (

@@ -8,8 +8,11 @@ import sys
 import pytest
 import tensorflow as tf
 
-from tf_simclr import experiment, flags, saved_settings
-from tf_simclr.training import checkpoint, export
+from tf_simclr import experiment
+from tf_simclr.checkpoints import run_checkpoints
+from tf_simclr.checkpoints.formats import saved_model
+from tf_simclr.cli import flags
+from tf_simclr.config import saved_settings
 
 pytestmark = pytest.mark.long
 
@@ -144,10 +147,10 @@ def test_a_run_of_an_earlier_version_goes_on(
     shapes_dir, tmp_path, capsys, monkeypatch, seen_by_pipeline
 ):
     """Such a run has left config.gin alone, and no number of examples in its checkpoints."""
-    original = checkpoint.Checkpointer
+    original = run_checkpoints.Checkpointer
     with monkeypatch.context() as patch:
         patch.setattr(
-            checkpoint, "Checkpointer", lambda *args, seen, **kwargs: original(*args, **kwargs)
+            run_checkpoints, "Checkpointer", lambda *args, seen, **kwargs: original(*args, **kwargs)
         )
         run(*TINY, f"--data_dir={shapes_dir}", f"--model_dir={tmp_path}", "--train_steps=2")
     os.remove(tmp_path / "config.json")
@@ -180,13 +183,13 @@ def predict(checkpoint_path, picture, output) -> dict:
 @pytest.fixture
 def opened(monkeypatch) -> list[str]:
     """The SavedModels whose graph is opened."""
-    paths, original = [], export.load
+    paths, original = [], saved_model.load
 
     def record(path, *, flag):
         paths.append(path)
         return original(path, flag=flag)
 
-    monkeypatch.setattr(export, "load", record)
+    monkeypatch.setattr(saved_model, "load", record)
     return paths
 
 

@@ -5,8 +5,9 @@ import json
 import pytest
 
 import partly_labelled as data
-from tf_simclr import experiment, flags
-from tf_simclr.config import ConfigError
+from tf_simclr import experiment
+from tf_simclr.cli import flags
+from tf_simclr.errors import ConfigError
 
 pytestmark = pytest.mark.long
 

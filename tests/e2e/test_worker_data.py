@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hostile_pictures import noise, saved, write
-from tf_simclr.data import image_files
+from tf_simclr.data.sources import image_files
 
 pytestmark = [pytest.mark.long, pytest.mark.shared]
 

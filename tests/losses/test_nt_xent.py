@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.distribute import tpu_strategy
 
+from tf_simclr.devices.replicas import gather
 from tf_simclr.losses.nt_xent import automatic_block_rows, nt_xent, similarities, views
-from tf_simclr.replicas import gather
 
 
 def algorithm_1(z, temperature: float) -> float:

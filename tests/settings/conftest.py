@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tf_simclr import experiment, flags
+from tf_simclr import experiment
+from tf_simclr.cli import flags
 from tf_simclr.models import resnet
 
 NUM_TRAIN, NUM_TEST = 260, 40

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tf_simclr import build, flags
+from tf_simclr import build
+from tf_simclr.cli import flags
 
 PRESETS = sorted(path.stem for path in Path(flags.PRESETS).glob("*.gin"))
 # Presets that start from another's checkpoint.

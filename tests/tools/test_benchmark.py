@@ -31,10 +31,10 @@ from benchmarks import (  # noqa: E402
 )
 from benchmarks.collectives import GATHER, SUM, Collective  # noqa: E402
 from benchmarks.report import Row  # noqa: E402
+from tf_simclr.devices.replicas import gather_views  # noqa: E402
 from tf_simclr.models import resnet  # noqa: E402
 from tf_simclr.models.simclr import SimCLR  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
-from tf_simclr.replicas import gather_views  # noqa: E402
 
 REPLICAS, BATCH, DIM = 3, 5, 8
 MODEL = counts.Settings(

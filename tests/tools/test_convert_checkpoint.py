@@ -10,9 +10,11 @@ import tensorflow as tf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import convert_checkpoint  # noqa: E402
-from tf_simclr import build, flags  # noqa: E402
+from tf_simclr import build  # noqa: E402
+from tf_simclr.checkpoints import run_checkpoints, weights  # noqa: E402
+from tf_simclr.checkpoints.formats import official_tf2  # noqa: E402
+from tf_simclr.cli import flags  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
-from tf_simclr.training import checkpoint, official, weights  # noqa: E402
 
 CIFAR_FLAGS = ["--image_size=32", "--resnet_depth=18", "--width_multiplier=0.125"]
 
@@ -77,7 +79,7 @@ def test_works_as_checkpoint(converted, source):
     model, _ = model_of(converted)
     report = weights.restore_weights(model, str(converted))
     assert not report.missing and not report.skipped
-    values = official.read(str(source / "ckpt-0"))
+    values = official_tf2.read(str(source / "ckpt-0"))
     for path, variable in model.variables_by_path().items():
         np.testing.assert_array_equal(tf.convert_to_tensor(variable), values.pop(path))
     assert not values
@@ -89,12 +91,14 @@ def test_works_as_model_dir(converted, source, tmp_path):
     optimizer = policy.make_optimizer(
         model, config.optimizer.optimizer, 0.1, momentum=0.9, weight_decay=0.0
     )
-    checkpointer = checkpoint.Checkpointer(model, optimizer, str(tmp_path / "run"), max_to_keep=1)
+    checkpointer = run_checkpoints.Checkpointer(
+        model, optimizer, str(tmp_path / "run"), max_to_keep=1
+    )
     assert checkpointer.latest == str(tmp_path / "run" / "ckpt-0")
     checkpointer.check_latest()
     checkpointer.restore(checkpointer.latest)
     assert checkpointer.step == 0
-    bias = official.read(str(source / "ckpt-0"))["head_supervised/dense/bias"]
+    bias = official_tf2.read(str(source / "ckpt-0"))["head_supervised/dense/bias"]
     np.testing.assert_array_equal(
         tf.convert_to_tensor(model.variables_by_path()["head_supervised/dense/bias"]), bias
     )
@@ -249,9 +253,9 @@ def test_a_wrong_value_names_its_flag(capsys, source, tmp_path):
 
 
 def test_a_checkpoint_without_supervised_head(capsys, source, tmp_path, monkeypatch):
-    keys = official.checkpoint_keys(tf.train.load_checkpoint(str(source / "ckpt-0")))
+    keys = official_tf2.checkpoint_keys(tf.train.load_checkpoint(str(source / "ckpt-0")))
     encoder = {k: v for k, v in keys.items() if not k.startswith("head_supervised")}
-    monkeypatch.setattr(official, "checkpoint_keys", lambda _: encoder)
+    monkeypatch.setattr(official_tf2, "checkpoint_keys", lambda _: encoder)
     arguments = [f"--source={source}", f"--output={tmp_path}/new", *CIFAR_FLAGS]
     assert "train_mode must be pretrain, got finetune" in error_of(
         capsys, *arguments, "--train_mode=finetune"

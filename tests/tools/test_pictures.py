@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import pictures  # noqa: E402
-from tf_simclr.data import shapes  # noqa: E402
+from tf_simclr.data.sources import shapes  # noqa: E402
 
 
 def _examples(count):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tf_simclr import flags
+from tf_simclr.cli import flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import distillation  # noqa: E402

@@ -14,7 +14,7 @@ import convert_checkpoint  # noqa: E402
 import verify_golden  # noqa: E402
 from golden_checks import names, report  # noqa: E402
 from tf_simclr import build  # noqa: E402
-from tf_simclr.data import planes  # noqa: E402
+from tf_simclr.data.augment import planes  # noqa: E402
 from tf_simclr.losses import blockwise  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr import experiment, flags
-from tf_simclr.config import ConfigError
+from tf_simclr import experiment
+from tf_simclr.cli import flags
+from tf_simclr.devices import workers
+from tf_simclr.errors import ConfigError
 from tf_simclr.models import resnet
-from tf_simclr.training import microbatch, steps, workers
+from tf_simclr.training import microbatch, steps
 from tf_simclr.training.plan import Plan
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))

@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
-from tf_simclr import flags
-from tf_simclr.config import Config, ConfigError
+from tf_simclr.cli import flags
+from tf_simclr.config import Config
+from tf_simclr.errors import ConfigError
 from tf_simclr.training import notes
 from tf_simclr.training.plan import make_plan, make_schedule, plan_before
 

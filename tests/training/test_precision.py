@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr import compat, experiment, flags
-from tf_simclr.config import ConfigError
+from tf_simclr import compat, experiment
+from tf_simclr.cli import flags
+from tf_simclr.errors import ConfigError
 from tf_simclr.models import resnet
 from tf_simclr.training.plan import Plan
 

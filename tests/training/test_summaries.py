@@ -7,7 +7,7 @@ import os
 import pytest
 import tensorflow as tf
 
-from tf_simclr.config import ConfigError
+from tf_simclr.errors import ConfigError
 from tf_simclr.training import summaries
 
 

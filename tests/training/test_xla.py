@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr import compat, experiment, flags
+from tf_simclr import compat, experiment
+from tf_simclr.cli import flags
 from tf_simclr.models import resnet
 from tf_simclr.training import steps
 from tf_simclr.training.plan import Plan

@@ -23,7 +23,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr import replicas
+from tf_simclr.devices import replicas
 
 # exp(x) and 1/exp(x) are normal float32 numbers up to here, with room for sums.
 _LARGEST_EXPONENT = 80.0

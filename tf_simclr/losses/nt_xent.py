@@ -6,7 +6,7 @@ the paper's 1/(2N) normalisation.
 
 import tensorflow as tf
 
-from tf_simclr import replicas
+from tf_simclr.devices import replicas
 from tf_simclr.losses import blockwise
 from tf_simclr.precision import at_least_float32
 

@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
+from tf_simclr.devices.replicas import num_replicas
 from tf_simclr.precision import HALF
-from tf_simclr.replicas import num_replicas
 
 
 @keras.utils.register_keras_serializable("tf_simclr")

@@ -4,7 +4,8 @@ import tensorflow as tf
 
 from tf_simclr.console import progress
 from tf_simclr.data import errors
-from tf_simclr.training import steps, workers
+from tf_simclr.devices import workers
+from tf_simclr.training import steps
 
 
 class Evaluator:

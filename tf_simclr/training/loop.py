@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from tf_simclr.checkpoints.run_checkpoints import Checkpointer
 from tf_simclr.console import progress
-from tf_simclr.training import workers
-from tf_simclr.training.checkpoint import Checkpointer
+from tf_simclr.devices import workers
 
 SECONDS_BETWEEN_UPDATES = 2.0  # how long the device runs without the host, about
 NUM_SUMMARY_IMAGES = 3

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from tf_simclr import compat
-from tf_simclr.replicas import num_replicas, replica_id
+from tf_simclr.devices.replicas import num_replicas, replica_id
 
 
 def accumulated_gradients(

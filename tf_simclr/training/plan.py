@@ -4,8 +4,9 @@ import dataclasses
 import math
 from typing import Any
 
-from tf_simclr.config import Config, ConfigError, settings
-from tf_simclr.data.sources import Source
+from tf_simclr.config import Config, settings
+from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.errors import ConfigError
 from tf_simclr.optim import schedule
 
 

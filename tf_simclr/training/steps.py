@@ -12,12 +12,12 @@ import keras
 import tensorflow as tf
 
 from tf_simclr import compat
+from tf_simclr.devices.replicas import batch_size, num_replicas, total
 from tf_simclr.losses.distillation import distillation
 from tf_simclr.losses.nt_xent import nt_xent
+from tf_simclr.optim.loss_scale import SMALLEST, LossScale
 from tf_simclr.precision import at_least_float32
 from tf_simclr.ranks import rank
-from tf_simclr.replicas import batch_size, num_replicas, total
-from tf_simclr.training.loss_scale import SMALLEST, LossScale
 
 PRETRAIN_METRICS = (
     "weight_decay",

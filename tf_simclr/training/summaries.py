@@ -15,7 +15,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from tf_simclr import files
-from tf_simclr.config import ConfigError, one_line
+from tf_simclr.errors import ConfigError, one_line
 
 _FILE_PREFIX = "events.out.tfevents."
 _UNFINISHED = "summaries.unfinished"  # TensorBoard reads every file with tfevents in its name

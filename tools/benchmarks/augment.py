@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from benchmarks import report, timing
 from benchmarks.report import Report, Row
-from tf_simclr.data import batch_augment, color
+from tf_simclr.data.augment import color, on_device
 
 STRENGTH, IMPL = 1.0, "simclrv2"
 NOTES = """\
@@ -79,9 +79,9 @@ def _ours(views):
         flip_seed, color_seed = tf.unstack(
             tf.random.experimental.stateless_split(seed, 2, alg="philox")
         )
-        flips = batch_augment.random_flips(n, flip_seed)
-        flipped = batch_augment.flip(batch_augment.to_float(views), flips)
-        return batch_augment.color_distortion(flipped, color_seed, strength=STRENGTH, impl=IMPL)
+        flips = on_device.random_flips(n, flip_seed)
+        flipped = on_device.flip(on_device.to_float(views), flips)
+        return on_device.color_distortion(flipped, color_seed, strength=STRENGTH, impl=IMPL)
 
     def call():
         number.assign_add(1)
@@ -93,7 +93,7 @@ def _ours(views):
 def _official(views):
     def distort(index, view):
         seeds = tf.random.experimental.stateless_split([tf.cast(index, tf.int32), 7], 2)
-        view = tf.image.stateless_random_flip_left_right(batch_augment.to_float(view), seeds[0])
+        view = tf.image.stateless_random_flip_left_right(on_device.to_float(view), seeds[0])
         return color.color_distortion(view, seeds[1], strength=STRENGTH, impl=IMPL)
 
     dataset = tf.data.Dataset.from_tensor_slices(views).repeat().enumerate()

@@ -20,8 +20,8 @@ from benchmarks import counts, local, report, scaling, timing
 from benchmarks.collectives import count, total_sent
 from benchmarks.counts import Settings
 from benchmarks.report import Report, Row
+from tf_simclr.devices.replicas import gather_views
 from tf_simclr.models.resnet import BLOCKS_PER_GROUP
-from tf_simclr.replicas import gather_views
 
 SUM = tf.distribute.ReduceOp.SUM
 

@@ -18,7 +18,7 @@ from benchmarks import report, timing
 from benchmarks.report import Report, Row
 from tf_simclr import build
 from tf_simclr.config import Config
-from tf_simclr.data import color
+from tf_simclr.data.augment import color
 from tf_simclr.objective import Augmentation
 
 WHERE = ("device", "host")

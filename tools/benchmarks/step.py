@@ -23,11 +23,12 @@ from benchmarks import report, timing
 from benchmarks.loss import official_loss
 from benchmarks.report import Report, Row
 from tf_simclr import build, objective
-from tf_simclr.config import PRECISIONS, Config
+from tf_simclr.config import Config
+from tf_simclr.config.config import PRECISIONS
 from tf_simclr.models import layers
 from tf_simclr.optim import policy
+from tf_simclr.optim.loss_scale import LossScale
 from tf_simclr.training import steps
-from tf_simclr.training.loss_scale import LossScale
 
 NETWORKS = {"resnet18": (18, 32, 128), "resnet50": (50, 224, 16)}
 FUSED = "+fused"

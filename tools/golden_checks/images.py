@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from golden_checks.report import PIXEL, RESIZED_PIXEL, Report
-from tf_simclr.data import augment, batch_augment, color, planes
+from tf_simclr.data.augment import color, host, on_device, planes
 
 _IMAGE = re.compile(r"image\d+(_patch)?")
 _RESIZED = re.compile(r"(image\d+)_eval(\d+)_crop")
@@ -33,7 +33,7 @@ _BATCH = 4  # distorted at a time; each batch has one permutation of the ops
 
 
 def compare(report: Report, name: str, values: dict[str, np.ndarray], *, fast: bool = False):
-    """Compares each field of augment.npz; with fast, of the ops on batches and on planes."""
+    """Compares each field of host.npz; with fast, of the ops on batches and on planes."""
     ops = _FAST if fast else _PLAIN
     draw_jitter = functools.cache(
         lambda impl, strength: ops.jitter(values["image0_patch"], impl, strength)
@@ -62,7 +62,7 @@ def _deterministic(key: str, values: dict[str, np.ndarray], ops: "_Ops"):
     """Our result for a field that involves no resizing; None for other fields."""
     if match := _BLURRED.fullmatch(key):
         image = tf.image.convert_image_dtype(values[match[1]], tf.float32)
-        return augment.gaussian_blur(image[None], int(match[2]), float(match[3]))[0]
+        return host.gaussian_blur(image[None], int(match[2]), float(match[3]))[0]
     if match := _GRAY.fullmatch(key):
         return ops.gray(tf.image.convert_image_dtype(values[match[1]], tf.float32))
     if match := _PIXEL_OP.fullmatch(key):
@@ -83,14 +83,14 @@ def _jitter_statistics(patch: np.ndarray, impl: str, strength: float) -> dict[st
 
 
 def _boxes(height: int, width: int, key: str) -> np.ndarray:
-    return _draw(lambda seed: augment.random_crop_box(seed, height, width), key)
+    return _draw(lambda seed: host.random_crop_box(seed, height, width), key)
 
 
 def _batched_jitter_statistics(patch: np.ndarray, impl: str, strength: float):
     """As _jitter_statistics, by --augment_on=device."""
     images = tf.tile(patch[None], (_BATCH, 1, 1, 1))
     distort = tf.function(
-        lambda seed: batch_augment.color_distortion(images, seed, strength=strength, impl=impl),
+        lambda seed: on_device.color_distortion(images, seed, strength=strength, impl=impl),
         jit_compile=True,
     )
     stream = zlib.crc32(f"{impl} {strength}".encode()) % 2**31
@@ -100,12 +100,12 @@ def _batched_jitter_statistics(patch: np.ndarray, impl: str, strength: float):
 
 def _batched_boxes(height: int, width: int, key: str) -> np.ndarray:
     seed = tf.constant([0, zlib.crc32(key.encode()) % 2**31])
-    return augment.random_crop_boxes(NUM_DRAWS, seed, height, width).numpy()
+    return host.random_crop_boxes(NUM_DRAWS, seed, height, width).numpy()
 
 
 def _batched_central_crop(image: np.ndarray, size: int):
-    box = augment.central_crop_box(*image.shape[:2])
-    return batch_augment.crop_and_resize(image[None], box[None], tf.constant([False]), size)[0]
+    box = host.central_crop_box(*image.shape[:2])
+    return on_device.crop_and_resize(image[None], box[None], tf.constant([False]), size)[0]
 
 
 def _op_on_planes(name: str, image: np.ndarray, amount: float):
@@ -147,7 +147,7 @@ class _Ops(NamedTuple):
 _PLAIN = _Ops(
     jitter=_jitter_statistics,
     boxes=_boxes,
-    central_crop=augment.central_crop_and_resize,
+    central_crop=host.central_crop_and_resize,
     crops_are_clipped=False,
     gray=color.to_grayscale,
     pixel_op=lambda name, image, amount: getattr(color, name)(image, amount),

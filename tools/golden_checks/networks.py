@@ -11,10 +11,11 @@ import convert_checkpoint
 from golden_checks import names
 from golden_checks.report import GRADIENT, LOSS, Report
 from tf_simclr import build, compat
+from tf_simclr.checkpoints import weights
 from tf_simclr.config import Config
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
-from tf_simclr.training import steps, weights
+from tf_simclr.training import steps
 
 _KNOWN = {
     "args",

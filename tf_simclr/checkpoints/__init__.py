@@ -1,0 +1,1 @@
+"""What is read from disk and written there: checkpoints, SavedModels, a run's small files."""

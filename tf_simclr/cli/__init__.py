@@ -1,0 +1,1 @@
+"""The command line: flags, gin files, help, and what a run prints at its end."""

@@ -1,0 +1,88 @@
+"""The program: `tf-simclr` where the package is installed, `python run.py` in a checkout."""
+
+import importlib.metadata
+import os
+import platform
+import random
+import sys
+
+# TensorFlow and TFDS chatter at start-up; errors that matter come as exceptions.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from absl import app, logging  # noqa: E402
+
+from tf_simclr import __version__  # noqa: E402
+from tf_simclr.cli import flags, gin_files, quiet, report  # noqa: E402
+from tf_simclr.errors import ConfigError  # noqa: E402
+
+# Tells a scheduler to start the run again. Windows does not have os.EX_TEMPFAIL, which is this.
+TRY_AGAIN = 75
+
+
+def main():
+    """Does what the command line asks for.
+
+    Raises:
+      SystemExit: with 1 or 2 after an error; with 75, 130, 138 or 143 where the same command
+        goes on.
+    """
+    if "--version" in sys.argv[1:]:
+        print(_versions())
+    elif sys.argv[1:] == ["presets"]:
+        print(_list_presets())
+    else:
+        app.run(run, flags_parser=flags.parse_or_exit)
+
+
+def run(parsed: flags.Parsed):
+    """Runs what was parsed, and prints what came out.
+
+    Raises:
+      SystemExit: see `main`.
+    """
+    if not logging.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.ERROR)
+    with quiet.without_chatter():
+        _run(parsed)
+
+
+def _run(parsed: flags.Parsed):
+    with quiet.without_chatter(on_terminal=True):
+        from tf_simclr import experiment  # TensorFlow, only once the settings are right
+
+    program = os.path.basename(sys.argv[0])
+    config = parsed.config
+    if config.runtime.seed is None:
+        config = config.replace(seed=random.randrange(2**31))
+    try:
+        results = experiment.run(config, config_gin=flags.to_gin(config))
+    except (ConfigError, *experiment.FAILURES) as error:
+        sys.exit(f"{program}: {error}")
+    except experiment.WorkerLost as lost:
+        print(f"{program}: {lost}", file=sys.stderr)
+        sys.exit(TRY_AGAIN)
+    except experiment.Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(128 + stopped.signal)
+    if results:
+        words = report.program_words(sys.argv[0], sys.executable)
+        print(report.format_results(config, results, program=words))
+
+
+def _versions() -> str:
+    """Returns one line for the head of a bug report: our version, and what it runs on."""
+    versions = {"tf_simclr": __version__}
+    for package in ("tensorflow", "keras"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    versions["Python"] = platform.python_version()
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _list_presets() -> str:
+    """Returns a line for each preset: the name that --gin_file takes, and its title."""
+    titles = gin_files.preset_titles()
+    width = max(map(len, titles), default=0)
+    return "\n".join(f"{name:<{width}}  {title}" for name, title in titles.items())

@@ -1,0 +1,208 @@
+"""The settings that a run leaves in its model_dir, written and read as data.
+
+config.json is the record. config.gin holds the same for people to read, and is all that runs of
+earlier versions left. People share these files, so neither is ever executed: config.gin is read
+here as plain assignments, `Section.name = LITERAL`, and not by gin, which can import modules.
+"""
+
+import ast
+import json
+import math
+import os
+import warnings
+from typing import Any
+
+from tf_simclr import files
+from tf_simclr.config import SECTIONS, Config, settings
+from tf_simclr.errors import ConfigError, did_you_mean, one_line
+
+JSON, GIN = "config.json", "config.gin"
+FORMAT, VERSION = "tf_simclr settings", 1
+_FIELDS = ("format", "version", "settings")
+_SECTION_NAMES = tuple(section.__name__ for section in SECTIONS)
+
+
+# --- Writing.
+
+
+def saved_values(config: Config) -> dict[str, Any]:
+    """{name: value} of the settings that are saved."""
+    return {name: value for _, name, value in config.items() if settings()[name].saved}
+
+
+def to_json(config: Config) -> str:
+    """The text of a config.json. Settings that say where and what to do now are left out."""
+    sections: dict[str, dict[str, Any]] = {}
+    for name, value in saved_values(config).items():
+        sections.setdefault(settings()[name].section, {})[name] = value
+    content = {"format": FORMAT, "version": VERSION, "settings": sections}
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def to_gin(config: Config) -> str:
+    """The text of a config.gin with the same settings as `to_json`."""
+    lines = [
+        "# The settings of this run. A start with its --model_dir reads the same from config.json.",
+    ]
+    section_before = None
+    for name, value in saved_values(config).items():
+        section = settings()[name].section
+        if section != section_before:
+            lines += ["", f"# {section}"]
+            section_before = section
+        lines.append(f"{section}.{name} = {value!r}")
+    return "\n".join(lines) + "\n"
+
+
+# --- Finding.
+
+
+def is_saved_settings(path: str) -> bool:
+    """Returns whether a file's name is that of a run's own settings."""
+    return os.path.basename(path) in (JSON, GIN)
+
+
+def find(folder: str) -> str | None:
+    """Returns the path of the settings in a model_dir: config.json, else config.gin, else None."""
+    for name in (JSON, GIN):
+        path = os.path.join(folder, name)
+        if files.is_file(path):
+            return path
+    return None
+
+
+def find_beside(checkpoint: str) -> str | None:
+    """Returns the path of the settings of the run that a checkpoint belongs to, or None.
+
+    Args:
+      checkpoint: a model_dir, a prefix in it, or model_dir/saved_model/STEP.
+    """
+    folder = checkpoint.rstrip("/")
+    for _ in range(3):
+        if path := find(folder):
+            return path
+        folder = os.path.dirname(folder)
+    return None
+
+
+# --- Reading.
+
+
+def read(path: str) -> dict[str, Any]:
+    """Reads {name: value} from a config.json or a config.gin.
+
+    Raises:
+      ConfigError: one line with the file and, of a config.gin, the line number. The file is not
+        what a run writes, it is of a later version, or it has a setting that is unknown, that a
+        run does not save, or that is of another type.
+    """
+    text = files.read_text(path)
+    return _from_json(text, path) if path.endswith(".json") else _from_gin(text, path)
+
+
+def read_of_run(folder: str) -> dict[str, Any]:
+    """Reads {name: value} that the run in a model_dir has saved; {} where there is nothing.
+
+    Raises:
+      ConfigError: as `read` does.
+    """
+    path = find(folder)
+    return read(path) if path else {}
+
+
+def _from_json(text: str, path: str) -> dict[str, Any]:
+    content = files.parse_json_object(text, path)
+    if content.get("format") != FORMAT:
+        raise ConfigError(
+            f"{path} does not hold the settings of a run (format {FORMAT!r}): restore it or remove "
+            "it"
+        )
+    version = content.get("version")
+    if type(version) is int and version > VERSION:
+        raise ConfigError(
+            f"{path} was written by a newer tf_simclr (version {version} of the file, this one "
+            f"reads {VERSION}): update tf_simclr"
+        )
+    if type(version) is not int or version != VERSION:
+        raise ConfigError(f"{path}: version must be {VERSION}, got {_short(version)}")
+    if unknown := set(content) - set(_FIELDS):
+        raise ConfigError(f"{path}: unknown field {_short(min(unknown))}")
+    sections = content.get("settings")
+    if not isinstance(sections, dict):
+        raise ConfigError(f"{path}: settings must be an object, got {_short(sections)}")
+    values = {}
+    for section, entries in sections.items():
+        if not isinstance(entries, dict):
+            raise ConfigError(f"{path}: {_short(section)} must be an object, got {_short(entries)}")
+        for name, value in entries.items():
+            _check(section, name, value, path)
+            values[name] = value
+    return values
+
+
+def _from_gin(text: str, path: str) -> dict[str, Any]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes in somebody else's strings
+            statements = ast.parse(text).body
+    except SyntaxError as error:
+        raise ConfigError(_not_plain(f"{path} line {error.lineno}", error.text)) from None
+    except (ValueError, MemoryError, RecursionError) as error:
+        raise ConfigError(f"{path} cannot be read: {one_line(error)}") from None
+    lines = text.splitlines()
+    values = {}
+    for statement in statements:
+        where, line = f"{path} line {statement.lineno}", lines[statement.lineno - 1]
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+        plain = (
+            isinstance(target, ast.Attribute)
+            and isinstance(target.value, ast.Name)
+            and len(statement.targets) == 1
+        )
+        if not plain:
+            raise ConfigError(_not_plain(where, line))
+        try:
+            value = ast.literal_eval(statement.value)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            raise ConfigError(_not_plain(where, line)) from None
+        _check(target.value.id, target.attr, value, where)
+        values[target.attr] = value
+    return values
+
+
+def _not_plain(where: str, line: str | None) -> str:
+    return (
+        f"{where}: a run's settings are data, lines such as Loss.temperature = 0.5 and nothing "
+        f"else, got {_short((line or '').strip())}; put other gin into a file of another name and "
+        "give it as --gin_file"
+    )
+
+
+def _check(section: str, name: str, value, where: str):
+    """Raises ConfigError where a run does not save this section, setting or type of value."""
+    if section not in _SECTION_NAMES:
+        near = did_you_mean(section[:100], _SECTION_NAMES)
+        raise ConfigError(f"{where}: unknown section {_short(section)}{near}")
+    spec = settings().get(name)
+    if spec is None:
+        near = did_you_mean(name[:100], settings())
+        raise ConfigError(
+            f"{where}: unknown setting {section}.{one_line(name)}{near} (if another version of "
+            "tf_simclr wrote it, remove it from the file)"
+        )
+    if spec.section != section:
+        raise ConfigError(f"{where}: {name} belongs to {spec.section}, not to {section}")
+    if not spec.saved:
+        raise ConfigError(
+            f"{where}: {name} says what to do now, so that it is not among a run's settings; "
+            f"remove it, and give --{name}"
+        )
+    wrong = spec.type_complaint(value)
+    if not wrong and isinstance(value, float) and not math.isfinite(value):
+        wrong = f"must be a finite number, got {value}"
+    if wrong:
+        raise ConfigError(f"{where}: {section}.{name} {one_line(wrong)}")
+
+
+def _short(value) -> str:
+    return one_line(repr(value))

@@ -1,0 +1,1 @@
+"""From encoded examples to batches on their way to the devices."""

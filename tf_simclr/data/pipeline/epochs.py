@@ -1,0 +1,150 @@
+"""The order of the training examples: one endless stream of epochs.
+
+Each epoch holds each example once, in an order of its own. A batch may hold the end of one epoch
+and the beginning of the next. An image that came at the end of the one must then wait until the
+batch is full: twice in a batch it would be its own negative.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tf_simclr.data.pipeline import seeds
+
+_NOTHING = -1  # stands for no example among those that a batch holds
+_ALL_HASHES = 2**63 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """The order of one input pipeline's examples.
+
+    It is a function of these numbers alone, so that a stream can be entered anywhere.
+
+    Attributes:
+      num_examples: examples of an epoch.
+      step_size: examples of a step in this pipeline. Steps begin at the multiples of it.
+      start_example: examples that were consumed before.
+      buffer: examples of the shuffle buffer.
+      seed: seed of the run.
+    """
+
+    num_examples: int
+    step_size: int
+    start_example: int
+    buffer: int
+    seed: int
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the order of an epoch depends on all the epochs before it.
+
+        An epoch of fewer than two batches begins and ends with the same examples. To enter such a
+        stream, all orders from the first epoch on must be worked out. That is quick for numbers,
+        and so these streams are made of numbers (`indices`).
+        """
+        return self._straddles and self.num_examples < 2 * self.step_size
+
+    @property
+    def _straddles(self) -> bool:
+        """Whether there are batches that hold examples of two epochs."""
+        return bool(self.num_examples % self.step_size)
+
+    def indices(self) -> tf.data.Dataset:
+        """The stream as numbers of examples in [0, num_examples), int64 ()."""
+
+        def next_epoch(held: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            numbers = self._shuffled(tf.data.Dataset.range(self.num_examples), epoch)
+            numbers = numbers.batch(self.num_examples).get_single_element()
+            head = numbers[: self.step_size]
+            order = _order_of_head(head, held, self._carried(epoch))
+            numbers = tf.concat([tf.gather(head, order), numbers[self.step_size :]], axis=0)
+            return _last(held, numbers), numbers
+
+        first, begun, position = self._entry()
+        epochs = tf.data.Dataset.range(begun, tf.int64.max)
+        epochs = epochs.scan(self._none_held(), _plain(next_epoch)).skip(first - begun)
+        return epochs.prefetch(1).unbatch().skip(position)
+
+    def examples(self, read: Callable[[tf.Tensor], tf.data.Dataset]) -> tf.data.Dataset:
+        """The stream as the examples themselves. Not for short streams.
+
+        Args:
+          read: (epoch, int64 ()) -> Dataset of the epoch's examples, {"image": string (), ...}.
+            Images are told apart by their bytes.
+        """
+        first, begun, position = self._entry()
+        epochs = tf.data.Dataset.range(begun, tf.int64.max)
+        if not self._straddles:
+            stream = epochs.flat_map(_plain(lambda epoch: self._shuffled(read(epoch), epoch)))
+            return stream.skip(position)
+
+        def parts(epoch: tf.Tensor) -> tf.data.Dataset:
+            """The epoch in batches, of which the first is all that may have to wait."""
+            batches = self._shuffled(read(epoch), epoch).batch(self.step_size).enumerate()
+            return batches.map(lambda part, batch: (epoch, part, batch))
+
+        def next_part(held: tf.Tensor, element: tuple) -> tuple[tf.Tensor, dict]:
+            epoch, part, batch = element
+            identities = tf.strings.to_hash_bucket_fast(batch["image"], _ALL_HASHES)
+            count = tf.where(part == 0, self._carried(epoch), 0)
+
+            def reordered():
+                order = _order_of_head(identities, held, count)
+                return tf.nest.map_structure(lambda t: tf.gather(t, order), (identities, batch))
+
+            identities, batch = tf.cond(count > 0, reordered, lambda: (identities, batch))
+            return _last(held, identities), batch
+
+        stream = epochs.flat_map(_plain(parts)).scan(self._none_held(), _plain(next_part))
+        return stream.unbatch().skip((first - begun) * self.num_examples + position)
+
+    def _entry(self) -> tuple[int, int, int]:
+        """The epoch of the first example, the epoch to begin with, and the place in the first.
+
+        They differ where the order depends on what a batch already holds.
+        """
+        first, position = divmod(self.start_example, self.num_examples)
+        if self.is_short:
+            return first, 0, position
+        waits = self._carried(first) > 0 and position < self.step_size
+        return first, first - 1 if waits else first, position
+
+    def _carried(self, epoch: int | tf.Tensor) -> int | tf.Tensor:
+        """How many examples of the epoch before are in the batch in which this one begins."""
+        return epoch * self.num_examples % self.step_size
+
+    def _shuffled(self, examples: tf.data.Dataset, epoch: tf.Tensor) -> tf.data.Dataset:
+        seed = seeds.derive_scalar(self.seed, seeds.SHUFFLE, epoch)
+        return examples.shuffle(self.buffer, seed=seed, reshuffle_each_iteration=False)
+
+    def _none_held(self) -> tf.Tensor:
+        return tf.fill([self.step_size], tf.constant(_NOTHING, tf.int64))
+
+
+def _order_of_head(identities: tf.Tensor, held: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """An order of the first examples of an epoch: those that a batch already holds come last.
+
+    Args:
+      identities: int64 (n,), which examples they are.
+      held: int64 (m,), the last examples before them.
+      count: int64 (), how many of the last ones the batch holds.
+
+    Returns:
+      int32 (n,), a permutation that keeps the order otherwise.
+    """
+    places = tf.range(tf.size(held, tf.int64))
+    held = tf.where(places >= tf.size(held, tf.int64) - count, held, _NOTHING)
+    held = tf.sort(held)
+    found = tf.minimum(tf.searchsorted(held, identities), tf.size(held) - 1)
+    return tf.argsort(tf.cast(tf.gather(held, found) == identities, tf.int32), stable=True)
+
+
+def _last(held: tf.Tensor, identities: tf.Tensor) -> tf.Tensor:
+    """The last examples of the stream, as many as before, after more of them came."""
+    return tf.ensure_shape(tf.concat([held, identities], axis=0)[-held.shape[0] :], held.shape)
+
+
+def _plain(function: Callable) -> Callable:
+    return tf.autograph.experimental.do_not_convert(function)

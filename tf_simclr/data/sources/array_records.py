@@ -1,0 +1,102 @@
+"""TFDS data sets that are stored as array_record files.
+
+TFDS makes no tf.data pipeline of these, but gives access to single records, by the package
+array_record. They are read in this process, a few at a time.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from tf_simclr.errors import ConfigError, one_line
+
+FORMAT = "array_record"
+_GROUP = 32  # records that are read by one call
+
+
+def is_stored_so(builder: Any) -> bool:
+    """Returns whether a data set's files are array_record files."""
+    file_format = builder.info.file_format
+    return file_format is not None and file_format.value == FORMAT
+
+
+def check(dataset: str) -> None:
+    """Raises ConfigError where the package that reads the files is missing.
+
+    Args:
+      dataset: as given to --dataset, for the message.
+    """
+    try:
+        from array_record.python import array_record_data_source  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"--dataset={dataset} is stored as array_record files, and the package that reads them "
+            f"is missing ({one_line(error)}): pip install array_record, or prepare the data set "
+            "as TFRecord files"
+        ) from error
+
+
+def examples(
+    builder: Any,
+    terms: Sequence[tuple[str, int, int]],
+    decoding: tfds.decode.PartialDecoding,
+    *,
+    shuffle: bool = False,
+    seed: int | tf.Tensor | None = None,
+    with_id: bool = False,
+) -> tf.data.Dataset:
+    """One pass over a split, as TFDS's as_dataset gives it for other files.
+
+    Args:
+      builder: of a prepared data set.
+      terms: of the split, each (name, first record, one past its last), as `Splits.terms` has
+        them.
+      decoding: which features are taken, and how.
+      shuffle: mix the records, in an order given by the seed.
+      seed: an integer or an int64 scalar.
+      with_id: add "tfds_id", a string of the split's name and the place in it, which is the same
+        whatever slice the record is read in.
+    """
+    names, starts, stops = (list(column) for column in zip(*terms, strict=True))
+    split = "+".join(f"{name}[{start}:{stop}]" for name, start, stop in terms)
+    # Records as bytes: their features are decoded in the graph.
+    records = builder.as_data_source(split=split).data_source
+    ends = tf.constant(np.cumsum(np.subtract(stops, starts)), tf.int64)
+    features = decoding.extract_features(builder.info.features)
+    count = len(records)
+    whole = tf.convert_to_tensor(0 if seed is None else seed, tf.int64)
+    halves = tf.cast(tf.stack([whole % 2**31, whole // 2**31]), tf.int32)
+
+    def read(indices: np.ndarray) -> np.ndarray:
+        # Of objects: NumPy's strings lose zeros at their end.
+        return np.array([records[int(index)] for index in indices], object)
+
+    def read_group(first: tf.Tensor) -> dict[str, tf.Tensor]:
+        index = tf.range(first, tf.minimum(first + _GROUP, count))
+        if shuffle:
+            index = tf.random.experimental.index_shuffle(index, seed=halves, max_index=count - 1)
+        serialized = tf.numpy_function(read, [index], tf.string, stateful=False)
+        return {"index": index, "record": tf.ensure_shape(serialized, (None,))}
+
+    def parse(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        found = features.deserialize_example(example["record"], decoders=decoding.decoders)
+        if with_id:
+            term = tf.searchsorted(ends, example["index"][None], side="right")[0]
+            place = example["index"] - ends[term] + tf.constant(stops, tf.int64)[term]
+            name = tf.constant(names)[term]
+            found["tfds_id"] = tf.strings.join([name, "__", tf.strings.as_string(place)])
+        return found
+
+    groups = tf.data.Dataset.range(0, count, _GROUP).map(
+        tf.autograph.experimental.do_not_convert(read_group),
+        num_parallel_calls=2,
+        deterministic=True,
+    )
+    return groups.unbatch().map(
+        tf.autograph.experimental.do_not_convert(parse),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )

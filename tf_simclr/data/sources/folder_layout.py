@@ -1,0 +1,71 @@
+"""Layouts of a labelled folder that would train without an error, but on the wrong labels."""
+
+import os
+from collections.abc import Sequence
+
+from tf_simclr.errors import ConfigError
+
+SPLIT_NAMES = frozenset(
+    {
+        "train",
+        "training",
+        "val",
+        "valid",
+        "validation",
+        "test",
+        "testing",
+        "eval",
+        "dev",
+    }
+)
+ALL = "all"  # in TFDS's syntax of splits
+_NAMES_SHOWN = 3
+
+
+def check(directory: str, paths: Sequence[str]) -> None:
+    """Checks that the folders look like splits and classes.
+
+    Whether one class is enough depends on what is done with it, and is checked elsewhere.
+
+    Args:
+      directory: data_dir.
+      paths: of the pictures in SPLIT/CLASS/, relative to it.
+
+    Raises:
+      ConfigError: the splits lie one folder deeper, or one of several splits is called "all".
+    """
+    parts = [path.split(os.sep) for path in paths]
+    splits, classes = {p[0] for p in parts}, {p[1] for p in parts}
+    # Classes are folders of pictures. A split is a folder of folders.
+    holds_folders_only = classes - {p[1] for p in parts if len(p) == 3}
+    if len(splits) == 1 and _is_too_high(*splits, classes, holds_folders_only):
+        (split,) = splits
+        raise ConfigError(
+            f"data_dir {directory!r} seems to be one folder too high: its only split would be "
+            f"{split!r} with {_listed(classes)}: --data_dir={os.path.join(directory, split)} is "
+            "probably meant"
+        )
+    if ALL in splits and len(splits) > 1:
+        raise ConfigError(
+            f"data_dir {directory!r} has a split folder {ALL!r} beside others, and --train_split="
+            f"{ALL} means all of them together: rename it"
+        )
+
+
+def _is_too_high(split: str, classes: set[str], holds_folders_only: set[str]) -> bool:
+    """Whether what looks like the classes of the only split are splits themselves."""
+    named_like_splits = {name for name in classes if name.lower() in SPLIT_NAMES}
+    is_named_like_a_split = split.lower() in SPLIT_NAMES
+    if named_like_splits & holds_folders_only:
+        return True
+    if len(classes) == 1:  # With "train" as the split there is just one class in it.
+        return not is_named_like_a_split and bool(named_like_splits | holds_folders_only)
+    return named_like_splits == classes
+
+
+def _listed(classes: set[str]) -> str:
+    """The names of classes for a message, cut to a few."""
+    names = sorted(classes)
+    shown = ", ".join(map(repr, names[:_NAMES_SHOWN]))
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return f"the class{'' if len(names) == 1 else 'es'} {shown}{more}"

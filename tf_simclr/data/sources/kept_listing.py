@@ -1,0 +1,146 @@
+"""What the files of a folder were found to be, kept in model_dir for the next start.
+
+To look at the first bytes of 200,000 files takes a minute or more, to ask the system for their
+sizes and times a second or two. A file whose size or time has changed is looked at again.
+
+The listing may come from somebody else. It is asked about files that were found in the folder, and
+never tells of others. One that is not sound in every line is ignored, and written anew.
+"""
+
+import json
+import os
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tf_simclr.data.sources import image_files
+from tf_simclr.data.sources.image_files import Inspection, Limits
+from tf_simclr.errors import one_line
+
+NAME = "pictures.jsonl"
+_VERSION = 1
+_MAX_BYTES = 2**30  # some eight million pictures
+_LARGEST = 2**64
+
+
+class _Entry(NamedTuple):
+    """One file when it was looked at.
+
+    Attributes:
+      mtime: time of its last change in nanoseconds.
+      inode: its number in its file system.
+      inspection: what was found, the file's size among it.
+    """
+
+    mtime: int
+    inode: int
+    inspection: Inspection
+
+
+class KeptListing:
+    """Looks at files, and remembers those that an earlier start has looked at."""
+
+    def __init__(self, model_dir: str | None, limits: Limits, *, same_inode: bool = False):
+        """Reads the listing in a directory, if there is a sound one.
+
+        Args:
+          model_dir: of the run; None to remember nothing.
+          limits: which pictures can be used. A listing that was made by others is ignored.
+          same_inode: whether a file must have the same inode, too. Workers ask for it, so that none
+            takes the other's word for its own copy of a file.
+        """
+        self._path = os.path.join(model_dir, NAME) if model_dir else None
+        self._limits, self._same_inode = limits, same_inode
+        self._before = _read(self._path, limits) if self._path else {}
+        self._now: dict[str, _Entry] = {}
+
+    def inspect(self, directory: str, path: str) -> Inspection:
+        """Says what a file is.
+
+        Args:
+          directory: data_dir.
+          path: of the file, relative to it.
+        """
+        whole = os.path.join(directory, path)
+        try:
+            status = os.stat(whole)
+        except OSError:
+            return Inspection(image_files.NOT_READABLE)
+        entry = self._before.get(path)
+        if entry is None or not self._is_same(entry, status):
+            found = image_files.inspect(whole, self._limits)
+            if found.size != status.st_size:  # it is being written, or not readable
+                return found
+            entry = _Entry(status.st_mtime_ns, status.st_ino, found)
+        self._now[path] = entry
+        return entry.inspection
+
+    def _is_same(self, entry: _Entry, status: os.stat_result) -> bool:
+        return (
+            entry.mtime == status.st_mtime_ns
+            and entry.inspection.size == status.st_size
+            and (entry.inode == status.st_ino or not self._same_inode)
+        )
+
+    def save(self) -> str | None:
+        """Writes the listing to model_dir, in full or not at all, if anything in it is new.
+
+        Returns:
+          Why it cannot be written; None if there is nothing to say.
+        """
+        if not self._path or self._now == self._before:
+            return None
+        unfinished = self._path + ".unfinished"
+        try:
+            with tf.io.gfile.GFile(unfinished, "w") as file:
+                file.write(json.dumps(_header(self._limits)) + "\n")
+                for path, entry in self._now.items():
+                    row = (path, entry.mtime, entry.inode, *entry.inspection)
+                    file.write(json.dumps(row) + "\n")
+            tf.io.gfile.rename(unfinished, self._path, overwrite=True)
+        except (OSError, tf.errors.OpError) as error:
+            return f"{self._path} cannot be written ({one_line(error)}): the next start looks anew"
+        self._before = self._now
+        return None
+
+
+def _header(limits: Limits) -> dict:
+    return {"version": _VERSION, "formats": list(image_files.FORMATS), **limits._asdict()}
+
+
+def _read(path: str, limits: Limits) -> dict[str, _Entry]:
+    """The listing by relative path; {} if there is none, or none that is sound."""
+    try:
+        if not tf.io.gfile.exists(path) or tf.io.gfile.stat(path).length > _MAX_BYTES:
+            return {}
+        with tf.io.gfile.GFile(path, "rb") as file:
+            header, *lines = file.read().splitlines()
+        if json.loads(header) != _header(limits):
+            return {}
+        complaints = image_files.complaints(limits)
+        return dict(_parse(line, complaints) for line in lines)
+    except (OSError, tf.errors.OpError, ValueError, RecursionError):
+        return {}
+
+
+def _parse(line: bytes, complaints: frozenset[str]) -> tuple[str, _Entry]:
+    """One line of a listing.
+
+    Raises:
+      ValueError: it is not what `save` writes.
+    """
+    row = json.loads(line)
+    if not isinstance(row, list) or len(row) != 7:
+        raise ValueError("not a row of seven")
+    path, mtime, inode, complaint, is_16_bit, size, checksum = row
+    numbers = (inode, size, checksum)
+    if (
+        type(path) is not str
+        or type(mtime) is not int
+        or not -_LARGEST < mtime < _LARGEST
+        or any(type(number) is not int or not 0 <= number < _LARGEST for number in numbers)
+        or type(is_16_bit) is not bool
+        or not (complaint is None or (type(complaint) is str and complaint in complaints))
+    ):
+        raise ValueError("a value of a wrong type")
+    return path, _Entry(mtime, inode, Inspection(complaint, is_16_bit, size, checksum))

@@ -1,0 +1,82 @@
+"""A data set under the class numbers of a trained head: labels are mapped by class name."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tf_simclr.data.sources.tfds_source import Source
+
+
+class UnknownClasses(ValueError):
+    """The data set has classes that the head was not trained on.
+
+    Attributes:
+      names: of these classes, in the data set's order.
+    """
+
+    def __init__(self, names: Sequence[str]):
+        super().__init__(f"unknown classes: {', '.join(map(repr, names))}")
+        self.names = tuple(names)
+
+
+def class_numbers(names: Sequence[str], head_names: Sequence[str]) -> list[int]:
+    """The head's number of each class of a data set.
+
+    Args:
+      names: of the data set's classes, in the order of its labels.
+      head_names: of the head's classes, in the order of its logits.
+
+    Raises:
+      UnknownClasses: the head lacks some of the names.
+    """
+    numbers = {name: number for number, name in enumerate(head_names)}
+    if unknown := [name for name in names if name not in numbers]:
+        raise UnknownClasses(unknown)
+    return [numbers[name] for name in names]
+
+
+class RelabelledSource:
+    """A labelled source whose labels are the class numbers of a trained head.
+
+    Everything else is as in the source. Labels below 0 mean "unlabelled" and stay as they are.
+
+    Attributes:
+      class_names: of the head, in the order of its logits; the data set may lack some of them.
+      num_classes: how many these are.
+    """
+
+    def __init__(self, source: Source, head_names: Sequence[str]):
+        """Maps the labels by class name.
+
+        Raises:
+          UnknownClasses: the source has classes that are not among head_names.
+        """
+        self._source = source
+        self._numbers = class_numbers(source.class_names, head_names)
+        self.class_names = tuple(head_names)
+        self.num_classes = len(self.class_names)
+        self.name = source.name
+        self.image_shape = source.image_shape
+        self.decode, self.decode_boxes = source.decode, source.decode_boxes
+        self.num_examples, self.part = source.num_examples, source.part
+
+    def encoded_examples(
+        self,
+        split: str,
+        *,
+        shuffle_files: bool = False,
+        seed: int | tf.Tensor | None = None,
+        with_id: bool = False,
+    ) -> tf.data.Dataset:
+        """One pass over a split, in the order of `Source.encoded_examples`."""
+        numbers = tf.constant(self._numbers, tf.int64)
+
+        def relabel(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            label = example["label"]
+            mapped = tf.gather(numbers, tf.maximum(label, 0))
+            return {**example, "label": tf.where(label < 0, label, mapped)}
+
+        dataset = self._source.encoded_examples(
+            split, shuffle_files=shuffle_files, seed=seed, with_id=with_id
+        )
+        return dataset.map(tf.autograph.experimental.do_not_convert(relabel))

@@ -1,0 +1,114 @@
+"""What all sources of images share: splits in TFDS's slicing syntax, and their parts."""
+
+from collections.abc import Mapping
+
+import tensorflow_datasets as tfds
+
+from tf_simclr.errors import ConfigError
+
+
+class Splits:
+    """Base of sources.
+
+    Attributes:
+      name: of the data set.
+      splits: {name: tfds.core.SplitInfo}.
+      label_note: why there are no labels where somebody might expect them, or "".
+    """
+
+    name: str
+    label_note = ""
+
+    @property
+    def splits(self) -> Mapping[str, tfds.core.SplitInfo]:
+        raise NotImplementedError
+
+    def keep_listing(self) -> str | None:
+        """Keeps for the next start what opening the data found out, where that took time.
+
+        Returns:
+          Why this cannot be done, in one line; None if there is nothing to say.
+        """
+        return None
+
+    def terms(self, split: str, *, flag: str = "split") -> list[tuple[str, int, int]]:
+        """A split as (name, first example, one past its last), one for each of its terms.
+
+        Raises:
+          ConfigError: there is no such split.
+        """
+        try:
+            absolute = tfds.core.ReadInstruction.from_spec(split).to_absolute(self.splits)
+        except (ValueError, KeyError, AssertionError) as error:
+            if split in self.splits:
+                raise ConfigError(
+                    f"--{flag}={split} is a split of {self.name}, but cannot be named so: rename "
+                    "it to letters, digits, - and _"
+                ) from error
+            raise ConfigError(
+                f"--{flag}={split} is not a split of {self.name}: use one of "
+                f"{', '.join(self.splits)}, or a slice such as train[:10%]"
+            ) from error
+        return [
+            (
+                term.splitname,
+                term.from_ or 0,
+                self.splits[term.splitname].num_examples if term.to is None else term.to,
+            )
+            for term in absolute
+        ]
+
+    def num_examples(self, split: str, *, flag: str = "split") -> int:
+        """Examples in a split of TFDS's slicing syntax ("train[:1%]", "train+test").
+
+        Args:
+          split: the split.
+          flag: name of the flag that holds it, for the message.
+
+        Raises:
+          ConfigError: there is no such split, or it is empty.
+        """
+        count = sum(stop - start for _, start, stop in self.terms(split, flag=flag))
+        if not count:
+            raise ConfigError(
+                f"--{flag}={split} is empty in {self.name}: use one of {', '.join(self.splits)}"
+            )
+        return count
+
+    def part(self, split: str, num_parts: int, index: int, *, flag: str = "split") -> str:
+        """One of several equal parts of a split, as a slice that names just its examples.
+
+        Reading it opens only the files that it lies in. Parts are contiguous, disjoint and together
+        the whole split; their sizes differ by at most one, larger ones first. Not
+        tfds.even_splits, which divides each term of "train+test" by itself: sizes then differ by
+        more, and a part of small terms may be empty.
+
+        Args:
+          split: TFDS split.
+          num_parts: how many parts there are; 1 returns the split as it is.
+          index: which of them, from 0.
+          flag: name of the flag that holds the split, for the message.
+
+        Raises:
+          ConfigError: no such split, fewer examples than parts, or no such part.
+        """
+        total = self.num_examples(split, flag=flag)
+        if not 0 <= index < num_parts:
+            raise ConfigError(f"shard_index must be in [0, {num_parts}), got {index}")
+        if total < num_parts:
+            raise ConfigError(
+                f"--{flag}={split} has {total} examples for {num_parts} input pipelines: use a "
+                "larger split or fewer workers"
+            )
+        if num_parts == 1:
+            return split
+        size, larger = divmod(total, num_parts)
+        first = index * size + min(index, larger)
+        last = first + size + (index < larger)
+        parts, position = [], 0
+        for name, start, stop in self.terms(split, flag=flag):
+            low, high = max(first - position, 0), min(last - position, stop - start)
+            if low < high:
+                parts.append(f"{name}[{start + low}:{start + high}]")
+            position += stop - start
+        return "+".join(parts)

@@ -1,0 +1,1 @@
+"""TensorFlow's strategies, the workers of a cluster, and what replicas exchange."""

@@ -1,0 +1,1 @@
+"""What --mode asks for: each a story with stations."""
