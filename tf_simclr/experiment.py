@@ -23,6 +23,7 @@ from tf_simclr.checkpoints.formats import saved_model
 from tf_simclr.config import Config, saved_settings, settings
 from tf_simclr.data import errors
 from tf_simclr.data.augment import host
+from tf_simclr.data.batch import TrainBatch
 from tf_simclr.data.pipeline import service
 from tf_simclr.data.sources import image_range, label_subset, labels
 from tf_simclr.data.sources.tfds_source import Source
@@ -492,9 +493,9 @@ class Experiment:
         first, last = map(int, steps_asked.split(","))
         return loop.Trace(self.model_dir, first, last, writes=self.is_chief)
 
-    def _step(self, images, labels) -> dict[str, tf.Tensor]:
+    def _step(self, batch: TrainBatch) -> dict[str, tf.Tensor]:
         """One training step on one replica."""
-        differentiate = functools.partial(self.objective.differentiate, images, labels)
+        differentiate = functools.partial(self.objective.differentiate, batch)
         return steps.train_step(differentiate, self.optimizer, self.trainable, self.loss_scale)
 
     def evaluate(self) -> dict[str, float]:

@@ -10,7 +10,7 @@ from tf_simclr import build
 from tf_simclr.checkpoints.teacher import Teacher
 from tf_simclr.config import Config
 from tf_simclr.data.augment import host, on_device
-from tf_simclr.data.pipeline import batch_spec
+from tf_simclr.data.batch import CropBatch, ImageBatch, TrainBatch, ViewBatch, num_views
 from tf_simclr.devices.replicas import replica_id
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
@@ -24,19 +24,17 @@ BLUR_STREAM, DEVICE_STREAM = 1, 2
 class Objective:
     """What one step minimises.
 
-    Images are as `pipeline.train_batches` gives them, whichever way.
-
     Attributes:
       metrics: names of what a step returns, total_loss among them.
-      differentiate: (images, one-hot labels (n, classes), trainable variables, scale=1.0) ->
-        {metric: ()} and gradients, on one replica, as `steps.gradients` returns them.
-      preview: (images, number) -> float32 (number, s, s, 3), first views of the first images as
-        they are augmented, but for the blur.
+      differentiate: (TrainBatch, trainable variables, scale=1.0) -> {metric: ()} and gradients,
+        on one replica, as `steps.gradients` returns them.
+      preview: (TrainBatch, number) -> float32 (number, s, s, 3), first views of the first images
+        as they are augmented, but for the blur.
     """
 
     metrics: tuple[str, ...]
-    differentiate: Callable[[tf.Tensor, tf.Tensor, Sequence], tuple[dict[str, tf.Tensor], list]]
-    preview: Callable[[tf.Tensor, int], tf.Tensor]
+    differentiate: Callable[[TrainBatch, Sequence], tuple[dict[str, tf.Tensor], list]]
+    preview: Callable[[TrainBatch, int], tf.Tensor]
 
 
 def make_objective(
@@ -84,16 +82,16 @@ def _supervised(config: Config, model: SimCLR, teacher, augmentation: "Augmentat
 
     has_labels = steps.SUPERVISED_METRICS[0] in metrics
 
-    def differentiate(images, labels, trainable, scale=1.0):
-        def of_part(images, targets, place):
-            (view,) = augmentation.views(images, place)
+    def differentiate(batch, trainable, scale=1.0):
+        def of_part(batch, targets, place):
+            (view,) = augmentation.views(batch, place)
             return loss(view, targets, **decay)
 
-        targets = steps.Targets.of(labels) if has_labels else ()
+        targets = steps.Targets.of(batch.labels) if has_labels else ()
         if size := _microbatch(config):
             return microbatch.accumulated_gradients(
                 of_part,
-                images,
+                batch,
                 targets,
                 trainable,
                 size=size,
@@ -102,7 +100,7 @@ def _supervised(config: Config, model: SimCLR, teacher, augmentation: "Augmentat
                 scale=scale,
             )
         return steps.gradients(
-            lambda: of_part(images, targets, replica_id()), trainable, scale=scale
+            lambda: of_part(batch, targets, replica_id()), trainable, scale=scale
         )
 
     return Objective(metrics, differentiate, augmentation.preview)
@@ -117,16 +115,16 @@ def _pretraining(config: Config, model: SimCLR, augmentation: "Augmentation") ->
         **_decay(config, model),
     )
 
-    def outputs(images, place):
-        return steps.pretrain_outputs(model, augmentation.views(images, place))
+    def outputs(batch, place):
+        return steps.pretrain_outputs(model, augmentation.views(batch, place))
 
-    def differentiate(images, labels, trainable, scale=1.0):
-        targets = None if model.supervised_head is None else steps.Targets.of(labels)
+    def differentiate(batch, trainable, scale=1.0):
+        targets = None if model.supervised_head is None else steps.Targets.of(batch.labels)
         if size := _microbatch(config):
             return microbatch.cached_gradients(
                 outputs,
                 loss,
-                images,
+                batch,
                 targets,
                 trainable,
                 size=size,
@@ -135,7 +133,7 @@ def _pretraining(config: Config, model: SimCLR, augmentation: "Augmentation") ->
                 scale=scale,
             )
         return steps.gradients(
-            lambda: loss(outputs(images, replica_id()), targets), trainable, scale=scale
+            lambda: loss(outputs(batch, replica_id()), targets), trainable, scale=scale
         )
 
     supervised = steps.SUPERVISED_METRICS if model.supervised_head is not None else ()
@@ -164,21 +162,17 @@ class Augmentation:
 
     def __init__(self, config: Config, optimizer, *, compiled: bool):
         self._config, self._optimizer, self._compiled = config, optimizer, compiled
-        self._on_device = self._distorted
+        self._from_crops, self._from_images = self._crops_distorted, self._images_distorted
         if compiled:
-            self._on_device = tf.function(self._distorted, jit_compile=True, autograph=False)
+            compile_ = functools.partial(tf.function, jit_compile=True, autograph=False)
+            self._from_crops = compile_(self._from_crops)
+            self._from_images = compile_(self._from_images)
 
-    def views(self, images, place) -> list[tf.Tensor]:
-        """Two views of images in pretraining, else one: float32 (n, s, s, 3) in [0, 1]."""
+    def views(self, batch: TrainBatch, place) -> list[tf.Tensor]:
+        """Two views of each image in pretraining, else one: float32 (n, s, s, 3) in [0, 1]."""
         pretraining = self._config.training.train_mode == "pretrain"
-        numbers = range(batch_spec.num_views(self._config.training.train_mode))
-        if isinstance(images, dict):
-            views = [
-                self._on_device(self._part(images, k), self._seed(DEVICE_STREAM, place, k))
-                for k in numbers
-            ]
-        else:
-            views = tf.unstack(images, axis=1)
+        numbers = range(num_views(self._config.training.train_mode))
+        views = [self._view(batch, k, self._seed(DEVICE_STREAM, place, k)) for k in numbers]
         if pretraining and self._config.augment.use_blur:
             size = self._config.data.image_size
             views = [
@@ -187,47 +181,46 @@ class Augmentation:
             ]
         return views
 
-    def preview(self, images, number: int) -> tf.Tensor:
+    def preview(self, batch: TrainBatch, number: int) -> tf.Tensor:
         """First views of the first images, not blurred: float32 (number, s, s, 3).
 
         What the device does is done again. Where it is compiled, which takes seconds, the preview
         calls it for as many images as the step does; elsewhere it spares the memory.
         """
-        if not isinstance(images, dict):
-            return images[:number, 0]
         made = (_microbatch(self._config) or None) if self._compiled else number
-        first = {name: value[:made] for name, value in self._part(images, 0).items()}
-        return self._on_device(first, self._seed(DEVICE_STREAM, 0, 0))[:number]
+        first = tf.nest.map_structure(lambda part: part[:made], batch)
+        return self._view(first, 0, self._seed(DEVICE_STREAM, 0, 0))[:number]
 
-    @staticmethod
-    def _part(images: dict, k: int) -> dict:
-        """What the view with the number k is made of."""
-        if "boxes" in images:
-            return {"images": images["images"], "boxes": images["boxes"][:, k]}
-        return {"images": images["images"][:, k]}
+    def _view(self, batch: TrainBatch, k: int, seed) -> tf.Tensor:
+        """The view with the number k of each image, but for the blur."""
+        if isinstance(batch, ViewBatch):
+            return batch.views[:, k]
+        if isinstance(batch, CropBatch):
+            return self._from_crops(batch.crops[:, k], seed)
+        assert isinstance(batch, ImageBatch)
+        return self._from_images(batch.images, batch.boxes[:, k], seed)
 
-    def _distorted(self, images: dict, seed) -> tf.Tensor:
-        flip_seed, color_seed = tf.unstack(
-            tf.random.experimental.stateless_split(seed, 2, alg="philox")
-        )
-        n = images["images"].shape[0]
-        view = self._cropped(images, on_device.random_flips(n, flip_seed))
+    def _crops_distorted(self, crops: tf.Tensor, seed) -> tf.Tensor:
+        flip_seed, color_seed = _split(seed)
+        flips = on_device.random_flips(crops.shape[0], flip_seed)
+        return self._colored(on_device.flip(on_device.to_float(crops), flips), color_seed)
+
+    def _images_distorted(self, images: tf.Tensor, boxes: tf.Tensor, seed) -> tf.Tensor:
+        flip_seed, color_seed = _split(seed)
+        flips = on_device.random_flips(images.shape[0], flip_seed)
+        size = self._config.data.image_size
+        return self._colored(on_device.crop_and_resize(images, boxes, flips, size), color_seed)
+
+    def _colored(self, view: tf.Tensor, seed) -> tf.Tensor:
         if self._config.training.train_mode != "pretrain":
             return view
         settings = self._config.augment
         return on_device.color_distortion(
             view,
-            color_seed,
+            seed,
             strength=settings.color_jitter_strength,
             impl=settings.color_jitter_impl,
         )
-
-    def _cropped(self, images: dict, flips) -> tf.Tensor:
-        pixels = images["images"]
-        if "boxes" in images:
-            size = self._config.data.image_size
-            return on_device.crop_and_resize(pixels, images["boxes"], flips, size)
-        return on_device.flip(on_device.to_float(pixels), flips)
 
     def _seed(self, stream: int, place, number: int) -> tf.Tensor:
         seed = tf.constant([self._config.runtime.seed, stream], tf.int32)
@@ -237,3 +230,7 @@ class Augmentation:
                 seed, tf.cast(part, tf.int32), alg="philox"
             )
         return seed
+
+
+def _split(seed) -> list[tf.Tensor]:
+    return tf.unstack(tf.random.experimental.stateless_split(seed, 2, alg="philox"))

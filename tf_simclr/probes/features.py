@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tf_simclr.console import progress
 from tf_simclr.data import errors
+from tf_simclr.data.batch import EvalBatch
 
 RAW_PIXELS = "raw_pixels"
 _ARRAY = "array/"  # what the encoders' names begin with in a file
@@ -63,8 +64,7 @@ def extract(
       strategy: whose replicas share the work; of one worker.
       encoders: {name: function of (images, training=False) to endpoints, of which final_avg_pool
         counts}.
-      batches: distributed data set of (images (n, h, w, 3), one-hot labels (n, classes), weights
-        (n,), skipped (n,)).
+      batches: distributed data set of EvalBatch.
       num_batches: how many of them there are.
       with_pixels: keep the images, too.
       description: of the progress bar.
@@ -76,7 +76,8 @@ def extract(
       UndecodableError: there is none.
     """
 
-    def encode(images, labels, weights, skipped):
+    def encode(batch: EvalBatch):
+        images, labels, weights, skipped = batch
         found = {
             name: encoder(images, training=False)["final_avg_pool"]
             for name, encoder in encoders.items()
@@ -92,15 +93,15 @@ def extract(
         }
 
     @tf.function
-    def encode_batch(*batch):
-        return strategy.run(encode, args=batch)
+    def encode_batch(batch):
+        return strategy.run(encode, args=(batch,))
 
     parts, iterator = [], iter(batches)
     left_out = {"skipped": 0, "unlabelled": 0}
     for _ in progress(range(num_batches), total=num_batches, desc=description, unit="batch"):
         joined = {
             name: np.concatenate([v.numpy() for v in strategy.experimental_local_results(value)])
-            for name, value in encode_batch(*next(iterator)).items()
+            for name, value in encode_batch(next(iterator)).items()
         }
         for name in left_out:
             left_out[name] += int(joined.pop(name).sum())

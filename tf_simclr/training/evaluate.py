@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from tf_simclr.console import progress
 from tf_simclr.data import errors
+from tf_simclr.data.batch import EvalBatch
 from tf_simclr.devices import workers
 from tf_simclr.training import steps
 
@@ -20,13 +21,13 @@ class Evaluator:
         """
         self._strategy = strategy
 
-        def count(images, labels, weights, skipped):
-            sums = steps.evaluation_step(model, images, labels, weights)
-            return sums | {"skipped": tf.reduce_sum(skipped)}
+        def count(batch: EvalBatch):
+            sums = steps.evaluation_step(model, batch.images, batch.labels, batch.weights)
+            return sums | {"skipped": tf.reduce_sum(batch.skipped)}
 
         @tf.function(autograph=False)
-        def evaluate_batch(*batch):
-            sums = strategy.run(count, args=batch)
+        def evaluate_batch(batch):
+            sums = strategy.run(count, args=(batch,))
             return {
                 name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
                 for name, value in sums.items()
@@ -38,8 +39,8 @@ class Evaluator:
         """Evaluates the weights as they are, in one pass.
 
         Args:
-          batches: distributed data set of (images, one-hot labels, weights, skipped). A data set
-            that is made anew is traced anew, so pass the same one each time.
+          batches: distributed data set of EvalBatch. A data set that is made anew is traced anew,
+            so pass the same one each time.
           num_batches: how many of them to take.
 
         Returns:
@@ -56,7 +57,7 @@ class Evaluator:
         for _ in progress(
             range(num_batches), total=num_batches, desc="evaluate", unit="batch", disable=quiet
         ):
-            for name, value in self._evaluate_batch(*next(iterator)).items():
+            for name, value in self._evaluate_batch(next(iterator)).items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         return _results(totals)
 

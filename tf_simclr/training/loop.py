@@ -77,8 +77,9 @@ def make_run_steps(
     uses_labels = "supervised_acc" in metric_names
 
     @tf.autograph.experimental.do_not_convert  # what depends on tensors says so
-    def replica_step(images, labels, skipped, is_last):
-        metrics = step_fn(images, labels)
+    def replica_step(batch, is_last):
+        labels, skipped = batch.labels, batch.skipped
+        metrics = step_fn(batch)
         unlabelled = 1.0 - tf.reduce_sum(labels, axis=1) if uses_labels else tf.zeros(1)
         # The mean of these over the replicas is the sum over the batch.
         counts = (
@@ -89,7 +90,7 @@ def make_run_steps(
         number = min(NUM_SUMMARY_IMAGES, labels.shape[0] or NUM_SUMMARY_IMAGES)
         views = tf.cond(
             is_last,
-            lambda: preview(images, NUM_SUMMARY_IMAGES),
+            lambda: preview(batch, NUM_SUMMARY_IMAGES),
             lambda: tf.zeros((number, image_size, image_size, 3)),
         )
         return stacked, views
@@ -103,7 +104,7 @@ def make_run_steps(
                 shape_invariants=[(views, tf.TensorShape((None, image_size, image_size, 3)))]
             )
             is_last = tf.equal(i, num_steps - 1)
-            metrics, views = strategy.run(replica_step, args=(*next(iterator), is_last))
+            metrics, views = strategy.run(replica_step, args=(next(iterator), is_last))
             views = strategy.experimental_local_results(views)[0]
             rows = rows.write(i, strategy.reduce(tf.distribute.ReduceOp.MEAN, metrics, axis=None))
         return rows.stack(), views

@@ -4,14 +4,12 @@ The pipelines' last op asserts it, so that what does not fit is found where it i
 the first step of a run.
 """
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
+from tf_simclr.data.batch import CropBatch, EvalBatch, ImageBatch, TrainBatch, ViewBatch, num_views
 from tf_simclr.data.sources.tfds_source import Source
-
-
-def num_views(train_mode: str) -> int:
-    """How many views of an image a training batch holds."""
-    return 2 if train_mode == "pretrain" else 1
 
 
 def of_training(
@@ -22,34 +20,32 @@ def of_training(
     batch_size: int,
     augment_on_device: bool,
     travels_whole: bool,
-) -> tuple:
-    """The element_spec of `pipeline.train_batches`: (images, labels, skipped).
+) -> TrainBatch:
+    """Returns the element_spec of `batches.train_batches`.
 
     Args:
-      augment_on_device: images are a dictionary of bytes, for the device to finish.
-      travels_whole: and these bytes are whole images, with the boxes to cut out of them.
+      augment_on_device: the device finishes the views.
+      travels_whole: it crops them, too.
     """
     views = num_views(train_mode)
     shape = (batch_size, views, image_size, image_size, 3)
+    rest = _labels(source, batch_size), _one_each(batch_size)
     if travels_whole:
-        images = {
-            "images": tf.TensorSpec((batch_size, *source.image_shape[:2], 3), tf.uint8),
-            "boxes": tf.TensorSpec((batch_size, views, 4), tf.int32),
-        }
-    elif augment_on_device:
-        images = {"images": tf.TensorSpec(shape, tf.uint8)}
-    else:
-        images = tf.TensorSpec(shape, tf.float32)
-    return images, *_labels(source, batch_size), _one_each(batch_size)
+        images = tf.TensorSpec((batch_size, *source.image_shape[:2], 3), tf.uint8)
+        return ImageBatch(images, tf.TensorSpec((batch_size, views, 4), tf.int32), *rest)
+    if augment_on_device:
+        return CropBatch(tf.TensorSpec(shape, tf.uint8), *rest)
+    return ViewBatch(tf.TensorSpec(shape, tf.float32), *rest)
 
 
-def of_evaluation(source: Source, *, image_size: int, batch_size: int) -> tuple:
-    """The element_spec of `pipeline.eval_batches`: (images, labels, weights, skipped)."""
+def of_evaluation(source: Source, *, image_size: int, batch_size: int) -> EvalBatch:
+    """Returns the element_spec of `batches.eval_batches`."""
     images = tf.TensorSpec((batch_size, image_size, image_size, 3), tf.float32)
-    return images, *_labels(source, batch_size), _one_each(batch_size), _one_each(batch_size)
+    ones = _one_each(batch_size)
+    return EvalBatch(images, _labels(source, batch_size), ones, ones)
 
 
-def with_shapes(batch: tuple, spec: tuple) -> tuple:
+def with_shapes(batch: NamedTuple, spec: NamedTuple) -> NamedTuple:
     """A batch with its static shapes, which some ops lose.
 
     Raises:
@@ -65,8 +61,8 @@ def check(dataset: tf.data.Dataset, spec: tuple):
     assert dataset.element_spec == spec, (dataset.element_spec, spec)
 
 
-def _labels(source: Source, batch_size: int) -> tuple[tf.TensorSpec]:
-    return (tf.TensorSpec((batch_size, source.num_classes or 0), tf.float32),)
+def _labels(source: Source, batch_size: int) -> tf.TensorSpec:
+    return tf.TensorSpec((batch_size, source.num_classes or 0), tf.float32)
 
 
 def _one_each(batch_size: int) -> tf.TensorSpec:

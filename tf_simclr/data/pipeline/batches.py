@@ -7,10 +7,12 @@ uninterrupted one would have seen.
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from tf_simclr.data.augment import host
+from tf_simclr.data.batch import EvalBatch, num_views
 from tf_simclr.data.pipeline import batch_spec, device_crops, epochs, host_views, seeds, undecodable
 from tf_simclr.data.pipeline.seeds import Streams
 from tf_simclr.data.pipeline.service import Service
@@ -76,12 +78,8 @@ def train_batches(
       shard_index: which of them this is.
 
     Returns:
-      Dataset of (images, labels, skipped): float32 (batch, views, s, s, 3), two views in
-      pretraining, else one; one-hot float32 (batch, num_classes), or (batch, 0) if unlabelled;
-      float32 (batch,), 1 where another example stands in for one that cannot be decoded. With
-      augment_on_device images is a dictionary of "images" alone, such views in uint8, or of
-      "images", uint8 (batch, h, w, 3), and "boxes", int32 (batch, views, 4), as
-      `host.random_crop_boxes` has them.
+      Dataset of ViewBatch; with augment_on_device of CropBatch, or of ImageBatch where images
+      travel whole.
 
     Raises:
       ConfigError: unknown split or train_mode, or fewer examples than shards.
@@ -112,11 +110,11 @@ def train_batches(
         augment_on_device=augment_on_device,
         travels_whole=travels_whole,
     )
-    num_views = batch_spec.num_views(train_mode)
+    views_per_image = num_views(train_mode)
     dtype = tf.uint8 if augment_on_device else tf.float32
     name = f"dataset {source.name}, split {split}"
     # Little is done to an image that travels whole: the larger the group the better.
-    shape = (num_views, image_size, image_size, 3)
+    shape = (views_per_image, image_size, image_size, 3)
     wanted = undecodable.examples_in_group(shape, dtype, batch_size)
     wanted = max(wanted, batch_size) if travels_whole else wanted
     group_size = undecodable.group_size(step_size, batch_size, wanted)
@@ -125,7 +123,7 @@ def train_batches(
     in_one_tensor = order.is_short or (travels_whole and cache)
     read = _reader(source, split, cache=cache and not in_one_tensor, with_id=strict, seed=seed)
 
-    streams = Streams(seed, num_views, num_shards, shard_index)
+    streams = Streams(seed, views_per_image, num_shards, shard_index)
     if travels_whole:
         group = device_crops.make_group(source, streams, group_size=group_size, name=name)
     else:
@@ -188,9 +186,7 @@ def eval_batches(
       shard_index: which of them this is.
 
     Returns:
-      Dataset of (images, labels, weights, skipped): float32 (batch, s, s, 3), one-hot (batch,
-      num_classes) or (batch, 0) if unlabelled, (batch,), and (batch,): 1 where an example could not
-      be decoded.
+      Dataset of EvalBatch.
 
     Raises:
       ConfigError: unknown or empty split, or fewer examples than shards.
@@ -204,7 +200,7 @@ def eval_batches(
 
     shape = (image_size, image_size, 3)
 
-    def group(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+    def group(example: dict[str, tf.Tensor]) -> EvalBatch:
         images, good = undecodable.map_decodable(
             view,
             source,
@@ -214,13 +210,13 @@ def eval_batches(
             strict=strict,
         )
         weights = tf.cast(good, tf.float32)
-        return images, example["label"], weights, 1.0 - weights
+        return EvalBatch(images, example["label"], weights, 1.0 - weights)
 
     dataset = source.encoded_examples(part, with_id=strict)
     dataset = dataset.batch(undecodable.examples_in_group(shape, tf.float32))
     dataset = undecodable.parallel_map(dataset, group).unbatch()
     image, label, *zeros = (tf.zeros(spec.shape, spec.dtype) for spec in dataset.element_spec)
-    blank = (image, tf.fill(label.shape, tf.constant(UNLABELLED, label.dtype)), *zeros)
+    blank = EvalBatch(image, tf.fill(label.shape, tf.constant(UNLABELLED, label.dtype)), *zeros)
     dataset = dataset.concatenate(tf.data.Dataset.from_tensors(blank).repeat())
     dataset = dataset.batch(batch_size, drop_remainder=True).take(num_batches)
     spec = batch_spec.of_evaluation(source, image_size=image_size, batch_size=batch_size)
@@ -256,8 +252,8 @@ def _regroup(dataset: tf.data.Dataset, group_size: int, batch_size: int) -> tf.d
     if batch_size == group_size:
         return dataset  # one copy less
     return dataset.batch(batch_size // group_size, drop_remainder=True).map(
-        lambda *parts: tf.nest.map_structure(
-            lambda part: tf.reshape(part, (-1, *part.shape[2:])), parts
+        lambda groups: tf.nest.map_structure(
+            lambda part: tf.reshape(part, (-1, *part.shape[2:])), groups
         )
     )
 
@@ -278,14 +274,14 @@ def _reader(
     return lambda epoch: cached
 
 
-def _finish(source: Source, dataset: tf.data.Dataset, spec: tuple) -> tf.data.Dataset:
-    """Batches of (images, label numbers, ...) -> of (images, one-hot labels, ...), prefetched.
+def _finish(source: Source, dataset: tf.data.Dataset, spec: NamedTuple) -> tf.data.Dataset:
+    """Makes the class numbers of batches one-hot, and prefetches.
 
     The row of an example without a label (-1) is zero.
     """
     dataset = dataset.map(
-        lambda images, label, *rest: batch_spec.with_shapes(
-            (images, tf.one_hot(label, source.num_classes or 0), *rest), spec
+        lambda batch: batch_spec.with_shapes(
+            batch._replace(labels=tf.one_hot(batch.labels, source.num_classes or 0)), spec
         )
     )
     batch_spec.check(dataset, spec)

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tf_simclr.data.augment import host
-from tf_simclr.data.pipeline import batch_spec, seeds, undecodable
+from tf_simclr.data.batch import ImageBatch, num_views
+from tf_simclr.data.pipeline import seeds, undecodable
 from tf_simclr.data.sources.tfds_source import Source
 
 
@@ -15,7 +16,7 @@ def travels_whole(source: Source, *, image_size: int, train_mode: str) -> bool:
     Images of one size, and not larger than their views together.
     """
     height, width = source.image_shape[:2]
-    views = batch_spec.num_views(train_mode)
+    views = num_views(train_mode)
     return bool(height and width) and height * width <= views * image_size**2
 
 
@@ -53,12 +54,12 @@ def make_group(source: Source, streams: seeds.Streams, *, group_size: int, name:
 
     Returns:
       A function: (positions (group_size,), a group of examples as `decode` has them) ->
-      ({"images": uint8 (group_size, h, w, 3), "boxes": int32 (group_size, views, 4)}, labels,
-      skipped), where a good example stands in for each that is not.
+      an ImageBatch of group_size images whose labels are class numbers, where a good example
+      stands in for each that is not.
     """
     height, width = source.image_shape[:2]
 
-    def group(index: tf.Tensor, example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+    def group(index: tf.Tensor, example: dict[str, tf.Tensor]) -> ImageBatch:
         images, *rest = undecodable.with_stand_ins(
             example["image"], example["label"], example["good"], index, name=name
         )
@@ -66,6 +67,6 @@ def make_group(source: Source, streams: seeds.Streams, *, group_size: int, name:
             host.random_crop_boxes(group_size, seed, height, width)
             for seed in streams.seeds(seeds.BOXES, index[0])
         ]
-        return {"images": images, "boxes": tf.stack(boxes, axis=1)}, *rest
+        return ImageBatch(images, tf.stack(boxes, axis=1), *rest)
 
     return group

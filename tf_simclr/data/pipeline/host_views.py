@@ -6,6 +6,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tf_simclr.data.augment import host
+from tf_simclr.data.batch import CropBatch, ViewBatch
 from tf_simclr.data.pipeline import seeds, undecodable
 from tf_simclr.data.sources.tfds_source import Source
 
@@ -55,7 +56,7 @@ def make_group(
             return [host.crop_and_resize_uint8(image, box, image_size) for box in boxes]
         return [view(image, *each) for each in zip(boxes, tf.unstack(view_seeds), strict=True)]
 
-    def group(index: tf.Tensor, example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+    def group(index: tf.Tensor, example: dict[str, tf.Tensor]) -> CropBatch | ViewBatch:
         own_seeds = [
             tf.stack(streams.seeds(use, index), axis=1) for use in (seeds.BOXES, seeds.VIEWS)
         ]
@@ -70,6 +71,6 @@ def make_group(
             name=name,
             strict=strict,
         )
-        return {"images": images} if augment_on_device else images, *rest
+        return CropBatch(images, *rest) if augment_on_device else ViewBatch(images, *rest)
 
     return group

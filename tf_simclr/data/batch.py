@@ -1,0 +1,81 @@
+"""What travels from the input pipeline to the devices.
+
+The type of a training batch says how much of its views the host has made, and so what is left for
+the device: nothing (ViewBatch), the colours (CropBatch), or the crops as well (ImageBatch).
+
+Shapes: n images of a batch, v views of an image (`num_views`), s the side of a view in pixels. All
+of them are static, which TPUs and XLA need.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class ViewBatch(NamedTuple):
+    """Views that the host has finished, but for the blur.
+
+    Attributes:
+      views: float32 (n, v, s, s, 3) in [0, 1].
+      labels: float32 (n, classes), one-hot; a row of zeros for an image without a label. There are
+        no classes, (n, 0), where the data set has none.
+      skipped: float32 (n,), 1 where another image stands in for one that cannot be decoded.
+    """
+
+    views: tf.Tensor
+    labels: tf.Tensor
+    skipped: tf.Tensor
+
+
+class CropBatch(NamedTuple):
+    """Crops that the host has resized; the device flips them and distorts their colours.
+
+    Attributes:
+      crops: uint8 (n, v, s, s, 3).
+      labels: as in ViewBatch.
+      skipped: as in ViewBatch.
+    """
+
+    crops: tf.Tensor
+    labels: tf.Tensor
+    skipped: tf.Tensor
+
+
+class ImageBatch(NamedTuple):
+    """Whole images of one size, with the boxes that the device crops out of them.
+
+    Attributes:
+      images: uint8 (n, h, w, 3).
+      boxes: int32 (n, v, 4): y, x, height, width in pixels.
+      labels: as in ViewBatch.
+      skipped: as in ViewBatch.
+    """
+
+    images: tf.Tensor
+    boxes: tf.Tensor
+    labels: tf.Tensor
+    skipped: tf.Tensor
+
+
+TrainBatch = ViewBatch | CropBatch | ImageBatch
+
+
+class EvalBatch(NamedTuple):
+    """Images as evaluation sees them.
+
+    Attributes:
+      images: float32 (n, s, s, 3) in [0, 1].
+      labels: as in ViewBatch.
+      weights: float32 (n,), 0 for padding and for an image that cannot be decoded, else 1.
+      skipped: float32 (n,), 1 for an image that cannot be decoded.
+    """
+
+    images: tf.Tensor
+    labels: tf.Tensor
+    weights: tf.Tensor
+    skipped: tf.Tensor
+
+
+def num_views(train_mode: str) -> int:
+    """Returns how many views of an image a training batch holds."""
+    return 2 if train_mode == "pretrain" else 1
