@@ -84,7 +84,7 @@ def test_a_run_goes_on_at_whole_steps_of_its_batch_size(monkeypatch, seen, start
         starts.append(start_example)
         return tf.data.Dataset.from_tensors(0)
 
-    monkeypatch.setattr(build.pipeline, "train_batches", train_batches)
+    monkeypatch.setattr(build.batches, "train_batches", train_batches)
     config = Config().replace(train_batch_size=16, augment_on="host", seed=1)
     build.train_batches(config, None, tf.distribute.get_strategy(), examples_seen=seen)
     assert starts == [start]
@@ -98,7 +98,7 @@ def test_every_start_has_a_job_of_its_own_in_the_data_service(monkeypatch):
         names.append(service.job_name)
         return tf.data.Dataset.from_tensors(0)
 
-    monkeypatch.setattr(build.pipeline, "train_batches", train_batches)
+    monkeypatch.setattr(build.batches, "train_batches", train_batches)
     config = Config().replace(train_batch_size=16, data_service="grpc://localhost:1", seed=1)
     for _ in range(2):
         keras.utils.set_random_seed(1)
@@ -134,7 +134,7 @@ def test_what_no_device_could_hold_is_refused_before_anything_else(
 
     for name in ("open_data", "make_strategy"):
         monkeypatch.setattr(build, name, touched)
-    monkeypatch.setattr(experiment.distribute, "divide_cpu", touched)
+    monkeypatch.setattr(experiment.strategies, "divide_cpu", touched)
     for mode in ("train", "eval", "probe", "predict"):
         config = Config().replace(**values, mode=mode, seed=0, model_dir=str(tmp_path / "new"))
         with pytest.raises(ConfigError) as error:

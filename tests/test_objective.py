@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_simclr.config import Config
 from tf_simclr.data.augment import on_device
+from tf_simclr.data.batch import CropBatch, ImageBatch
 from tf_simclr.objective import DEVICE_STREAM, Augmentation
 
 N, SIZE = 8, 12
@@ -26,9 +27,10 @@ BOXES = tf.constant(
     ),
     tf.int32,
 )
+NONE = tf.zeros((N, 0))
 INPUTS = {
-    "whole images": {"images": PIXELS[:, 0], "boxes": BOXES},
-    "views": {"images": SMALL},
+    "whole images": ImageBatch(PIXELS[:, 0], BOXES, NONE, NONE),
+    "crops": CropBatch(SMALL, NONE, NONE),
 }
 
 
@@ -44,11 +46,11 @@ def make(train_mode="pretrain", *, compiled=False, step=0, seed=7):
     return Augmentation(config, optimizer, compiled=compiled)
 
 
-def cropped(images: dict, view: int, flips) -> tf.Tensor:
+def cropped(batch, view: int, flips) -> tf.Tensor:
     """By the pixels or the box of that view."""
-    if "boxes" in images:
-        return on_device.crop_and_resize(images["images"], images["boxes"][:, view], flips, SIZE)
-    return on_device.flip(on_device.to_float(images["images"][:, view]), flips)
+    if isinstance(batch, ImageBatch):
+        return on_device.crop_and_resize(batch.images, batch.boxes[:, view], flips, SIZE)
+    return on_device.flip(on_device.to_float(batch.crops[:, view]), flips)
 
 
 @pytest.mark.parametrize("kind", INPUTS)

@@ -12,7 +12,7 @@ def page(repo_root) -> str:
 
 
 def test_every_file_and_test_that_the_page_names_exists(repo_root, page):
-    files = re.findall(r"\b((?:\w+/)?\w+\.py)\b", page)
+    files = re.findall(r"\b((?:\w+/)*\w+\.py)\b", page)
     assert len(files) > 10
     for name in files:
         assert (repo_root / "tests" / name).exists(), name

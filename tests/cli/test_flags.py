@@ -715,7 +715,7 @@ def test_help_examples_parse(tmp_path):
 
 def test_configuration_does_not_import_tensorflow(repo_root):
     code = (
-        "import sys; from tf_simclr import flags; "
+        "import sys; from tf_simclr.cli import flags; "
         "flags.parse(['run.py', '--gin_file=cifar10_resnet50']); flags.format_help(); "
         "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )

@@ -76,7 +76,7 @@ def test_an_installed_package_finds_its_presets_without_a_checkout(repo_root, tm
     shutil.copytree(repo_root / "gin", site / "tf_simclr" / "presets")
     (tmp_path / "empty").mkdir()
     code = (
-        "import sys; from tf_simclr import command_line, flags; main.main();"
+        "import sys; from tf_simclr.cli import flags, main; main.main();"
         "names = ('cifar10_finetune_10pct', 'gin/cifar10_finetune_10pct.gin');"
         "configs = [flags.parse(['tf-simclr', f'--gin_file={n}']).config for n in names];"
         "assert configs[0] == configs[1] and configs[0].training.train_mode == 'finetune';"

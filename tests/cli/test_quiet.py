@@ -21,7 +21,7 @@ KEPT = (
 )
 PROGRAM = """
 import os, signal, sys
-from tf_simclr import quiet
+from tf_simclr.cli import quiet
 lines = sys.argv[3:]
 with quiet.without_chatter(on_terminal=sys.argv[1] == "terminal"):
     for line in lines:

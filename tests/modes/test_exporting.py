@@ -118,7 +118,7 @@ def test_embeddings_agree_with_those_of_predict(pictures, prepare, exported, emb
         preparation = json.load(file)["preparation"]
     size, crop_proportion = preparation["image_size"], preparation["crop_proportion"]
     images = np.stack([prepare(pictures / name, size, crop_proportion) for name, _, _ in FILES])
-    endpoints = tf.exported.load(exported)(images, trainable=False)
+    endpoints = tf.saved_model.load(exported)(images, trainable=False)
     found = endpoints["final_avg_pool"].numpy()
     expected = np.stack([embeddings[name] for name, _, _ in FILES])
     assert not np.allclose(found[0], found[1], atol=0.1), "the encoder must tell images apart"

@@ -230,7 +230,7 @@ def test_nothing_is_left_behind_when_writing_fails(capsys, source, tmp_path, mon
     def fail(*_, **__):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(convert_checkpoint.export, "export", fail)
+    monkeypatch.setattr(convert_checkpoint.saved_model, "export", fail)
     message = error_of(capsys, f"--source={source}", f"--output={tmp_path}/new", *CIFAR_FLAGS)
     assert "output" in message and "No space left on device" in message
     assert not list(tmp_path.iterdir())
@@ -260,7 +260,7 @@ def test_a_checkpoint_without_supervised_head(capsys, source, tmp_path, monkeypa
     assert "train_mode must be pretrain, got finetune" in error_of(
         capsys, *arguments, "--train_mode=finetune"
     )
-    monkeypatch.setattr(convert_checkpoint.export, "export", lambda *_, **__: None)
+    monkeypatch.setattr(convert_checkpoint.saved_model, "export", lambda *_, **__: None)
     convert_checkpoint.main(arguments)
     assert "no supervised head" in capsys.readouterr().out
     saved = flags.parse(["", f"--model_dir={tmp_path}/new"]).config
