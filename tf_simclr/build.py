@@ -21,21 +21,8 @@ from tf_simclr.models.simclr import SimCLR
 
 
 def make_strategy(config: Config) -> tf.distribute.Strategy:
-    """The devices (`strategies.make_strategy`).
-
-    Raises:
-      ConfigError: they are not there.
-    """
-    runtime = config.runtime
-    return strategies.make_strategy(
-        strategy=runtime.strategy,
-        use_tpu=runtime.use_tpu,
-        tpu_name=runtime.tpu_name,
-        tpu_zone=runtime.tpu_zone,
-        gcp_project=runtime.gcp_project,
-        master=runtime.master,
-        cpu_replicas=runtime.cpu_replicas,
-    )
+    """The devices (`strategies.from_config`)."""
+    return strategies.from_config(config)
 
 
 def open_data(config: Config, *, quiet: bool = False) -> Source:
