@@ -16,8 +16,17 @@ import zlib
 
 import tensorflow as tf
 
-from tf_simclr import bounds, build, objective
-from tf_simclr.checkpoints import class_names, run_checkpoints, run_dir, teacher, weights
+from tf_simclr import bounds, build, files, objective
+from tf_simclr.checkpoints import (
+    about_file,
+    class_names,
+    result_files,
+    run_checkpoints,
+    run_lock,
+    teacher,
+    waiting,
+    weights,
+)
 from tf_simclr.checkpoints.examples_seen import ExamplesSeen
 from tf_simclr.checkpoints.formats import saved_model
 from tf_simclr.config import Config, saved_settings, settings
@@ -40,7 +49,7 @@ Stopped = loop.Stopped
 WorkerLost = workers.WorkerLost
 # Their text says all there is to say.
 FAILURES = (loop.NotFinite, run_checkpoints.NotSaved, errors.UndecodableError)
-TOP_1 = run_dir.TOP_1
+TOP_1 = result_files.TOP_1
 
 
 @errors.in_one_line()
@@ -173,7 +182,7 @@ def _await_checkpoint(
         return cluster
     strategy = cluster or build.make_strategy(config)
     build.check_devices(config, strategy)
-    run_checkpoints.wait_for_first(directory, timeout=config.training.eval_timeout or None)
+    waiting.wait_for_first(directory, timeout=config.training.eval_timeout or None)
     return strategy
 
 
@@ -289,11 +298,11 @@ class Experiment:
             )
             self.best_checkpointer = None
             if training.eval_every_epochs and config.runtime.mode != "eval":
-                run_dir.read_best(self.model_dir)  # finds now what would end the run later
+                result_files.read_best(self.model_dir)  # finds now what would end the run later
                 self.best_checkpointer = run_checkpoints.Checkpointer(
                     self.model,
                     self.optimizer,
-                    os.path.join(self.model_dir, run_dir.BEST),
+                    os.path.join(self.model_dir, result_files.BEST),
                     max_to_keep=1,
                     strategy=self.strategy,
                     loss_scale=self.loss_scale,
@@ -354,8 +363,8 @@ class Experiment:
             print(text, file=sys.stderr)
 
     def lock(self):
-        """The chief's hold on model_dir (`run_dir.lock`)."""
-        return run_dir.lock(self.model_dir) if self.is_chief else contextlib.nullcontext()
+        """The chief's hold on model_dir (`run_lock.lock`)."""
+        return run_lock.lock(self.model_dir) if self.is_chief else contextlib.nullcontext()
 
     def wait_for_all(self):
         """Waits for the other workers; the chief may still be at its probes."""
@@ -366,13 +375,13 @@ class Experiment:
         if not self.is_chief:
             return
         tf.io.gfile.makedirs(self.model_dir)
-        run_dir.write_about(self.model_dir, self._about())
+        about_file.write_about(self.model_dir, self._about())
         for name, content in (
             (saved_settings.JSON, saved_settings.to_json(self.config)),
             (saved_settings.GIN, config_gin),
             ("flags.json", self.config.to_json() + "\n"),
         ):
-            run_dir.write_text(os.path.join(self.model_dir, name), content)
+            files.write_text(os.path.join(self.model_dir, name), content)
 
     def keep_listing(self, source: Source):
         """The chief keeps in model_dir what the files of a folder were found to be.
@@ -525,7 +534,7 @@ class Experiment:
         self._report_left_out(config.data.eval_split, results)
         if self.is_chief:
             step, name = self.checkpointer.step, config.training.eval_name
-            run_dir.write_results(self.model_dir, results, step=step, name=name)
+            result_files.write_results(self.model_dir, results, step=step, name=name)
             self._eval_summaries.write(results, step=step)
         if self.best_checkpointer:
             self._keep_if_best(results)
@@ -548,20 +557,20 @@ class Experiment:
     @functools.cached_property
     def _eval_summaries(self) -> summaries.EvalSummaries:
         name = self.config.training.eval_name
-        return summaries.EvalSummaries(run_dir.eval_directory(self.model_dir, name))
+        return summaries.EvalSummaries(result_files.eval_directory(self.model_dir, name))
 
     def _keep_if_best(self, results: dict[str, float]):
         """Saves the weights as they are in model_dir/best, if no evaluation was better so far."""
-        best = run_dir.read_best(self.model_dir)
+        best = result_files.read_best(self.model_dir)
         if best and results[TOP_1] <= best[TOP_1]:
             return
         workers.mean_over_workers(self.strategy, [0.0])  # all have read it, before it is written
         if self.is_chief:
             tf.io.gfile.makedirs(self.best_checkpointer.directory)
-            run_dir.write_about(self.best_checkpointer.directory, self._about())
+            about_file.write_about(self.best_checkpointer.directory, self._about())
         self.best_checkpointer.save()
         if self.is_chief:
-            run_dir.write_best(self.model_dir, results, step=self.checkpointer.step)
+            result_files.write_best(self.model_dir, results, step=self.checkpointer.step)
 
     def _report_left_out(self, split: str, results: dict[str, float]):
         """Says, once for each split, how many examples an evaluation of it left out."""
@@ -626,8 +635,8 @@ class Experiment:
         """
         if not self.best_checkpointer:
             return {}
-        best = run_dir.read_best(self.model_dir)
-        prefix = os.path.join(self.model_dir, run_dir.BEST, f"ckpt-{best['global_step']}")
+        best = result_files.read_best(self.model_dir)
+        prefix = os.path.join(self.model_dir, result_files.BEST, f"ckpt-{best['global_step']}")
         self.best_checkpointer.restore(prefix, weights_only=True)
         path = None
         if self.is_chief:
@@ -662,16 +671,16 @@ class Experiment:
             if self.checkpointer.step >= self.plan.total_steps:
                 break
         if results is None:
-            raise run_checkpoints.none_came(self.model_dir, time.monotonic() - began)
+            raise waiting.no_checkpoint_error(self.model_dir, time.monotonic() - began)
         return self.summary(results)
 
     def probe(self) -> dict:
-        """The chief's summary of what the encoder has learned (`probe.summarise`)."""
+        """The chief's summary of what the encoder has learned (`probe_summary.summarize`)."""
         if not self.is_chief:
             return {}
-        from tf_simclr.modes import probe
+        from tf_simclr.modes import probe_summary
 
-        return probe.summarise(
+        return probe_summary.summarize(
             self.config, self.source, self._own_model(), num_classes=self.num_classes
         )
 

@@ -102,6 +102,16 @@ def read_json_object(path: str) -> dict[str, Any]:
     return parse_json_object(read_text(path), path)
 
 
+def write_text(path: str, content: str) -> None:
+    """Writes a text file. A reader sees the old file or the complete new one, never a part."""
+    import tensorflow as tf
+
+    unfinished = path + ".unfinished"
+    with tf.io.gfile.GFile(unfinished, "w") as file:
+        file.write(content)
+    tf.io.gfile.rename(unfinished, path, overwrite=True)
+
+
 def remove(path: str):
     """Removes a file or a directory; of a symbolic link the link, and not what it leads to."""
     if not is_url(path):

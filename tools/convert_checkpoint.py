@@ -23,9 +23,9 @@ import tensorflow as tf  # noqa: E402
 from absl import logging  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tf_simclr import build  # noqa: E402
-from tf_simclr.checkpoints import run_checkpoints, run_dir, weights  # noqa: E402
-from tf_simclr.checkpoints.formats import official_tf2, saved_model  # noqa: E402
+from tf_simclr import build, files  # noqa: E402
+from tf_simclr.checkpoints import run_checkpoints, weights  # noqa: E402
+from tf_simclr.checkpoints.formats import object_graph, official_tf2, saved_model  # noqa: E402
 from tf_simclr.cli import flags  # noqa: E402
 from tf_simclr.config import Config, saved_settings, settings
 from tf_simclr.config.config import NO_PATTERN
@@ -113,16 +113,16 @@ def _check_output(output: str):
         raise ConfigError(f"output {output!r} exists and is not an empty directory; name another")
 
 
-def _read(source: str) -> tuple[weights.Stored, int]:
+def _read(source: str) -> tuple[weights.StoredWeights, int]:
     """The variables, of which none is read yet, and the global step."""
     prefix = _prefix(source)
     try:
         reader = tf.train.load_checkpoint(prefix)
         keys = reader.get_variable_to_shape_map()
         _check_official(source, keys)
-        step_key = "global_step" + official_tf2.SUFFIX
+        step_key = "global_step" + object_graph.SUFFIX
         step = int(reader.get_tensor(step_key)) if keys.get(step_key) == [] else 0
-        return weights.Stored(prefix), step
+        return weights.StoredWeights(prefix), step
     except ConfigError:
         raise
     except weights.READ_ERRORS as error:
@@ -169,10 +169,10 @@ def _check_official(source: str, keys):
         return
     if any(key.startswith("model/base_model/") for key in keys):
         reason = "is one of ours already; use it as --checkpoint"
-    elif weights.OBJECT_GRAPH not in keys:
+    elif object_graph.OBJECT_GRAPH not in keys:
         reason = "is a TF1 checkpoint, which is not supported yet; name one of the TF2 code"
     else:
-        some = ", ".join(sorted(key for key in keys if key != weights.OBJECT_GRAPH)[:3])
+        some = ", ".join(sorted(key for key in keys if key != object_graph.OBJECT_GRAPH)[:3])
         reason = (
             f"is not one of the official TF2 code (its variables are called {some}); name "
             f"one whose variables are called {official_tf2.ENCODER}..."
@@ -210,7 +210,7 @@ def _write(output: str, model: SimCLR, config: Config):
             (saved_settings.JSON, saved_settings.to_json(config)),
             (saved_settings.GIN, saved_settings.to_gin(config)),
         ):
-            run_dir.write_text(os.path.join(unfinished, name), text)
+            files.write_text(os.path.join(unfinished, name), text)
         saved_model.export(model, os.path.join(unfinished, "saved_model"), 0, keep=1)
         _remove(output)
         tf.io.gfile.rename(unfinished, output)

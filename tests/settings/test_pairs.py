@@ -15,7 +15,7 @@ import pytest
 import table
 import tensorflow as tf
 
-from tf_simclr.checkpoints import run_dir, weights
+from tf_simclr.checkpoints import result_files, weights
 from tf_simclr.errors import ConfigError
 
 ROWS = table.rows()
@@ -100,7 +100,7 @@ def check_row(row: dict, arguments: list[str], folder, events):
         assert all(math.isfinite(value) for value in written.values())
         assert 0 <= written["eval/label_top_1_accuracy"] <= 1
     if row["eval_every_epochs"]:
-        assert run_dir.read_best(str(folder))["global_step"] in (1, 2, 3)
+        assert result_files.read_best(str(folder))["global_step"] in (1, 2, 3)
         assert os.listdir(folder / "saved_model_best")
 
 
