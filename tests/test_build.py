@@ -9,7 +9,9 @@ import tensorflow as tf
 from hostile_pictures import noise, saved, write
 from tf_simclr import bounds, build, experiment
 from tf_simclr.config import Config
+from tf_simclr.data.sources import opening
 from tf_simclr.errors import ConfigError
+from tf_simclr.training import run_input
 
 CPU = tf.distribute.OneDeviceStrategy("CPU:0")
 GPU = types.SimpleNamespace(extended=types.SimpleNamespace(worker_devices=("/device:GPU:0",)))
@@ -32,7 +34,7 @@ GPU = types.SimpleNamespace(extended=types.SimpleNamespace(worker_devices=("/dev
 def test_where_views_are_augmented(settings, stored, strategy, expected):
     source = types.SimpleNamespace(image_shape=stored)
     config = Config().replace(**settings)
-    assert build.augments_on_device(config, source, strategy) == expected
+    assert run_input.augments_on_device(config, source, strategy) == expected
 
 
 @pytest.mark.parametrize(
@@ -59,10 +61,10 @@ def test_one_class_is_refused_where_labels_are_needed(tmp_path, settings, way_ou
         write(tmp_path / split / "cat", {"a.png": saved(noise(16), format="PNG")})
     config = Config().replace(dataset="folder", data_dir=str(tmp_path), **settings)
     if way_out is None:
-        assert build.open_data(config, quiet=True).num_classes in (1, None)
+        assert opening.open_data(config, quiet=True).num_classes in (1, None)
         return
     with pytest.raises(ConfigError) as error:
-        build.open_data(config, quiet=True)
+        opening.open_data(config, quiet=True)
     message = str(error.value)
     assert message.startswith("dataset folder has the class 'cat' only in data_dir")
     assert way_out in message and "\n" not in message
@@ -72,7 +74,7 @@ def test_array_records_are_not_read_by_a_data_service(monkeypatch):
     source = types.SimpleNamespace(reads_in_this_process=True)
     monkeypatch.setattr(build, "open_source", lambda *args, **kwargs: source)
     with pytest.raises(ConfigError, match="data_service must be None with dataset=x.*TFRecord"):
-        build.open_data(Config().replace(dataset="x", data_service="grpc://host:1"))
+        opening.open_data(Config().replace(dataset="x", data_service="grpc://host:1"))
 
 
 @pytest.mark.parametrize("seen, start", [(0, 0), (32, 32), (33, 48), (40, 48)])
@@ -86,7 +88,7 @@ def test_a_run_goes_on_at_whole_steps_of_its_batch_size(monkeypatch, seen, start
 
     monkeypatch.setattr(build.batches, "train_batches", train_batches)
     config = Config().replace(train_batch_size=16, augment_on="host", seed=1)
-    build.train_batches(config, None, tf.distribute.get_strategy(), examples_seen=seen)
+    run_input.train_batches(config, None, tf.distribute.get_strategy(), examples_seen=seen)
     assert starts == [start]
 
 
@@ -102,7 +104,7 @@ def test_every_start_has_a_job_of_its_own_in_the_data_service(monkeypatch):
     config = Config().replace(train_batch_size=16, data_service="grpc://localhost:1", seed=1)
     for _ in range(2):
         keras.utils.set_random_seed(1)
-        build.train_batches(config, None, tf.distribute.get_strategy(), examples_seen=0)
+        run_input.train_batches(config, None, tf.distribute.get_strategy(), examples_seen=0)
     assert names[0] != names[1]
 
 
@@ -138,7 +140,7 @@ def test_what_no_device_could_hold_is_refused_before_anything_else(
     for mode in ("train", "eval", "probe", "predict"):
         config = Config().replace(**values, mode=mode, seed=0, model_dir=str(tmp_path / "new"))
         with pytest.raises(ConfigError) as error:
-            experiment.run(config, config_gin="")
+            experiment.run(config)
         assert str(error.value).startswith(message) and "\n" not in str(error.value)
     assert not (tmp_path / "new").exists()
 

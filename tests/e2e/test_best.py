@@ -38,7 +38,7 @@ TINY = (
 
 def run(*arguments) -> dict:
     config = flags.parse(["run.py", *TINY, *arguments]).config
-    return experiment.run(config, config_gin=flags.to_gin(config))
+    return experiment.run(config)
 
 
 def checkpoints(folder) -> list[str]:

@@ -52,7 +52,7 @@ def write_pictures(root, colours: dict[str, tuple]) -> str:
 
 def run(*arguments) -> dict:
     config = flags.parse(["run.py", *arguments]).config
-    return experiment.run(config, config_gin=flags.to_gin(config))
+    return experiment.run(config)
 
 
 def refused(*arguments) -> str:

@@ -36,7 +36,7 @@ EXAMPLES_KEY = "examples/.ATTRIBUTES/VARIABLE_VALUE"
 
 def run(*arguments) -> dict:
     config = flags.parse(["run.py", *arguments]).config
-    return experiment.run(config, config_gin=flags.to_gin(config))
+    return experiment.run(config)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ import tensorflow as tf
 from benchmarks import report, timing
 from benchmarks.loss import official_loss
 from benchmarks.report import Report, Row
-from tf_simclr import build, objective
+from tf_simclr import objective, run_state
 from tf_simclr.config import Config
 from tf_simclr.config.config import PRECISIONS
 from tf_simclr.models import layers
@@ -196,7 +196,7 @@ def official(config: Config, *, naive: bool = False) -> Step:
 
 
 def _made(config: Config):
-    model = build.make_model(config, 10)
+    model = run_state.make_model(config, 10)
     optimizer = policy.make_optimizer(
         model,
         config.optimizer.optimizer,

@@ -10,7 +10,7 @@ import tensorflow as tf
 import convert_checkpoint
 from golden_checks import names
 from golden_checks.report import GRADIENT, LOSS, Report
-from tf_simclr import build, compat
+from tf_simclr import compat, run_state
 from tf_simclr.checkpoints import weights
 from tf_simclr.config import Config
 from tf_simclr.models.simclr import SimCLR
@@ -62,7 +62,9 @@ def compare(report: Report, name: str, directory: Path):
                 "blocks normalise by the batch (frozen_batch_norm=training); our default, "
                 "inference, differs on purpose"
             )
-        model = build.make_model(config.replace(frozen_batch_norm="training"), found.num_classes)
+        model = run_state.make_model(
+            config.replace(frozen_batch_norm="training"), found.num_classes
+        )
         weights.restore_weights(model, model_dir)
     _compare_counts(report, name, expected, model)
     if any(key.startswith(("train|", "grad_", "after_train|")) for key in expected):
