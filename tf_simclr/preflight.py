@@ -110,9 +110,7 @@ def training_labels(config: Config, source: Source):
         return
     if source.num_classes is None:
         why = f" ({source.label_note})" if source.label_note else ""
-        raise ConfigError(
-            f"dataset {source.name} has no class labels{why}: {ways_out[train_mode]}"
-        )
+        raise ConfigError(f"dataset {source.name} has no class labels{why}: {ways_out[train_mode]}")
     if config.runtime.mode != "eval":
         labels.require(
             source, config.data.train_split, flag="train_split", way_out=ways_out[train_mode]

@@ -117,7 +117,7 @@ def test_the_loss_is_that_of_the_teachers_logits(distilled, teacher, data, event
     source = open_source("shapes", config.data.data_dir)
     model = run_state.make_model(config, 10)
     batches = run_input.train_batches(config, source, tf.distribute.get_strategy(), examples_seen=0)
-    images = next(iter(batches))[0][:, 0]
+    images = next(iter(batches)).views[:, 0]
     student = model(images, training=True)["logits_sup"].numpy()
     taught = tf.saved_model.load(f"{teacher}/saved_model/3")(images)["logits_sup"].numpy()
     target = np.exp(taught) / np.exp(taught).sum(1, keepdims=True)

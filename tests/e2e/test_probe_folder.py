@@ -75,7 +75,7 @@ def test_a_limited_data_set_has_a_fingerprint_of_its_own(probed):
         config = flags.parse(
             ["run.py", *TINY, f"--data_dir={data_dir}", "--train_mode=finetune", *arguments]
         ).config
-        return experiment._with_few_labels(config, opening.open_data(config)).fingerprint()
+        return opening.with_few_labels(config, opening.open_data(config)).fingerprint()
 
     found = {
         fingerprint(),

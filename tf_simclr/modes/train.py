@@ -127,9 +127,7 @@ def _train(state: RunState, evaluate: Callable[[], object]):
         return
     examples = state.examples_seen.at(step)
     _announce(state, examples)
-    batches = run_input.train_batches(
-        config, state.source, state.strategy, examples_seen=examples
-    )
+    batches = run_input.train_batches(config, state.source, state.strategy, examples_seen=examples)
     step_fn = one_step(state)
     if config.training.jit_compile:
         step_fn = tf.function(step_fn, jit_compile=True, autograph=False)
@@ -217,9 +215,7 @@ def make_hooks(state: RunState, evaluate: Callable[[], object]) -> list[hooks.Ho
         result.append(hooks.Trace(state.model_dir, first, last, writes=chief))
     if state.best_checkpointer is not None:
         result.append(hooks.Evaluations(evaluate, every_steps=plan.eval_every_steps))
-    result.append(
-        hooks.Checkpoints(state.checkpointer, written, every_steps=plan.checkpoint_steps)
-    )
+    result.append(hooks.Checkpoints(state.checkpointer, written, every_steps=plan.checkpoint_steps))
     return result
 
 

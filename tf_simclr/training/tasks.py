@@ -186,10 +186,18 @@ class Distill(Task):
 def make_task(
     config: Config,
     model: SimCLR,
-    device_views: DeviceViews,
+    device_views: DeviceViews | None = None,
     teacher: Callable[[tf.Tensor], tf.Tensor] | None = None,
 ) -> Task:
-    """Makes the task of config.training.train_mode; the teacher is for "distill"."""
+    """Makes the task of config.training.train_mode.
+
+    Args:
+      config: its seed must be set.
+      model: to be trained.
+      device_views: makes the model's inputs; by default as the settings say.
+      teacher: for train_mode=distill.
+    """
+    device_views = device_views or DeviceViews(config)
     decayed = policy.loss_decay_variables(model, config.optimizer.optimizer)
     weight_decay = WeightDecay(decayed, config.optimizer.weight_decay)
     match config.training.train_mode:
