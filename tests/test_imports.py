@@ -6,7 +6,7 @@ import pytest
 
 # From the top down; a module imports from its own row or from lower ones, and never in a circle.
 ROWS = [
-    {"run", "tools"},
+    {"run", "tools", "benchmarks"},
     {"cli"},
     {"experiment"},
     {"modes"},
@@ -39,9 +39,9 @@ def _part(module: str) -> str:
 
 @pytest.fixture(scope="module")
 def sources(repo_root):
-    """{module: syntax tree} of the package, run.py and the tools."""
+    """{module: syntax tree} of the package and of the programs beside it."""
     files = [repo_root / "run.py"]
-    for folder in ("tf_simclr", "tools"):
+    for folder in ("tf_simclr", "tools", "benchmarks"):
         files += sorted((repo_root / folder).rglob("*.py"))
     found = {}
     for file in files:

@@ -8,7 +8,7 @@ import sys
 def test_folders_that_runs_leave_behind_change_no_verdict(repo_root, tmp_path):
     """The folder runs/ of the demo looked like a module of ours, beside tools/runs.py."""
     shutil.copy(repo_root / "pyproject.toml", tmp_path)
-    for folder in ("tf_simclr", "tools", "tests"):
+    for folder in ("tf_simclr", "tools", "benchmarks", "tests"):
         for path in (repo_root / folder).rglob("*.py"):
             copy = tmp_path / path.relative_to(repo_root)
             copy.parent.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,13 @@
 """Micro-batches against as many replicas with global_bn=False, gradient by gradient."""
 
 import functools
-import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks import replica_table
 from tf_simclr import experiment
 from tf_simclr.cli import flags
 from tf_simclr.devices import workers
@@ -16,9 +15,6 @@ from tf_simclr.errors import ConfigError
 from tf_simclr.models import resnet
 from tf_simclr.training import microbatch, steps
 from tf_simclr.training.plan import Plan
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import replica_table  # noqa: E402
 
 BATCH = 8
 PLAN = Plan(num_train=BATCH, num_eval=1, total_steps=9, checkpoint_steps=9, eval_batches=1)

@@ -1,22 +1,18 @@
 """The steps of a run compile under XLA, as a TPU needs, and take the same step compiled."""
 
 import re
-import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks import replica_table
 from tf_simclr import compat, experiment
 from tf_simclr.cli import flags
 from tf_simclr.models import resnet
 from tf_simclr.training import steps
 from tf_simclr.training.plan import Plan
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import replica_table  # noqa: E402
 
 BATCH = 8
 PLAN = Plan(num_train=64, num_eval=8, total_steps=100, checkpoint_steps=100, eval_batches=1)

@@ -1,12 +1,12 @@
-"""Kills a run again and again, starts it again each time, and compares where it ends.
+"""Kills a run many times, restarts it each time, and compares its end with an undisturbed run.
 
-    python tools/kill_series.py --kills=10 --work_dir=runs/kills --seed=0 \\
+    python -m benchmarks kills --kills=10 --work_dir=runs/kills --seed=0 \\
         -- --train_steps=300 --checkpoint_steps=10
 
-What stands behind `--` goes to run.py. The run is made once undisturbed; then once more, killed
-(kill -9) `kills` times: at random moments of the training, in the middle of writing a checkpoint,
-the last time in the middle of the export. All that the last checkpoints hold, weights and
-optimizer, must be equal. Prints a Markdown table; exits 1 if a value differs.
+The arguments after `--` go to run.py. The first run is undisturbed. The second is killed (kill -9)
+`kills` times: at random moments of training, while it writes a checkpoint, and, the last time,
+while it exports. The last checkpoints of both must hold equal weights and optimizer values. Prints
+a Markdown table and exits with 1 if a value differs.
 """
 
 import argparse
@@ -20,17 +20,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import numpy as np
+import tensorflow as tf
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-
 _RUN = """
-from tf_simclr import command_line, console
+from tf_simclr import console
+from tf_simclr.cli import main
 console.SECONDS_BETWEEN_LINES = 0
-command_line.main()
+main.main()
 """
 MOMENTS = ("training", "training", "checkpoint")  # in turn; the last kill is in the export
 
@@ -146,30 +144,29 @@ def kill_series(
             return rows, largest_difference(values(whole), values(killed))
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this subcommand."""
+    parser.add_argument(
+        "--kills", type=int, default=10, help="how many times to kill (default: %(default)s)"
     )
-    parser.add_argument("--kills", type=int, default=10, help="how often to kill")
     parser.add_argument("--work_dir", type=Path, required=True, help="a new directory")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments, and of the run")
-    parser.add_argument("arguments", nargs="*", help="flags of run.py, behind --")
-    options = parser.parse_args(argv)
-    if options.work_dir.exists():
-        parser.error(f"--work_dir {options.work_dir} exists already: name a new one")
-    moments = [MOMENTS[i % len(MOMENTS)] for i in range(options.kills - 1)] + ["export"]
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments and of the run")
+    parser.add_argument("arguments", nargs="*", help="flags of run.py, after --")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the table and returns the exit code: 1 if a value differs."""
+    if args.work_dir.exists():
+        raise SystemExit(f"--work_dir {args.work_dir} exists already: name a new one")
+    moments = [MOMENTS[i % len(MOMENTS)] for i in range(args.kills - 1)] + ["export"]
     rows, difference = kill_series(
-        options.work_dir,
-        [*options.arguments, f"--seed={options.seed}"],
-        moments=moments[: options.kills],
-        rng=random.Random(options.seed),
+        args.work_dir,
+        [*args.arguments, f"--seed={args.seed}"],
+        moments=moments[: args.kills],
+        rng=random.Random(args.seed),
     )
     print("| start | steps | end | latest checkpoint |\n|---|---|---|---|")
     for row in rows:
         print("| " + " | ".join(map(str, row)) + " |")
     print(f"\nLargest difference of any weight or optimizer value: {difference:g}")
     return int(difference > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,33 +1,27 @@
-"""Trains the same batch on 1, 2 and 4 replicas and prints by how much their numbers differ.
+"""Trains on the same batch with 1, 2 and 4 replicas and prints how much the results differ.
 
-    python tools/replica_table.py --save=keras2.npz
-    python tools/replica_table.py --against=keras2.npz      # on the other stack
+    python -m benchmarks replicas --save=keras2.npz
+    python -m benchmarks replicas --against=keras2.npz      # on the other stack
 
-The replicas are parts of one CPU; both stacks begin with the same weights. A difference is the
-largest over the variables, with their moving averages, of |weights - weights of one replica| /
-|weights of one replica|, in Euclidean norms. "Reordered" is one replica with the batch in another
-order: it sums the same, so that what comes of it is rounding alone.
+The replicas are parts of one CPU. Both stacks start from the same weights. A difference is the
+largest value of |weights - weights of one replica| / |weights of one replica| over the variables
+(moving averages included), in Euclidean norms. "Reordered" is one replica that sees the batch in
+another order. It adds up the same terms, so its difference is rounding alone.
 """
 
 import argparse
 import dataclasses
 import functools
 import itertools
-import os
-import sys
-from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import keras
+import numpy as np
+import tensorflow as tf
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tf_simclr.devices import workers  # noqa: E402
-from tf_simclr.models.simclr import SimCLR  # noqa: E402
-from tf_simclr.optim import policy  # noqa: E402
-from tf_simclr.training import steps  # noqa: E402
+from tf_simclr.devices import workers
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.optim import policy
+from tf_simclr.training import steps
 
 NUM_STEPS = 5
 NUM_CLASSES = 5
@@ -172,11 +166,14 @@ def row(name: str, dtype: str, strategies: dict) -> tuple[list[str], dict[str, n
     return [name, dtype, *cells], runs[0].weights
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--save", help="file (npz) to write the weights of one replica to")
-    parser.add_argument("--against", help="file so written, to compare with")
-    args = parser.parse_args(argv)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this subcommand."""
+    parser.add_argument("--save", help="file (npz) that receives the weights of one replica")
+    parser.add_argument("--against", help="file written by --save, to compare with")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prints the table."""
     parts = [tf.config.LogicalDeviceConfiguration()] * max(REPLICAS)
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
     # The default's collectives clash with those of another strategy in the process.
@@ -209,7 +206,3 @@ def main(argv=None):
     set_dtype("float32")
     if args.save:
         np.savez(args.save, **saved)
-
-
-if __name__ == "__main__":
-    main()

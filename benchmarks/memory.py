@@ -6,9 +6,11 @@ included; for the times both take turns in one process.
 """
 
 import argparse
+import functools
+from collections.abc import Callable
 
 from benchmarks import local, memory_use, report, step, timing
-from benchmarks.report import Report, Row
+from benchmarks.report import Report, measured
 from tf_simclr.config import Config
 
 NOTES = """\
@@ -55,20 +57,18 @@ def run(args: argparse.Namespace):
         common | dict(train_batch_size=args.microbatch_size),
     ]
     peaks = [memory_use.peak(_make, side, calls=2) for side in sides]
-    out.add(Row("step: memory", setting, "MB", *peaks, "measured"))
+    out.add(measured("step: memory", setting, "MB", peaks))
     times = local.in_new_process(_ms_per_image, sides, args.repetitions)
-    out.add(Row("step: time of an image", setting, "ms", *times, "measured"))
+    out.add(measured("step: time of an image", setting, "ms", times))
     out.finish(NOTES)
 
 
-def _make(settings: dict):
-    """A function that makes the step when first called, and takes one."""
-    made = []
+def _make(settings: dict) -> Callable[[], None]:
+    """Returns a function that takes one step; its first call builds the model."""
+    build_step = functools.cache(lambda: step.ours(Config().replace(**settings)))
 
-    def call():
-        if not made:
-            made.append(step.ours(Config().replace(**settings)))
-        made[0]()
+    def call() -> None:
+        build_step()()
 
     return call
 

@@ -15,7 +15,7 @@ import types
 import tensorflow as tf
 
 from benchmarks import report, timing
-from benchmarks.report import Report, Row
+from benchmarks.report import Report, measured
 from tf_simclr import build
 from tf_simclr.config import Config
 from tf_simclr.data.augment import color
@@ -99,9 +99,10 @@ def run(args: argparse.Namespace):
         *((f"host's work, augment_on={where}", (made[where], None)) for where in WHERE),
         ("all, augment_on=device", (made["device"], step)),
     ):
-        out.add(Row(what, setting, "images/s", *rates(side, (baseline, None)), "measured"))
-    (bare,) = rates((_decoding(source, config), None))
-    out.add(Row("bare decoding", setting, "images/s", bare, None, "measured"))
+        out.add(measured(what, setting, "images/s", rates(side, (baseline, None))))
+    out.add(
+        measured("bare decoding", setting, "images/s", rates((_decoding(source, config), None)))
+    )
     out.finish(NOTES)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from benchmarks import report, timing
-from benchmarks.report import Report, Row
+from benchmarks.report import Report, measured
 from tf_simclr.data.augment import color, on_device
 
 STRENGTH, IMPL = 1.0, "simclrv2"
@@ -50,15 +50,9 @@ def run(args: argparse.Namespace):
         sides = [_ours(views), _official(views)]
         calls = [functools.partial(_batches, side, args.batches) for side in sides]
         times = timing.medians(calls, repetitions=args.repetitions)
-        out.add(
-            Row(
-                "flip and colours",
-                f"{size} pixels, {args.batch} views",
-                "ms",
-                *(time / args.batches for time in times),
-                "measured",
-            )
-        )
+        setting = f"{size} pixels, {args.batch} views"
+        batch_times = [time / args.batches for time in times]
+        out.add(measured("flip and colors", setting, "ms", batch_times))
     out.finish(NOTES)
 
 

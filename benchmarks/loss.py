@@ -6,12 +6,13 @@ pairs of views, concatenated to n x 2n for each anchor, and TensorFlow's gradien
 
 import argparse
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from benchmarks import memory_use, report, timing
-from benchmarks.report import Report, Row
+from benchmarks.report import Report, measured
 from tf_simclr.config.config import Loss
 from tf_simclr.losses.nt_xent import automatic_block_rows, nt_xent
 
@@ -61,31 +62,25 @@ def run(args: argparse.Namespace):
         calls = [make(name, n, args.dim, rows) for name in ("ours", "official")]
         for ours, theirs in zip(calls[0](), calls[1](), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
-        out.add(
-            Row(
-                "loss and gradient",
-                setting,
-                "ms",
-                *timing.medians(calls, repetitions=args.repetitions),
-                "measured",
-            )
-        )
+        times = timing.medians(calls, repetitions=args.repetitions)
+        out.add(measured("loss and gradient", setting, "ms", times))
         peaks = [memory_use.peak(make, name, n, args.dim, rows) for name in ("ours", "official")]
-        out.add(Row("loss and gradient: memory", setting, "MB", *peaks, "measured"))
+        out.add(measured("loss and gradient: memory", setting, "MB", peaks))
     for n in args.alone:
         rows = args.loss_block_rows or automatic_block_rows(n)
         setting = f"n = {n}, d = {args.dim}, {rows} rows"
         peak = memory_use.peak(make, "ours", n, args.dim, rows, calls=1)
-        out.add(Row("loss and gradient: memory", setting, "MB", peak, None, "measured"))
+        out.add(measured("loss and gradient: memory", setting, "MB", [peak]))
     out.finish(NOTES)
 
 
 def make(name: str, n: int, d: int, block_rows: int):
     """A function that computes loss and gradient of hiddens (2n, d): ours or the official one."""
-    loss = {
+    losses: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
         "ours": functools.partial(_ours, block_rows=block_rows),
         "official": official_loss,
-    }[name]
+    }
+    loss = losses[name]
     hidden = tf.random.stateless_normal((2 * n, d), seed=[1, 2])
 
     @tf.function

@@ -19,7 +19,7 @@ import tensorflow as tf
 from benchmarks import counts, local, report, scaling, timing
 from benchmarks.collectives import count, total_sent
 from benchmarks.counts import Settings
-from benchmarks.report import Report, Row
+from benchmarks.report import Report, Row, measured
 from tf_simclr.devices.replicas import gather_views
 from tf_simclr.models.resnet import BLOCKS_PER_GROUP
 
@@ -125,8 +125,8 @@ def measure(replicas: int, settings: Settings) -> list[Row]:
 
 def _call_cost(strategy, repetitions: int) -> Row:
     values = local.random(strategy, ())
-    (taken,) = timing.medians([_call(strategy, lambda x: x, values)], repetitions=repetitions)
-    return Row("empty step", f"R = {strategy.num_replicas_in_sync}", "ms", taken, None, "measured")
+    times = timing.medians([_call(strategy, lambda x: x, values)], repetitions=repetitions)
+    return measured("empty step", f"R = {strategy.num_replicas_in_sync}", "ms", times)
 
 
 def _hiddens(strategy, n: int, d: int, repetitions: int) -> Iterator[Row]:
@@ -151,19 +151,16 @@ def _hiddens(strategy, n: int, d: int, repetitions: int) -> Iterator[Row]:
         both = [part(scheme) for scheme in (gather_views, padded_sums)]
         calls = [_call(strategy, step, hidden, weights) for step in both]
         _check_equal(*(call() for call in calls))
-        yield Row(
-            f"hiddens, {name}",
-            setting,
-            "ms",
-            *timing.medians(calls, repetitions=repetitions),
-            "measured",
+        times = timing.medians(calls, repetitions=repetitions)
+        yield measured(f"hiddens, {name}", setting, "ms", times)
+        ours, baseline = (
+            total_sent(count(strategy, step, hidden, weights), replicas) for step in both
         )
-        sent = [total_sent(count(strategy, step, hidden, weights), replicas) for step in both]
-        yield Row(f"hiddens, {name}: bytes sent", setting, "bytes", *sent, "computed")
+        yield Row(f"hiddens, {name}: bytes sent", setting, "bytes", ours, baseline, "computed")
 
     calls = [_call(strategy, lambda w: [_all_reduce(view) for view in tf.unstack(w)], weights)]
-    (taken,) = timing.medians(calls, repetitions=repetitions)
-    yield Row("all-reduce of the gathered size", setting, "ms", taken, None, "measured")
+    times = timing.medians(calls, repetitions=repetitions)
+    yield measured("all-reduce of the gathered size", setting, "ms", times)
 
 
 def _model(strategy, settings: Settings) -> Iterator[Row]:
@@ -191,18 +188,13 @@ def _model(strategy, settings: Settings) -> Iterator[Row]:
     ):
         values = [local.random(strategy, (size,)) for size in sizes]
         calls = [_call(strategy, step, *values) for step in (ours, baseline)]
-        yield Row(
-            what,
-            setting,
-            "ms",
-            *timing.medians(calls, repetitions=settings.repetitions),
-            "measured",
-        )
+        times = timing.medians(calls, repetitions=settings.repetitions)
+        yield measured(what, setting, "ms", times)
 
 
 def _one_after_the_other(tensors: list) -> list:
     """All-reduces that wait for one another, as those of a network's layers do."""
-    sums = []
+    sums: list[tf.Tensor] = []
     for tensor in tensors:
         with tf.control_dependencies(sums[-1:]):
             sums.append(_all_reduce(tensor))

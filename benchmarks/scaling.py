@@ -4,6 +4,7 @@ n is the batch of a replica, d the width of the projection head's output, R the 
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from benchmarks import network
 from benchmarks.collectives import GATHER, SUM, Collective, total_sent
@@ -15,7 +16,7 @@ VIEWS = 2
 
 GLOBAL_BATCH_SIZE, DIM = 4096, 128
 REPLICAS = (8, 128, 2048)
-NETWORKS = {
+NETWORKS: dict[str, dict[str, Any]] = {
     "ResNet-50 (1x)": dict(resnet_depth=50),
     "ResNet-152 (3x+SK)": dict(resnet_depth=152, width_multiplier=3, sk_ratio=0.0625),
 }

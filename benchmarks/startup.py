@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from benchmarks import report, timing
-from benchmarks.report import Report, Row
+from benchmarks.report import Report, measured
 
 STEPS = 5
 SETTINGS = (
@@ -26,7 +26,7 @@ SETTINGS = (
     "--seed=1",
     "--mode=train",
 )
-_OURS = Path(__file__).resolve().parents[2]
+_OURS = Path(__file__).resolve().parents[1]
 _MOMENTS = {
     "until the data, the model and the devices are there": re.compile(rb"steps\s+0 to"),
     # Earlier checkouts show a progress bar in a log, too.
@@ -62,11 +62,10 @@ def run(args: argparse.Namespace):
         _seconds_of([sys.executable, "-c", "import tensorflow"])[WHOLE]
         for _ in range(args.repetitions)
     ]
-    out.add(Row("import tensorflow", "", "ms", 1e3 * statistics.median(imports), None, "measured"))
+    out.add(measured("import tensorflow", "", "ms", [1e3 * statistics.median(imports)]))
     for moment in (*_MOMENTS, WHOLE):
-        ours, *others = (1e3 * statistics.median(run[moment] for run in runs) for runs in taken)
-        baseline = others[0] if others else None
-        out.add(Row(moment, setting, "ms", ours, baseline, "measured"))
+        times = [1e3 * statistics.median(run[moment] for run in runs) for runs in taken]
+        out.add(measured(moment, setting, "ms", times))
     out.finish(NOTES)
 
 
