@@ -22,13 +22,13 @@ NOTES = """\
 - This machine's CPU does both."""
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """The arguments of this subcommand."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this subcommand."""
     parser.add_argument(
         "--image_size",
         type=report.list_of(report.positive),
         default=[32, 224],
-        help="sides of a view, with commas between (default: 32,224)",
+        help="sides of a view, separated by commas (default: 32,224)",
     )
     parser.add_argument(
         "--batch", type=report.positive, default=64, help="views (default: %(default)s)"
@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser):
     report.add_arguments(parser, repetitions=7)
 
 
-def run(args: argparse.Namespace):
-    """Prints the table of the command line's measurements."""
+def run(args: argparse.Namespace) -> None:
+    """Measures what the command line asks for and prints the table."""
     out = Report("augment", repetitions=args.repetitions, json_path=args.json)
     for size in args.image_size:
         shape = (args.batch, size, size, 3)

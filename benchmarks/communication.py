@@ -5,7 +5,7 @@ collectives, as MirroredStrategy does; with --predict, computed for training on 
 
 The baseline of the hiddens is the official code's gathering: each replica puts its own hiddens
 into a tensor of zeros that has room for all replicas' and sums these tensors over the replicas.
-That of the batch normalisation is one all-reduce a layer and direction in the place of Keras's
+That of the batch normalization is one all-reduce a layer and direction in the place of Keras's
 three forward and two backward, that of the gradients one all-reduce a variable.
 """
 
@@ -38,8 +38,8 @@ NOTES = """\
   (ours: one for all); of what is "against formula" the closed formula of docs/scaling.md."""
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """The arguments of this subcommand."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this subcommand."""
     parser.add_argument(
         "--predict", action="store_true", help="only print the predictions of docs/scaling.md"
     )
@@ -47,14 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser):
         "--replicas",
         type=report.list_of(report.at_least(2)),
         default=[2, 4],
-        help="numbers of replicas, with commas between (default: 2,4)",
+        help="numbers of replicas, separated by commas (default: 2,4)",
     )
     parser.add_argument(
         "--batch",
         type=report.list_of(report.positive),
         default=[512, 4096],
         help="images a replica, n, of whose two views the hiddens are gathered; "
-        "with commas between (default: 512,4096)",
+        "separated by commas (default: 512,4096)",
     )
     parser.add_argument(
         "--dim",
@@ -83,8 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser):
     report.add_arguments(parser, repetitions=20)
 
 
-def run(args: argparse.Namespace):
-    """Prints the table of the command line's measurements, or of the predictions."""
+def run(args: argparse.Namespace) -> None:
+    """Prints the table of the measurements, or of the predictions."""
     if args.predict:
         print(scaling.table())
         return

@@ -30,8 +30,8 @@ NOTES = """\
 - bare decoding: JPEGs decoded one by one and dropped, no crop, no batch."""
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """The arguments of this subcommand."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this subcommand."""
     parser.add_argument("--data_dir", help="where TFDS keeps the data sets")
     parser.add_argument("--dataset", default="cifar10", help="TFDS name (default: %(default)s)")
     parser.add_argument(
@@ -58,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser):
     report.add_arguments(parser, repetitions=3)
 
 
-def run(args: argparse.Namespace):
-    """Prints the table of the command line's measurements."""
+def run(args: argparse.Namespace) -> None:
+    """Measures what the command line asks for and prints the table."""
     out = Report("input", repetitions=args.repetitions, json_path=args.json)
     config = Config().replace(
         dataset=args.dataset,
@@ -134,7 +134,7 @@ def official(source, config: Config, *, cache: str | None) -> tf.data.Dataset:
     size, strength = config.data.image_size, config.augment.color_jitter_strength
 
     def distorted(image):
-        """Colour jitter with p = 0.8 in random order, grayscale with p = 0.2; (s, s, 3)."""
+        """Color jitter with p = 0.8 in random order, grayscale with p = 0.2; (s, s, 3)."""
 
         def jitter(image):
             def clipped(op, *bounds):

@@ -10,7 +10,6 @@ a Markdown table and exits with 1 if a value differs.
 """
 
 import argparse
-import itertools
 import os
 import random
 import re
@@ -34,7 +33,7 @@ MOMENTS = ("training", "training", "checkpoint")  # in turn; the last kill is in
 
 
 def start(model_dir: Path, log: Path, arguments: list[str]) -> subprocess.Popen:
-    """Starts run.py, its output in the file log, in which each update of the progress is a line."""
+    """Starts run.py with its output in the file `log`, one line for each progress update."""
     program = [sys.executable, "-c", _RUN, *arguments, f"--model_dir={model_dir}"]
     with open(log, "w") as file:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -51,7 +50,7 @@ def await_true(condition: Callable[[], bool], process: subprocess.Popen) -> bool
 
 
 def progress(log: Path) -> tuple[int, int, int]:
-    """(first step, step now, last step) of the run that writes this log; zeros before it trains."""
+    """Reads (first step, current step, last step) from a run's log; zeros before it trains."""
     text = log.read_text()
     if not (begun := re.search(r" images, steps (\d+) to (\d+) ", text)):
         return 0, 0, 0
@@ -63,11 +62,11 @@ def progress(log: Path) -> tuple[int, int, int]:
 def wait_for_moment(
     moment: str, process: subprocess.Popen, model_dir: Path, log: Path, share: float
 ) -> bool:
-    """Waits for the moment to kill; False if the process ended before it came.
+    """Waits for the moment to kill; False if the process ends first.
 
     Args:
       moment: "training", "checkpoint" (while one is written) or "export".
-      share: of all steps that are to be trained before it; ignored for "export".
+      share: fraction of all steps to train before the kill; ignored for "export".
     """
 
     def far_enough() -> bool:
@@ -84,9 +83,9 @@ def wait_for_moment(
 
 
 def values(model_dir: Path) -> dict[str, np.ndarray]:
-    """All that the latest checkpoint holds: weights, optimizer and step.
+    """Reads the latest checkpoint: weights, optimizer and step.
 
-    Not TensorFlow's save_counter, which counts the files that one process has written.
+    TensorFlow's save_counter is left out: it counts the files that one process has written.
     """
     reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(model_dir)))
     return {
@@ -97,7 +96,7 @@ def values(model_dir: Path) -> dict[str, np.ndarray]:
 
 
 def largest_difference(first: dict, second: dict) -> float:
-    """The largest absolute difference of two runs' values; infinite if one lacks a variable."""
+    """Returns the largest absolute difference; infinity if a run lacks a variable."""
     if first.keys() != second.keys():
         return float("inf")
     return max(float(np.abs(first[name] - second[name]).max(initial=0)) for name in first)
@@ -106,27 +105,28 @@ def largest_difference(first: dict, second: dict) -> float:
 def kill_series(
     work_dir: Path, arguments: list[str], *, moments: list[str], rng: random.Random
 ) -> tuple[list[tuple], float]:
-    """Makes the undisturbed and the killed run.
+    """Makes the undisturbed run and the killed run.
 
     Args:
-      work_dir: where both runs and their logs go; must not hold any yet.
-      arguments: of run.py.
-      moments: when to kill, one for each kill.
+      work_dir: new folder for both runs and their logs.
+      arguments: flags of run.py.
+      moments: when to kill; one for each kill.
       rng: chooses the random moments.
 
     Returns:
-      Rows (start's number, steps it took, its end, latest checkpoint), and the largest difference
+      Rows (number of the start, its steps, its end, latest checkpoint), and the largest difference
       between the last checkpoints.
     """
-    whole, killed = work_dir / "undisturbed", work_dir / "killed"
+    undisturbed, killed = work_dir / "undisturbed", work_dir / "killed"
     work_dir.mkdir(parents=True)
     log = work_dir / "undisturbed.log"
-    assert start(whole, log, arguments).wait() == 0, log.read_text()
-    # Each start gets on by three quarters of an equal share on average, less what a kill costs: the
-    # run does not end before its last kill.
+    assert start(undisturbed, log, arguments).wait() == 0, log.read_text()
+    # A start advances by three quarters of an equal share on average, less what a kill costs. The
+    # run therefore does not end before its last kill.
     longest = 1.5 / max(1, len(moments))
-    rows = []
-    for number in itertools.count(1):
+    rows: list[tuple] = []
+    while True:
+        number = len(rows) + 1
         log = work_dir / f"killed_{number}.log"
         process = start(killed, log, arguments)
         moment = moments[number - 1] if number <= len(moments) else None
@@ -141,7 +141,7 @@ def kill_series(
         latest = tf.train.latest_checkpoint(str(killed))
         rows.append((number, steps, what, Path(latest or "none").name))
         if code == 0:
-            return rows, largest_difference(values(whole), values(killed))
+            return rows, largest_difference(values(undisturbed), values(killed))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

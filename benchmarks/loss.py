@@ -23,13 +23,13 @@ NOTES = """\
 - ours: blocks of as many rows as the setting says; n rows are the whole matrix."""
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """The arguments of this subcommand."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this subcommand."""
     parser.add_argument(
         "--batch",
         type=report.list_of(report.positive),
         default=[512, 2048, 8192],
-        help="images, n, with commas between (default: 512,2048,8192)",
+        help="images, n, separated by commas (default: 512,2048,8192)",
     )
     parser.add_argument(
         "--alone",
@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser):
     report.add_arguments(parser, repetitions=7)
 
 
-def run(args: argparse.Namespace):
-    """Prints the table of the command line's measurements."""
+def run(args: argparse.Namespace) -> None:
+    """Measures what the command line asks for and prints the table."""
     out = Report("loss", repetitions=args.repetitions, json_path=args.json)
     for n in args.batch:
         rows = args.loss_block_rows or automatic_block_rows(n)

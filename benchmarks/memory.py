@@ -19,8 +19,8 @@ NOTES = """\
 - The batch lies in memory; the input pipeline is part of neither."""
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """The arguments of this subcommand."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this subcommand."""
     parser.add_argument(
         "--batch", type=report.positive, default=4096, help="images, ours (default: %(default)s)"
     )
@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser):
     report.add_arguments(parser, repetitions=3)
 
 
-def run(args: argparse.Namespace):
-    """Prints the table of the command line's measurements."""
+def run(args: argparse.Namespace) -> None:
+    """Measures what the command line asks for and prints the table."""
     out = Report("memory", repetitions=args.repetitions, json_path=args.json)
     setting = (
         f"ResNet-18 of width {args.width_multiplier}, batch {args.batch} in micro-batches "

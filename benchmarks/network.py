@@ -11,7 +11,7 @@ class Network:
 
     Attributes:
       variables: number of elements of each trainable variable.
-      bn_channels: channels of each batch normalisation.
+      bn_channels: channels of each batch normalization.
     """
 
     variables: list[int] = dataclasses.field(default_factory=list)

@@ -13,6 +13,8 @@ import argparse
 import dataclasses
 import functools
 import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,7 +31,7 @@ REPLICAS = (1, 2, 4)
 BATCH_SIZE, IMAGE_SIZE, WIDTH_MULTIPLIER = 32, 32, 0.25
 LEARNING_RATE = 0.005  # as in the first steps of the published runs' warm-up
 WEIGHT_DECAY = 1e-4
-MODELS = {  # row -> (train_mode, settings of SimCLR)
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {  # row -> (train_mode, settings of SimCLR)
     "pretraining, ResNet-18": ("pretrain", dict(resnet_depth=18)),
     "fine-tuning, ResNet-18": ("finetune", dict(resnet_depth=18)),
     "pretraining, ResNet-50 SK": ("pretrain", dict(resnet_depth=50, sk_ratio=0.0625)),
@@ -38,21 +40,21 @@ MODELS = {  # row -> (train_mode, settings of SimCLR)
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a training came to; variables go by their paths."""
+    """Holds the results of a training; variables are named by their paths."""
 
     losses: tuple[float, float]  # of the whole batch, before the first and after the last step
     gradients: dict[str, np.ndarray]  # before the first step
     weights: dict[str, np.ndarray]  # after the last step, moving averages included
 
 
-def set_dtype(dtype: str):
-    """Lets models built from now on, and the batches, be of "float32" or "float64"."""
+def set_dtype(dtype: str) -> None:
+    """Sets the dtype, "float32" or "float64", of batches and of models built from now on."""
     keras.backend.set_floatx(dtype)
     keras.mixed_precision.set_global_policy(dtype)  # Keras 3 reads floatx only once
 
 
 def make_batch(batch_size: int, image_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cloudy, noisy views (n, 2, s, s, 3) in [0, 1] and one-hot labels (n, NUM_CLASSES)."""
+    """Draws cloudy, noisy views (n, 2, s, s, 3) in [0, 1] and one-hot labels (n, NUM_CLASSES)."""
     rng = np.random.default_rng(0)
     clouds = rng.normal(size=(batch_size, image_size // 4, image_size // 4, 6))
     clouds = tf.image.resize(clouds, (image_size, image_size), "bicubic").numpy()
@@ -62,10 +64,10 @@ def make_batch(batch_size: int, image_size: int) -> tuple[np.ndarray, np.ndarray
     return images.astype(keras.backend.floatx()), labels.astype(keras.backend.floatx())
 
 
-def set_weights(model: SimCLR):
-    """Gives each variable random values that depend on its path alone, and none of them zero.
+def set_weights(model: SimCLR) -> None:
+    """Gives each variable nonzero random values that depend on its path alone.
 
-    Gammas that close a block are small, as in training, where they begin with 0.
+    The last gamma of a block is small, because it starts at 0 in training.
     """
     variables = model.variables_by_path()
     closing = "conv3" if any("/conv3/" in path for path in variables) else "conv2"
@@ -82,13 +84,20 @@ def set_weights(model: SimCLR):
         variable.assign(value.astype(np.float32))
 
 
-def train(strategy, make_model, batch, *, train_mode: str, learning_rate: float) -> Run:
+def train(
+    strategy: tf.distribute.Strategy,
+    make_model: Callable[[], SimCLR],
+    batch: Sequence[np.ndarray],
+    *,
+    train_mode: str,
+    learning_rate: float,
+) -> Run:
     """Takes NUM_STEPS LARS steps from `set_weights` on one batch.
 
     Args:
-      strategy: whose replicas share the batch, in order.
-      make_model: function without arguments, called in the strategy's scope.
-      batch: of `make_batch`; fine-tuning takes the first view.
+      strategy: its replicas share the batch, in order.
+      make_model: builds the model; called in the strategy's scope.
+      batch: images and labels as `make_batch` returns them; fine-tuning uses the first view.
       train_mode: "pretrain" (with linear evaluation) or "finetune".
       learning_rate: constant.
     """
@@ -119,34 +128,34 @@ def train(strategy, make_model, batch, *, train_mode: str, learning_rate: float)
     def step(images, labels):
         steps.train_step(differentiate(images, labels), optimizer, trainable)
 
-    batch = tuple(
+    local_batch = tuple(
         strategy.experimental_distribute_values_from_function(
             lambda context, parts=parts: tf.constant(parts[context.replica_id_in_sync_group])
         )
         for parts in (np.split(array, strategy.num_replicas_in_sync) for array in batch)
     )
-    # Not in a tf.function: tracing a model for each of several replicas takes minutes.
+    # No tf.function here: tracing a model for each of several replicas takes minutes.
     set_weights(model)
-    first_loss, gradients = strategy.run(measure, args=batch)
-    set_weights(model)  # measuring has moved the moving averages
+    first_loss, gradients = strategy.run(measure, args=local_batch)
+    set_weights(model)  # because measuring has changed the moving averages
     for _ in range(NUM_STEPS):
-        strategy.run(step, args=batch)
+        strategy.run(step, args=local_batch)
     workers.average_over_replicas(strategy, model.own_statistics())  # as a checkpoint does
     weights = {path: np.array(tf.convert_to_tensor(v)) for path, v in variables.items()}
-    last_loss, _ = strategy.run(measure, args=batch)
+    last_loss, _ = strategy.run(measure, args=local_batch)
     local = strategy.experimental_local_results
     losses = np.mean(local(first_loss)), np.mean(local(last_loss))
     return Run(losses, {path: local(g)[0].numpy() for path, g in gradients.items()}, weights)
 
 
 def difference(weights: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
-    """Largest relative difference over the variables, in Euclidean norms."""
+    """Returns the largest relative difference of a variable, in Euclidean norms."""
     norms = {p: (np.linalg.norm(weights[p] - v), np.linalg.norm(v)) for p, v in expected.items()}
     return float(np.max([apart and apart / norm for apart, norm in norms.values()]))  # 0 / 0: 0
 
 
 def row(name: str, dtype: str, strategies: dict) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Cells of a row of the table, and the weights of one replica."""
+    """Computes the cells of a row and the weights of one replica."""
     set_dtype(dtype)
     train_mode, settings = MODELS[name]
     make_model = functools.partial(
@@ -157,10 +166,12 @@ def row(name: str, dtype: str, strategies: dict) -> tuple[list[str], dict[str, n
         stop_supervised_gradient=train_mode == "pretrain",
         **settings,
     )
-    how = dict(train_mode=train_mode, learning_rate=LEARNING_RATE)
+    train_model = functools.partial(
+        train, make_model=make_model, train_mode=train_mode, learning_rate=LEARNING_RATE
+    )
     batch = make_batch(BATCH_SIZE, IMAGE_SIZE)
-    runs = [train(strategies[number], make_model, batch, **how) for number in REPLICAS]
-    reordered = train(strategies[1], make_model, [array[::-1] for array in batch], **how)
+    runs = [train_model(strategies[number], batch=batch) for number in REPLICAS]
+    reordered = train_model(strategies[1], batch=[array[::-1] for array in batch])
     cells = [" / ".join(f"{run.losses[i]:.7g}" for run in runs) for i in (0, 1)]
     cells += [f"{difference(run.weights, runs[0].weights):.0e}" for run in (reordered, *runs[1:])]
     return [name, dtype, *cells], runs[0].weights
@@ -176,7 +187,7 @@ def run(args: argparse.Namespace) -> None:
     """Prints the table."""
     parts = [tf.config.LogicalDeviceConfiguration()] * max(REPLICAS)
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
-    # The default's collectives clash with those of another strategy in the process.
+    # The default collectives clash with those of another strategy in the same process.
     reduction = tf.distribute.ReductionToOneDevice()
     strategies = {
         number: tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(number)], reduction)
@@ -195,7 +206,7 @@ def run(args: argparse.Namespace) -> None:
     columns += ["the other stack"] * bool(other)
     print(f"TensorFlow {tf.__version__}, Keras {keras.__version__}\n")
     print(f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|")
-    saved = {}
+    saved: dict[str, np.ndarray] = {}
     for name, dtype in itertools.product(MODELS, ("float32", "float64")):
         cells, weights = row(name, dtype, strategies)
         weights = {f"{name}, {dtype}: {path}": value for path, value in weights.items()}

@@ -34,7 +34,7 @@ class Row:
         "count".
       ours: value of this code.
       baseline: value of the baseline; None if there is nothing to compare with.
-      origin: "measured" (by a clock), "counted" (in the executed graph) or "computed" (by a formula).
+      origin: "measured" (by a clock), "counted" (in the executed graph) or "computed" (by formula).
     """
 
     what: str

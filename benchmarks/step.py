@@ -1,17 +1,11 @@
-"""One training step of pretraining: images a second, and where its time goes.
+"""One pretraining step: images per second, and the ops that take its time.
 
-The baseline is the official code's step, written plainly: float32, batch normalisation by single
-ops, the dense loss; LARS is ours on all sides. "naive" is that with the encoder in Keras's mixed
-bfloat16.
+The baseline is the official code's step, written plainly: float32, batch normalization as single
+ops, the dense loss. All sides use our LARS. "naive" is the baseline with its encoder in Keras's
+mixed bfloat16.
 """
 
 import argparse
-import glob
-import math
-import os
-import re
-import tempfile
-import time
 from collections.abc import Callable
 from unittest import mock
 
@@ -19,9 +13,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import report, timing
+from benchmarks import matrix_ops, report, timing
 from benchmarks.loss import official_loss
-from benchmarks.report import Report, Row
+from benchmarks.report import Report, measured
 from tf_simclr import build, objective
 from tf_simclr.config import Config
 from tf_simclr.config.config import PRECISIONS
@@ -32,19 +26,15 @@ from tf_simclr.training import steps
 
 NETWORKS = {"resnet18": (18, 32, 128), "resnet50": (50, 224, 16)}
 FUSED = "+fused"
-MATRIX = 2048  # rows and columns of those whose product is the machine's peak
-_OP_EVENT = re.compile(r"[^:]+:(?P<type>\w+)")
-_MATRIX_OPS = re.compile("Conv2D|MatMul")
-_CALLS = re.compile("PartitionedCall|While|If|Case")  # their ops have events of their own
 NOTES = """\
-- step: loss, gradients, LARS and moving averages of a batch that lies in memory, without blur.
-- in convolutions and matmuls: their share of the time in all ops, by TensorFlow's profiler.
-- FLOP/s: multiplications and additions of the convolutions and matmuls, over the step's time.
-- matmul peak: that of a product of two 2048 x 2048 matrices of the type, in the same run."""
+- step: loss, gradients, LARS and moving averages for a batch in memory, without blur.
+- in convolutions and matmuls: their share of the time of all ops, from TensorFlow's profiler.
+- FLOP/s: multiplications and additions of convolutions and matmuls per second of the step.
+- matmul peak: FLOP/s of a product of two 2048 x 2048 matrices of that type in the same run."""
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """The arguments of this subcommand."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this subcommand."""
     parser.add_argument(
         "--network",
         choices=(*NETWORKS, "tiny"),
@@ -52,26 +42,26 @@ def add_arguments(parser: argparse.ArgumentParser):
         help="ResNet-18 at 32 pixels and batch 128, or ResNet-50 at 224 and batch "
         "16 (default: %(default)s)",
     )
-    parser.add_argument("--batch", type=report.positive, help="images a batch")
+    parser.add_argument("--batch", type=report.positive, help="images per batch")
     parser.add_argument(
         "--precision",
         type=report.list_of(str),
         default=["float32", "float32" + FUSED, "bfloat16"],
-        help=f"ours, with commas between; {FUSED}: with --fused_batch_norm "
+        help=f"our precisions, separated by commas; {FUSED}: with --fused_batch_norm "
         f"(default: float32,float32{FUSED},bfloat16)",
     )
-    parser.add_argument("--jit_compile", action="store_true", help="ours, compiled by XLA")
+    parser.add_argument("--jit_compile", action="store_true", help="compile our step with XLA")
     report.add_arguments(parser, repetitions=5)
 
 
-def run(args: argparse.Namespace):
-    """Prints the table of the command line's measurements."""
+def run(args: argparse.Namespace) -> None:
+    """Measures what the command line asks for and prints the table."""
     for precision in args.precision:
         if precision.removesuffix(FUSED) not in PRECISIONS:
             raise SystemExit(f"--precision must be of {PRECISIONS}, got {precision!r}")
     out = Report("step", repetitions=args.repetitions, json_path=args.json)
-    depth, image_size, batch = NETWORKS.get(args.network, (18, 16, 4))
-    batch = args.batch or batch
+    depth, image_size, default_batch = NETWORKS.get(args.network, (18, 16, 4))
+    batch = args.batch or default_batch
     config = Config().replace(
         resnet_depth=depth,
         image_size=image_size,
@@ -94,43 +84,26 @@ def run(args: argparse.Namespace):
     times = timing.medians(list(sides.values()), repetitions=args.repetitions)
     medians = {name: ms / 1e3 for name, ms in zip(sides, times, strict=True)}
     rates = {name: batch / taken for name, taken in medians.items()}
-    for name in list(sides)[1:]:
-        out.add(
-            Row(f"step, {name}", setting, "images/s", rates[name], rates["official"], "measured")
-        )
-    shares = {name: matrix_share(step) for name, step in sides.items()}
-    for name in list(sides)[1:]:
-        out.add(
-            Row(
-                f"in convolutions and matmuls, {name}",
-                setting,
-                "%",
-                100 * shares[name],
-                100 * shares["official"],
-                "measured",
-            )
-        )
-    work = matrix_flops(sides["official"].graph())
-    peaks = {}
+    variants = list(sides)[1:]
+    for name in variants:
+        out.add(measured(f"step, {name}", setting, "images/s", (rates[name], rates["official"])))
+    shares = {name: 100 * matrix_ops.matrix_share(step) for name, step in sides.items()}
+    for name in variants:
+        what = f"in convolutions and matmuls, {name}"
+        out.add(measured(what, setting, "%", (shares[name], shares["official"])))
+    work = matrix_ops.matrix_flops(sides["official"].graph())
+    peaks: dict[str, float] = {}
     for name in sides:
         dtype = {"naive bfloat16": "bfloat16", "official": "float32"}.get(name, name)
         dtype = dtype.removesuffix(FUSED)
-        peak = peaks.setdefault(dtype, matmul_peak(dtype))
-        out.add(
-            Row(
-                f"GFLOP/s beside the {dtype} matmul peak, {name}",
-                setting,
-                "count",
-                1e-9 * work / medians[name],
-                1e-9 * peak,
-                "measured",
-            )
-        )
+        peak = peaks.setdefault(dtype, matrix_ops.matmul_peak(dtype))
+        what = f"GFLOP/s beside the {dtype} matmul peak, {name}"
+        out.add(measured(what, setting, "count", (1e-9 * work / medians[name], 1e-9 * peak)))
     out.finish(NOTES)
 
 
 class Step:
-    """A training step on a batch that lies in memory; calling it returns when it is done."""
+    """Runs a training step on a batch in memory; a call returns when the step is done."""
 
     def __init__(self, config: Config, step: Callable, *, jit_compile: bool = False):
         n, size = config.training.train_batch_size, config.data.image_size
@@ -145,12 +118,12 @@ class Step:
         return float(metrics["total_loss"])
 
     def graph(self) -> tf.Graph:
-        """What a call executes, where it is not compiled."""
+        """Returns the graph that a call executes if XLA does not compile it."""
         return self._step.get_concrete_function(*self._batch).graph
 
 
 def ours(config: Config) -> Step:
-    """The step of `run.py` with these settings."""
+    """Makes the step of `run.py` with these settings."""
     model, optimizer = _made(config)
     made = objective.make_objective(config, model, optimizer)
     trainable = policy.trainable_variables(model)
@@ -166,7 +139,7 @@ def ours(config: Config) -> Step:
 
 
 def official(config: Config, *, naive: bool = False) -> Step:
-    """The official code's step; naive: in the global policy mixed_bfloat16, as one would try it."""
+    """Makes the official code's step; `naive` uses the global policy mixed_bfloat16."""
 
     def batch_norm(*, fused_in_float32, **settings):
         del fused_in_float32  # which is ours
@@ -205,65 +178,3 @@ def _made(config: Config):
         weight_decay=config.optimizer.weight_decay,
     )
     return model, optimizer
-
-
-def matrix_share(step: Callable) -> float:
-    """Of the time that a call spends in ops, the part in convolutions and matrix products.
-
-    nan where ops cannot be told apart, as in what XLA has compiled.
-    """
-    from tensorflow.tsl.profiler.protobuf import xplane_pb2
-
-    options = tf.profiler.experimental.ProfilerOptions(host_tracer_level=2, python_tracer_level=0)
-    with tempfile.TemporaryDirectory() as folder:
-        with tf.profiler.experimental.Profile(folder, options):
-            step()
-        (path,) = glob.glob(os.path.join(folder, "plugins", "profile", "*", "*.xplane.pb"))
-        with open(path, "rb") as file:
-            space = xplane_pb2.XSpace.FromString(file.read())
-    in_matrix_ops = in_ops = 0
-    for plane in space.planes:
-        for event in (event for line in plane.lines for event in line.events):
-            found = _OP_EVENT.fullmatch(plane.event_metadata[event.metadata_id].name)
-            if not found or _CALLS.search(found["type"]):
-                continue
-            in_ops += event.duration_ps
-            if _MATRIX_OPS.search(found["type"]):
-                in_matrix_ops += event.duration_ps
-    return in_matrix_ops / in_ops if in_matrix_ops else float("nan")
-
-
-def matrix_flops(graph: tf.Graph) -> int:
-    """Multiplications and additions of a graph's convolutions and matrix products.
-
-    A pixel of padding counts as any other.
-    """
-    flops = 0
-    for op in graph.get_operations():
-        if op.type in ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"):
-            # The kernel and the smaller of the two sides of the layer say it all.
-            kernel, output = {
-                "Conv2D": lambda op: (op.inputs[1].shape, op.outputs[0].shape),
-                "Conv2DBackpropInput": lambda op: (op.inputs[1].shape, op.inputs[2].shape),
-                "Conv2DBackpropFilter": lambda op: (op.outputs[0].shape, op.inputs[2].shape),
-            }[op.type](op)
-            height, width, channels, _ = kernel
-            flops += 2 * math.prod(output) * height * width * channels
-        elif op.type == "MatMul":
-            rows, inner = op.inputs[0].shape
-            if op.get_attr("transpose_a"):
-                rows, inner = inner, rows
-            flops += 2 * rows * inner * op.outputs[0].shape[1]
-    return flops
-
-
-def matmul_peak(dtype: str) -> float:
-    """Multiplications and additions a second of a large matrix product, the best of ten calls."""
-    matrix = tf.cast(tf.random.stateless_uniform((MATRIX, MATRIX), seed=[1, 2]), dtype)
-    product = tf.function(lambda a: tf.reduce_sum(a @ a, axis=0))
-    seconds = []
-    for _ in range(10):
-        began = time.perf_counter()
-        product(matrix).numpy()
-        seconds.append(time.perf_counter() - began)
-    return 2 * MATRIX**3 / min(seconds)

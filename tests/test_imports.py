@@ -25,6 +25,9 @@ ROWS = [
 ]
 
 
+PRINT_VERSIONS = {"tf_simclr", "cli", "tools", "benchmarks"}
+
+
 def _row(module: str) -> int:
     found = [number for number, parts in enumerate(ROWS) if _part(module) in parts]
     assert found, f"{module} has no place in ROWS: say where it belongs"
@@ -150,5 +153,5 @@ def test_only_compat_tells_the_kerases_apart(sources):
         versions = names & {"__version__", "KERAS_3", "tf_keras"}
         if module == "tf_simclr.compat":
             assert versions
-        elif _part(module) not in ("tf_simclr", "cli", "tools"):  # these tell their own
+        elif _part(module) not in PRINT_VERSIONS:
             assert not versions, f"{module} mentions {versions}"

@@ -22,11 +22,11 @@ from benchmarks import (
     communication,
     counts,
     local,
+    matrix_ops,
     memory_use,
     network,
     scaling,
     startup,
-    step,
     timing,
 )
 from tf_simclr.devices.replicas import gather_views
@@ -434,7 +434,7 @@ def test_flops_are_those_of_the_convolutions_and_products():
             y = tf.reduce_sum(tf.reduce_sum(y, axis=(1, 2)) @ weights)
         return tape.gradient(y, [images, kernel, weights])
 
-    found = step.matrix_flops(call.get_concrete_function(tf.ones((2, 8, 8, 4))).graph)
+    found = matrix_ops.matrix_flops(call.get_concrete_function(tf.ones((2, 8, 8, 4))).graph)
     # Forward, and backward to either side.
     assert found == 3 * 2 * (2 * 4 * 4 * 5 * 9 * 4 + 2 * 5 * 7)
 
