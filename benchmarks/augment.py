@@ -1,7 +1,7 @@
-"""The device's part of the augmentation: flip and colour distortion of a batch of views.
+"""The part of augmentation that runs on the device: flip and color distortion of a batch of views.
 
-The baseline is the official code's scheme: one image after the other, one random op after the
-other, in a map that uses all cores.
+The baseline is the official code's scheme: one image after another, one random op after another, in
+a map that uses all cores.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from tf_simclr.data.augment import color, on_device
 STRENGTH, IMPL = 1.0, "simclrv2"
 NOTES = """\
 - time: milliseconds of a batch of views, uint8 to float32, without crops and blur. A timed call
-  takes --batches of them, the start of the baseline's pipeline among them.
-- ours: batched ops, compiled by XLA, as --augment_on=device runs them.
-- This machine's CPU does both."""
+  processes --batches batches and includes the start of the baseline's pipeline.
+- ours: batched ops, compiled by XLA, as with --augment_on=device.
+- This machine's CPU runs both."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,13 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image_size",
         type=report.list_of(report.positive),
         default=[32, 224],
-        help="sides of a view, separated by commas (default: 32,224)",
+        help="sides of a view in pixels, separated by commas (default: 32,224)",
     )
     parser.add_argument(
-        "--batch", type=report.positive, default=64, help="views (default: %(default)s)"
+        "--batch", type=report.positive, default=64, help="views per batch (default: %(default)s)"
     )
     parser.add_argument(
-        "--batches", type=report.positive, default=50, help="a timed call (default: %(default)s)"
+        "--batches",
+        type=report.positive,
+        default=50,
+        help="batches per call (default: %(default)s)",
     )
     report.add_arguments(parser, repetitions=7)
 
@@ -57,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _batches(make_next: Callable, count: int):
-    """Takes so many batches from a new iterator: none works ahead in the other side's time."""
+    """Takes `count` batches from a new iterator, because an old one would work ahead meanwhile."""
     following = make_next()
     for _ in range(count):
         views = following()

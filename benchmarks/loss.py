@@ -1,4 +1,4 @@
-"""NT-Xent and its gradient: time and memory, for n images of hiddens of width d.
+"""Time and memory of NT-Xent and its gradient, for n images with hiddens of width d.
 
 The baseline is the official code's loss: a dense matrix of logits, n x n, for each of the four
 pairs of views, concatenated to n x 2n for each anchor, and TensorFlow's gradient of all that.
@@ -18,8 +18,8 @@ from tf_simclr.losses.nt_xent import automatic_block_rows, nt_xent
 
 NOTES = """\
 - time: milliseconds of the loss and its gradient with respect to the hiddens.
-- memory: the peak of the resident set while they are computed, above what the process had before,
-  each in a new process.
+- memory: peak of the resident set while they are computed, above its size before; each in a new
+  process.
 - ours: blocks of as many rows as the setting says; n rows are the whole matrix."""
 
 
@@ -35,8 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--alone",
         type=report.list_of(report.positive),
         default=[],
-        help="further numbers of images, too many for the baseline: ours alone, "
-        "its memory and one call's time",
+        help="further numbers of images, too many for the baseline: the memory of our loss alone",
     )
     parser.add_argument(
         "--dim",
@@ -74,8 +73,15 @@ def run(args: argparse.Namespace) -> None:
     out.finish(NOTES)
 
 
-def make(name: str, n: int, d: int, block_rows: int):
-    """A function that computes loss and gradient of hiddens (2n, d): ours or the official one."""
+def make(name: str, n: int, d: int, block_rows: int) -> Callable[[], list[np.ndarray]]:
+    """Returns a function that computes loss and gradient of hiddens (2n, d).
+
+    Args:
+      name: "ours" or "official".
+      n: number of images.
+      d: width of a hidden.
+      block_rows: rows of a block of our loss.
+    """
     losses: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
         "ours": functools.partial(_ours, block_rows=block_rows),
         "official": official_loss,
@@ -97,8 +103,8 @@ def _ours(hidden, *, block_rows: int):
     return nt_xent(hidden, temperature=Loss.temperature, block_rows=block_rows)["contrast_loss"]
 
 
-def official_loss(hidden, *, temperature: float = Loss.temperature):
-    """The official code's loss on one replica; hidden (2n, d), () back."""
+def official_loss(hidden: tf.Tensor, *, temperature: float = Loss.temperature) -> tf.Tensor:
+    """Computes the official code's loss on one replica: hidden (2n, d) -> ()."""
     a, b = tf.split(tf.math.l2_normalize(hidden, -1), 2)
     n = a.shape[0]
     labels, masks = tf.one_hot(tf.range(n), 2 * n), tf.one_hot(tf.range(n), n)

@@ -1,8 +1,8 @@
-"""Training steps of ResNet-18 on 32 pixels: peak memory and time, micro-batches beside none.
+"""Peak memory and time of ResNet-18's training step on 32 pixels, with and without micro-batches.
 
-The baseline is the plain step of a batch that fits; ours is a batch many times as large in
-micro-batches of the baseline's size. Memory is that of a new process each, model and optimizer
-included; for the times both take turns in one process.
+The baseline is a plain step of a small batch. Ours is a batch many times as large, in micro-batches
+of the baseline's size. Each memory is that of a new process, with model and optimizer. For the
+times, both take turns in one process.
 """
 
 import argparse
@@ -14,24 +14,30 @@ from benchmarks.report import Report, measured
 from tf_simclr.config import Config
 
 NOTES = """\
-- memory: the peak of the process's resident set above what it had before the model was made.
-- time: of a step, for each image of its batch.
-- The batch lies in memory; the input pipeline is part of neither."""
+- memory: peak of the process's resident set above its size before the model was built.
+- time: time of a step divided by the images of its batch.
+- The batch is in memory; the input pipeline is not measured."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this subcommand."""
     parser.add_argument(
-        "--batch", type=report.positive, default=4096, help="images, ours (default: %(default)s)"
+        "--batch",
+        type=report.positive,
+        default=4096,
+        help="our batch (default: %(default)s)",
     )
     parser.add_argument(
         "--microbatch_size",
         type=report.positive,
         default=256,
-        help="images of a micro-batch and of the baseline (default: %(default)s)",
+        help="images of a micro-batch, and of the baseline's batch (default: %(default)s)",
     )
     parser.add_argument(
-        "--width_multiplier", type=float, default=0.25, help="of the network (default: %(default)s)"
+        "--width_multiplier",
+        type=float,
+        default=0.25,
+        help="network width (default: %(default)s)",
     )
     parser.add_argument("--image_size", type=report.positive, default=32, help=argparse.SUPPRESS)
     report.add_arguments(parser, repetitions=3)
@@ -74,12 +80,12 @@ def _make(settings: dict) -> Callable[[], None]:
 
 
 def _ms_per_image(sides: list[dict], repetitions: int) -> list[float]:
-    """Milliseconds of a step for each image of its batch; as many images on either side."""
+    """Returns the milliseconds per image; both sides process the same number of images."""
     batches = [side["train_batch_size"] for side in sides]
 
-    def of_as_many(settings: dict):
+    def all_images(settings: dict):
         call, count = _make(settings), max(batches) // settings["train_batch_size"]
         return lambda: [call() for _ in range(count)]
 
-    times = timing.medians([of_as_many(side) for side in sides], repetitions=repetitions)
+    times = timing.medians([all_images(side) for side in sides], repetitions=repetitions)
     return [ms / max(batches) for ms in times]

@@ -1,4 +1,4 @@
-"""How much memory a computation takes: its process's peak above what it had before."""
+"""Measures the memory of a computation: the peak of its process above its earlier size."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,21 +6,22 @@ from pathlib import Path
 from benchmarks import local
 
 
-def peak(make: Callable[..., Callable[[], object]], *args, calls: int = 2) -> float:
-    """Bytes by which the resident set grows, at its peak, while a function is called.
+def peak(make: Callable[..., Callable[[], object]], *args: object, calls: int = 2) -> float:
+    """Returns the bytes by which the resident set grows, at its peak, while a function is called.
 
-    Everything runs in a new process: make(*args), which is not counted and may run TensorFlow's
-    first operation, then `calls` calls of the function that it returns, tracing included.
+    Everything runs in a new process. make(*args) comes first: it is not counted and may run
+    TensorFlow's first operation. Then the function that it returns is called `calls` times, tracing
+    included.
 
     Raises:
-      FileNotFoundError: not on Linux, which alone tells a process its peak.
+      FileNotFoundError: the system is not Linux, which alone tells a process its peak.
     """
     return local.in_new_process(_peak, make, args, calls)
 
 
 def _peak(make, args, calls) -> float:
     call = make(*args)
-    Path("/proc/self/clear_refs").write_text("5")  # begins the peak anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     floor = _status("VmRSS")
     for _ in range(calls):
         call()

@@ -73,7 +73,7 @@ def measured(what: str, setting: str, unit: str, values: Sequence[float]) -> Row
 class Report:
     """Prints rows as they come and, if asked, also writes each as a line of JSON."""
 
-    def __init__(self, benchmark: str, *, repetitions: int, json_path: str | None = None):
+    def __init__(self, benchmark: str, *, repetitions: int, json_path: str | None = None) -> None:
         """Prints the machine and the head of the table, and empties the JSON file."""
         self._context = {"benchmark": benchmark, "repetitions": repetitions} | machine()
         self._json_path = Path(json_path) if json_path else None

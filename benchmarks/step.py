@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
 class Step:
     """Runs a training step on a batch in memory; a call returns when the step is done."""
 
-    def __init__(self, config: Config, step: Callable, *, jit_compile: bool = False):
+    def __init__(self, config: Config, step: Callable, *, jit_compile: bool = False) -> None:
         n, size = config.training.train_batch_size, config.data.image_size
         rng = np.random.default_rng(0)
         images = tf.constant(rng.uniform(size=(n, 2, size, size, 3)), tf.float32)

@@ -111,6 +111,6 @@ def check_fit(source: str, stored: dict[str, tuple], shapes: dict[str, tuple]) -
         if in_checkpoint != in_model:
             names = next(names for pattern, names in _FLAGS_BY_PATH if re.match(pattern, path))
             raise ConfigError(
-                f"source {source!r} does not fit the model flags: {path} is {in_checkpoint} in it and "
-                f"{in_model} in the model; look at {', '.join(f'--{name}' for name in names)}"
+                f"source {source!r} does not fit the model flags: {path} is {in_checkpoint} there "
+                f"and {in_model} in the model; look at {', '.join(f'--{name}' for name in names)}"
             )

@@ -34,7 +34,9 @@ def num_replicas(values: dict[str, np.ndarray]) -> int:
     )
 
 
-def compare(report: Report, name: str, values: dict[str, np.ndarray], *, fast: bool = False):
+def compare(
+    report: Report, name: str, values: dict[str, np.ndarray], *, fast: bool = False
+) -> None:
     """Compares each case of ntxent.npz; with `fast`, computes the loss in blocks of rows."""
     cases: defaultdict[str, dict[str, np.ndarray]] = defaultdict(dict)
     for key, value in values.items():

@@ -38,7 +38,7 @@ _SMALL_GRADIENT = 1e-4
 class _Recorder:
     """Calls a model and remembers the endpoints of the latest call."""
 
-    def __init__(self, model: SimCLR):
+    def __init__(self, model: SimCLR) -> None:
         self._model = model
         self.endpoints: dict[str, tf.Tensor] = {}
 
@@ -47,7 +47,7 @@ class _Recorder:
         return self.endpoints
 
 
-def compare(report: Report, name: str, directory: Path):
+def compare(report: Report, name: str, directory: Path) -> None:
     """Compares one model with its expected.npz."""
     with np.load(directory / "expected.npz") as file:
         expected = dict(file)

@@ -34,7 +34,7 @@ _SCHEDULE_INPUTS = {
 }
 
 
-def compare_lars(report: Report, name: str, values: dict[str, np.ndarray]):
+def compare_lars(report: Report, name: str, values: dict[str, np.ndarray]) -> None:
     """Compares the weights after each step, for each variant in lars.npz."""
     for variant, options in _VARIANTS.items():
         expected = {k: v for k, v in values.items() if k.startswith(f"{variant}|")}
@@ -69,7 +69,7 @@ def _trajectory(values: dict[str, np.ndarray], options: dict) -> dict[str, np.nd
     return weights
 
 
-def compare_schedules(report: Report, name: str, cases: list[dict]):
+def compare_schedules(report: Report, name: str, cases: list[dict]) -> None:
     """Compares the number of steps and the learning rates of each setting in schedule.json."""
     for number, case in enumerate(cases):
         label = f"{name} [{number}]"

@@ -2,9 +2,11 @@
 
 import contextlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import SupportsInt
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 LOSS = 1e-4  # relative: losses, logits, endpoints, learning rates, metrics, moving averages
@@ -18,7 +20,7 @@ _ROW = "{:<60} {:>9} {:>9}  {:<11} {:<7} {}"
 HEADER = _ROW.format("quantity", "max abs", "max rel", "tolerance", "", "").rstrip()
 
 
-def difference(got, expected, *, scale: float = 0.0) -> tuple[float, float]:
+def difference(got: ArrayLike, expected: ArrayLike, *, scale: float = 0.0) -> tuple[float, float]:
     """Returns max|got - expected|, and its ratio to max(max|expected|, scale).
 
     Raises:
@@ -44,11 +46,19 @@ class Report:
       num_wrong: number of quantities that are wrong.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.compared = 0
         self.num_wrong = 0
 
-    def close(self, name: str, got, expected, *, relative=None, absolute=None):
+    def close(
+        self,
+        name: str,
+        got: ArrayLike,
+        expected: ArrayLike,
+        *,
+        relative: float | None = None,
+        absolute: float | None = None,
+    ) -> None:
         """Compares two arrays with a relative or an absolute tolerance."""
         self.close_each(name, {"": (got, expected)}, relative=relative, absolute=absolute)
 
@@ -57,10 +67,10 @@ class Report:
         name: str,
         pairs: Mapping[str, tuple],
         *,
-        relative=None,
-        absolute=None,
+        relative: float | None = None,
+        absolute: float | None = None,
         scale: float = 0.0,
-    ):
+    ) -> None:
         """Compares pairs (got, expected) by label, each relative to its own size.
 
         Prints one line with the worst pair if all are right, else a line for each wrong pair.
@@ -68,7 +78,9 @@ class Report:
         Args:
           scale: lower bound of a size; it keeps rounding noise around 0 from being a difference.
         """
-        limit = f"rel {relative:.1e}" if absolute is None else f"abs {absolute:.1e}"
+        kind, tolerance = ("rel", relative) if absolute is None else ("abs", absolute)
+        assert tolerance is not None
+        limit = f"{kind} {tolerance:.1e}"
         rows, wrong = [], []
         for label, (got, expected) in pairs.items():
             try:
@@ -76,7 +88,7 @@ class Report:
             except ValueError as mismatch:
                 self.wrong(f"{name} {label}".rstrip(), str(mismatch))
                 continue
-            error = by_size[1] / relative if absolute is None else by_size[0] / absolute
+            error = by_size[1 if kind == "rel" else 0] / tolerance
             row = (error, by_size, label)
             rows.append(row)
             if not error <= 1:  # also where it is not a number
@@ -90,13 +102,13 @@ class Report:
             absolute_error, relative_error = map(_short, by_size)
             self._count(name, absolute_error, relative_error, limit, ok=True, remark=remark)
 
-    def exact(self, name: str, got: int, expected):
+    def exact(self, name: str, got: int, expected: SupportsInt) -> None:
         """Compares two counts."""
         expected = int(expected)
         remark = f"{got}" if got == expected else f"{got} instead of {expected}"
         self._count(name, str(abs(got - expected)), "", "exact", ok=got == expected, remark=remark)
 
-    def same_distribution(self, name: str, got, expected):
+    def same_distribution(self, name: str, got: np.ndarray, expected: np.ndarray) -> None:
         """Tests whether the samples (n,) and (m,) come from the same distribution."""
         test = stats.ks_2samp(got, expected, method="asymp")
         self._count(
@@ -107,25 +119,25 @@ class Report:
             ok=test.pvalue > MIN_P_VALUE,
         )
 
-    def wrong(self, name: str, reason: str):
+    def wrong(self, name: str, reason: str) -> None:
         """Counts a quantity that could not be compared as wrong."""
         self._count(name, "", "", "", ok=False, remark=reason)
 
-    def skipped(self, name: str, reason: str):
+    def skipped(self, name: str, reason: str) -> None:
         """Prints that something is left out, and why."""
         print(_ROW.format(name, "", "", "", "skipped", reason))
 
-    def not_compared(self, names: Iterable[str]):
+    def not_compared(self, names: Iterable[str]) -> None:
         """Prints the names of unknown files and fields, because nothing may be ignored silently."""
         for name in sorted(names):
             self.skipped(name, "not compared: unknown to this tool")
 
-    def note(self, text: str):
+    def note(self, text: str) -> None:
         """Prints a remark about the lines that follow."""
         print(f"note: {text}")
 
     @contextlib.contextmanager
-    def guard(self, name: str):
+    def guard(self, name: str) -> Iterator[None]:
         """Turns any exception of the block into one WRONG line."""
         try:
             yield
