@@ -6,7 +6,7 @@ import pytest
 
 # From the top down; a module imports from its own row or from lower ones, and never in a circle.
 ROWS = [
-    {"run", "tools"},
+    {"run", "tools", "benchmarks"},
     {"cli"},
     {"experiment"},
     {"modes"},
@@ -26,6 +26,9 @@ ROWS = [
 ]
 
 
+PRINT_VERSIONS = {"tf_simclr", "cli", "tools", "benchmarks"}
+
+
 def _row(module: str) -> int:
     found = [number for number, parts in enumerate(ROWS) if _part(module) in parts]
     assert found, f"{module} has no place in ROWS: say where it belongs"
@@ -40,9 +43,9 @@ def _part(module: str) -> str:
 
 @pytest.fixture(scope="module")
 def sources(repo_root):
-    """{module: syntax tree} of the package, run.py and the tools."""
+    """{module: syntax tree} of the package and of the programs beside it."""
     files = [repo_root / "run.py"]
-    for folder in ("tf_simclr", "tools"):
+    for folder in ("tf_simclr", "tools", "benchmarks"):
         files += sorted((repo_root / folder).rglob("*.py"))
     found = {}
     for file in files:
@@ -151,5 +154,5 @@ def test_only_compat_tells_the_kerases_apart(sources):
         versions = names & {"__version__", "KERAS_3", "tf_keras"}
         if module == "tf_simclr.compat":
             assert versions
-        elif _part(module) not in ("tf_simclr", "cli", "tools"):  # these tell their own
+        elif _part(module) not in PRINT_VERSIONS:
             assert not versions, f"{module} mentions {versions}"

@@ -2,21 +2,17 @@
 
 import contextlib
 import functools
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks import replica_table
 from tf_simclr import compat
 from tf_simclr.losses.nt_xent import nt_xent
 from tf_simclr.optim import policy
 from tf_simclr.training.loss_terms import Targets, WeightDecay, supervised_loss
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import replica_table  # noqa: E402
 
 MODELS = {
     "pretraining": ("pretrain", dict(resnet_depth=18)),

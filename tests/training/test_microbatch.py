@@ -1,13 +1,12 @@
 """Micro-batches against as many replicas with global_bn=False, gradient by gradient."""
 
-import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks import replica_table
 from tf_simclr import run_state
 from tf_simclr.cli import flags
 from tf_simclr.data.batch import ViewBatch
@@ -16,11 +15,9 @@ from tf_simclr.errors import ConfigError
 from tf_simclr.models import resnet
 from tf_simclr.modes import train
 from tf_simclr.training import microbatch
+from tf_simclr.training.gradients import gradients as gradients_at_once
 from tf_simclr.training.plan import Plan
 from tf_simclr.training.train_step import sum_over_replicas
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import replica_table  # noqa: E402
 
 BATCH = 8
 PLAN = Plan(num_train=BATCH, num_eval=1, total_steps=9, checkpoint_steps=9, eval_batches=1)
@@ -82,7 +79,7 @@ def measured(made: run_state.RunState, *, pretraining: bool, graph: bool = False
         if size := made.microbatch_size:
             metrics, found = microbatch.gradients(made.task, batch, targets, size=size, step=step)
         else:
-            metrics, found = gradients(made.task, batch, targets, step=step)
+            metrics, found = gradients_at_once(made.task, batch, targets, step=step)
         pairs = zip(found, made.task.trainable, strict=True)
         reached = [(gradient, v) for gradient, v in pairs if gradient is not None]
         summed = sum_over_replicas([gradient for gradient, _ in reached])

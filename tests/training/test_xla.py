@@ -1,14 +1,13 @@
 """The steps of a run compile under XLA, as a TPU needs, and take the same step compiled."""
 
 import re
-import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks import replica_table
 from tf_simclr import compat, run_state
 from tf_simclr.cli import flags
 from tf_simclr.data.batch import EvalBatch, ViewBatch
@@ -16,9 +15,6 @@ from tf_simclr.models import resnet
 from tf_simclr.modes import train
 from tf_simclr.training.evaluator import evaluation_step
 from tf_simclr.training.plan import Plan
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import replica_table  # noqa: E402
 
 BATCH = 8
 PLAN = Plan(num_train=64, num_eval=8, total_steps=100, checkpoint_steps=100, eval_batches=1)

@@ -1,15 +1,12 @@
 """The table of differences between replicas; what it trains is tested in test_replicas.py."""
 
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from benchmarks.__main__ import main
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import replica_table  # noqa: E402
+from benchmarks import replica_table
 
 
 def test_difference_is_the_largest_relative_norm():
@@ -43,7 +40,7 @@ def test_command_line_prints_the_table_and_compares_with_another(tmp_path, monke
         return replica_table.Run((number + 0.5, number + 0.25), {}, weights)
 
     monkeypatch.setattr(replica_table, "train", train)
-    replica_table.main([f"--save={tmp_path}/here.npz"])
+    main(["replicas", f"--save={tmp_path}/here.npz"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
     assert [line.split(" | ")[0].strip("| ") for line in lines[4:]] == [
@@ -62,6 +59,6 @@ def test_command_line_prints_the_table_and_compares_with_another(tmp_path, monke
 
     saved = {name: value * 1.5 for name, value in np.load(tmp_path / "here.npz").items()}
     np.savez(tmp_path / "there.npz", **saved)
-    replica_table.main([f"--against={tmp_path}/there.npz"])
+    main(["replicas", f"--against={tmp_path}/there.npz"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].endswith("| the other stack |") and lines[4].endswith("| 3e-01 |")

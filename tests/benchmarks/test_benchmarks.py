@@ -5,7 +5,6 @@ import functools
 import io
 import json
 import re
-import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,27 +13,26 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from benchmarks.__main__ import main
+from benchmarks.collectives import GATHER, SUM, Collective
+from benchmarks.report import Row
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import benchmark  # noqa: E402
-from benchmarks import (  # noqa: E402
+from benchmarks import (
     collectives,
     communication,
     counts,
     local,
+    matrix_ops,
     memory_use,
     network,
     scaling,
     startup,
-    step,
     timing,
 )
-from benchmarks.collectives import GATHER, SUM, Collective  # noqa: E402
-from benchmarks.report import Row  # noqa: E402
-from tf_simclr.devices.replicas import gather_views  # noqa: E402
-from tf_simclr.models import resnet  # noqa: E402
-from tf_simclr.models.simclr import SimCLR  # noqa: E402
-from tf_simclr.optim import policy  # noqa: E402
+from tf_simclr.devices.replicas import gather_views
+from tf_simclr.models import resnet
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.optim import policy
 
 REPLICAS, BATCH, DIM = 3, 5, 8
 MODEL = counts.Settings(
@@ -71,7 +69,7 @@ def results(tmp_path_factory):
     ):
         counted = thread.submit(in_new_process, _with_short_model, _count)
         patch.setattr(local, "in_new_process", functools.partial(in_new_process, _with_short_model))
-        benchmark.main(
+        main(
             [
                 "communication",
                 f"--replicas={REPLICAS}",
@@ -292,7 +290,7 @@ def test_parameters_are_those_of_the_paper(depth, width, sk_ratio, millions):
 
 
 def test_predictions_are_the_ones_in_the_docs(capsys, repo_root):
-    benchmark.main(["communication", "--predict"])
+    main(["communication", "--predict"])
     printed = capsys.readouterr().out.strip()
     assert printed in (repo_root / "docs" / "scaling.md").read_text()
     cells = [cell.strip() for cell in printed.splitlines()[2].strip("|").split("|")]
@@ -342,14 +340,14 @@ def test_a_row_without_a_baseline_has_no_ratio():
 )
 def test_wrong_arguments_are_named(capsys, arguments, message):
     with pytest.raises(SystemExit):
-        benchmark.main(["communication", *arguments])
+        main(["communication", *arguments])
     assert message in capsys.readouterr().err
 
 
 @pytest.mark.long
 def test_loss_measures_both_sides(tmp_path, capsys):
     path = tmp_path / "rows.jsonl"
-    benchmark.main(
+    main(
         [
             "loss",
             "--batch=24",
@@ -381,7 +379,7 @@ def test_memory_is_that_of_the_call():
 @pytest.mark.long
 def test_input_measures_rates(shapes_dir, tmp_path, capsys):
     path = tmp_path / "rows.jsonl"
-    benchmark.main(
+    main(
         [
             "input",
             "--dataset=shapes",
@@ -406,7 +404,7 @@ def test_input_measures_rates(shapes_dir, tmp_path, capsys):
 @pytest.mark.long
 def test_step_measures_all_sides(tmp_path, capsys):
     path = tmp_path / "rows.jsonl"
-    benchmark.main(
+    main(
         [
             "step",
             "--network=tiny",
@@ -436,7 +434,7 @@ def test_flops_are_those_of_the_convolutions_and_products():
             y = tf.reduce_sum(tf.reduce_sum(y, axis=(1, 2)) @ weights)
         return tape.gradient(y, [images, kernel, weights])
 
-    found = step.matrix_flops(call.get_concrete_function(tf.ones((2, 8, 8, 4))).graph)
+    found = matrix_ops.matrix_flops(call.get_concrete_function(tf.ones((2, 8, 8, 4))).graph)
     # Forward, and backward to either side.
     assert found == 3 * 2 * (2 * 4 * 4 * 5 * 9 * 4 + 2 * 5 * 7)
 
@@ -444,7 +442,7 @@ def test_flops_are_those_of_the_convolutions_and_products():
 @pytest.mark.long  # four processes, each of which imports, traces and trains
 def test_memory_measures_both_sides(tmp_path, capsys):
     path = tmp_path / "rows.jsonl"
-    benchmark.main(
+    main(
         [
             "memory",
             "--batch=8",
@@ -466,7 +464,7 @@ def test_memory_measures_both_sides(tmp_path, capsys):
 @pytest.mark.long
 def test_augment_measures_both_sides(tmp_path, capsys):
     path = tmp_path / "rows.jsonl"
-    benchmark.main(
+    main(
         [
             "augment",
             "--image_size=16,24",
@@ -504,7 +502,7 @@ def test_startup_times_the_moments_of_both_checkouts(tmp_path, monkeypatch, caps
         for name in ("ours", "other")
     )
     monkeypatch.setattr(startup, "_OURS", ours)
-    benchmark.main(["startup", f"--baseline={other}", "--repetitions=2", f"--json={path}"])
+    main(["startup", f"--baseline={other}", "--repetitions=2", f"--json={path}"])
     assert log.read_text().split() == ["ours", "other"] * 3
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["what"] for row in rows] == ["import tensorflow", *startup._MOMENTS, startup.WHOLE]
@@ -519,10 +517,10 @@ def test_startup_of_a_run_that_fails_or_prints_otherwise_is_an_error(tmp_path):
     with pytest.raises(RuntimeError, match="no longer prints"):
         startup._seconds(_checkout(tmp_path / "b", code="print('done')"), [])
     with pytest.raises(SystemExit):
-        benchmark.main(["startup", f"--baseline={tmp_path}"])
+        main(["startup", f"--baseline={tmp_path}"])
 
 
 @pytest.mark.long  # two runs
 def test_startup_of_this_checkout(shapes_dir, capsys):
-    benchmark.main(["startup", f"--data_dir={shapes_dir}", "--repetitions=1"])
+    main(["startup", f"--data_dir={shapes_dir}", "--repetitions=1"])
     assert "| until the first step is done (measured) |" in capsys.readouterr().out

@@ -1,7 +1,7 @@
-"""The device's part of the augmentation: flip and colour distortion of a batch of views.
+"""The part of augmentation that runs on the device: flip and color distortion of a batch of views.
 
-The baseline is the official code's scheme: one image after the other, one random op after the
-other, in a map that uses all cores.
+The baseline is the official code's scheme: one image after another, one random op after another, in
+a map that uses all cores.
 """
 
 import argparse
@@ -11,36 +11,39 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from benchmarks import report, timing
-from benchmarks.report import Report, Row
+from benchmarks.report import Report, measured
 from tf_simclr.data.augment import color, on_device
 
 STRENGTH, IMPL = 1.0, "simclrv2"
 NOTES = """\
 - time: milliseconds of a batch of views, uint8 to float32, without crops and blur. A timed call
-  takes --batches of them, the start of the baseline's pipeline among them.
-- ours: batched ops, compiled by XLA, as --augment_on=device runs them.
-- This machine's CPU does both."""
+  processes --batches batches and includes the start of the baseline's pipeline.
+- ours: batched ops, compiled by XLA, as with --augment_on=device.
+- This machine's CPU runs both."""
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """The arguments of this subcommand."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this subcommand."""
     parser.add_argument(
         "--image_size",
         type=report.list_of(report.positive),
         default=[32, 224],
-        help="sides of a view, with commas between (default: 32,224)",
+        help="sides of a view in pixels, separated by commas (default: 32,224)",
     )
     parser.add_argument(
-        "--batch", type=report.positive, default=64, help="views (default: %(default)s)"
+        "--batch", type=report.positive, default=64, help="views per batch (default: %(default)s)"
     )
     parser.add_argument(
-        "--batches", type=report.positive, default=50, help="a timed call (default: %(default)s)"
+        "--batches",
+        type=report.positive,
+        default=50,
+        help="batches per call (default: %(default)s)",
     )
     report.add_arguments(parser, repetitions=7)
 
 
-def run(args: argparse.Namespace):
-    """Prints the table of the command line's measurements."""
+def run(args: argparse.Namespace) -> None:
+    """Measures what the command line asks for and prints the table."""
     out = Report("augment", repetitions=args.repetitions, json_path=args.json)
     for size in args.image_size:
         shape = (args.batch, size, size, 3)
@@ -50,20 +53,14 @@ def run(args: argparse.Namespace):
         sides = [_ours(views), _official(views)]
         calls = [functools.partial(_batches, side, args.batches) for side in sides]
         times = timing.medians(calls, repetitions=args.repetitions)
-        out.add(
-            Row(
-                "flip and colours",
-                f"{size} pixels, {args.batch} views",
-                "ms",
-                *(time / args.batches for time in times),
-                "measured",
-            )
-        )
+        setting = f"{size} pixels, {args.batch} views"
+        batch_times = [time / args.batches for time in times]
+        out.add(measured("flip and colors", setting, "ms", batch_times))
     out.finish(NOTES)
 
 
 def _batches(make_next: Callable, count: int):
-    """Takes so many batches from a new iterator: none works ahead in the other side's time."""
+    """Takes `count` batches from a new iterator, because an old one would work ahead meanwhile."""
     following = make_next()
     for _ in range(count):
         views = following()

@@ -1,4 +1,4 @@
-"""Timing functions side by side."""
+"""Times functions side by side."""
 
 import functools
 import statistics
@@ -9,16 +9,16 @@ from collections.abc import Callable, Sequence
 def in_turns(
     functions: Sequence[Callable[[], object]], *, repetitions: int, untimed: int = 0
 ) -> list[list]:
-    """What each function returns, call by call.
+    """Calls each function several times and returns its results, call by call.
 
-    The functions take turns, so that whatever else the machine does falls on all of them alike.
+    The functions take turns, because other load on the machine then affects all of them equally.
 
     Args:
-      functions: each must return only when its results are there.
-      repetitions: calls of each.
-      untimed: calls of each before them, whose results are dropped.
+      functions: each must return only when its results are ready.
+      repetitions: number of calls of each.
+      untimed: number of earlier calls of each, whose results are dropped.
     """
-    results = [[] for _ in functions]
+    results: list[list] = [[] for _ in functions]
     for repetition in range(-untimed, repetitions):
         for function, kept in zip(functions, results, strict=True):
             result = function()
@@ -28,9 +28,9 @@ def in_turns(
 
 
 def medians(functions: Sequence[Callable[[], object]], *, repetitions: int) -> list[float]:
-    """Median milliseconds a call of each function; they take turns as in `in_turns`.
+    """Returns the median milliseconds of a call of each function; they take turns.
 
-    Two calls before the timed ones do not count, the first of which traces and compiles.
+    Two earlier calls do not count, because the first one traces and compiles.
     """
     timed = [functools.partial(_seconds, function) for function in functions]
     taken = in_turns(timed, repetitions=repetitions, untimed=2)

@@ -1,7 +1,6 @@
-"""The collectives of a BN layer and of a whole training step, counted beside the formulas."""
+"""Counts the collectives of a BN layer and of a training step, beside the formulas."""
 
 import dataclasses
-import functools
 
 import keras
 import tensorflow as tf
@@ -9,9 +8,12 @@ import tensorflow as tf
 from benchmarks import local, network, scaling
 from benchmarks.collectives import Collective, count, total_bytes
 from benchmarks.report import Row
+from tf_simclr.config import Config
+from tf_simclr.data.batch import ViewBatch
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
-from tf_simclr.training import steps
+from tf_simclr.training.tasks import make_task
+from tf_simclr.training.train_step import train_step
 
 NUM_CLASSES, IMAGE_SIZE, STEP_BATCH_SIZE = 10, 32, 2
 BN_CHANNELS = 64  # of the single layer
@@ -19,7 +21,7 @@ BN_CHANNELS = 64  # of the single layer
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Those of `communication.add_arguments`."""
+    """Holds the settings of `communication.add_arguments`."""
 
     batch: list[int]
     dim: int
@@ -29,11 +31,11 @@ class Settings:
 
     @property
     def model_name(self) -> str:
-        """E.g. "ResNet-18 (0.5x)"."""
+        """Names the model, for example "ResNet-18 (0.5x)"."""
         return f"ResNet-{self.resnet_depth} ({self.width_multiplier:g}x)"
 
     def model_size(self) -> network.Network:
-        """The size of the model of `step_collectives`, by formula."""
+        """Computes the size of the model of `step_collectives` by formula."""
         return network.simclr(
             resnet_depth=self.resnet_depth,
             width_multiplier=self.width_multiplier,
@@ -44,14 +46,14 @@ class Settings:
 
 
 def rows(replicas: int, settings: Settings) -> list[Row]:
-    """Counts the collectives of a BN layer and of a training step. For a new process."""
+    """Counts the collectives of a BN layer and of a training step. Call it in a new process."""
     strategy = local.make_strategy(replicas)
     setting = f"R = {replicas}, {BN_CHANNELS} channels"
     forward, both_directions = batch_norm_collectives(strategy)
     expected = scaling.batch_norm_forward([BN_CHANNELS])
-    found = _against_formula("BN layer, forward", setting, forward, expected)
+    rows = _against_formula("BN layer, forward", setting, forward, expected)
     expected = expected + scaling.batch_norm_backward([BN_CHANNELS])
-    found += _against_formula("BN layer, forward and backward", setting, both_directions, expected)
+    rows += _against_formula("BN layer, forward and backward", setting, both_directions, expected)
     setting = f"R = {replicas}, n = {STEP_BATCH_SIZE}, d = {settings.dim}, {settings.model_name}"
     sizes = settings.model_size(), STEP_BATCH_SIZE, settings.dim, replicas
     for what, scheme, block_rows in (
@@ -59,12 +61,14 @@ def rows(replicas: int, settings: Settings) -> list[Row]:
         ("training step by blocks", scaling.BLOCKS, 1),
     ):
         counted = step_collectives(strategy, settings, block_rows=block_rows)
-        found += _against_formula(what, setting, counted, scaling.step(*sizes, scheme=scheme))
-    return found
+        rows += _against_formula(what, setting, counted, scaling.step(*sizes, scheme=scheme))
+    return rows
 
 
-def batch_norm_collectives(strategy) -> tuple[list[Collective], list[Collective]]:
-    """Those of a Keras layer of BN_CHANNELS channels: forward; forward and backward."""
+def batch_norm_collectives(
+    strategy: tf.distribute.Strategy,
+) -> tuple[list[Collective], list[Collective]]:
+    """Counts a Keras layer's collectives: (forward), (forward and backward)."""
     with strategy.scope():
         layer = keras.layers.BatchNormalization(synchronized=True)
         layer.build((None, BN_CHANNELS))
@@ -82,8 +86,10 @@ def batch_norm_collectives(strategy) -> tuple[list[Collective], list[Collective]
     return count(strategy, forward, images), count(strategy, both_directions, images)
 
 
-def step_collectives(strategy, settings: Settings, *, block_rows: int) -> list[Collective]:
-    """Those of a step of pretraining with NT-Xent, block_rows of logits at a time, and LARS."""
+def step_collectives(
+    strategy: tf.distribute.Strategy, settings: Settings, *, block_rows: int
+) -> list[Collective]:
+    """Counts the collectives of a pretraining step with LARS and NT-Xent in blocks of rows."""
     with strategy.scope():
         model = SimCLR(
             num_classes=NUM_CLASSES,
@@ -94,25 +100,14 @@ def step_collectives(strategy, settings: Settings, *, block_rows: int) -> list[C
             width_multiplier=settings.width_multiplier,
         )
         optimizer = policy.make_optimizer(model, "lars", 0.1, momentum=0.9, weight_decay=1e-6)
-    trainable = policy.trainable_variables(model)
-    decayed = policy.loss_decay_variables(model, "lars")
+    config = Config().replace(weight_decay=1e-6, loss_block_rows=block_rows, use_blur=False, seed=1)
+    task = make_task(config, model)
 
     def step(images):
-        targets = steps.Targets.of(tf.one_hot(tf.range(STEP_BATCH_SIZE), NUM_CLASSES))
-
-        def loss():
-            outputs = steps.pretrain_outputs(model, tf.split(images, 2, axis=-1))
-            return steps.pretrain_loss(
-                outputs,
-                targets,
-                temperature=0.1,
-                hidden_norm=True,
-                block_rows=block_rows,
-                decayed=decayed,
-                weight_decay=1e-6,
-            )
-
-        return steps.train_step(functools.partial(steps.gradients, loss), optimizer, trainable)
+        views = tf.stack(tf.split(images, 2, axis=-1), axis=1)
+        labels = tf.one_hot(tf.range(STEP_BATCH_SIZE), NUM_CLASSES)
+        batch = ViewBatch(views, labels, tf.zeros(STEP_BATCH_SIZE))
+        return train_step(task, optimizer, batch)
 
     images = local.random(strategy, (STEP_BATCH_SIZE, IMAGE_SIZE, IMAGE_SIZE, 6))
     return count(strategy, step, images)

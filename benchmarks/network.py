@@ -1,17 +1,18 @@
-"""The size of a SimCLR model, by formula: the largest take gigabytes to build."""
+"""Computes the size of a SimCLR model by formula, because the largest take gigabytes to build."""
 
 import dataclasses
+from typing import Any
 
 from tf_simclr.models.resnet import BLOCKS_PER_GROUP, BOTTLENECK_DEPTHS
 
 
 @dataclasses.dataclass
 class Network:
-    """What of a model decides how much its replicas exchange.
+    """Holds the sizes of a model that decide how much its replicas exchange.
 
     Attributes:
       variables: number of elements of each trainable variable.
-      bn_channels: channels of each batch normalisation.
+      bn_channels: channels of each batch normalization.
     """
 
     variables: list[int] = dataclasses.field(default_factory=list)
@@ -19,11 +20,11 @@ class Network:
 
     @property
     def parameters(self) -> int:
-        """Number of trainable parameters."""
+        """Returns the number of trainable parameters."""
         return sum(self.variables)
 
-    def conv_bn(self, kernel_size: int, inputs: int, outputs: int, *, center: bool = True):
-        """A convolution without bias (a dense layer where kernel_size is 1), then BN."""
+    def conv_bn(self, kernel_size: int, inputs: int, outputs: int, *, center: bool = True) -> None:
+        """Adds a convolution without bias (kernel_size 1: or a dense layer) and its BN."""
         self.variables.append(kernel_size**2 * inputs * outputs)
         self.variables += [outputs] * (1 + center)
         self.bn_channels.append(outputs)
@@ -36,9 +37,9 @@ def encoder(
     sk_ratio: float = 0.0,
     small_stem: bool = False,
 ) -> tuple[Network, int]:
-    """The ResNet of tf_simclr/models/resnet.py, and the width of its output.
+    """Sizes the ResNet of tf_simclr/models/resnet.py; returns it and the width of its output.
 
-    Args: as of `resnet.stages`; squeeze-and-excitation is not counted.
+    Squeeze-and-excitation is not counted.
     """
     network = Network()
     width = int(64 * width_multiplier)
@@ -76,12 +77,12 @@ def encoder(
 
 
 def simclr(
-    *, num_classes: int = 1000, proj_out_dim: int = 128, num_proj_layers: int = 3, **settings
+    *, num_classes: int = 1000, proj_out_dim: int = 128, num_proj_layers: int = 3, **settings: Any
 ) -> Network:
-    """The whole model in pretraining: encoder, nonlinear projection head and supervised head.
+    """Sizes the pretraining model: encoder, nonlinear projection head and supervised head.
 
     Args:
-      **settings: of `encoder`.
+      **settings: arguments of `encoder`.
     """
     network, features = encoder(**settings)
     for _ in range(num_proj_layers - 1):

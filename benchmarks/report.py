@@ -1,15 +1,18 @@
-"""What every benchmark prints: the machine, then a line of a Markdown table a measurement."""
+"""Prints what every benchmark prints: the machine, then a Markdown table of measurements."""
 
 import argparse
 import dataclasses
 import json
 import os
 import platform
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import keras
 import tensorflow as tf
 
+Value = TypeVar("Value")
 _FORMATS = {
     "ms": "{:.2f} ms",
     "bytes": "{:,.0f} B",
@@ -22,16 +25,16 @@ _FORMATS = {
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One quantity of ours beside the same quantity of a baseline.
+    """Holds one quantity of this code and the same quantity of a baseline.
 
     Attributes:
-      what: the quantity.
-      setting: of both sides.
-      unit: "ms", "bytes", "MB" (a value in bytes, shown in 10^6 of them), "images/s", "%" or
+      what: name of the quantity.
+      setting: what both sides were run with.
+      unit: "ms", "bytes", "MB" (the value is in bytes and shown in millions), "images/s", "%" or
         "count".
-      ours: the value.
-      baseline: that of the baseline; None where there is nothing to compare with.
-      origin: "measured" (a clock), "counted" (in what was executed) or "computed" (a formula).
+      ours: value of this code.
+      baseline: value of the baseline; None if there is nothing to compare with.
+      origin: "measured" (by a clock), "counted" (in the executed graph) or "computed" (by formula).
     """
 
     what: str
@@ -43,11 +46,11 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Ours over the baseline: below 1 where ours is less."""
+        """Our value divided by the baseline's: below 1 if ours is smaller."""
         return self.ours / self.baseline if self.baseline else None
 
     def markdown(self) -> str:
-        """The line of the table."""
+        """Returns the line of the table."""
 
         def show(value: float) -> str:
             if self.unit == "images/s" and value < 100:
@@ -60,36 +63,43 @@ class Row:
         return "| " + " | ".join(cells) + " |"
 
 
-class Report:
-    """Prints rows as they come and, where asked, leaves each as a line of JSON."""
+def measured(what: str, setting: str, unit: str, values: Sequence[float]) -> Row:
+    """Makes the row of one value, or of ours and the baseline's, that a clock gave."""
+    ours, baseline = [*values, None][:2]
+    assert ours is not None
+    return Row(what, setting, unit, ours, baseline, "measured")
 
-    def __init__(self, benchmark: str, *, repetitions: int, json_path: str | None = None):
+
+class Report:
+    """Prints rows as they come and, if asked, also writes each as a line of JSON."""
+
+    def __init__(self, benchmark: str, *, repetitions: int, json_path: str | None = None) -> None:
         """Prints the machine and the head of the table, and empties the JSON file."""
-        self._known = {"benchmark": benchmark, "repetitions": repetitions} | machine()
+        self._context = {"benchmark": benchmark, "repetitions": repetitions} | machine()
         self._json_path = Path(json_path) if json_path else None
         if self._json_path:
             self._json_path.write_text("")
         print(
             "{cpu}, {cores} cores; TensorFlow {tensorflow}, Keras {keras}, "
-            "Python {python}.\n".format(**self._known)
+            "Python {python}.\n".format(**self._context)
         )
         print("| what | setting | ours | baseline | ratio |\n|---|---|---:|---:|---:|", flush=True)
 
-    def add(self, row: Row):
+    def add(self, row: Row) -> None:
         """Prints one line."""
         print(row.markdown(), flush=True)
         if self._json_path:
-            line = self._known | dataclasses.asdict(row) | {"ratio": row.ratio}
+            line = self._context | dataclasses.asdict(row) | {"ratio": row.ratio}
             with self._json_path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
 
-    def finish(self, notes: str):
-        """Says how to read the table."""
+    def finish(self, notes: str) -> None:
+        """Prints how to read the table."""
         print(f"\n{notes}")
 
 
-def machine() -> dict[str, str | int]:
-    """The CPU's model, the cores that this process may use, and the versions."""
+def machine() -> dict[str, str | int | None]:
+    """Returns the CPU's model, the cores that this process may use, and the versions."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cpu": _cpu_model(),
@@ -110,14 +120,14 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, repetitions: int):
-    """The arguments of every benchmark."""
+def add_arguments(parser: argparse.ArgumentParser, *, repetitions: int) -> None:
+    """Adds the arguments that every benchmark has."""
     parser.add_argument(
         "--repetitions",
         type=positive,
         default=repetitions,
-        help="timed calls of each side, of which the median is taken; the two "
-        "sides take turns (default: %(default)s)",
+        help="timed calls of each side; the table shows their median, and the two sides take "
+        "turns (default: %(default)s)",
     )
     parser.add_argument(
         "--json",
@@ -128,12 +138,12 @@ def add_arguments(parser: argparse.ArgumentParser, *, repetitions: int):
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 on, for argparse."""
+    """Parses a whole number of at least 1, for argparse."""
     return at_least(1)(text)
 
 
-def at_least(low: int):
-    """Makes the argparse type of whole numbers from low on."""
+def at_least(low: int) -> Callable[[str], int]:
+    """Makes the argparse type of whole numbers of at least `low`."""
 
     def parse(text: str) -> int:
         if not text.isdecimal() or int(text) < low:
@@ -143,8 +153,8 @@ def at_least(low: int):
     return parse
 
 
-def list_of(parse):
-    """Makes the argparse type of values with commas between them."""
+def list_of(parse: Callable[[str], Value]) -> Callable[[str], list[Value]]:
+    """Makes the argparse type of a list of values separated by commas."""
     return lambda text: [parse(part) for part in text.split(",")]
 
 

@@ -1,9 +1,9 @@
-"""Images a second that the input pipeline gives: decoded, cropped, augmented, in batches.
+"""Images per second of the input pipeline: decoded, cropped, augmented and batched.
 
 The baseline is the official code's pipeline, written plainly: each image is decoded, and each view
-cropped, resized, flipped and distorted by itself, in float32, one random op after the other. With
---cache ours keeps in memory what it does by --cache_dataset, and the baseline images: decoded, as
-by the official flag of that name, or encoded, where ours does so, too.
+is cropped, resized, flipped and distorted by itself, in float32, one random op after another. With
+--cache, ours keeps in memory what --cache_dataset keeps. The baseline keeps images: decoded, as
+with the official flag of that name, or encoded.
 """
 
 import argparse
@@ -15,25 +15,26 @@ import types
 import tensorflow as tf
 
 from benchmarks import report, timing
-from benchmarks.report import Report, Row
+from benchmarks.report import Report, measured
 from tf_simclr.config import Config
 from tf_simclr.data.augment import color
 from tf_simclr.data.sources import opening
+from tf_simclr.data.sources.tfds_source import Source
 from tf_simclr.objective import Augmentation
 from tf_simclr.training import run_input
 
 WHERE = ("device", "host")
 NOTES = """\
-- A rate is that of images, of two views each; the median of calls that take turns.
-- host's work: what the host does for augment_on=device and augment_on=host; nobody takes the
-  images but a loop that drops them.
-- all: with what the step does on the device, here the same CPU; blur is part of neither side.
-- bare decoding: JPEGs decoded one by one and dropped, no crop, no batch."""
+- A rate counts images, of two views each; it is the median of calls that take turns.
+- host's work: what the host does for augment_on=device and augment_on=host; a loop takes the images
+  and drops them.
+- all: includes what the step does on the device, here the same CPU. Neither side blurs.
+- bare decoding: JPEGs decoded one by one and dropped, without crop or batch."""
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """The arguments of this subcommand."""
-    parser.add_argument("--data_dir", help="where TFDS keeps the data sets")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this subcommand."""
+    parser.add_argument("--data_dir", help="folder in which TFDS keeps the data sets")
     parser.add_argument("--dataset", default="cifar10", help="TFDS name (default: %(default)s)")
     parser.add_argument(
         "--image_size",
@@ -42,25 +43,25 @@ def add_arguments(parser: argparse.ArgumentParser):
         help="side of a view (default: %(default)s)",
     )
     parser.add_argument(
-        "--batch", type=report.positive, default=256, help="images a batch (default: %(default)s)"
+        "--batch", type=report.positive, default=256, help="images per batch (default: %(default)s)"
     )
     parser.add_argument(
         "--batches",
         type=report.positive,
         default=20,
-        help="batches a timed call (default: %(default)s)",
+        help="batches per timed call (default: %(default)s)",
     )
     parser.add_argument(
         "--cache",
         choices=("encoded", "decoded"),
-        help="both sides with the data set in memory, after an epoch that is not "
-        "timed; how the baseline keeps it",
+        help="keep the data set in memory on both sides, after an epoch that is not "
+        "timed; the value says how the baseline keeps it",
     )
     report.add_arguments(parser, repetitions=3)
 
 
-def run(args: argparse.Namespace):
-    """Prints the table of the command line's measurements."""
+def run(args: argparse.Namespace) -> None:
+    """Measures what the command line asks for and prints the table."""
     out = Report("input", repetitions=args.repetitions, json_path=args.json)
     config = Config().replace(
         dataset=args.dataset,
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace):
                 pass
 
     def rates(*sides):
-        """Median images a second of each (dataset, step on the device or None), taking turns."""
+        """Returns the median images per second of each (dataset, step or None), taking turns."""
         calls = [functools.partial(_seconds, data, args.batches, step) for data, step in sides]
         seconds = timing.in_turns(calls, repetitions=args.repetitions)
         images = args.batch * args.batches
@@ -100,16 +101,17 @@ def run(args: argparse.Namespace):
         *((f"host's work, augment_on={where}", (made[where], None)) for where in WHERE),
         ("all, augment_on=device", (made["device"], step)),
     ):
-        out.add(Row(what, setting, "images/s", *rates(side, (baseline, None)), "measured"))
-    (bare,) = rates((_decoding(source, config), None))
-    out.add(Row("bare decoding", setting, "images/s", bare, None, "measured"))
+        out.add(measured(what, setting, "images/s", rates(side, (baseline, None))))
+    out.add(
+        measured("bare decoding", setting, "images/s", rates((_decoding(source, config), None)))
+    )
     out.finish(NOTES)
 
 
 def _seconds(dataset: tf.data.Dataset, count: int, step) -> float:
-    """Time of a number of batches, after as many that fill buffers and trace.
+    """Times `count` batches, after as many that fill buffers and trace.
 
-    The iterator ends with the call, so that no side fills its buffers in another's time.
+    The iterator ends with the call, because it would fill its buffers while another side is timed.
     """
     iterator = iter(dataset)
     for _ in range(2):
@@ -123,18 +125,18 @@ def _seconds(dataset: tf.data.Dataset, count: int, step) -> float:
 
 
 def _augment_step(config: Config):
-    """What the training step does with a batch before the model, without blur."""
+    """Returns what the training step does with a batch before the model, without blur."""
     optimizer = types.SimpleNamespace(iterations=tf.Variable(0))
     augmentation = Augmentation(config, optimizer, compiled=True)
     return tf.function(lambda images: augmentation.views(images, 0))
 
 
-def official(source, config: Config, *, cache: str | None) -> tf.data.Dataset:
-    """The official code's pipeline of pretraining, from (images, ...) on."""
+def official(source: Source, config: Config, *, cache: str | None) -> tf.data.Dataset:
+    """Makes the official code's pretraining pipeline, up to batches of (images, one-hot labels)."""
     size, strength = config.data.image_size, config.augment.color_jitter_strength
 
     def distorted(image):
-        """Colour jitter with p = 0.8 in random order, grayscale with p = 0.2; (s, s, 3)."""
+        """Color jitter with p = 0.8 in random order, grayscale with p = 0.2; (s, s, 3) back."""
 
         def jitter(image):
             def clipped(op, *bounds):

@@ -1,12 +1,12 @@
-"""What replicas exchange in a training step: gathered hiddens, statistics, gradients.
+"""Communication of replicas in a training step: gathered hiddens, statistics, gradients.
 
-Measured on replicas that are parts of this machine's CPU and exchange by TensorFlow's ring
-collectives, as MirroredStrategy does; with --predict, computed for training on ImageNet.
+The replicas are parts of this machine's CPU and communicate by TensorFlow's ring collectives, as in
+MirroredStrategy. --predict computes the numbers of training on ImageNet instead.
 
-The baseline of the hiddens is the official code's gathering: each replica puts its own hiddens
-into a tensor of zeros that has room for all replicas' and sums these tensors over the replicas.
-That of the batch normalisation is one all-reduce a layer and direction in the place of Keras's
-three forward and two backward, that of the gradients one all-reduce a variable.
+The baseline of the hiddens is the official code's gathering: each replica writes its hiddens into a
+tensor of zeros with room for all replicas, and these tensors are summed. The baseline of batch
+normalization is one all-reduce per layer and direction (Keras: three forward and two backward).
+The baseline of the gradients is one all-reduce per variable.
 """
 
 import argparse
@@ -19,27 +19,27 @@ import tensorflow as tf
 from benchmarks import counts, local, report, scaling, timing
 from benchmarks.collectives import count, total_sent
 from benchmarks.counts import Settings
-from benchmarks.report import Report, Row
+from benchmarks.report import Report, Row, measured
 from tf_simclr.devices.replicas import gather_views
 from tf_simclr.models.resnet import BLOCKS_PER_GROUP
 
 SUM = tf.distribute.ReduceOp.SUM
 
 NOTES = """\
-- measured: milliseconds a call, with the call's own cost, which is that of the empty step. The
-  replicas are parts of one CPU: their wire is its memory, and no time here is one of a network.
-- counted: the collective operations in the graph of an executed step, of one replica, and the
-  sizes that their inputs had.
-- computed: what one replica sends by the ring algorithms for inputs that were counted so: 2(R-1)/R
-  of an all-reduce's input and R-1 times an all-gather's.
-- hiddens: as the dense loss exchanges them; by blocks of rows backward is a number an image.
-- Baselines: of the hiddens the official zero-padded sum; of the BN statistics one all-reduce a
-  layer and direction (Keras: 3 forward, 2 backward); of the gradients one all-reduce a variable
-  (ours: one for all); of what is "against formula" the closed formula of docs/scaling.md."""
+- measured: milliseconds of a call, including the cost of the call itself (the empty step). The
+  replicas are parts of one CPU and exchange through its memory: these are not times of a network.
+- counted: one replica's collective operations in the graph of an executed step, and the sizes of
+  their inputs.
+- computed: what one replica sends in a ring for the counted inputs: 2(R-1)/R of an all-reduce's
+  input and R-1 times an all-gather's.
+- hiddens: as the dense loss exchanges them; block-wise, one number per image backward.
+- Baselines: for the hiddens, the official zero-padded sum; for the BN statistics, one all-reduce
+  per layer and direction (Keras: 3 forward, 2 backward); for the gradients, one all-reduce per
+  variable (ours: one for all); for "against formula", the closed formula of docs/scaling.md."""
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """The arguments of this subcommand."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this subcommand."""
     parser.add_argument(
         "--predict", action="store_true", help="only print the predictions of docs/scaling.md"
     )
@@ -47,14 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser):
         "--replicas",
         type=report.list_of(report.at_least(2)),
         default=[2, 4],
-        help="numbers of replicas, with commas between (default: 2,4)",
+        help="numbers of replicas, separated by commas (default: 2,4)",
     )
     parser.add_argument(
         "--batch",
         type=report.list_of(report.positive),
         default=[512, 4096],
-        help="images a replica, n, of whose two views the hiddens are gathered; "
-        "with commas between (default: 512,4096)",
+        help="images per replica, n; the hiddens of their two views are gathered; "
+        "separated by commas (default: 512,4096)",
     )
     parser.add_argument(
         "--dim",
@@ -67,10 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser):
         type=int,
         choices=sorted(BLOCKS_PER_GROUP),
         default=18,
-        help="of the model that the statistics and gradients are those of (default: %(default)s)",
+        help="depth of the model that is exchanged (default: %(default)s)",
     )
     parser.add_argument(
-        "--width_multiplier", type=float, default=0.5, help="of that model (default: %(default)s)"
+        "--width_multiplier",
+        type=float,
+        default=0.5,
+        help="its width (default: %(default)s)",
     )
     parser.add_argument(
         "--step_replicas",
@@ -78,13 +81,13 @@ def add_arguments(parser: argparse.ArgumentParser):
         choices=(0, 2, 3, 4),
         default=2,
         help="replicas on which the collectives of a whole training step are "
-        "counted; 0 for none (default: %(default)s)",
+        "counted; 0 skips this (default: %(default)s)",
     )
     report.add_arguments(parser, repetitions=20)
 
 
-def run(args: argparse.Namespace):
-    """Prints the table of the command line's measurements, or of the predictions."""
+def run(args: argparse.Namespace) -> None:
+    """Prints the table of the measurements, or of the predictions."""
     if args.predict:
         print(scaling.table())
         return
@@ -100,22 +103,22 @@ def run(args: argparse.Namespace):
     out.finish(NOTES)
 
 
-def padded_sums(*views) -> list[tf.Tensor]:
-    """The official code's gathering, one view after the other: see `padded_sum`."""
+def padded_sums(*views: tf.Tensor) -> list[tf.Tensor]:
+    """Gathers each view with `padded_sum`."""
     return [padded_sum(view) for view in views]
 
 
-def padded_sum(tensor):
-    """The official code's gathering: (n, d) of each replica -> (n * replicas, d)."""
+def padded_sum(tensor: tf.Tensor) -> tf.Tensor:
+    """Gathers as the official code does: (n, d) of each replica -> (n * replicas, d)."""
     context = tf.distribute.get_replica_context()
-    own = tf.reshape(context.replica_id_in_sync_group, (1, 1))
+    replica_id = tf.reshape(context.replica_id_in_sync_group, (1, 1))
     shape = (context.num_replicas_in_sync, *tensor.shape)
-    padded = tf.scatter_nd(own, tensor[tf.newaxis], shape)  # zeros but for this replica's part
+    padded = tf.scatter_nd(replica_id, tensor[tf.newaxis], shape)  # zeros except for this replica
     return tf.reshape(context.all_reduce(SUM, padded), (-1, tensor.shape[-1]))
 
 
 def measure(replicas: int, settings: Settings) -> list[Row]:
-    """All rows of a number of replicas but those of `counts.rows`. For a new process."""
+    """Measures all rows except those of `counts.rows`. Call it in a new process."""
     strategy = local.make_strategy(replicas)
     rows = [_call_cost(strategy, settings.repetitions)]
     for n in settings.batch:
@@ -125,8 +128,8 @@ def measure(replicas: int, settings: Settings) -> list[Row]:
 
 def _call_cost(strategy, repetitions: int) -> Row:
     values = local.random(strategy, ())
-    (taken,) = timing.medians([_call(strategy, lambda x: x, values)], repetitions=repetitions)
-    return Row("empty step", f"R = {strategy.num_replicas_in_sync}", "ms", taken, None, "measured")
+    times = timing.medians([_call(strategy, lambda x: x, values)], repetitions=repetitions)
+    return measured("empty step", f"R = {strategy.num_replicas_in_sync}", "ms", times)
 
 
 def _hiddens(strategy, n: int, d: int, repetitions: int) -> Iterator[Row]:
@@ -151,23 +154,20 @@ def _hiddens(strategy, n: int, d: int, repetitions: int) -> Iterator[Row]:
         both = [part(scheme) for scheme in (gather_views, padded_sums)]
         calls = [_call(strategy, step, hidden, weights) for step in both]
         _check_equal(*(call() for call in calls))
-        yield Row(
-            f"hiddens, {name}",
-            setting,
-            "ms",
-            *timing.medians(calls, repetitions=repetitions),
-            "measured",
+        times = timing.medians(calls, repetitions=repetitions)
+        yield measured(f"hiddens, {name}", setting, "ms", times)
+        ours, baseline = (
+            total_sent(count(strategy, step, hidden, weights), replicas) for step in both
         )
-        sent = [total_sent(count(strategy, step, hidden, weights), replicas) for step in both]
-        yield Row(f"hiddens, {name}: bytes sent", setting, "bytes", *sent, "computed")
+        yield Row(f"hiddens, {name}: bytes sent", setting, "bytes", ours, baseline, "computed")
 
     calls = [_call(strategy, lambda w: [_all_reduce(view) for view in tf.unstack(w)], weights)]
-    (taken,) = timing.medians(calls, repetitions=repetitions)
-    yield Row("all-reduce of the gathered size", setting, "ms", taken, None, "measured")
+    times = timing.medians(calls, repetitions=repetitions)
+    yield measured("all-reduce of the gathered size", setting, "ms", times)
 
 
 def _model(strategy, settings: Settings) -> Iterator[Row]:
-    """Statistics and gradients of a model, without the rest of its step."""
+    """Measures the exchange of a model's statistics and gradients, without the rest of its step."""
     model = settings.model_size()
     setting = f"R = {strategy.num_replicas_in_sync}, {settings.model_name}"
 
@@ -175,7 +175,7 @@ def _model(strategy, settings: Settings) -> Iterator[Row]:
         return _one_after_the_other([*layers] * 3 + [*layers[::-1]] * 2)
 
     def packed(*layers):
-        # Without the count, which is the same for all channels.
+        # The count is left out, because it is the same for all channels.
         both_sums = [tf.tile(values, [2]) for values in layers]
         return _one_after_the_other(both_sums + both_sums[::-1])
 
@@ -191,18 +191,13 @@ def _model(strategy, settings: Settings) -> Iterator[Row]:
     ):
         values = [local.random(strategy, (size,)) for size in sizes]
         calls = [_call(strategy, step, *values) for step in (ours, baseline)]
-        yield Row(
-            what,
-            setting,
-            "ms",
-            *timing.medians(calls, repetitions=settings.repetitions),
-            "measured",
-        )
+        times = timing.medians(calls, repetitions=settings.repetitions)
+        yield measured(what, setting, "ms", times)
 
 
 def _one_after_the_other(tensors: list) -> list:
-    """All-reduces that wait for one another, as those of a network's layers do."""
-    sums = []
+    """Runs all-reduces that wait for one another, as those of a network's layers do."""
+    sums: list[tf.Tensor] = []
     for tensor in tensors:
         with tf.control_dependencies(sums[-1:]):
             sums.append(_all_reduce(tensor))
@@ -214,12 +209,12 @@ def _all_reduce(tensors):
 
 
 def _call(strategy, step: Callable, *values) -> Callable:
-    """A function that runs step(*values) on all replicas."""
+    """Returns a function that runs step(*values) on all replicas."""
     return tf.function(lambda: strategy.run(step, args=values))
 
 
 def _check_equal(ours, baseline):
-    """Raises unless both sides gave the same: else their times would not compare."""
+    """Raises AssertionError unless both sides return the same, as comparable times require."""
     ours, baseline = (tf.nest.flatten(x, expand_composites=True) for x in (ours, baseline))
     for left, right in zip(ours, baseline, strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)

@@ -1,10 +1,11 @@
-"""From `python run.py` to the first step, and to the end, of a short run of a small ResNet-18.
+"""Startup: from `python run.py` to the first step and to the end of a short run of ResNet-18.
 
-The baseline is the same command in another checkout, where --baseline names one.
+The baseline is the same command in another checkout, if --baseline names one.
 """
 
 import argparse
 import functools
+import os
 import re
 import statistics
 import subprocess
@@ -14,7 +15,7 @@ import time
 from pathlib import Path
 
 from benchmarks import report, timing
-from benchmarks.report import Report, Row
+from benchmarks.report import Report, measured
 
 STEPS = 5
 SETTINGS = (
@@ -26,20 +27,20 @@ SETTINGS = (
     "--seed=1",
     "--mode=train",
 )
-_OURS = Path(__file__).resolve().parents[2]
+_OURS = Path(__file__).resolve().parents[1]
 _MOMENTS = {
-    "until the data, the model and the devices are there": re.compile(rb"steps\s+0 to"),
-    # Earlier checkouts show a progress bar in a log, too.
+    "until data, model and devices are ready": re.compile(rb"steps\s+0 to"),
+    # Earlier checkouts also show a progress bar in a log.
     "until the first step is done": re.compile(rb"step 1 of %d\b| 1/%d \[" % (STEPS, STEPS)),
 }
 WHOLE = f"whole run: {STEPS} steps, checkpoint, SavedModel"
 NOTES = """\
-- Each run is a new process and a new model_dir; the data set was prepared before.
-- What lies between the model and the first step is tracing, above all."""
+- Each run is a new process with a new model_dir. The data set was prepared before.
+- Most of the time between the model and the first step is tracing."""
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """The arguments of this subcommand."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this subcommand."""
     parser.add_argument(
         "--baseline",
         metavar="DIR",
@@ -50,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser):
     report.add_arguments(parser, repetitions=3)
 
 
-def run(args: argparse.Namespace):
-    """Prints the table of the command line's measurements."""
+def run(args: argparse.Namespace) -> None:
+    """Measures what the command line asks for and prints the table."""
     out = Report("startup", repetitions=args.repetitions, json_path=args.json)
     setting = "shapes, ResNet-18 of width 0.25, batch 32"
     sides = [_OURS] + ([args.baseline] if args.baseline else [])
@@ -62,16 +63,15 @@ def run(args: argparse.Namespace):
         _seconds_of([sys.executable, "-c", "import tensorflow"])[WHOLE]
         for _ in range(args.repetitions)
     ]
-    out.add(Row("import tensorflow", "", "ms", 1e3 * statistics.median(imports), None, "measured"))
+    out.add(measured("import tensorflow", "", "ms", [1e3 * statistics.median(imports)]))
     for moment in (*_MOMENTS, WHOLE):
-        ours, *others = (1e3 * statistics.median(run[moment] for run in runs) for runs in taken)
-        baseline = others[0] if others else None
-        out.add(Row(moment, setting, "ms", ours, baseline, "measured"))
+        times = [1e3 * statistics.median(run[moment] for run in runs) for runs in taken]
+        out.add(measured(moment, setting, "ms", times))
     out.finish(NOTES)
 
 
 def _seconds(checkout: Path, options: list[str]) -> dict[str, float]:
-    """How long a run took until each moment."""
+    """Returns the seconds that a run took until each moment."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             sys.executable,
@@ -82,21 +82,22 @@ def _seconds(checkout: Path, options: list[str]) -> dict[str, float]:
         ]
         seconds = _seconds_of(command)
     if set(seconds) != {*_MOMENTS, WHOLE}:
-        raise RuntimeError(f"{checkout}: run.py no longer prints what tells its first step")
+        raise RuntimeError(f"{checkout}: run.py no longer prints the line of its first step")
     return seconds
 
 
 def _seconds_of(command: list) -> dict[str, float]:
-    """Starts a process; the seconds until its stderr shows each moment, and until its end.
+    """Runs a process; returns the seconds until its stderr shows each moment, and until its end.
 
     Raises:
       RuntimeError: it fails.
     """
     began, printed, seconds = time.perf_counter(), b"", {}
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr
     with process:
-        while some := process.stderr.read1():
-            printed += some
+        while chunk := os.read(process.stderr.fileno(), 65536):
+            printed += chunk
             for moment, pattern in _MOMENTS.items():
                 if moment not in seconds and pattern.search(printed):
                     seconds[moment] = time.perf_counter() - began

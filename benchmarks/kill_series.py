@@ -1,16 +1,15 @@
-"""Kills a run again and again, starts it again each time, and compares where it ends.
+"""Kills a run many times, restarts it each time, and compares its end with an undisturbed run.
 
-    python tools/kill_series.py --kills=10 --work_dir=runs/kills --seed=0 \\
+    python -m benchmarks kills --kills=10 --work_dir=runs/kills --seed=0 \\
         -- --train_steps=300 --checkpoint_steps=10
 
-What stands behind `--` goes to run.py. The run is made once undisturbed; then once more, killed
-(kill -9) `kills` times: at random moments of the training, in the middle of writing a checkpoint,
-the last time in the middle of the export. All that the last checkpoints hold, weights and
-optimizer, must be equal. Prints a Markdown table; exits 1 if a value differs.
+The arguments after `--` go to run.py. The first run is undisturbed. The second is killed (kill -9)
+`kills` times: at random moments of training, while it writes a checkpoint, and, the last time,
+while it exports. The last checkpoints of both must hold equal weights and optimizer values. Prints
+a Markdown table and exits with 1 if a value differs.
 """
 
 import argparse
-import itertools
 import os
 import random
 import re
@@ -20,23 +19,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import numpy as np
+import tensorflow as tf
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-
 _RUN = """
-from tf_simclr import command_line, console
+from tf_simclr import console
+from tf_simclr.cli import main
 console.SECONDS_BETWEEN_LINES = 0
-command_line.main()
+main.main()
 """
 MOMENTS = ("training", "training", "checkpoint")  # in turn; the last kill is in the export
 
 
 def start(model_dir: Path, log: Path, arguments: list[str]) -> subprocess.Popen:
-    """Starts run.py, its output in the file log, in which each update of the progress is a line."""
+    """Starts run.py with its output in the file `log`, one line for each progress update."""
     program = [sys.executable, "-c", _RUN, *arguments, f"--model_dir={model_dir}"]
     with open(log, "w") as file:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -53,7 +50,7 @@ def await_true(condition: Callable[[], bool], process: subprocess.Popen) -> bool
 
 
 def progress(log: Path) -> tuple[int, int, int]:
-    """(first step, step now, last step) of the run that writes this log; zeros before it trains."""
+    """Reads (first step, current step, last step) from a run's log; zeros before it trains."""
     text = log.read_text()
     if not (begun := re.search(r" images, steps (\d+) to (\d+) ", text)):
         return 0, 0, 0
@@ -65,11 +62,11 @@ def progress(log: Path) -> tuple[int, int, int]:
 def wait_for_moment(
     moment: str, process: subprocess.Popen, model_dir: Path, log: Path, share: float
 ) -> bool:
-    """Waits for the moment to kill; False if the process ended before it came.
+    """Waits for the moment to kill; False if the process ends first.
 
     Args:
       moment: "training", "checkpoint" (while one is written) or "export".
-      share: of all steps that are to be trained before it; ignored for "export".
+      share: fraction of all steps to train before the kill; ignored for "export".
     """
 
     def far_enough() -> bool:
@@ -86,9 +83,9 @@ def wait_for_moment(
 
 
 def values(model_dir: Path) -> dict[str, np.ndarray]:
-    """All that the latest checkpoint holds: weights, optimizer and step.
+    """Reads the latest checkpoint: weights, optimizer and step.
 
-    Not TensorFlow's save_counter, which counts the files that one process has written.
+    TensorFlow's save_counter is left out: it counts the files that one process has written.
     """
     reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(model_dir)))
     return {
@@ -99,7 +96,7 @@ def values(model_dir: Path) -> dict[str, np.ndarray]:
 
 
 def largest_difference(first: dict, second: dict) -> float:
-    """The largest absolute difference of two runs' values; infinite if one lacks a variable."""
+    """Returns the largest absolute difference; infinity if a run lacks a variable."""
     if first.keys() != second.keys():
         return float("inf")
     return max(float(np.abs(first[name] - second[name]).max(initial=0)) for name in first)
@@ -108,27 +105,28 @@ def largest_difference(first: dict, second: dict) -> float:
 def kill_series(
     work_dir: Path, arguments: list[str], *, moments: list[str], rng: random.Random
 ) -> tuple[list[tuple], float]:
-    """Makes the undisturbed and the killed run.
+    """Makes the undisturbed run and the killed run.
 
     Args:
-      work_dir: where both runs and their logs go; must not hold any yet.
-      arguments: of run.py.
-      moments: when to kill, one for each kill.
+      work_dir: new folder for both runs and their logs.
+      arguments: flags of run.py.
+      moments: when to kill; one for each kill.
       rng: chooses the random moments.
 
     Returns:
-      Rows (start's number, steps it took, its end, latest checkpoint), and the largest difference
+      Rows (number of the start, its steps, its end, latest checkpoint), and the largest difference
       between the last checkpoints.
     """
-    whole, killed = work_dir / "undisturbed", work_dir / "killed"
+    undisturbed, killed = work_dir / "undisturbed", work_dir / "killed"
     work_dir.mkdir(parents=True)
     log = work_dir / "undisturbed.log"
-    assert start(whole, log, arguments).wait() == 0, log.read_text()
-    # Each start gets on by three quarters of an equal share on average, less what a kill costs: the
-    # run does not end before its last kill.
+    assert start(undisturbed, log, arguments).wait() == 0, log.read_text()
+    # A start advances by three quarters of an equal share on average, less what a kill costs. The
+    # run therefore does not end before its last kill.
     longest = 1.5 / max(1, len(moments))
-    rows = []
-    for number in itertools.count(1):
+    rows: list[tuple] = []
+    while True:
+        number = len(rows) + 1
         log = work_dir / f"killed_{number}.log"
         process = start(killed, log, arguments)
         moment = moments[number - 1] if number <= len(moments) else None
@@ -143,33 +141,32 @@ def kill_series(
         latest = tf.train.latest_checkpoint(str(killed))
         rows.append((number, steps, what, Path(latest or "none").name))
         if code == 0:
-            return rows, largest_difference(values(whole), values(killed))
+            return rows, largest_difference(values(undisturbed), values(killed))
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this subcommand."""
+    parser.add_argument(
+        "--kills", type=int, default=10, help="how many times to kill (default: %(default)s)"
     )
-    parser.add_argument("--kills", type=int, default=10, help="how often to kill")
     parser.add_argument("--work_dir", type=Path, required=True, help="a new directory")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments, and of the run")
-    parser.add_argument("arguments", nargs="*", help="flags of run.py, behind --")
-    options = parser.parse_args(argv)
-    if options.work_dir.exists():
-        parser.error(f"--work_dir {options.work_dir} exists already: name a new one")
-    moments = [MOMENTS[i % len(MOMENTS)] for i in range(options.kills - 1)] + ["export"]
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments and of the run")
+    parser.add_argument("arguments", nargs="*", help="flags of run.py, after --")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the table and returns the exit code: 1 if a value differs."""
+    if args.work_dir.exists():
+        raise SystemExit(f"--work_dir {args.work_dir} exists already: name a new one")
+    moments = [MOMENTS[i % len(MOMENTS)] for i in range(args.kills - 1)] + ["export"]
     rows, difference = kill_series(
-        options.work_dir,
-        [*options.arguments, f"--seed={options.seed}"],
-        moments=moments[: options.kills],
-        rng=random.Random(options.seed),
+        args.work_dir,
+        [*args.arguments, f"--seed={args.seed}"],
+        moments=moments[: args.kills],
+        rng=random.Random(args.seed),
     )
     print("| start | steps | end | latest checkpoint |\n|---|---|---|---|")
     for row in rows:
         print("| " + " | ".join(map(str, row)) + " |")
     print(f"\nLargest difference of any weight or optimizer value: {difference:g}")
     return int(difference > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,14 +1,11 @@
 """A tiny run killed in a checkpoint, in training and in the export ends as if it had not been."""
 
 import random
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import kill_series  # noqa: E402
+from benchmarks import kill_series
 
 
 @pytest.mark.long
