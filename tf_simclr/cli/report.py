@@ -98,7 +98,7 @@ def _accuracy(config: Config, results: dict) -> list[str]:
 
 
 def _encoders(config: Config, results: dict) -> list[str]:
-    """Bars that compare pixels, the untrained and the trained encoder (`probing.summarise`)."""
+    """Bars that compare pixels, the untrained and the trained encoder."""
     lines = []
     split = f"{config.data.dataset} {config.data.eval_split}"
     titles = {"probe": f"Linear probes on {split}, top-1:"}

@@ -195,3 +195,8 @@ def _is_loss(error: tf.errors.OpError) -> bool:
 def _reason_of_abort(error: tf.errors.OpError) -> str:
     """Returns what follows "Collective ops is aborted by" in the message, or ""."""
     return error.message.partition("Collective ops is aborted by")[2]
+
+
+def wait_for_all(strategy: tf.distribute.Strategy):
+    """Returns when all workers have called it."""
+    mean_over_workers(strategy, [0.0])

@@ -11,7 +11,7 @@ from tf_simclr.losses import blockwise
 from tf_simclr.precision import at_least_float32
 
 SELF_SIMILARITY_MASK = 1e9  # taken off an anchor's similarity to itself, as in the official code
-# Smaller matrices of logits than these blocks are as fast whole (tools/benchmark.py loss).
+# Smaller matrices of logits than these blocks are as fast whole (python -m benchmarks loss).
 _MOST_BLOCK_ROWS = 512
 _MOST_BLOCK_LOGITS = 2**22  # 16 MiB of float32
 

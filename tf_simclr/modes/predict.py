@@ -5,10 +5,11 @@ from collections.abc import Iterable, Sequence
 
 import tensorflow as tf
 
-from tf_simclr import build
+from tf_simclr import preflight
 from tf_simclr.config import Config
 from tf_simclr.data import errors
 from tf_simclr.data.sources import image_range
+from tf_simclr.devices import strategies
 from tf_simclr.errors import ConfigError
 from tf_simclr.modes import pictures, tables
 from tf_simclr.modes.trained_model import TrainedModel, find_prefix, open_model
@@ -40,8 +41,8 @@ def run(config: Config) -> dict:
     paths = pictures.find(images)
     prefix = find_prefix(checkpoint)
     tables.check(output)
-    strategy = build.make_strategy(config)
-    build.check_divisible("eval_batch_size", batch_size, strategy)
+    strategy = strategies.from_config(config)
+    preflight.divisible("eval_batch_size", batch_size, strategy)
 
     with strategy.scope():
         model = open_model(config, checkpoint, prefix)

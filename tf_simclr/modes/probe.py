@@ -14,15 +14,17 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr import build, files
+from tf_simclr import files, preflight, run_state
 from tf_simclr.checkpoints import weights
 from tf_simclr.config import Config
-from tf_simclr.data.sources import labels
+from tf_simclr.data.sources import labels, opening
 from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.devices import strategies
 from tf_simclr.errors import ConfigError
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.probes import features, knn, logistic, metrics
 from tf_simclr.probes.features import Features
+from tf_simclr.training import run_input
 
 PRETRAINED, UNTRAINED = "pretrained", "untrained"
 RESULT = "result_probe.json"
@@ -57,13 +59,13 @@ def run(config: Config) -> dict:
     }
 
     # Load the encoders.
-    strategy = build.make_strategy(config)
-    build.check_divisible("eval_batch_size", config.training.eval_batch_size, strategy)
+    strategy = strategies.from_config(config)
+    preflight.divisible("eval_batch_size", config.training.eval_batch_size, strategy)
     with strategy.scope():
-        encoders = {PRETRAINED: build.make_model(config, None)}
+        encoders = {PRETRAINED: run_state.make_model(config, None)}
         weights.restore_weights(encoders[PRETRAINED], prefix, variable_schema=ENCODER)
         if config.probe.probe_baselines:
-            encoders[UNTRAINED] = build.make_model(config, None)
+            encoders[UNTRAINED] = run_state.make_model(config, None)
 
     # Extract the features.
     features_by_split = {
@@ -112,7 +114,7 @@ def _open_labeled_data(config: Config) -> Source:
     Raises:
       ConfigError: it cannot be opened, or it has no labels, or one of the splits has none.
     """
-    source = build.open_data(config)
+    source = opening.open_data(config)
     if source.num_classes is None:
         reason = f" ({source.label_note})" if source.label_note else ""
         raise ConfigError(
@@ -193,7 +195,7 @@ def extract_split(
         strategy,
         encoders,
         strategy.distribute_datasets_from_function(
-            lambda context: build.eval_batches(config, source, split, context)
+            lambda context: run_input.eval_batches(config, source, split, context)
         ),
         num_batches=-(-source.num_examples(split) // config.training.eval_batch_size),
         with_pixels=with_pixels,

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr import build
+from tf_simclr import run_state
 from tf_simclr.config import Config
 from tf_simclr.data.sources.tfds_source import Source
 from tf_simclr.models.simclr import SimCLR
@@ -43,7 +43,7 @@ def summarize(config: Config, source: Source, encoder: SimCLR, *, num_classes: i
     from tf_simclr.probes import neighbors  # importing matplotlib takes a second
 
     print("Probing raw pixels, the untrained and the pretrained encoder ...", file=sys.stderr)
-    encoders = {UNTRAINED: build.make_model(config, num_classes), PRETRAINED: encoder}
+    encoders = {UNTRAINED: run_state.make_model(config, num_classes), PRETRAINED: encoder}
     strategy = tf.distribute.get_strategy()
     train, test = (
         extract_split(config, source, encoders, split, strategy, with_pixels=True)
