@@ -1,7 +1,6 @@
 """Counts the collectives of a BN layer and of a training step, beside the formulas."""
 
 import dataclasses
-import functools
 
 import keras
 import tensorflow as tf
@@ -9,9 +8,12 @@ import tensorflow as tf
 from benchmarks import local, network, scaling
 from benchmarks.collectives import Collective, count, total_bytes
 from benchmarks.report import Row
+from tf_simclr.config import Config
+from tf_simclr.data.batch import ViewBatch
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
-from tf_simclr.training import steps
+from tf_simclr.training.tasks import make_task
+from tf_simclr.training.train_step import train_step
 
 NUM_CLASSES, IMAGE_SIZE, STEP_BATCH_SIZE = 10, 32, 2
 BN_CHANNELS = 64  # of the single layer
@@ -98,25 +100,14 @@ def step_collectives(
             width_multiplier=settings.width_multiplier,
         )
         optimizer = policy.make_optimizer(model, "lars", 0.1, momentum=0.9, weight_decay=1e-6)
-    trainable = policy.trainable_variables(model)
-    decayed = policy.loss_decay_variables(model, "lars")
+    config = Config().replace(weight_decay=1e-6, loss_block_rows=block_rows, use_blur=False, seed=1)
+    task = make_task(config, model)
 
     def step(images):
-        targets = steps.Targets.of(tf.one_hot(tf.range(STEP_BATCH_SIZE), NUM_CLASSES))
-
-        def loss():
-            outputs = steps.pretrain_outputs(model, tf.split(images, 2, axis=-1))
-            return steps.pretrain_loss(
-                outputs,
-                targets,
-                temperature=0.1,
-                hidden_norm=True,
-                block_rows=block_rows,
-                decayed=decayed,
-                weight_decay=1e-6,
-            )
-
-        return steps.train_step(functools.partial(steps.gradients, loss), optimizer, trainable)
+        views = tf.stack(tf.split(images, 2, axis=-1), axis=1)
+        labels = tf.one_hot(tf.range(STEP_BATCH_SIZE), NUM_CLASSES)
+        batch = ViewBatch(views, labels, tf.zeros(STEP_BATCH_SIZE))
+        return train_step(task, optimizer, batch)
 
     images = local.random(strategy, (STEP_BATCH_SIZE, IMAGE_SIZE, IMAGE_SIZE, 6))
     return count(strategy, step, images)

@@ -16,11 +16,12 @@ import tensorflow as tf
 
 from benchmarks import report, timing
 from benchmarks.report import Report, measured
-from tf_simclr import build
 from tf_simclr.config import Config
 from tf_simclr.data.augment import color
+from tf_simclr.data.sources import opening
 from tf_simclr.data.sources.tfds_source import Source
 from tf_simclr.objective import Augmentation
+from tf_simclr.training import run_input
 
 WHERE = ("device", "host")
 NOTES = """\
@@ -72,12 +73,12 @@ def run(args: argparse.Namespace) -> None:
         color_jitter_strength=1.0,
         use_blur=False,
     )
-    source = build.open_data(config)
+    source = opening.open_data(config)
     setting = f"{args.dataset}, {args.image_size} pixels, batch {args.batch}"
     setting += f", {args.cache} in memory" if args.cache else ""
     baseline = official(source, config, cache=args.cache)
     made = {
-        where: build.train_batches(
+        where: run_input.train_batches(
             config.replace(augment_on=where), source, tf.distribute.get_strategy(), examples_seen=0
         )
         for where in WHERE

@@ -20,10 +20,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_simclr.config import Config
+from tf_simclr.data.batch import ViewBatch
 from tf_simclr.devices import workers
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
-from tf_simclr.training import steps
+from tf_simclr.training.gradients import gradients
+from tf_simclr.training.tasks import make_task
+from tf_simclr.training.train_step import sum_over_replicas, train_step
 
 NUM_STEPS = 5
 NUM_CLASSES = 5
@@ -106,27 +110,27 @@ def train(
         optimizer = policy.make_optimizer(
             model, "lars", learning_rate, momentum=0.9, weight_decay=WEIGHT_DECAY
         )
-    trainable = policy.trainable_variables(model)
     variables = model.variables_by_path()
     path_of = {id(variable): path for path, variable in variables.items()}
-    decay = dict(decayed=policy.loss_decay_variables(model, "lars"), weight_decay=WEIGHT_DECAY)
+    config = Config().replace(
+        train_mode=train_mode, temperature=0.5, weight_decay=WEIGHT_DECAY, use_blur=False, seed=1
+    )
+    task = make_task(config, model)
 
-    def loss(images, labels):
-        targets = steps.Targets.of(labels)
-        if train_mode == "finetune":
-            return steps.finetune_loss(model, images[:, 0], targets, **decay)
-        outputs = steps.pretrain_outputs(model, tf.unstack(images, axis=1))
-        return steps.pretrain_loss(outputs, targets, temperature=0.5, hidden_norm=True, **decay)
-
-    def differentiate(images, labels):
-        return functools.partial(steps.gradients, functools.partial(loss, images, labels))
+    def replica_batch(images, labels):
+        views = images if train_mode == "pretrain" else images[:, :1]
+        return ViewBatch(views, labels, tf.zeros(len(labels)))
 
     def measure(images, labels):
-        metrics, gradients = steps.summed_gradients(differentiate(images, labels), trainable)
-        return metrics["total_loss"], {path_of[id(v)]: gradient for gradient, v in gradients}
+        targets = task.targets(labels)
+        metrics, found = gradients(task, replica_batch(images, labels), targets, step=0)
+        pairs = zip(found, task.trainable, strict=True)
+        reached = {path_of[id(v)]: gradient for gradient, v in pairs if gradient is not None}
+        summed = sum_over_replicas(list(reached.values()))
+        return metrics["total_loss"], dict(zip(reached, summed, strict=True))
 
     def step(images, labels):
-        steps.train_step(differentiate(images, labels), optimizer, trainable)
+        train_step(task, optimizer, replica_batch(images, labels))
 
     local_batch = tuple(
         strategy.experimental_distribute_values_from_function(
@@ -136,7 +140,7 @@ def train(
     )
     # No tf.function here: tracing a model for each of several replicas takes minutes.
     set_weights(model)
-    first_loss, gradients = strategy.run(measure, args=local_batch)
+    first_loss, first_gradients = strategy.run(measure, args=local_batch)
     set_weights(model)  # because measuring has changed the moving averages
     for _ in range(NUM_STEPS):
         strategy.run(step, args=local_batch)
@@ -145,7 +149,8 @@ def train(
     last_loss, _ = strategy.run(measure, args=local_batch)
     local = strategy.experimental_local_results
     losses = np.mean(local(first_loss)), np.mean(local(last_loss))
-    return Run(losses, {path: local(g)[0].numpy() for path, g in gradients.items()}, weights)
+    first = {path: local(gradient)[0].numpy() for path, gradient in first_gradients.items()}
+    return Run(losses, first, weights)
 
 
 def difference(weights: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:

@@ -16,13 +16,16 @@ import tensorflow as tf
 from benchmarks import matrix_ops, report, timing
 from benchmarks.loss import official_loss
 from benchmarks.report import Report, measured
-from tf_simclr import build, objective
+from tf_simclr import run_state
 from tf_simclr.config import Config
 from tf_simclr.config.config import PRECISIONS
+from tf_simclr.data.batch import ViewBatch
 from tf_simclr.models import layers
 from tf_simclr.optim import policy
 from tf_simclr.optim.loss_scale import LossScale
-from tf_simclr.training import steps
+from tf_simclr.training.loss_terms import supervised_loss
+from tf_simclr.training.tasks import Pretrain, make_task
+from tf_simclr.training.train_step import train_step
 
 NETWORKS = {"resnet18": (18, 32, 128), "resnet50": (50, 224, 16)}
 FUSED = "+fused"
@@ -111,31 +114,38 @@ class Step:
         images = tf.constant(rng.uniform(size=(n, 2, size, size, 3)), tf.float32)
         labels = tf.one_hot(tf.range(n) % 10, 10)
         self._step = tf.function(step, autograph=False, jit_compile=jit_compile or None)
-        self._batch = images, labels
+        self._batch = ViewBatch(images, labels, tf.zeros(n))
 
     def __call__(self):
-        metrics = self._step(*self._batch)
+        metrics = self._step(self._batch)
         return float(metrics["total_loss"])
 
     def graph(self) -> tf.Graph:
         """Returns the graph that a call executes if XLA does not compile it."""
-        return self._step.get_concrete_function(*self._batch).graph
+        return self._step.get_concrete_function(self._batch).graph
 
 
 def ours(config: Config) -> Step:
     """Makes the step of `run.py` with these settings."""
     model, optimizer = _made(config)
-    made = objective.make_objective(config, model, optimizer)
-    trainable = policy.trainable_variables(model)
+    task = make_task(config, model)
     scale = LossScale() if config.training.precision == "float16" else None
 
-    def step(images, labels):
-        def differentiate(trainable, **scale):
-            return made.differentiate(images, labels, trainable, **scale)
-
-        return steps.train_step(differentiate, optimizer, trainable, scale)
+    def step(batch: ViewBatch):
+        return train_step(task, optimizer, batch, loss_scale=scale)
 
     return Step(config, step, jit_compile=config.training.jit_compile)
+
+
+class OfficialPretrain(Pretrain):
+    """Pretraining with the official code's loss."""
+
+    def loss(self, outputs, targets):
+        value = official_loss(outputs["proj_head_output"], temperature=self.temperature)
+        value += self.weight_decay.loss()
+        both_views = targets.of_both_views()
+        value += supervised_loss(outputs["logits_sup"], both_views)["supervised_loss"]
+        return {"total_loss": value}
 
 
 def official(config: Config, *, naive: bool = False) -> Step:
@@ -147,29 +157,15 @@ def official(config: Config, *, naive: bool = False) -> Step:
 
     with mock.patch.object(layers, "BatchNorm", batch_norm):
         model, optimizer = _made(config.replace(precision="bfloat16" if naive else "float32"))
-    trainable = policy.trainable_variables(model)
-    decayed = policy.loss_decay_variables(model, config.optimizer.optimizer)
-
-    def step(images, labels):
-        targets = steps.Targets.of(labels).twice()
-
-        def loss():
-            outputs = steps.pretrain_outputs(model, tf.unstack(images, axis=1))
-            value = official_loss(outputs["proj_head_output"], temperature=config.loss.temperature)
-            value += steps.weight_decay_loss(decayed, config.optimizer.weight_decay)
-            value += steps.supervised_loss(outputs["logits_sup"], targets)["supervised_loss"]
-            return {"total_loss": value}
-
-        def differentiate(trainable):
-            return steps.gradients(loss, trainable)
-
-        return steps.train_step(differentiate, optimizer, trainable)
-
-    return Step(config, step)
+    ours = make_task(config, model)
+    task = OfficialPretrain(
+        ours.model, ours.device_views, ours.weight_decay, temperature=config.loss.temperature
+    )
+    return Step(config, lambda batch: train_step(task, optimizer, batch))
 
 
 def _made(config: Config):
-    model = build.make_model(config, 10)
+    model = run_state.make_model(config, 10)
     optimizer = policy.make_optimizer(
         model,
         config.optimizer.optimizer,

@@ -1,5 +1,6 @@
 """Compares models/NAME/: converted checkpoints, their endpoints, one forward and backward pass."""
 
+import dataclasses
 import re
 import tempfile
 from pathlib import Path
@@ -10,12 +11,13 @@ import tensorflow as tf
 import convert_checkpoint
 from golden_checks import names
 from golden_checks.report import GRADIENT, LOSS, Report
-from tf_simclr import build, compat
+from tf_simclr import compat, run_state
 from tf_simclr.checkpoints import weights
 from tf_simclr.config import Config
+from tf_simclr.data.batch import ViewBatch
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
-from tf_simclr.training import steps
+from tf_simclr.training.tasks import make_task
 
 _KNOWN = {
     "args",
@@ -46,6 +48,9 @@ class _Recorder:
         self.endpoints = self._model(images, training=training)
         return self.endpoints
 
+    def __getattr__(self, name: str):
+        return getattr(self._model, name)
+
 
 def compare(report: Report, name: str, directory: Path) -> None:
     """Compares one model with its expected.npz."""
@@ -62,7 +67,7 @@ def compare(report: Report, name: str, directory: Path) -> None:
                 "blocks normalize by the batch (frozen_batch_norm=training); our default, "
                 "inference, differs on purpose"
             )
-        model = build.make_model(
+        model = run_state.make_model(
             config.replace(frozen_batch_norm="training"), converted.num_classes
         )
         weights.restore_weights(model, model_dir)
@@ -147,20 +152,13 @@ def _compare_step(report: Report, name: str, expected: dict, model: SimCLR, conf
 
 
 def _loss(recorder: _Recorder, model: SimCLR, expected: dict, config: Config) -> dict:
-    decay = dict(
-        decayed=policy.loss_decay_variables(model, config.optimizer.optimizer),
-        weight_decay=config.optimizer.weight_decay,
-    )
-    targets = steps.Targets.of(expected["labels"])
-    if config.training.train_mode == "finetune":
-        return steps.finetune_loss(recorder, expected["x"], targets, **decay)
-    return steps.pretrain_loss(
-        steps.pretrain_outputs(recorder, tf.split(expected["x"], 2, axis=-1)),
-        targets,
-        temperature=config.loss.temperature,
-        hidden_norm=config.loss.hidden_norm,
-        **decay,
-    )
+    """Computes the metrics of the training task on the views x, as they are."""
+    config = config.replace(seed=0, use_blur=False)
+    task = dataclasses.replace(make_task(config, model), model=recorder)
+    images, labels = expected["x"], tf.convert_to_tensor(expected["labels"])
+    views = tf.stack(tf.split(images, images.shape[-1] // 3, axis=-1), axis=1)
+    batch = ViewBatch(views, labels, tf.zeros(len(labels)))
+    return task.loss(task.forward(batch, step=0, place=0), task.targets(labels))
 
 
 def _compare_moving(report: Report, name: str, average: str, expected: dict, model: SimCLR):

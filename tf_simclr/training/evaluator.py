@@ -6,7 +6,30 @@ from tf_simclr.console import progress
 from tf_simclr.data import errors
 from tf_simclr.data.batch import EvalBatch
 from tf_simclr.devices import workers
-from tf_simclr.training import steps
+from tf_simclr.ranks import rank
+
+
+def evaluation_step(model, batch: EvalBatch) -> dict[str, tf.Tensor]:
+    """Counts hits among the labelled images of a batch, in inference mode.
+
+    Returns:
+      top_1, top_5, examples (with a label), unlabelled and skipped: sums over the batch, () each.
+      There is no top_5 of fewer than five classes, where it would be 1 whatever the model says.
+    """
+    logits = tf.cast(model(batch.images, training=False)["logits_sup"], tf.float32)
+    ranks = rank(logits, tf.argmax(batch.labels, axis=1))
+    labelled = batch.weights * tf.reduce_sum(batch.labels, axis=1)
+    sums = {
+        f"top_{k}": tf.reduce_sum(labelled * tf.cast(ranks < k, tf.float32))
+        for k in (1, 5)
+        if logits.shape[-1] is None or k <= logits.shape[-1]
+    }
+    examples = tf.reduce_sum(labelled)
+    return sums | {
+        "examples": examples,
+        "unlabelled": tf.reduce_sum(batch.weights) - examples,
+        "skipped": tf.reduce_sum(batch.skipped),
+    }
 
 
 class Evaluator:
@@ -21,13 +44,9 @@ class Evaluator:
         """
         self._strategy = strategy
 
-        def count(batch: EvalBatch):
-            sums = steps.evaluation_step(model, batch.images, batch.labels, batch.weights)
-            return sums | {"skipped": tf.reduce_sum(batch.skipped)}
-
         @tf.function(autograph=False)
-        def evaluate_batch(batch):
-            sums = strategy.run(count, args=(batch,))
+        def evaluate_batch(batch: EvalBatch):
+            sums = strategy.run(evaluation_step, args=(model, batch))
             return {
                 name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
                 for name, value in sums.items()
