@@ -1,4 +1,4 @@
-"""What all tests share: four CPU devices, golden numbers, tiny models, event files."""
+"""What all tests share: four CPU devices, golden numbers, small models, event files."""
 
 import contextlib
 import os
@@ -10,7 +10,8 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+# Tools are programs: they import one another from their own folder.
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
@@ -197,12 +198,10 @@ def tiny_model():
 @pytest.fixture(scope="session")
 def short_model(tiny_model):
     """Like tiny_model, but of one block a group and with gammas that let every layer count."""
-    from tf_simclr.models import resnet
+    import small
 
     def make(**settings):
-        with pytest.MonkeyPatch.context() as patch:
-            for depth in (18, 50):
-                patch.setitem(resnet.BLOCKS_PER_GROUP, depth, (1, 1, 1, 1))
+        with small.one_block_a_group():
             model = tiny_model(**settings)
         for path, variable in model.variables_by_path().items():
             if path.endswith("/gamma"):

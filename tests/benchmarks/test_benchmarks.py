@@ -13,9 +13,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from benchmarks.__main__ import main
-from benchmarks.collectives import GATHER, SUM, Collective
-from benchmarks.report import Row
 
 from benchmarks import (
     collectives,
@@ -29,6 +26,9 @@ from benchmarks import (
     startup,
     timing,
 )
+from benchmarks.__main__ import main
+from benchmarks.collectives import GATHER, SUM, Collective
+from benchmarks.report import Row
 from tf_simclr.devices.replicas import gather_views
 from tf_simclr.models import resnet
 from tf_simclr.models.simclr import SimCLR

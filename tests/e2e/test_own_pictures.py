@@ -11,8 +11,8 @@ import tensorflow as tf
 from PIL import Image
 
 import hostile_pictures
-from tf_simclr import experiment
-from tf_simclr.cli import flags, report
+import small
+from tf_simclr.cli import report
 from tf_simclr.data import errors
 from tf_simclr.data.augment import host
 from tf_simclr.data.sources import folder, image_files
@@ -23,23 +23,18 @@ from tf_simclr.modes import predict, tables
 pytestmark = pytest.mark.long
 
 TINY = (
+    *small.RUN,
     "--dataset=folder",
-    "--image_size=32",
-    "--resnet_depth=18",
-    "--width_multiplier=0.0625",
     "--train_batch_size=8",
     "--train_steps=1",
-    "--warmup_epochs=0",
-    "--seed=3",
 )
 CLASSES = ("circle", "cross")
 BATCH = "--eval_batch_size=8"
 
 
 def run(*arguments) -> dict:
-    config = flags.parse(["run.py", *arguments]).config
-    results = experiment.run(config)
-    assert report.format_results(config, results)
+    results = small.run(*arguments)
+    assert report.format_results(small.parse(*arguments), results)
     return results
 
 

@@ -1,18 +1,15 @@
 """Series of runs: what is made, what is not made twice, and the tables."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import distillation
+import few_labels
+import runs
 from tf_simclr.cli import flags
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import distillation  # noqa: E402
-import few_labels  # noqa: E402
-import runs  # noqa: E402
 
 
 @pytest.fixture

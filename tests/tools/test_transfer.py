@@ -2,16 +2,13 @@
 
 import csv
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
+import runs
+import transfer
 from tf_simclr.cli import flags
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import runs  # noqa: E402
-import transfer  # noqa: E402
 
 
 @pytest.fixture

@@ -3,22 +3,19 @@
 import json
 import re
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import convert_checkpoint  # noqa: E402
-import verify_golden  # noqa: E402
-from golden_checks import names, report  # noqa: E402
+import convert_checkpoint
+import verify_golden
+from golden_checks import names, report
 from tf_simclr import (
-    run_state,  # noqa: E402
+    run_state,
 )
-from tf_simclr.data.augment import planes  # noqa: E402
-from tf_simclr.losses import blockwise  # noqa: E402
-from tf_simclr.optim import policy  # noqa: E402
+from tf_simclr.data.augment import planes
+from tf_simclr.losses import blockwise
+from tf_simclr.optim import policy
 
 MODELS = ("r18_cifar", "r18_finetune_block2", "r34_se_adam", "r50_sk", "r50")
 
