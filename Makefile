@@ -13,7 +13,8 @@ PARALLEL := -n 2 --dist=loadfile --no-loadscope-reorder
 FIRST := tests/data tests/training tests/checkpoints tests/devices
 THEN := $(FIRST:%=--ignore=%)
 # Unit tests that neither train nor start TensorFlow in another process.
-FAST := FASTDIRS
+FAST := tests/config tests/cli tests/losses tests/models tests/optim tests/data/augment \
+	tests/data/sources tests/test_*.py
 # More arguments for the long tests, e.g. LONG=--share=1/2 for half of the tests marked `shared`.
 LONG :=
 # More arguments for the demo, e.g. DEMO='--gin_file=demo --train_steps=20' for a short one.

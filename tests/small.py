@@ -24,6 +24,17 @@ RUN = (
     "--warmup_epochs=0",
     "--seed=3",
 )
+# SimCLRv2, table 1: depth, width multiplier, sk_ratio, millions of parameters of the encoder.
+PUBLISHED_SIZES = [
+    (50, 1, 0, 24),
+    (50, 1, 0.0625, 35),
+    (50, 2, 0, 94),
+    (50, 2, 0.0625, 140),
+    (101, 1, 0, 43),
+    (101, 1, 0.0625, 65),
+    (152, 1, 0, 58),
+    (152, 3, 0.0625, 795),
+]
 
 
 def parse(*arguments: str) -> Config:

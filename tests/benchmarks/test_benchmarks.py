@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import small
 from benchmarks import (
     collectives,
     communication,
@@ -270,19 +271,7 @@ def test_network_is_that_of_a_built_model(settings, monkeypatch):
     assert sorted(found.bn_channels) == sorted(channels)
 
 
-@pytest.mark.parametrize(
-    "depth, width, sk_ratio, millions",
-    [
-        (50, 1, 0, 24),
-        (50, 1, 0.0625, 35),
-        (50, 2, 0, 94),
-        (50, 2, 0.0625, 140),
-        (101, 1, 0, 43),
-        (101, 1, 0.0625, 65),
-        (152, 1, 0, 58),
-        (152, 3, 0.0625, 795),
-    ],
-)
+@pytest.mark.parametrize("depth, width, sk_ratio, millions", small.PUBLISHED_SIZES)
 def test_parameters_are_those_of_the_paper(depth, width, sk_ratio, millions):
     """SimCLRv2, table 1."""
     found, _ = network.encoder(resnet_depth=depth, width_multiplier=width, sk_ratio=sk_ratio)
