@@ -243,6 +243,16 @@ def values():
     return read
 
 
+@pytest.fixture
+def evil(tmp_path, monkeypatch):
+    """Makes evil_module, which creates a file when it is imported; returns that file's path."""
+    marker = tmp_path / "executed"
+    (tmp_path / "evil_module.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("evil_module", None)
+    return marker
+
+
 @pytest.fixture(scope="session")
 def bad_images_dir(tmp_path_factory) -> str:
     """A folder in which the data set bad_images is prepared (tests/bad_images.py)."""

@@ -1,4 +1,4 @@
-"""The one way in which tests make small runs: flags, runs in this process or another, networks."""
+"""The one way in which tests make small runs, networks and data sets."""
 
 import contextlib
 import subprocess
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tensorflow_datasets as tfds
 
 from tf_simclr import experiment
 from tf_simclr.cli import flags
@@ -23,6 +24,17 @@ RUN = (
     "--train_batch_size=16",
     "--warmup_epochs=0",
     "--seed=3",
+)
+# Fine-tuning of all layers on 64 shapes, fast enough to see the loss fall.
+FINETUNE = (
+    *RUN,
+    "--dataset=shapes",
+    "--train_split=train[:64]",
+    "--eval_split=test[:200]",
+    "--train_mode=finetune",
+    "--from_scratch",
+    "--optimizer=momentum",
+    "--learning_rate=3",
 )
 # SimCLRv2, table 1: depth, width multiplier, sk_ratio, millions of parameters of the encoder.
 PUBLISHED_SIZES = [
@@ -66,6 +78,16 @@ def run_alone(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess:
     done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300)
     assert done.returncode == expect, done.stderr[-3000:]
     return done
+
+
+def image_features(num_classes: int, **image_settings) -> tfds.features.FeaturesDict:
+    """Describes the examples of a labeled TFDS data set: RGB images of any size."""
+    return tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(None, None, 3), **image_settings),
+            "label": tfds.features.ClassLabel(num_classes=num_classes),
+        }
+    )
 
 
 @contextlib.contextmanager

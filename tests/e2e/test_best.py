@@ -18,21 +18,7 @@ from tf_simclr.training import evaluator
 
 pytestmark = pytest.mark.long
 
-TINY = (
-    *small.RUN,
-    "--dataset=shapes",
-    "--train_split=train[:64]",
-    "--eval_split=test[:200]",
-    "--train_mode=finetune",
-    "--from_scratch",
-    "--optimizer=momentum",
-    "--learning_rate=3",
-    "--train_steps=6",
-    "--checkpoint_steps=2",
-)
-
-
-run = functools.partial(small.run, *TINY)
+run = functools.partial(small.run, *small.FINETUNE, "--train_steps=6", "--checkpoint_steps=2")
 
 
 def checkpoints(folder) -> list[str]:

@@ -17,16 +17,7 @@ from tf_simclr.training import run_input
 
 pytestmark = pytest.mark.long
 
-TINY = (
-    *small.RUN,
-    "--dataset=shapes",
-    "--train_split=train[:64]",
-    "--eval_split=test[:200]",
-    "--train_mode=finetune",
-    "--from_scratch",
-    "--optimizer=momentum",
-    "--learning_rate=3",
-)
+TINY = small.FINETUNE
 EXAMPLES_KEY = "examples/.ATTRIBUTES/VARIABLE_VALUE"
 
 
