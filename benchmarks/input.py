@@ -10,7 +10,6 @@ import argparse
 import functools
 import statistics
 import time
-import types
 
 import tensorflow as tf
 
@@ -18,9 +17,9 @@ from benchmarks import report, timing
 from benchmarks.report import Report, measured
 from tf_simclr.config import Config
 from tf_simclr.data.augment import color
+from tf_simclr.data.augment.device_views import DeviceViews
 from tf_simclr.data.sources import opening
 from tf_simclr.data.sources.tfds_source import Source
-from tf_simclr.objective import Augmentation
 from tf_simclr.training import run_input
 
 WHERE = ("device", "host")
@@ -117,8 +116,8 @@ def _seconds(dataset: tf.data.Dataset, count: int, step) -> float:
     for _ in range(2):
         began = time.perf_counter()
         for _ in range(count):
-            images = next(iterator)[0]
-            last = step(images) if step else images
+            batch = next(iterator)
+            last = step(batch) if step else batch
         tf.nest.map_structure(lambda tensor: tensor.numpy(), last)
         taken = time.perf_counter() - began
     return taken
@@ -126,9 +125,8 @@ def _seconds(dataset: tf.data.Dataset, count: int, step) -> float:
 
 def _augment_step(config: Config):
     """Returns what the training step does with a batch before the model, without blur."""
-    optimizer = types.SimpleNamespace(iterations=tf.Variable(0))
-    augmentation = Augmentation(config, optimizer, compiled=True)
-    return tf.function(lambda images: augmentation.views(images, 0))
+    device_views = DeviceViews(config, compiled=True)
+    return tf.function(lambda batch: device_views.views(batch, step=0, place=0))
 
 
 def official(source: Source, config: Config, *, cache: str | None) -> tf.data.Dataset:

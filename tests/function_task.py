@@ -34,4 +34,4 @@ class FunctionTask:
 
 def batch_of(views, labels=None) -> ViewBatch:
     """A batch whose views and labels are any tensors of n rows."""
-    return ViewBatch(views, labels, None)
+    return ViewBatch(views, views if labels is None else labels, views)

@@ -74,7 +74,9 @@ def test_what_no_device_could_hold_is_refused_before_anything_else(
     for name in ("make_strategy", "divide_cpu"):
         monkeypatch.setattr(strategies, name, touched)
     for mode in ("train", "eval", "probe", "predict"):
-        config = Config().replace(**values, mode=mode, seed=0, model_dir=str(tmp_path / "new"))
+        config = Config().replace(
+            **values, mode=mode, seed=0, model_dir=str(tmp_path / "new"), images="x", checkpoint="y"
+        )
         with pytest.raises(ConfigError) as error:
             experiment.run(config)
         assert str(error.value).startswith(message) and "\n" not in str(error.value)

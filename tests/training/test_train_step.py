@@ -17,7 +17,8 @@ from tf_simclr.training.train_step import train_step
 
 RNG = np.random.default_rng(0)
 BATCH = 8
-VIEWS = RNG.uniform(size=(BATCH, 2, 32, 32, 3)).astype(np.float32)
+IMAGES = RNG.uniform(size=(BATCH, 32, 32, 6)).astype(np.float32)
+VIEWS = np.stack(np.split(IMAGES, 2, axis=-1), axis=1)
 LABELS = np.eye(5, dtype=np.float32)[[0, 1, 2, 3, 4, 0, 1, 2]]
 
 
