@@ -133,15 +133,15 @@ def golden(golden_dir):
 @pytest.fixture(scope="session")
 def replicas():
     """Function: number -> a strategy over as many CPU devices."""
-    made = {}
+    strategies = {}
 
     def make(number: int) -> tf.distribute.Strategy:
-        if number not in made:
-            made[number] = tf.distribute.MirroredStrategy(
+        if number not in strategies:
+            strategies[number] = tf.distribute.MirroredStrategy(
                 [f"CPU:{i}" for i in range(number)],
                 cross_device_ops=tf.distribute.ReductionToOneDevice(),
             )
-        return made[number]
+        return strategies[number]
 
     return make
 

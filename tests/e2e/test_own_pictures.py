@@ -46,10 +46,10 @@ def pictures(shapes_dir, tmp_path_factory):
     for number, example in enumerate(source.examples("train[:48]")):
         image = Image.fromarray(example["image"].numpy())
         content = hostile_pictures.saved(image, format="PNG" if number % 2 else "WEBP")
-        place = f"sorted/{'test' if number >= 36 else 'train'}/{CLASSES[number % 2]}"
+        folder = f"sorted/{'test' if number >= 36 else 'train'}/{CLASSES[number % 2]}"
         hostile_pictures.write(root / "pile" / str(number % 3), {f"{number:02}.img": content})
         if number >= 24:
-            hostile_pictures.write(root / place, {f"{number:02}.img": content})
+            hostile_pictures.write(root / folder, {f"{number:02}.img": content})
     broken = hostile_pictures.broken()
     hostile_pictures.write(
         root / "pile",

@@ -23,9 +23,9 @@ TINY = (
 def probed(tmp_path_factory):
     """(data_dir, model_dir) of a run whose features are cached."""
     root = tmp_path_factory.mktemp("run")
-    for place in ("train/cat", "train/dog", "test/cat", "test/dog"):
+    for folder in ("train/cat", "train/dog", "test/cat", "test/dog"):
         files = {f"{i}.png": saved(noise(8 + i), format="PNG") for i in range(8)}
-        write(root / "data" / place, files)
+        write(root / "data" / folder, files)
     data_dir, model_dir = root / "data", root / "run"
     small.run(*TINY, f"--data_dir={data_dir}", f"--model_dir={model_dir}", "--mode=train")
     small.run("--mode=probe", f"--model_dir={model_dir}")

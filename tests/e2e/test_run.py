@@ -115,10 +115,10 @@ def test_an_interrupted_run_ends_with_the_same_weights(pretrained, tiny, tmp_pat
         assert process.returncode == 128 + signal.SIGTERM, stderr[-3000:]
         assert "the same command goes on from there" in stderr
         small.run_alone(f"--model_dir={model_dir}")  # its config.gin knows the rest
-    there, here = weights(pretrained[0], 7), weights(model_dir, 7)
-    assert there.keys() == here.keys()
-    for path in there:
-        np.testing.assert_array_equal(here[path], there[path], err_msg=path)
+    expected, resumed = weights(pretrained[0], 7), weights(model_dir, 7)
+    assert expected.keys() == resumed.keys()
+    for path in expected:
+        np.testing.assert_array_equal(resumed[path], expected[path], err_msg=path)
 
 
 @pytest.mark.long

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import small
-from tf_simclr.checkpoints import run_checkpoints
+from tf_simclr import run_state
 from tf_simclr.checkpoints.formats import saved_model
 from tf_simclr.config import saved_settings
 from tf_simclr.modes.export import Exporter
@@ -129,10 +129,10 @@ def test_a_run_of_an_earlier_version_goes_on(
     shapes_dir, tmp_path, capsys, monkeypatch, seen_by_pipeline
 ):
     """Such a run has left config.gin alone, and no number of examples in its checkpoints."""
-    original = run_checkpoints.Checkpointer
+    original = run_state.Checkpointer
     with monkeypatch.context() as patch:
         patch.setattr(
-            run_checkpoints, "Checkpointer", lambda *args, seen, **kwargs: original(*args, **kwargs)
+            run_state, "Checkpointer", lambda *args, seen, **kwargs: original(*args, **kwargs)
         )
         small.run(*TINY, f"--data_dir={shapes_dir}", f"--model_dir={tmp_path}", "--train_steps=2")
     os.remove(tmp_path / "config.json")
