@@ -5,8 +5,9 @@ import os
 from tf_simclr.checkpoints import run_dir
 from tf_simclr.checkpoints.formats import saved_model
 from tf_simclr.devices import workers
+from tf_simclr.models.from_config import make_model
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.run_state import RunState, make_model
+from tf_simclr.run_state import RunState
 
 
 class Exporter:
