@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import os
 import sys
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,13 +13,13 @@ from tf_simclr import preflight
 from tf_simclr.checkpoints import run_dir, teacher
 from tf_simclr.checkpoints.examples_seen import ExamplesSeen
 from tf_simclr.checkpoints.run_checkpoints import Checkpointer
-from tf_simclr.config import Config, saved_settings, settings
+from tf_simclr.config import Config, saved_settings
 from tf_simclr.data.augment import host
 from tf_simclr.data.augment.device_views import DeviceViews
 from tf_simclr.data.batch import TrainBatch
 from tf_simclr.data.sources import image_range
 from tf_simclr.data.sources.tfds_source import Source
-from tf_simclr.devices import strategies, workers
+from tf_simclr.devices import same_settings, strategies, workers
 from tf_simclr.errors import ConfigError
 from tf_simclr.models.from_config import make_model, num_microbatches
 from tf_simclr.models.simclr import SimCLR
@@ -124,11 +123,10 @@ class RunState:
 
     def about(self) -> dict:
         """Returns what about.json tells of the model (`run_dir.write_about`)."""
-        names, data = self.class_names, self.config.data
-        names_known = names is not None and len(names) == self.num_classes
+        names, data = list(self.class_names or ()), self.config.data
         return {
             "image_size": data.image_size,
-            "class_names": list(names) if names_known else None,
+            "class_names": names if names and len(names) == self.num_classes else None,
             "preparation": host.evaluation_preparation(
                 data.image_size, image_range.parse(data.image_range)
             ),
@@ -157,10 +155,12 @@ def build(
         differ; model_dir holds a checkpoint of another model; the teacher cannot be loaded, or
         knows other classes.
     """
-    config = _agree(config, strategy, class_names)
+    config = same_settings.agree(config, strategy, class_names)
     preflight.check_devices(config, strategy)
     learning_rate = make_schedule(config, plan)
-    saved = saved_settings.read_of_run(config.runtime.model_dir)
+    model_dir = config.runtime.model_dir
+    assert model_dir is not None, "experiment.run refuses a run without one"
+    saved = saved_settings.read_of_run(model_dir)
     with strategy.scope():
         loaded_teacher = _load_teacher(config, source)
         num_classes = source.num_classes if preflight.has_supervised_head(config) else None
@@ -186,7 +186,7 @@ def build(
             loss_scale=loss_scale,
             seen=examples_seen,
         )
-        latest, best = _checkpointers(config, make_checkpointer)
+        latest, best = _checkpointers(config, model_dir, make_checkpointer)
     latest.check_latest()
     device_views = DeviceViews(config, compiled=strategies.on_cpu(strategy))
     return RunState(
@@ -207,32 +207,10 @@ def build(
     )
 
 
-def _agree(
-    config: Config, strategy: tf.distribute.Strategy, class_names: tuple[str, ...] | None
-) -> Config:
-    """Returns the settings with the chief's seed, which it may have drawn.
-
-    Raises:
-      ConfigError: this worker's settings or class names are not the chief's.
-    """
-    config = config.replace(seed=workers.from_chief(strategy, config.runtime.seed))
-    saved = [(name, value) for _, name, value in config.items() if settings()[name].saved]
-    if not workers.all_same(strategy, zlib.crc32(repr(saved).encode())):
-        raise ConfigError(
-            "strategy is multi_worker, and its workers were started with "
-            "different settings: give all of them the same"
-        )
-    if not workers.all_same(strategy, zlib.crc32(repr(class_names).encode())):
-        raise ConfigError(
-            "strategy is multi_worker, and its workers see different class names: give all of "
-            "them the same data_dir, and a model_dir that all of them see"
-        )
-    return config
-
-
-def _checkpointers(config: Config, make: Callable) -> tuple[Checkpointer, Checkpointer | None]:
+def _checkpointers(
+    config: Config, model_dir: str, make: Callable
+) -> tuple[Checkpointer, Checkpointer | None]:
     """Returns those of the latest checkpoints and, where it is kept, of the best."""
-    model_dir = config.runtime.model_dir
     latest = make(model_dir, max_to_keep=config.training.keep_checkpoint_max)
     if not config.training.eval_every_epochs or config.runtime.mode == "eval":
         return latest, None
