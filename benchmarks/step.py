@@ -16,11 +16,10 @@ import tensorflow as tf
 from benchmarks import matrix_ops, report, timing
 from benchmarks.loss import official_loss
 from benchmarks.report import Report, measured
-from tf_simclr import run_state
 from tf_simclr.config import Config
 from tf_simclr.config.config import PRECISIONS
 from tf_simclr.data.batch import ViewBatch
-from tf_simclr.models import layers
+from tf_simclr.models import from_config, layers
 from tf_simclr.optim import policy
 from tf_simclr.optim.loss_scale import LossScale
 from tf_simclr.training.loss_terms import Targets, supervised_loss
@@ -167,7 +166,7 @@ def official(config: Config, *, naive: bool = False) -> Step:
 
 
 def _make_parts(config: Config):
-    model = run_state.make_model(config, 10)
+    model = from_config.make_model(config, 10)
     optimizer = policy.make_optimizer(
         model,
         config.optimizer.optimizer,

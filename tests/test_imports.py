@@ -12,7 +12,6 @@ ROWS = [
     {"modes"},
     {"run_state"},
     {"preflight"},
-    {"bounds"},
     {"training"},
     {"checkpoints"},
     {"probes"},

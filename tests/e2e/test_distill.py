@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 import small
-from tf_simclr import run_state
 from tf_simclr.checkpoints.weights import read_weights
+from tf_simclr.models import from_config
 from tf_simclr.training import run_input
 
 pytestmark = pytest.mark.long
@@ -99,7 +99,7 @@ def test_the_loss_is_that_of_the_teachers_logits(distilled, teacher, data, event
         "--augment_on=host",
     )
     source = open_source("shapes", config.data.data_dir)
-    model = run_state.make_model(config, 10)
+    model = from_config.make_model(config, 10)
     batches = run_input.train_batches(config, source, tf.distribute.get_strategy(), examples_seen=0)
     images = next(iter(batches)).views[:, 0]
     student = model(images, training=True)["logits_sup"].numpy()

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import small
-from tf_simclr import run_state
 from tf_simclr.errors import ConfigError
+from tf_simclr.models import from_config
 from tf_simclr.modes import probe
 from tf_simclr.probes import features
 from tf_simclr.training import run_input
@@ -137,7 +137,7 @@ def test_the_features_are_the_encoder_s(pretrained, tmp_path):
 
     config = small.parse("--mode=probe", f"--checkpoint={pretrained}", f"--model_dir={tmp_path}")
     probe.run(config)
-    model = run_state.make_model(config, None)
+    model = from_config.make_model(config, None)
     restore_weights(model, pretrained, variable_schema="base_model/")
     source = open_source("shapes", config.data.data_dir)
     images, labels, *_ = next(iter(run_input.eval_batches(config, source, "test[:80]")))

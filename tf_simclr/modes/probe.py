@@ -13,13 +13,14 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr import preflight, run_state
+from tf_simclr import preflight
 from tf_simclr.checkpoints import run_dir, weights
 from tf_simclr.config import Config
 from tf_simclr.data.sources import labels, opening
 from tf_simclr.data.sources.tfds_source import Source
 from tf_simclr.devices import strategies
 from tf_simclr.errors import ConfigError
+from tf_simclr.models import from_config
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.probes import features, knn, logistic, metrics
 from tf_simclr.probes.features import RAW_PIXELS, Features
@@ -66,10 +67,10 @@ def run(config: Config) -> dict:
     strategy = strategies.from_config(config)
     preflight.divisible("eval_batch_size", config.training.eval_batch_size, strategy)
     with strategy.scope():
-        encoders = {PRETRAINED: run_state.make_model(config, None)}
+        encoders = {PRETRAINED: from_config.make_model(config, None)}
         weights.restore_weights(encoders[PRETRAINED], prefix, variable_schema=ENCODER)
         if settings.probe_baselines:
-            encoders[UNTRAINED] = run_state.make_model(config, None)
+            encoders[UNTRAINED] = from_config.make_model(config, None)
     found = {
         name: _features(config, source, encoders, splits[name], strategy=strategy)
         for name in splits
@@ -214,7 +215,7 @@ def summarise(config: Config, source: Source, encoder: SimCLR, *, num_classes: i
     from tf_simclr.probes import neighbours  # matplotlib takes a second
 
     _say("Probing raw pixels, the untrained and the pretrained encoder ...")
-    encoders = {UNTRAINED: run_state.make_model(config, num_classes), PRETRAINED: encoder}
+    encoders = {UNTRAINED: from_config.make_model(config, num_classes), PRETRAINED: encoder}
     train, test = (
         _extract(
             config,

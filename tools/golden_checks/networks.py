@@ -12,10 +12,11 @@ import tensorflow as tf
 import convert_checkpoint
 from golden_checks import names
 from golden_checks.report import GRADIENT, LOSS, Report
-from tf_simclr import compat, run_state
+from tf_simclr import compat
 from tf_simclr.checkpoints import weights
 from tf_simclr.config import Config
 from tf_simclr.data.batch import ViewBatch
+from tf_simclr.models import from_config
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
 from tf_simclr.training.tasks import make_task
@@ -68,7 +69,7 @@ def compare(report: Report, name: str, directory: Path) -> None:
                 "blocks normalize by the batch (frozen_batch_norm=training); our default, "
                 "inference, differs on purpose"
             )
-        model = run_state.make_model(
+        model = from_config.make_model(
             config.replace(frozen_batch_norm="training"), converted.num_classes
         )
         weights.restore_weights(model, model_dir)
