@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
     setting = f"{args.dataset}, {args.image_size} pixels, batch {args.batch}"
     setting += f", {args.cache} in memory" if args.cache else ""
     baseline = official(source, config, cache=args.cache)
-    made = {
+    pipelines = {
         where: run_input.train_batches(
             config.replace(augment_on=where), source, tf.distribute.get_strategy(), examples_seen=0
         )
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
     step = _augment_step(config)
     if args.cache:
         epoch = source.num_examples(config.data.train_split) // args.batch + 2
-        for dataset in (baseline, *made.values()):
+        for dataset in (baseline, *pipelines.values()):
             for _ in zip(range(epoch), dataset, strict=False):
                 pass
 
@@ -94,11 +94,11 @@ def run(args: argparse.Namespace) -> None:
         calls = [functools.partial(_seconds, data, args.batches, step) for data, step in sides]
         seconds = timing.in_turns(calls, repetitions=args.repetitions)
         images = args.batch * args.batches
-        return [images / statistics.median(taken) for taken in seconds]
+        return [images / statistics.median(times) for times in seconds]
 
     for what, side in (
-        *((f"host's work, augment_on={where}", (made[where], None)) for where in WHERE),
-        ("all, augment_on=device", (made["device"], step)),
+        *((f"host's work, augment_on={where}", (pipelines[where], None)) for where in WHERE),
+        ("all, augment_on=device", (pipelines["device"], step)),
     ):
         out.add(measured(what, setting, "images/s", rates(side, (baseline, None))))
     out.add(
@@ -119,8 +119,8 @@ def _seconds(dataset: tf.data.Dataset, count: int, step) -> float:
             batch = next(iterator)
             last = step(batch) if step else batch
         tf.nest.map_structure(lambda tensor: tensor.numpy(), last)
-        taken = time.perf_counter() - began
-    return taken
+        seconds = time.perf_counter() - began
+    return seconds
 
 
 def _augment_step(config: Config):

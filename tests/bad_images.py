@@ -6,6 +6,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+import small
+
 NUM_TRAIN, NUM_TEST, NUM_ROTTEN = 48, 20, 20
 BAD_TRAIN, BAD_TEST = (3, 11, 17, 30, 41), (0, 7, 19)
 
@@ -57,15 +59,8 @@ class BadImages(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def _info(self):
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-                    "label": tfds.features.ClassLabel(num_classes=NUM_TRAIN),
-                }
-            ),
-        )
+        features = small.image_features(NUM_TRAIN, encoding_format="jpeg")
+        return tfds.core.DatasetInfo(builder=self, features=features)
 
     def _split_generators(self, dl_manager):
         return {

@@ -12,7 +12,6 @@ ROWS = [
     {"modes"},
     {"run_state"},
     {"preflight"},
-    {"bounds"},
     {"training"},
     {"checkpoints"},
     {"probes"},
@@ -31,7 +30,7 @@ PRINT_VERSIONS = {"tf_simclr", "cli", "tools", "benchmarks"}
 
 def _row(module: str) -> int:
     found = [number for number, parts in enumerate(ROWS) if _part(module) in parts]
-    assert found, f"{module} has no place in ROWS: say where it belongs"
+    assert found, f"{module} is missing in ROWS: add its row"
     return found[0]
 
 

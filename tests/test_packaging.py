@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from PIL import Image
 
+import small
 from tf_simclr import __version__
 from tf_simclr.cli import gin_files
 
@@ -29,6 +30,9 @@ SOURCES = (
     "MANIFEST.in",
     "README.md",
     "LICENSE",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "CITATION.cff",
     "Makefile",
     "run.py",
     "requirements.txt",
@@ -37,13 +41,9 @@ SOURCES = (
 )
 FOLDERS = ("tf_simclr", "gin", "docs", "tools", "benchmarks")
 TINY = (
+    *small.RUN,
     "--dataset=shapes",
-    "--resnet_depth=18",
-    "--width_multiplier=0.0625",
-    "--warmup_epochs=0",
-    "--train_batch_size=16",
     "--train_steps=1",
-    "--seed=3",
 )
 
 

@@ -3,11 +3,12 @@
 import pytest
 
 from hostile_pictures import noise, saved, write
-from tf_simclr import bounds, experiment, preflight
+from tf_simclr import experiment, preflight
 from tf_simclr.config import Config
 from tf_simclr.data.sources import opening
 from tf_simclr.devices import strategies
 from tf_simclr.errors import ConfigError
+from tf_simclr.models import bounds
 
 
 @pytest.mark.parametrize(
@@ -74,9 +75,9 @@ def test_what_no_device_could_hold_is_refused_before_anything_else(
     for name in ("make_strategy", "divide_cpu"):
         monkeypatch.setattr(strategies, name, touched)
     for mode in ("train", "eval", "probe", "predict"):
-        config = Config().replace(
-            **values, mode=mode, seed=0, model_dir=str(tmp_path / "new"), images="x", checkpoint="y"
-        )
+        more = dict(images="x", checkpoint="y") if mode == "predict" else {}
+        settings = values | more | dict(mode=mode, seed=0, model_dir=str(tmp_path / "new"))
+        config = Config().replace(**settings)
         with pytest.raises(ConfigError) as error:
             experiment.run(config)
         assert str(error.value).startswith(message) and "\n" not in str(error.value)

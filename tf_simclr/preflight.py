@@ -7,7 +7,6 @@ names the flag, its value and a way out.
 
 import tensorflow as tf
 
-from tf_simclr import bounds
 from tf_simclr.checkpoints import teacher, weights
 from tf_simclr.config import Config
 from tf_simclr.data.pipeline import service
@@ -15,6 +14,7 @@ from tf_simclr.data.sources import folder, labels
 from tf_simclr.data.sources.tfds_source import Source
 from tf_simclr.devices import strategies
 from tf_simclr.errors import ConfigError
+from tf_simclr.models import bounds
 
 
 def check_settings(config: Config):

@@ -1,31 +1,33 @@
 """The parts of a run, made once and handed from station to station."""
 
 import dataclasses
+import functools
 import os
 import sys
-import zlib
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import tensorflow as tf
 
-from tf_simclr import bounds, preflight
+from tf_simclr import preflight
 from tf_simclr.checkpoints import result_files, teacher
 from tf_simclr.checkpoints.examples_seen import ExamplesSeen
 from tf_simclr.checkpoints.run_checkpoints import Checkpointer
-from tf_simclr.config import Config, saved_settings, settings
+from tf_simclr.config import Config, saved_settings
 from tf_simclr.data.augment import host
 from tf_simclr.data.augment.device_views import DeviceViews
+from tf_simclr.data.batch import TrainBatch
 from tf_simclr.data.sources import image_range
 from tf_simclr.data.sources.tfds_source import Source
-from tf_simclr.devices import strategies, workers
-from tf_simclr.errors import ConfigError, one_line
+from tf_simclr.devices import same_settings, strategies, workers
+from tf_simclr.errors import ConfigError
+from tf_simclr.models.from_config import make_model, num_microbatches
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
 from tf_simclr.optim.loss_scale import LossScale
-from tf_simclr.training.plan import Plan, make_schedule, num_microbatches
+from tf_simclr.training.plan import Plan, make_schedule
 from tf_simclr.training.tasks import Task, make_task
+from tf_simclr.training.train_step import SCALED_METRICS, train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +88,30 @@ class RunState:
         return self.config.training.microbatch_size if several else 0
 
     @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of what `train_step` returns."""
+        return self.task.metrics + (SCALED_METRICS if self.loss_scale else ())
+
+    def train_step(self, batch: TrainBatch) -> dict[str, tf.Tensor]:
+        """Takes one training step on one replica, and returns its metrics."""
+        return train_step(
+            self.task,
+            self.optimizer,
+            batch,
+            microbatch_size=self.microbatch_size,
+            loss_scale=self.loss_scale,
+        )
+
+    def preview(self, batch: TrainBatch, count: int) -> tf.Tensor:
+        """Returns the first views of the first images, float32 (count, s, s, 3)."""
+        return self.task.device_views.preview(
+            batch,
+            step=self.optimizer.iterations,
+            count=count,
+            microbatch_size=self.microbatch_size,
+        )
+
+    @property
     def is_chief(self) -> bool:
         """Whether this worker writes checkpoints, summaries, exports and progress."""
         return workers.is_chief(self.strategy)
@@ -97,11 +123,10 @@ class RunState:
 
     def about(self) -> dict:
         """Returns what about.json tells of the model (`about_file.write_about`)."""
-        names, data = self.class_names, self.config.data
-        names_known = names is not None and len(names) == self.num_classes
+        names, data = list(self.class_names or ()), self.config.data
         return {
             "image_size": data.image_size,
-            "class_names": list(names) if names_known else None,
+            "class_names": names if names and len(names) == self.num_classes else None,
             "preparation": host.evaluation_preparation(
                 data.image_size, image_range.parse(data.image_range)
             ),
@@ -130,10 +155,12 @@ def build(
         differ; model_dir holds a checkpoint of another model; the teacher cannot be loaded, or
         knows other classes.
     """
-    config = _agree(config, strategy, class_names)
+    config = same_settings.agree(config, strategy, class_names)
     preflight.check_devices(config, strategy)
     learning_rate = make_schedule(config, plan)
-    saved = saved_settings.read_of_run(config.runtime.model_dir)
+    model_dir = config.runtime.model_dir
+    assert model_dir is not None, "experiment.run refuses a run without one"
+    saved = saved_settings.read_of_run(model_dir)
     with strategy.scope():
         loaded_teacher = _load_teacher(config, source)
         num_classes = source.num_classes if preflight.has_supervised_head(config) else None
@@ -151,25 +178,15 @@ def build(
         examples_seen = ExamplesSeen(
             config.training.train_batch_size, batch_size_before=saved.get("train_batch_size")
         )
-
-        def checkpointer(directory: str, max_to_keep: int) -> Checkpointer:
-            return Checkpointer(
-                model,
-                optimizer,
-                directory,
-                max_to_keep=max_to_keep,
-                strategy=strategy,
-                loss_scale=loss_scale,
-                seen=examples_seen,
-            )
-
-        model_dir = config.runtime.model_dir
-        latest = checkpointer(model_dir, config.training.keep_checkpoint_max)
-        best = None
-        if config.training.eval_every_epochs and config.runtime.mode != "eval":
-            # A damaged file would otherwise end the run much later.
-            result_files.read_best(model_dir)
-            best = checkpointer(os.path.join(model_dir, result_files.BEST), 1)
+        make_checkpointer = functools.partial(
+            Checkpointer,
+            model,
+            optimizer,
+            strategy=strategy,
+            loss_scale=loss_scale,
+            seen=examples_seen,
+        )
+        latest, best = _checkpointers(config, model_dir, make_checkpointer)
     latest.check_latest()
     device_views = DeviceViews(config, compiled=strategies.on_cpu(strategy))
     return RunState(
@@ -190,27 +207,15 @@ def build(
     )
 
 
-def _agree(
-    config: Config, strategy: tf.distribute.Strategy, class_names: tuple[str, ...] | None
-) -> Config:
-    """Returns the settings with the chief's seed, which it may have drawn.
-
-    Raises:
-      ConfigError: this worker's settings or class names are not the chief's.
-    """
-    config = config.replace(seed=workers.from_chief(strategy, config.runtime.seed))
-    saved = [(name, value) for _, name, value in config.items() if settings()[name].saved]
-    if not workers.all_same(strategy, zlib.crc32(repr(saved).encode())):
-        raise ConfigError(
-            "strategy is multi_worker, and its workers were started with "
-            "different settings: give all of them the same"
-        )
-    if not workers.all_same(strategy, zlib.crc32(repr(class_names).encode())):
-        raise ConfigError(
-            "strategy is multi_worker, and its workers see different class names: give all of "
-            "them the same data_dir, and a model_dir that all of them see"
-        )
-    return config
+def _checkpointers(
+    config: Config, model_dir: str, make: Callable
+) -> tuple[Checkpointer, Checkpointer | None]:
+    """Returns those of the latest checkpoints and, where it is kept, of the best."""
+    latest = make(model_dir, max_to_keep=config.training.keep_checkpoint_max)
+    if not config.training.eval_every_epochs or config.runtime.mode == "eval":
+        return latest, None
+    result_files.read_best(model_dir)  # a spoilt file would otherwise end the run much later
+    return latest, make(os.path.join(model_dir, result_files.BEST), max_to_keep=1)
 
 
 def _load_teacher(config: Config, source: Source) -> teacher.Teacher | None:
@@ -226,38 +231,3 @@ def _load_teacher(config: Config, source: Source) -> teacher.Teacher | None:
             "classes, or --distill_label_weight=0 --eval_every_epochs=0"
         )
     return loaded
-
-
-def make_model(config: Config, num_classes: int | None) -> SimCLR:
-    """Makes the model as it is before any training: the same for the same seed.
-
-    Args:
-      config: its seed must be set.
-      num_classes: of the supervised head; None for a model without one.
-
-    Raises:
-      ConfigError: there is no such model, or no device could hold it (`bounds.check_size`).
-    """
-    bounds.check_size(config)
-    # TensorFlow cannot combine a global seed of 0 with one that is a tensor (Dataset.shuffle).
-    keras.utils.set_random_seed(config.runtime.seed or 2**31)
-    network, precision = dataclasses.asdict(config.model), config.training.precision
-    for name in ("lineareval_while_pretraining", "zero_init_logits_layer"):
-        del network[name]  # settings of the run, not of the network
-    # Micro-batches are computed in a loop, in which replicas cannot exchange statistics.
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    network["global_bn"] = config.model.global_bn and num_microbatches(config, replicas) == 1
-    try:
-        return SimCLR(
-            num_classes=num_classes,
-            image_size=config.data.image_size,
-            stop_supervised_gradient=config.training.train_mode == "pretrain",
-            # None: Keras's own type, which is float32 unless it was changed.
-            precision=None if precision == "float32" else precision,
-            **network,
-        )
-    except ValueError as error:  # a width_multiplier so small that a layer has no channel
-        raise ConfigError(
-            f"width_multiplier {config.model.width_multiplier} and the other model flags make no "
-            f"model: {one_line(error)}"
-        ) from error

@@ -23,13 +23,14 @@ from absl import logging  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from conversion import official_source  # noqa: E402
-from tf_simclr import files, run_state  # noqa: E402
+from tf_simclr import files  # noqa: E402
 from tf_simclr.checkpoints import run_checkpoints  # noqa: E402
 from tf_simclr.checkpoints.formats import saved_model  # noqa: E402
 from tf_simclr.cli import flags  # noqa: E402
 from tf_simclr.config import Config, saved_settings, settings
 from tf_simclr.config.config import NO_PATTERN
 from tf_simclr.errors import ConfigError, one_line
+from tf_simclr.models import from_config
 from tf_simclr.models.simclr import SimCLR  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
 
@@ -86,7 +87,7 @@ def convert(source: str, output: str, config: Config) -> Converted:
             f"train_mode must be pretrain, got finetune: source {source!r} has no supervised head"
         )
     config = config.replace(lineareval_while_pretraining=num_classes is not None)
-    model = run_state.make_model(config, num_classes)
+    model = from_config.make_model(config, num_classes)
     variables = model.variables_by_path()
     official_source.check_fit(
         source, stored.shapes, {path: tuple(v.shape) for path, v in variables.items()}

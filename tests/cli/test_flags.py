@@ -522,16 +522,6 @@ def test_gin_values_are_checked(line, message):
     assert gin.config_str() == ""
 
 
-@pytest.fixture
-def evil(tmp_path, monkeypatch):
-    """A module that leaves a file when it is imported; returns that file's path."""
-    marker = tmp_path / "executed"
-    (tmp_path / "evil_module.py").write_text(f"open({str(marker)!r}, 'w')\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    sys.modules.pop("evil_module", None)
-    return marker
-
-
 EVIL = {
     "import": "import evil_module\n",
     "from": "from evil_module import open\n",

@@ -11,8 +11,8 @@ import tensorflow as tf
 from PIL import Image
 
 import hostile_pictures
-from tf_simclr import experiment
-from tf_simclr.cli import flags, report
+import small
+from tf_simclr.cli import report
 from tf_simclr.data import errors
 from tf_simclr.data.augment import host
 from tf_simclr.data.sources import folder, image_files
@@ -24,23 +24,18 @@ from tf_simclr.modes import tables
 pytestmark = pytest.mark.long
 
 TINY = (
+    *small.RUN,
     "--dataset=folder",
-    "--image_size=32",
-    "--resnet_depth=18",
-    "--width_multiplier=0.0625",
     "--train_batch_size=8",
     "--train_steps=1",
-    "--warmup_epochs=0",
-    "--seed=3",
 )
 CLASSES = ("circle", "cross")
 BATCH = "--eval_batch_size=8"
 
 
 def run(*arguments) -> dict:
-    config = flags.parse(["run.py", *arguments]).config
-    results = experiment.run(config)
-    assert report.format_results(config, results)
+    results = small.run(*arguments)
+    assert report.format_results(small.parse(*arguments), results)
     return results
 
 
@@ -52,10 +47,10 @@ def pictures(shapes_dir, tmp_path_factory):
     for number, example in enumerate(source.examples("train[:48]")):
         image = Image.fromarray(example["image"].numpy())
         content = hostile_pictures.saved(image, format="PNG" if number % 2 else "WEBP")
-        place = f"sorted/{'test' if number >= 36 else 'train'}/{CLASSES[number % 2]}"
+        folder = f"sorted/{'test' if number >= 36 else 'train'}/{CLASSES[number % 2]}"
         hostile_pictures.write(root / "pile" / str(number % 3), {f"{number:02}.img": content})
         if number >= 24:
-            hostile_pictures.write(root / place, {f"{number:02}.img": content})
+            hostile_pictures.write(root / folder, {f"{number:02}.img": content})
     broken = hostile_pictures.broken()
     hostile_pictures.write(
         root / "pile",

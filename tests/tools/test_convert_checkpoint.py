@@ -1,22 +1,17 @@
 """Converted official checkpoints answer the golden endpoints and work wherever ours do."""
 
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import convert_checkpoint  # noqa: E402
-from tf_simclr import (
-    run_state,  # noqa: E402
-)
-from tf_simclr.checkpoints import run_checkpoints, weights  # noqa: E402
-from tf_simclr.checkpoints.formats import official_tf2  # noqa: E402
-from tf_simclr.cli import flags  # noqa: E402
-from tf_simclr.optim import policy  # noqa: E402
+import convert_checkpoint
+from tf_simclr.checkpoints import run_checkpoints, weights
+from tf_simclr.checkpoints.formats import official_tf2
+from tf_simclr.cli import flags
+from tf_simclr.models import from_config
+from tf_simclr.optim import policy
 
 CIFAR_FLAGS = ["--image_size=32", "--resnet_depth=18", "--width_multiplier=0.125"]
 
@@ -37,7 +32,7 @@ def converted(source, tmp_path_factory):
 
 def model_of(model_dir):
     config = flags.parse(["", f"--model_dir={model_dir}"]).config
-    return run_state.make_model(config, 10), config
+    return from_config.make_model(config, 10), config
 
 
 def error_of(capsys, *arguments):

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tf_simclr.data.batch import ViewBatch
-from tf_simclr.training import device_loop, hooks, loop, summaries
+from tf_simclr.training import device_loop, hooks, loop, reports, summaries
 
 TAGS = {
     f"train/{name}"
@@ -83,12 +83,12 @@ def run(
         return 0.1 * step
 
     writer = tf.summary.create_file_writer(str(tmp_path))
-    metrics = hooks.Metrics(steps.names, first_step=step, is_chief=True)
-    summaries = hooks.Summaries(writer, metrics, learning_rate, every_steps=summary_steps)
+    metrics = reports.Metrics(steps.names, first_step=step, is_chief=True)
+    summaries = reports.Summaries(writer, metrics, learning_rate, every_steps=summary_steps)
     listed = [
         hooks.RequireFinite(steps.names, saves, learning_rate),
         metrics,
-        hooks.Progress(
+        reports.Progress(
             "test",
             metrics,
             first_step=step,
@@ -100,7 +100,7 @@ def run(
     ]
     listed += [trace] if trace else []
     listed += [hooks.Evaluations(evaluate, every_steps=eval_every_steps)] if evaluate else []
-    listed.append(hooks.Checkpoints(saves, summaries, every_steps=checkpoint_steps))
+    listed.append(hooks.Checkpoints(saves, summaries.flush, every_steps=checkpoint_steps))
     loop.train(
         steps,
         None,

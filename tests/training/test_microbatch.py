@@ -13,7 +13,6 @@ from tf_simclr.data.batch import ViewBatch
 from tf_simclr.devices import workers
 from tf_simclr.errors import ConfigError
 from tf_simclr.models import resnet
-from tf_simclr.modes import train
 from tf_simclr.training import microbatch
 from tf_simclr.training.gradients import gradients as gradients_at_once
 from tf_simclr.training.plan import Plan
@@ -206,7 +205,7 @@ def test_frozen_averages_stay_to_the_bit(make):
     before = {path: np.array(tf.convert_to_tensor(v)) for path, v in frozen.items()}
     images, labels = replica_table.make_batch(9, 16)
     whole = ViewBatch(tf.constant(images[:, :1]), tf.constant(labels), tf.zeros(9))
-    tf.function(train.one_step(made))(whole)
+    tf.function(made.train_step)(whole)
     for path, average in frozen.items():
         np.testing.assert_array_equal(tf.convert_to_tensor(average), before[path], err_msg=path)
 
@@ -226,8 +225,8 @@ def test_a_step_compiles(make):
         make(tf.distribute.OneDeviceStrategy("CPU:0"), "--microbatch_size=4") for _ in range(2)
     )
     argument = ViewBatch(*(tf.constant(a) for a in batch(True)))
-    found = tf.function(train.one_step(compiled), jit_compile=True)(argument)
-    for name, value in train.one_step(eager)(argument).items():
+    found = tf.function(compiled.train_step, jit_compile=True)(argument)
+    for name, value in eager.train_step(argument).items():
         np.testing.assert_allclose(found[name], value, rtol=1e-4, err_msg=name)
     values = [
         {path: np.array(tf.convert_to_tensor(v)) for path, v in m.model.variables_by_path().items()}

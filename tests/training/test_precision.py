@@ -11,7 +11,6 @@ from tf_simclr.cli import flags
 from tf_simclr.data.batch import ViewBatch
 from tf_simclr.errors import ConfigError
 from tf_simclr.models import resnet
-from tf_simclr.modes import train
 from tf_simclr.modes.export import Exporter
 from tf_simclr.training import train_step
 from tf_simclr.training.gradients import gradients
@@ -67,7 +66,7 @@ def step(run, images=IMAGES) -> dict[str, float]:
         return run.strategy.experimental_distribute_values_from_function(own)
 
     batch = ViewBatch(part(images[:, :views]), part(LABELS), part(tf.zeros(BATCH)))
-    metrics = tf.function(run.strategy.run)(train.one_step(run), args=(batch,))
+    metrics = tf.function(run.strategy.run)(run.train_step, args=(batch,))
     return {
         name: float(run.strategy.reduce("MEAN", value, axis=None))
         for name, value in metrics.items()
@@ -105,7 +104,7 @@ def test_a_step_is_that_of_float32_within_the_precision(make_run, precision, los
     step(rounded, tf.cast(tf.cast(IMAGES, precision), tf.float32))
     of_the_scale = {"loss_scale", "skipped_steps"} if precision == "float16" else set()
     assert set(found) - set(expected) == of_the_scale
-    assert set(train.metric_names(mixed)) == set(found)
+    assert set(mixed.metric_names) == set(found)
     for name in ("contrast_loss", "supervised_loss"):
         assert found[name] == pytest.approx(expected[name], rel=loss), name
     after = everything(plain)

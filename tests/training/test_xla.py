@@ -12,7 +12,6 @@ from tf_simclr import compat, run_state
 from tf_simclr.cli import flags
 from tf_simclr.data.batch import EvalBatch, ViewBatch
 from tf_simclr.models import resnet
-from tf_simclr.modes import train
 from tf_simclr.training.evaluator import evaluation_step
 from tf_simclr.training.plan import Plan
 
@@ -73,7 +72,7 @@ def batch(train_mode: str) -> ViewBatch:
 
 def compiled(made: run_state.RunState):
     """One training step on the run's device, compiled by XLA."""
-    step = train.one_step(made)
+    step = made.train_step
     return tf.function(lambda batch: made.strategy.run(step, args=(batch,)), jit_compile=True)
 
 
@@ -106,7 +105,7 @@ def assert_same_step(
     step, made, reference, *arguments, metrics: float, weights: float, slots: float
 ):
     """made's compiled step does what reference's does eagerly; tolerances are relative."""
-    expected = reference.strategy.run(train.one_step(reference), args=arguments)
+    expected = reference.strategy.run(reference.train_step, args=arguments)
     before, _ = state(made)
     found = step(*arguments)
     assert found.keys() == expected.keys()

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tf_simclr import preflight, run_state
 from tf_simclr.checkpoints import about_file, result_files, waiting, weights
+from tf_simclr.checkpoints.run_checkpoints import Checkpointer
 from tf_simclr.config import Config
 from tf_simclr.data.sources.opening import with_few_labels
 from tf_simclr.devices import strategies, workers
@@ -51,6 +52,7 @@ def _await_checkpoint(
       ConfigError: the settings do not fit the devices, or no checkpoint came in time.
     """
     directory = config.runtime.model_dir
+    assert directory is not None, "experiment.run refuses a run without one"
     if tf.train.latest_checkpoint(directory):
         return cluster
     strategy = cluster or strategies.from_config(config)
@@ -135,7 +137,7 @@ class Evaluation:
             result_files.write_results(state.model_dir, results, step=state.step, name=name)
             self._summaries.write(results, step=state.step)
         if state.best_checkpointer is not None:
-            _keep_if_best(state, results)
+            _keep_if_best(state, state.best_checkpointer, results)
         return results
 
     def _tell_left_out(self, results: dict[str, float]):
@@ -174,13 +176,12 @@ def _nothing_to_evaluate(state: RunState) -> str | None:
     return None
 
 
-def _keep_if_best(state: RunState, results: dict[str, float]):
+def _keep_if_best(state: RunState, checkpointer: Checkpointer, results: dict[str, float]):
     """Saves the weights in model_dir/best, if no evaluation was better so far."""
     best = result_files.read_best(state.model_dir)
     if best and results[result_files.TOP_1] <= best[result_files.TOP_1]:
         return
     workers.wait_for_all(state.strategy)  # all have read the file before it is written
-    checkpointer = state.best_checkpointer
     if state.is_chief:
         tf.io.gfile.makedirs(checkpointer.directory)
         about_file.write_about(checkpointer.directory, state.about())

@@ -5,8 +5,9 @@ import os
 from tf_simclr.checkpoints import result_files
 from tf_simclr.checkpoints.formats import saved_model
 from tf_simclr.devices import workers
+from tf_simclr.models.from_config import make_model
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.run_state import RunState, make_model
+from tf_simclr.run_state import RunState
 
 
 class Exporter:
@@ -36,12 +37,13 @@ class Exporter:
         state = self._state
         if state.best_checkpointer is None:
             return {}
-        best = result_files.read_best(state.model_dir)
-        step, top_1 = best["global_step"], best[result_files.TOP_1]
+        best, latest = result_files.read_best(state.model_dir), state.checkpointer.latest
+        assert best and latest, "the run has been evaluated and saved"
+        step, top_1 = int(best["global_step"]), best[result_files.TOP_1]
         prefix = os.path.join(state.best_checkpointer.directory, f"ckpt-{step}")
         state.best_checkpointer.restore(prefix, weights_only=True)
         path = self._write("saved_model_best", step, keep=1) if state.is_chief else None
-        state.checkpointer.restore(state.checkpointer.latest)
+        state.checkpointer.restore(latest)
         return {"best_step": step, "best_top_1": top_1, "best_saved_model": path}
 
     def local_model(self, precision: str | None = None) -> SimCLR:

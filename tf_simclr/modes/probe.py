@@ -14,13 +14,14 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr import files, preflight, run_state
+from tf_simclr import files, preflight
 from tf_simclr.checkpoints import weights
 from tf_simclr.config import Config
 from tf_simclr.data.sources import labels, opening
 from tf_simclr.data.sources.tfds_source import Source
 from tf_simclr.devices import strategies
 from tf_simclr.errors import ConfigError
+from tf_simclr.models import from_config
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.probes import features, knn, logistic, metrics
 from tf_simclr.probes.features import Features
@@ -62,10 +63,10 @@ def run(config: Config) -> dict:
     strategy = strategies.from_config(config)
     preflight.divisible("eval_batch_size", config.training.eval_batch_size, strategy)
     with strategy.scope():
-        encoders = {PRETRAINED: run_state.make_model(config, None)}
+        encoders = {PRETRAINED: from_config.make_model(config, None)}
         weights.restore_weights(encoders[PRETRAINED], prefix, variable_schema=ENCODER)
         if config.probe.probe_baselines:
-            encoders[UNTRAINED] = run_state.make_model(config, None)
+            encoders[UNTRAINED] = from_config.make_model(config, None)
 
     # Extract the features.
     features_by_split = {

@@ -10,9 +10,9 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr import run_state
 from tf_simclr.config import Config
 from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.models import from_config
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.modes.probe import PRETRAINED, UNTRAINED, extract_split, report_left_out
 from tf_simclr.probes import logistic, metrics
@@ -43,7 +43,7 @@ def summarize(config: Config, source: Source, encoder: SimCLR, *, num_classes: i
     from tf_simclr.probes import neighbors  # importing matplotlib takes a second
 
     print("Probing raw pixels, the untrained and the pretrained encoder ...", file=sys.stderr)
-    encoders = {UNTRAINED: run_state.make_model(config, num_classes), PRETRAINED: encoder}
+    encoders = {UNTRAINED: from_config.make_model(config, num_classes), PRETRAINED: encoder}
     strategy = tf.distribute.get_strategy()
     train, test = (
         extract_split(config, source, encoders, split, strategy, with_pixels=True)

@@ -9,7 +9,6 @@ import tensorflow as tf
 from tf_simclr import files, run_state
 from tf_simclr.checkpoints import about_file, run_lock, weights
 from tf_simclr.config import Config, saved_settings
-from tf_simclr.data.batch import TrainBatch
 from tf_simclr.data.sources.opening import with_few_labels
 from tf_simclr.data.sources.tfds_source import Source
 from tf_simclr.devices import strategies, workers
@@ -18,9 +17,8 @@ from tf_simclr.modes import prepare
 from tf_simclr.modes.evaluate import Evaluation, summary
 from tf_simclr.modes.export import Exporter
 from tf_simclr.run_state import RunState
-from tf_simclr.training import device_loop, hooks, loop, notes, run_input, summaries
+from tf_simclr.training import device_loop, hooks, loop, notes, reports, run_input, summaries
 from tf_simclr.training.plan import plan_before
-from tf_simclr.training.train_step import SCALED_METRICS, train_step
 
 
 def run(config: Config) -> dict:
@@ -128,15 +126,15 @@ def _train(state: RunState, evaluate: Callable[[], object]):
     examples = state.examples_seen.at(step)
     _announce(state, examples)
     batches = run_input.train_batches(config, state.source, state.strategy, examples_seen=examples)
-    step_fn = one_step(state)
+    train_step = state.train_step
     if config.training.jit_compile:
-        step_fn = tf.function(step_fn, jit_compile=True, autograph=False)
+        train_step = tf.function(train_step, jit_compile=True, autograph=False)
     run_steps = device_loop.make_run_steps(
         state.strategy,
-        step_fn,
-        metric_names(state),
+        train_step,
+        state.metric_names,
         image_size=config.data.image_size,
-        preview=_preview(state),
+        preview=state.preview,
     )
     loop.train(
         run_steps,
@@ -148,52 +146,17 @@ def _train(state: RunState, evaluate: Callable[[], object]):
     )
 
 
-def metric_names(state: RunState) -> tuple[str, ...]:
-    """Names of what a step of the run returns."""
-    return state.task.metrics + (SCALED_METRICS if state.loss_scale else ())
-
-
-def one_step(state: RunState) -> Callable[[TrainBatch], dict[str, tf.Tensor]]:
-    """Returns the function that takes one training step on one replica."""
-
-    def step(batch: TrainBatch) -> dict[str, tf.Tensor]:
-        return train_step(
-            state.task,
-            state.optimizer,
-            batch,
-            microbatch_size=state.microbatch_size,
-            loss_scale=state.loss_scale,
-        )
-
-    return step
-
-
-def _preview(state: RunState) -> Callable[[TrainBatch, int], tf.Tensor]:
-    """Returns the function that shows the first views of a batch."""
-    device_views = state.task.device_views
-
-    def preview(batch: TrainBatch, count: int) -> tf.Tensor:
-        return device_views.preview(
-            batch,
-            step=state.optimizer.iterations,
-            count=count,
-            microbatch_size=state.microbatch_size,
-        )
-
-    return preview
-
-
 def make_hooks(state: RunState, evaluate: Callable[[], object]) -> list[hooks.Hook]:
     """Returns what happens between steps. The order matters (training/hooks.py)."""
     training, plan = state.config.training, state.plan
-    names, step, chief = metric_names(state), state.step, state.is_chief
+    names, step, chief = state.metric_names, state.step, state.is_chief
     writer = tf.summary.create_noop_writer()
     if chief:
         # A run that was killed may have written summaries after its last checkpoint.
         summaries.drop_training_after(state.model_dir, step)
         writer = tf.summary.create_file_writer(state.model_dir)
-    metrics = hooks.Metrics(names, first_step=step, is_chief=chief)
-    progress = hooks.Progress(
+    metrics = reports.Metrics(names, first_step=step, is_chief=chief)
+    progress = reports.Progress(
         training.train_mode,
         metrics,
         first_step=step,
@@ -201,7 +164,7 @@ def make_hooks(state: RunState, evaluate: Callable[[], object]) -> list[hooks.Ho
         batch_size=training.train_batch_size,
         is_chief=chief,
     )
-    written = hooks.Summaries(
+    written = reports.Summaries(
         writer, metrics, state.learning_rate, every_steps=training.train_summary_steps
     )
     result: list[hooks.Hook] = [
@@ -215,7 +178,9 @@ def make_hooks(state: RunState, evaluate: Callable[[], object]) -> list[hooks.Ho
         result.append(hooks.Trace(state.model_dir, first, last, writes=chief))
     if state.best_checkpointer is not None:
         result.append(hooks.Evaluations(evaluate, every_steps=plan.eval_every_steps))
-    result.append(hooks.Checkpoints(state.checkpointer, written, every_steps=plan.checkpoint_steps))
+    result.append(
+        hooks.Checkpoints(state.checkpointer, written.flush, every_steps=plan.checkpoint_steps)
+    )
     return result
 
 

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_simclr import run_state
 from tf_simclr.checkpoints import about_file, weights
 from tf_simclr.checkpoints.formats import saved_model
 from tf_simclr.config import Config, saved_settings
 from tf_simclr.data.sources.image_range import ImageRange
 from tf_simclr.errors import ConfigError
+from tf_simclr.models import from_config
 
 
 class TrainedModel(NamedTuple):
@@ -85,7 +85,7 @@ def open_model(config: Config, path: str, prefix: str | None) -> TrainedModel:
 
 def _open_checkpoint(config: Config, prefix: str) -> TrainedModel:
     num_classes = weights.StoredWeights(prefix).num_classes
-    model = run_state.make_model(config, num_classes)
+    model = from_config.make_model(config, num_classes)
     weights.restore_weights(model, prefix)
     about = about_file.read_about(os.path.dirname(prefix))
     names = about.class_names
@@ -115,7 +115,7 @@ def _open_saved_variables(config: Config, path: str) -> TrainedModel | None:
     config = config.replace(image_size=run_config.data.image_size, precision="float32")
     try:
         stored = weights.StoredWeights(path)
-        model = run_state.make_model(config, stored.num_classes)
+        model = from_config.make_model(config, stored.num_classes)
         report = weights.restore_weights(model, path)
     except ConfigError:
         return None

@@ -108,10 +108,3 @@ def plan_before(saved: dict[str, Any], now: Config, source: Source) -> tuple[Con
         return before, make_plan(before, source, evaluates=False)
     except ConfigError:
         return before, None
-
-
-def num_microbatches(config: Config, num_replicas: int) -> int:
-    """Returns in how many micro-batches each replica computes its part of a batch."""
-    size = config.training.microbatch_size
-    images = config.training.train_batch_size // num_replicas
-    return max(1, images // size) if size else 1

@@ -44,8 +44,8 @@ def train_batches(
     Returns:
       Distributed data set of TrainBatch, one part a replica.
     """
-    job_name = None
-    if config.runtime.data_service:
+    address, job_name = config.runtime.data_service, ""
+    if address:
         # Not from Python's generator, which the run's seed has set: a later start would take up
         # the first one's stream.
         number = workers.from_chief(strategy, secrets.randbits(32))
@@ -54,8 +54,8 @@ def train_batches(
     def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
         num_shards, shard_index = context.num_input_pipelines, context.input_pipeline_id
         reader = None
-        if job_name:
-            reader = service.Service(config.runtime.data_service, job_name, shard_index, num_shards)
+        if address:
+            reader = service.Service(address, job_name, shard_index, num_shards)
             num_shards, shard_index = 1, 0  # all share one stream
         batch_size = config.training.train_batch_size
         # Whole steps. Where the batch size has changed, the last may have been a part of one.

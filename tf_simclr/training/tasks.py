@@ -138,6 +138,7 @@ class Finetune(Task):
         return {"logits_sup": self.model(view, training=True)["logits_sup"]}
 
     def loss(self, outputs: dict[str, tf.Tensor], targets: Targets | None) -> dict[str, tf.Tensor]:
+        assert targets is not None
         metrics = supervised_loss(outputs["logits_sup"], targets)
         metrics["weight_decay"] = self.weight_decay.loss()
         return metrics | {"total_loss": metrics["supervised_loss"] + metrics["weight_decay"]}

@@ -4,6 +4,7 @@ import dataclasses
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -11,10 +12,11 @@ import tensorflow as tf
 import convert_checkpoint
 from golden_checks import names
 from golden_checks.report import GRADIENT, LOSS, Report
-from tf_simclr import compat, run_state
+from tf_simclr import compat
 from tf_simclr.checkpoints import weights
 from tf_simclr.config import Config
 from tf_simclr.data.batch import ViewBatch
+from tf_simclr.models import from_config
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
 from tf_simclr.training.tasks import make_task
@@ -67,7 +69,7 @@ def compare(report: Report, name: str, directory: Path) -> None:
                 "blocks normalize by the batch (frozen_batch_norm=training); our default, "
                 "inference, differs on purpose"
             )
-        model = run_state.make_model(
+        model = from_config.make_model(
             config.replace(frozen_batch_norm="training"), converted.num_classes
         )
         weights.restore_weights(model, model_dir)
@@ -115,7 +117,7 @@ def _compare_step(report: Report, name: str, expected: dict, model: SimCLR, conf
     """Compares losses, outputs, gradients and moving averages of one training step."""
     groups = policy.groups(model)
     trainable = [compat.tf_variable(v) for v in policy.trainable_variables(model)]
-    recorder = _Recorder(model)
+    recorder: Any = _Recorder(model)  # stands in for the SimCLR of a task
     with tf.GradientTape() as tape:
         metrics = _loss(recorder, model, expected, config)
     gradients = tape.gradient(metrics["total_loss"], trainable)
@@ -151,7 +153,7 @@ def _compare_step(report: Report, name: str, expected: dict, model: SimCLR, conf
                 _compare_moving(report, name, average, expected, model)
 
 
-def _loss(recorder: _Recorder, model: SimCLR, expected: dict, config: Config) -> dict:
+def _loss(recorder: SimCLR, model: SimCLR, expected: dict, config: Config) -> dict:
     """Computes the metrics of the training task on the views x, as they are."""
     config = config.replace(seed=0, use_blur=False)
     task = dataclasses.replace(make_task(config, model), model=recorder)

@@ -2,22 +2,11 @@
 
 import json
 import shutil
-import sys
 
 import pytest
 
 from tf_simclr.data.sources import shapes, tfds_source
 from tf_simclr.errors import ConfigError
-
-
-@pytest.fixture
-def evil(tmp_path, monkeypatch):
-    """A module that leaves a file when it is imported; returns that file's path."""
-    marker = tmp_path / "executed"
-    (tmp_path / "evil_module.py").write_text(f"open({str(marker)!r}, 'w')\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    sys.modules.pop("evil_module", None)
-    return marker
 
 
 @pytest.fixture

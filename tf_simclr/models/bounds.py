@@ -1,6 +1,7 @@
 """Which networks and images are refused, because no device could hold them."""
 
 from decimal import Decimal
+from typing import Any
 
 from tf_simclr.config import Config
 from tf_simclr.errors import ConfigError
@@ -18,7 +19,7 @@ def check_size(config: Config):
     Only the settings are looked at, so that this comes before anything else.
     """
     model, image_size = config.model, config.data.image_size
-    backbone = dict(
+    backbone: dict[str, Any] = dict(
         depth=model.resnet_depth,
         width_multiplier=model.width_multiplier,
         small_stem=image_size <= SMALL_STEM_MAX_IMAGE_SIZE,
