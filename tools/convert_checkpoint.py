@@ -28,7 +28,7 @@ from tf_simclr.checkpoints import run_checkpoints, run_dir, weights  # noqa: E40
 from tf_simclr.checkpoints.formats import official_tf2, saved_model  # noqa: E402
 from tf_simclr.cli import flags  # noqa: E402
 from tf_simclr.config import Config, saved_settings, settings
-from tf_simclr.config.config import NO_PATTERN
+from tf_simclr.config.setting import NO_PATTERN
 from tf_simclr.errors import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402

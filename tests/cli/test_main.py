@@ -33,23 +33,6 @@ def test_presets_are_listed_by_the_names_that_gin_file_takes(monkeypatch, capsys
         assert title.strip().endswith(".") and title.strip()[0] != "#"
 
 
-@pytest.mark.parametrize(
-    "argv0, program",
-    [
-        ("run.py", "python run.py"),
-        ("../a b/run.py", "python '../a b/run.py'"),
-        ("/env/bin/tf-simclr", "tf-simclr"),
-        ("tf-simclr.exe", "tf-simclr"),
-    ],
-)
-def test_help_names_the_command_that_was_typed(argv0, program, capsys):
-    with pytest.raises(SystemExit):
-        flags.parse([argv0, "--help"])
-    text = capsys.readouterr().out
-    assert text.startswith(f"Usage: {program} [--name=value ...]\n")
-    assert f"\n  {program} --mode=train_then_eval\n" in text
-
-
 def test_a_local_file_wins_over_a_preset(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gin").mkdir()

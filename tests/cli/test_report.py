@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from tf_simclr.cli import flags, report
-from tf_simclr.config import Config
+from tf_simclr.config import Config, saved_settings
 
 RESULTS = {
     "step": 7,
@@ -35,7 +35,7 @@ def test_says_how_good_and_where():
 
 def test_an_accuracy_of_a_part_of_the_split_says_so():
     config = Config().replace(train_mode="finetune", model_dir="runs/x", eval_split="test")
-    line = "Classifier on {}imagenet2012 test: top-1 25.0%"
+    line = "Classifier, on {}imagenet2012 test: top-1 25.0%"
     assert line.format("") in report.format_results(config, RESULTS)
     text = report.format_results(config, RESULTS | {"evaluated": (256, 10_000)})
     assert line.format("256 of 10000 images of ") in text
@@ -85,11 +85,11 @@ def test_a_probe_is_a_table():
             for name in ("pretrained", "raw pixels")
             for row in (
                 [name, "logistic, l2 0.032", "50.00", "75.00", "40.00"],
-                [name, "nearest neighbours, 200", "25.00", "75.00", "40.00"],
+                [name, "nearest neighbors, 200", "25.00", "75.00", "40.00"],
             )
         ),
     ]
-    assert "The literature gives per class for oxford_flowers102." in text
+    assert "The literature reports per class for oxford_flowers102." in text
     assert "runs/p/result.json" in text and "90 training and 10 test images" in text
 
 
@@ -129,14 +129,14 @@ PROBES = {
 }
 
 
-def test_probes_and_neighbours_take_the_place_of_the_classifier_on_the_side():
+def test_probes_and_neighbors_replace_the_accuracy_of_the_linear_classifier():
     text = report.format_results(Config().replace(model_dir="runs/x"), RESULTS | PROBES)
     rows = re.findall(r"^  (\w+ \w+) +([\d.]+)%", text, re.MULTILINE)
     names = ["raw pixels", "untrained encoder", "pretrained encoder"]
     shares = ["10.0", "20.0", "80.0", "12.0", "14.0", "65.0"]
     assert rows == list(zip(names * 2, shares, strict=True))
     assert "Nearest 7 of 10,000 training images of the same class:" in text
-    assert "on the side" not in text
+    assert "trained during pretraining" not in text
 
 
 def test_after_fine_tuning_the_classifier_counts_and_the_encoder_is_called_fine_tuned():
@@ -162,7 +162,7 @@ def test_the_commands_to_type_next_parse(tmp_path, name):
         ]
     ).config
     with open(os.path.join(model_dir, "config.gin"), "w") as file:
-        file.write(flags.to_gin(config))
+        file.write(saved_settings.to_gin(config))
     look, probe, finetune = commands(report.format_results(config, RESULTS))
     assert look == ["tensorboard", f"--logdir={model_dir}"]
     assert probe[:2] == finetune[:2] == ["python", "run.py"]

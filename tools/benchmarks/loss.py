@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from benchmarks import memory_use, report, timing
 from benchmarks.report import Report, Row
-from tf_simclr.config.config import Loss
+from tf_simclr.config.sections import Loss
 from tf_simclr.losses.nt_xent import automatic_block_rows, nt_xent
 
 NOTES = """\

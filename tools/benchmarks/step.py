@@ -24,7 +24,7 @@ from benchmarks.loss import official_loss
 from benchmarks.report import Report, Row
 from tf_simclr import build, objective
 from tf_simclr.config import Config
-from tf_simclr.config.config import PRECISIONS
+from tf_simclr.config.choices import PRECISIONS
 from tf_simclr.models import layers
 from tf_simclr.optim import policy
 from tf_simclr.optim.loss_scale import LossScale
