@@ -32,14 +32,14 @@ def test_help_names_the_command_that_was_typed(program, typed):
 
 
 def test_help_has_each_setting_once_under_its_section():
-    found, section = [], None
+    listed, section = [], None
     for line in help.format_help(width=100).splitlines():
         section = match[1] if (match := re.match(r"(\w+): ", line)) else section
         if match := re.match(r"  --(\w+)=(\S+)( \(default (.*)\))?$", line):
-            found.append((section, match[1]))
+            listed.append((section, match[1]))
     expected = [(spec.section, name) for name, spec in settings().items()]
     gin_flags = ("gin_file", "gin_bindings", "allow_gin_imports")
-    assert found == [*expected, *(("Gin", name) for name in gin_flags)]
+    assert listed == [*expected, *(("Gin", name) for name in gin_flags)]
 
 
 def test_help_content():

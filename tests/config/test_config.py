@@ -1,8 +1,9 @@
-"""Settings: the official flags, the checks of values and of their combinations."""
+"""Settings: the official flags, the checks of values and the rules between settings."""
 
 import dataclasses
 import math
 import re
+import types
 
 import pytest
 
@@ -117,16 +118,16 @@ def test_official_flag(row):
         assert type(spec.default).__name__ == type_name and not spec.optional
     if choices:
         official = tuple(choices[0].split(","))
-        assert spec.choices[: len(official)] == official  # ours come after them
+        assert spec.choices[: len(official)] == official  # ours follow
 
 
 def test_no_other_settings():
     assert set(settings()) == {row[0] for row in OFFICIAL} | OURS
 
 
-def test_own_settings():
-    own = {name: (settings()[name].default, settings()[name].choices) for name in OURS}
-    assert own == {
+def test_our_settings():
+    ours = {name: (settings()[name].default, settings()[name].choices) for name in OURS}
+    assert ours == {
         "use_tpu": ("auto", (True, False, "auto")),
         "color_jitter_impl": ("simclrv2", ("simclrv2", "simclrv1")),
         "frozen_batch_norm": ("inference", ("inference", "training")),
@@ -163,14 +164,14 @@ def test_own_settings():
     }
 
 
-def test_names_are_unique_across_sections_and_helped():
+def test_names_are_unique_across_sections_and_have_help():
     fields = [f.name for section in config_lib.SECTIONS for f in dataclasses.fields(section)]
     assert len(fields) == len(set(fields)) == len(settings())
     for spec in settings().values():
         assert spec.help.endswith(".") and len(spec.help) > 10, spec.name
 
 
-def test_unsaved_settings_are_where_and_what_now():
+def test_settings_of_a_single_start_are_not_saved():
     assert {n for n, s in settings().items() if not s.saved} == {
         "mode",
         "model_dir",
@@ -282,7 +283,7 @@ def test_bad_value(name, value, message):
 
 
 def _with_raw_value(name, value):
-    """As replace, past the int-to-float conversion: the message names what was written."""
+    """Replaces a value without converting it: the message names what was written."""
     config = Config().replace(**{name: value})
     object.__setattr__(getattr(config, settings()[name].section.lower()), name, value)
     return config
@@ -347,7 +348,10 @@ BAD_COMBINATIONS = [
     ),
     (dict(images="x"), "images must be None with mode=train, got 'x'"),
     (dict(mode="predict", model_dir="x"), "images must be given with mode=predict, got None"),
-    (dict(mode="predict", images="x"), "checkpoint must be given with mode=predict, got None"),
+    (
+        dict(mode="predict", images="x"),
+        "checkpoint must be given with mode=predict and no model_dir, got None",
+    ),
     (
         dict(strategy="multi_worker", mode="predict", images="x", model_dir="x"),
         "strategy must be auto with mode=predict",
@@ -389,8 +393,8 @@ BAD_COMBINATIONS = [
 def test_each_rule_is_broken_by_one_of_these_combinations():
     broken = set()
     for values, _ in BAD_COMBINATIONS:
-        config = Config().replace(**values)
-        broken.add(next(rule for rule in RULES if rule.is_broken(config)))
+        flat = types.SimpleNamespace(**Config().replace(**values).to_dict())
+        broken.add(next(rule for rule in RULES if rule.is_broken(flat)))
     assert broken == set(RULES)
 
 

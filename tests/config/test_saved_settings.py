@@ -1,4 +1,4 @@
-"""What a run saves of its settings is read back to the same values, as data and nothing else."""
+"""The settings that a run saves are read back with the same values, and only as data."""
 
 import json
 

@@ -1,6 +1,7 @@
 """The rules between settings, as a table, and the check of a whole Config."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import NamedTuple
 
 from tf_simclr.config.config import Config
@@ -12,247 +13,183 @@ from tf_simclr.errors import ConfigError
 class Rule(NamedTuple):
     """What one setting must be because of others.
 
-    The error message reads "SETTING must be REQUIREMENT with CONTEXT, got VALUE: WAY_OUT". The
-    documentation reads "Must be REQUIREMENT with WHEN." In both texts {name} stands for a setting:
-    for its value in a message, for its name in the documentation.
+    {name} in a text stands for the setting of that name: for its value in an error message, for the
+    name itself in the documentation.
 
     Attributes:
-      setting: name of the setting to which the rule applies.
-      requirement: what it must be.
-      when: with which values of other settings.
-      is_broken: returns whether a Config breaks the rule.
+      statement: "SETTING must be REQUIREMENT with OTHER SETTINGS".
+      is_broken: returns whether settings, as attributes of one object, break the rule.
       way_out: what the user can do.
-      context: the settings that break the rule and their values; `when` if it is empty.
+      context: the other settings as an error message names them, with their values. If it is
+        empty, the message uses the words of the statement.
     """
 
-    setting: str
-    requirement: str
-    when: str
-    is_broken: Callable[[Config], bool]
+    statement: str
+    is_broken: Callable[[SimpleNamespace], bool]
     way_out: str
     context: str = ""
+
+    @property
+    def setting(self) -> str:
+        """Name of the setting to which the rule applies."""
+        return self.statement.split()[0]
+
+    def sentence(self) -> str:
+        """Returns the rule for the documentation of its setting: "Must be ..."."""
+        names = {name: name for name in settings()}
+        text = self.statement.removeprefix(self.setting).strip().format_map(names)
+        return f"{text[0].upper()}{text[1:]}."
 
     def message(self, config: Config) -> str:
         """Returns the error message for a Config that breaks the rule."""
         values = config.to_dict()
-        text = f"must be {self.requirement} with {self.context or self.when}".format_map(values)
-        return f"{self.setting} {text}, got {values[self.setting]!r}: {self.way_out}"
-
-    def sentence(self) -> str:
-        """Returns the rule as a sentence of the documentation."""
-        names = {name: name for name in settings()}
-        return f"Must be {self.requirement} with {self.when}.".format_map(names)
+        requirement, _, others = self.statement.partition(" with ")
+        text = f"{requirement} with {self.context or others}".format_map(values)
+        return f"{text}, got {values[self.setting]!r}: {self.way_out}"
 
 
-def _is_tfds(config: Config) -> bool:
-    return config.data.dataset not in ("folder", "shapes")
-
-
-def _selects_missing_layer(config: Config, projection_mode: str, last_layer: int) -> bool:
-    """Returns whether ft_proj_selector is beyond the endpoints of this kind of projection head.
-
-    Endpoint 0 is the head's input. The output of each layer follows.
-    """
-    model = config.model
-    is_valid = -1 <= model.ft_proj_selector <= last_layer
-    return model.proj_head_mode == projection_mode and not is_valid
-
-
-def _is_mode(config: Config, *modes: str) -> bool:
-    return config.runtime.mode in modes
-
-
-def _pretrains(config: Config) -> bool:
-    return config.training.train_mode == "pretrain"
-
-
-def _has_workers(config: Config) -> bool:
-    return config.runtime.strategy == "multi_worker"
-
-
+_TFDS_ONLY = "it names a feature of a TFDS data set"
+_NO_CHECKPOINT = "it is for fine-tuning without a checkpoint"
 _LAYER = "give the number of a layer, or -1 for the last"
-_LENGTH = "give the length of the training, in epochs or in steps"
+_OWN_DEVICES = "each worker uses its GPUs, or its CPU as one replica"
 
-# The first broken rule is the one reported.
+
+def _selects_layer(s: SimpleNamespace, num_layers: int) -> bool:
+    """Returns whether ft_proj_selector is 0 (the head's input), a layer's number, or -1."""
+    return -1 <= s.ft_proj_selector <= num_layers
+
+
+# The first broken rule is the one that is reported.
 RULES = (
     Rule(
-        "fine_tune_after_block",
-        "-1",
-        "train_mode=pretrain",
-        lambda c: _pretrains(c) and c.model.fine_tune_after_block != -1,
+        "fine_tune_after_block must be -1 with train_mode=pretrain",
+        lambda s: s.train_mode == "pretrain" and s.fine_tune_after_block != -1,
         "fine-tune with --train_mode=finetune",
     ),
     Rule(
-        "train_batch_size",
-        "at least 2",
-        "train_mode=pretrain",
-        lambda c: _pretrains(c) and c.training.train_batch_size < 2,
+        "train_batch_size must be at least 2 with train_mode=pretrain",
+        lambda s: s.train_mode == "pretrain" and s.train_batch_size < 2,
         "a batch of one has no negatives",
     ),
     Rule(
-        "unlabelled",
-        "False",
-        "any dataset but folder",
-        lambda c: c.data.unlabelled and c.data.dataset != "folder",
+        "unlabelled must be False with any dataset but folder",
+        lambda s: s.dataset != "folder" and s.unlabelled,
         "it is for --dataset=folder",
         context="dataset={dataset}",
     ),
     Rule(
-        "image_key",
-        "None",
-        "dataset=folder or dataset=shapes",
-        lambda c: bool(c.data.image_key) and not _is_tfds(c),
-        "it names a feature of a TFDS data set",
+        "image_key must be None with dataset=folder or dataset=shapes",
+        lambda s: s.dataset in ("folder", "shapes") and s.image_key is not None,
+        _TFDS_ONLY,
         context="dataset={dataset}",
     ),
     Rule(
-        "label_key",
-        "None",
-        "dataset=folder or dataset=shapes",
-        lambda c: bool(c.data.label_key) and not _is_tfds(c),
-        "it names a feature of a TFDS data set",
+        "label_key must be None with dataset=folder or dataset=shapes",
+        lambda s: s.dataset in ("folder", "shapes") and s.label_key is not None,
+        _TFDS_ONLY,
         context="dataset={dataset}",
     ),
     Rule(
-        "data_service",
-        "None",
-        "dataset=folder",
-        lambda c: c.data.dataset == "folder" and bool(c.runtime.data_service),
+        "data_service must be None with dataset=folder",
+        lambda s: s.dataset == "folder" and s.data_service is not None,
         "images in a folder are decoded in the training process; leave out --data_service, or "
         "convert the images to a TFDS data set",
     ),
     Rule(
-        "teacher",
-        "given",
-        "train_mode=distill",
-        lambda c: c.training.train_mode == "distill" and not c.distill.teacher,
+        "teacher must be given with train_mode=distill",
+        lambda s: s.train_mode == "distill" and not s.teacher,
         "name the SavedModel of a fine-tuned run, e.g. --teacher=runs/finetuned",
     ),
     Rule(
-        "teacher",
-        "None",
-        "any other train_mode",
-        lambda c: c.training.train_mode != "distill" and bool(c.distill.teacher),
+        "teacher must be None with any other train_mode",
+        lambda s: s.train_mode != "distill" and bool(s.teacher),
         "distill with --train_mode=distill",
         context="train_mode={train_mode}",
     ),
     Rule(
-        "label_fraction",
-        "1",
-        "train_mode=pretrain",
-        lambda c: _pretrains(c) and c.data.label_fraction < 1,
+        "label_fraction must be 1 with train_mode=pretrain",
+        lambda s: s.train_mode == "pretrain" and s.label_fraction < 1,
         "pretraining uses no labels; to use fewer images, give --train_split='train[:10%]'",
     ),
     Rule(
-        "from_scratch",
-        "False",
-        "train_mode=pretrain",
-        lambda c: _pretrains(c) and c.training.from_scratch,
-        "it is for fine-tuning without a checkpoint",
+        "from_scratch must be False with train_mode=pretrain",
+        lambda s: s.train_mode == "pretrain" and s.from_scratch,
+        _NO_CHECKPOINT,
     ),
     Rule(
-        "from_scratch",
-        "False",
-        "a checkpoint",
-        lambda c: c.training.from_scratch and bool(c.training.checkpoint),
-        "it is for fine-tuning without a checkpoint",
+        "from_scratch must be False with a checkpoint",
+        lambda s: bool(s.checkpoint) and s.from_scratch,
+        _NO_CHECKPOINT,
         context="checkpoint={checkpoint}",
     ),
     Rule(
-        "ft_proj_selector",
-        "between -1 and 0",
-        "proj_head_mode=none",
-        lambda c: _selects_missing_layer(c, "none", 0),
+        "ft_proj_selector must be between -1 and 0 with proj_head_mode=none",
+        lambda s: s.proj_head_mode == "none" and not _selects_layer(s, 0),
         _LAYER,
     ),
     Rule(
-        "ft_proj_selector",
-        "between -1 and 1",
-        "proj_head_mode=linear",
-        lambda c: _selects_missing_layer(c, "linear", 1),
+        "ft_proj_selector must be between -1 and 1 with proj_head_mode=linear",
+        lambda s: s.proj_head_mode == "linear" and not _selects_layer(s, 1),
         _LAYER,
     ),
     Rule(
-        "ft_proj_selector",
-        "between -1 and {num_proj_layers}",
-        "proj_head_mode=nonlinear",
-        lambda c: _selects_missing_layer(c, "nonlinear", c.model.num_proj_layers),
+        "ft_proj_selector must be between -1 and {num_proj_layers} with proj_head_mode=nonlinear",
+        lambda s: s.proj_head_mode == "nonlinear" and not _selects_layer(s, s.num_proj_layers),
         _LAYER,
     ),
     Rule(
-        "train_epochs",
-        "at least 1",
-        "train_steps=0",
-        lambda c: not c.training.train_epochs and not c.training.train_steps,
-        _LENGTH,
+        "train_epochs must be at least 1 with train_steps=0",
+        lambda s: s.train_steps == 0 and s.train_epochs == 0,
+        "give the length of the training, in epochs or in steps",
     ),
     Rule(
-        "checkpoint_epochs",
-        "at least 1",
-        "checkpoint_steps=0",
-        lambda c: not c.training.checkpoint_epochs and not c.training.checkpoint_steps,
-        "nothing would be saved",
+        "checkpoint_epochs must be at least 1 with checkpoint_steps=0",
+        lambda s: s.checkpoint_steps == 0 and s.checkpoint_epochs == 0,
+        "otherwise nothing would be saved",
     ),
     Rule(
-        "strategy",
-        "auto",
-        "mode=eval, mode=probe or mode=predict",
-        lambda c: _has_workers(c) and _is_mode(c, "eval", "probe", "predict"),
+        "strategy must be auto with mode=eval, mode=probe or mode=predict",
+        lambda s: s.mode in ("eval", "probe", "predict") and s.strategy == "multi_worker",
         "a single process reads the checkpoints of all workers",
         context="mode={mode}",
     ),
     Rule(
-        "strategy",
-        "auto",
-        "cpu_replicas above 1",
-        lambda c: _has_workers(c) and c.runtime.cpu_replicas > 1,
-        "each worker uses its GPUs, or its CPU as one replica",
+        "strategy must be auto with cpu_replicas above 1",
+        lambda s: s.cpu_replicas > 1 and s.strategy == "multi_worker",
+        _OWN_DEVICES,
         context="cpu_replicas={cpu_replicas}",
     ),
     Rule(
-        "strategy",
-        "auto",
-        "use_tpu=True",
-        lambda c: _has_workers(c) and c.runtime.use_tpu is True,
-        "each worker uses its GPUs, or its CPU as one replica",
+        "strategy must be auto with use_tpu=True",
+        lambda s: s.use_tpu is True and s.strategy == "multi_worker",
+        _OWN_DEVICES,
     ),
     Rule(
-        "images",
-        "given",
-        "mode=predict",
-        lambda c: _is_mode(c, "predict") and not c.predict.images,
+        "images must be given with mode=predict",
+        lambda s: s.mode == "predict" and not s.images,
         "name a folder of images, e.g. --images=pictures",
     ),
     Rule(
-        "checkpoint",
-        "given",
-        "mode=predict and no model_dir",
-        lambda c: _is_mode(c, "predict") and not (c.training.checkpoint or c.runtime.model_dir),
+        "checkpoint must be given with mode=predict and no model_dir",
+        lambda s: s.mode == "predict" and not s.model_dir and not s.checkpoint,
         "name a SavedModel, a checkpoint or the model_dir of a run",
-        context="mode=predict",
     ),
     Rule(
-        "images",
-        "None",
-        "any other mode",
-        lambda c: bool(c.predict.images) and not _is_mode(c, "predict"),
+        "images must be None with any other mode",
+        lambda s: s.mode != "predict" and bool(s.images),
         "it is for --mode=predict",
         context="mode={mode}",
     ),
     Rule(
-        "model_dir",
-        "given",
-        "mode=eval or mode=probe",
-        lambda c: _is_mode(c, "eval", "probe") and not c.runtime.model_dir,
+        "model_dir must be given with mode=eval or mode=probe",
+        lambda s: s.mode in ("eval", "probe") and not s.model_dir,
         "give the directory of the run, e.g. --model_dir=runs/first",
         context="mode={mode}",
     ),
     Rule(
-        "lineareval_while_pretraining",
-        "True",
-        "mode=eval and train_mode=pretrain",
-        lambda c: (
-            _is_mode(c, "eval") and _pretrains(c) and not c.model.lineareval_while_pretraining
+        "lineareval_while_pretraining must be True with mode=eval and train_mode=pretrain",
+        lambda s: (
+            s.mode == "eval" and s.train_mode == "pretrain" and not s.lineareval_while_pretraining
         ),
         "there is no supervised head to evaluate; train one with --train_mode=finetune",
     ),
@@ -284,6 +221,7 @@ def check(config: Config) -> None:
     # If one worker stopped here, the others would wait for it. They check data_dir together.
     if config.runtime.strategy != "multi_worker":
         check_data_dir(config)
+    values = SimpleNamespace(**config.to_dict())
     for rule in RULES:
-        if rule.is_broken(config):
+        if rule.is_broken(values):
             raise ConfigError(rule.message(config))
