@@ -17,7 +17,7 @@ from benchmarks import matrix_ops, report, timing
 from benchmarks.loss import official_loss
 from benchmarks.report import Report, measured
 from tf_simclr.config import Config
-from tf_simclr.config.config import PRECISIONS
+from tf_simclr.config.choices import PRECISIONS
 from tf_simclr.data.batch import ViewBatch
 from tf_simclr.models import from_config, layers
 from tf_simclr.optim import policy

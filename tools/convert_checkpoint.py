@@ -26,9 +26,9 @@ from conversion import official_source  # noqa: E402
 from tf_simclr import files  # noqa: E402
 from tf_simclr.checkpoints import run_checkpoints  # noqa: E402
 from tf_simclr.checkpoints.formats import saved_model  # noqa: E402
-from tf_simclr.cli import flags  # noqa: E402
+from tf_simclr.cli import flags, help  # noqa: E402
 from tf_simclr.config import Config, saved_settings, settings
-from tf_simclr.config.config import NO_PATTERN
+from tf_simclr.config.setting import NO_PATTERN
 from tf_simclr.errors import ConfigError, one_line
 from tf_simclr.models import from_config
 from tf_simclr.models.simclr import SimCLR  # noqa: E402
@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         spec = settings()[name]
         parser.add_argument(
             f"--{name}",
-            metavar=flags.type_name(spec),
+            metavar=help.type_name(spec),
             help=f"{spec.help} (default {spec.default})".replace("%", "%%"),
         )
     args = vars(parser.parse_args(argv))

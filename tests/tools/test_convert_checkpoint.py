@@ -241,7 +241,7 @@ def test_a_wrong_value_names_its_flag(capsys, source, tmp_path):
     assert "image_size must be an int, got 'big'" in error_of(
         capsys, *arguments, "--image_size=big"
     )
-    assert "fine_tune_after_block must be -1 when pretraining" in error_of(
+    assert "fine_tune_after_block must be -1 with train_mode=pretrain" in error_of(
         capsys, *arguments, "--fine_tune_after_block=2"
     )
     assert "width_multiplier 0.001" in error_of(

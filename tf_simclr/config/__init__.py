@@ -1,5 +1,18 @@
-"""Every setting of a run, once: its name, default, allowed values and help, and what fits what."""
+"""Every setting of a run: its name, type, default, allowed values and help, and the rules."""
 
-from tf_simclr.config.config import SECTIONS, Config, Setting, check, check_data_dir, settings
+from tf_simclr.config.config import Config
+from tf_simclr.config.rules import RULES, Rule, check, check_data_dir, rules_of
+from tf_simclr.config.sections import SECTIONS, settings
+from tf_simclr.config.setting import Setting
 
-__all__ = ["SECTIONS", "Config", "Setting", "check", "check_data_dir", "settings"]
+__all__ = [
+    "RULES",
+    "SECTIONS",
+    "Config",
+    "Rule",
+    "Setting",
+    "check",
+    "check_data_dir",
+    "rules_of",
+    "settings",
+]

@@ -5,10 +5,9 @@ import enum
 import keras
 
 from tf_simclr import compat
+from tf_simclr.config.choices import OPTIMIZERS
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim.lars import LARS
-
-OPTIMIZERS = ("momentum", "adam", "lars", "lamb")
 
 
 class Group(enum.Enum):

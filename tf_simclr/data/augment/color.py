@@ -5,9 +5,9 @@ Images are float32 (h, w, 3) in [0, 1]. Seeds are stateless, as in `augment`.
 
 import tensorflow as tf
 
+from tf_simclr.config.choices import JITTER_IMPLS
 from tf_simclr.data.augment import planes
 
-JITTER_IMPLS = ("simclrv2", "simclrv1")
 JITTER_PROBABILITY = 0.8
 GRAYSCALE_PROBABILITY = 0.2
 NUM_OPS = 4

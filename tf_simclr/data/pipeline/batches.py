@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tf_simclr.config.choices import TRAIN_MODES
 from tf_simclr.data.augment import host
 from tf_simclr.data.batch import EvalBatch, num_views
 from tf_simclr.data.pipeline import batch_spec, device_crops, epochs, host_views, seeds, undecodable
@@ -18,8 +19,6 @@ from tf_simclr.data.pipeline.seeds import Streams
 from tf_simclr.data.pipeline.service import Service
 from tf_simclr.data.sources.tfds_source import UNLABELLED, Source
 from tf_simclr.errors import ConfigError
-
-TRAIN_MODES = ("pretrain", "finetune", "distill")
 
 # Official code: the shuffle buffer in batches, for small images and for larger ones.
 _SHUFFLE_BATCHES_SMALL = 50

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps, PngImagePlugin, features
 
-from tf_simclr.config.config import Data
+from tf_simclr.config.sections import Data
 from tf_simclr.data.sources import image_kinds
 from tf_simclr.data.sources import image_range as ranges
 from tf_simclr.data.sources.image_range import ImageRange
