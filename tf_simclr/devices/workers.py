@@ -197,6 +197,6 @@ def _reason_of_abort(error: tf.errors.OpError) -> str:
     return error.message.partition("Collective ops is aborted by")[2]
 
 
-def wait_for_all(strategy: tf.distribute.Strategy):
-    """Returns when all workers have called it."""
+def wait_for_all(strategy: tf.distribute.Strategy) -> None:
+    """Waits until all workers have called it."""
     mean_over_workers(strategy, [0.0])
