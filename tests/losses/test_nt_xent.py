@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow.python.distribute import tpu_strategy
 
 from tf_simclr.devices.replicas import gather
-from tf_simclr.losses.nt_xent import automatic_block_rows, nt_xent, similarities, views
+from tf_simclr.losses.nt_xent import automatic_block_rows, nt_xent_stacked, similarities, views
 
 
 def algorithm_1(z, temperature: float) -> float:
@@ -44,7 +44,7 @@ def with_gradient(hidden, **settings) -> dict[str, tf.Tensor]:
     hidden = tf.convert_to_tensor(hidden)
     with tf.GradientTape() as tape:
         tape.watch(hidden)
-        results = nt_xent(hidden, **settings)
+        results = nt_xent_stacked(hidden, **settings)
     return results | {"gradient": tape.gradient(results["contrast_loss"], hidden)}
 
 
@@ -52,7 +52,7 @@ def with_gradient(hidden, **settings) -> dict[str, tf.Tensor]:
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_equals_algorithm_1(n, temperature):
     hidden = hiddens(n) * 3
-    loss = nt_xent(hidden, temperature=temperature)["contrast_loss"]
+    loss = nt_xent_stacked(hidden, temperature=temperature)["contrast_loss"]
     np.testing.assert_allclose(loss, literal(hidden, temperature), rtol=1e-5, atol=1e-6)
 
 
@@ -168,7 +168,7 @@ def distributed(run_on, strategy, slices, temperature, block_rows=0) -> list[dic
     def replica(hidden):
         with tf.GradientTape() as tape:
             tape.watch(hidden)
-            results = nt_xent(hidden, temperature=temperature, block_rows=block_rows)
+            results = nt_xent_stacked(hidden, temperature=temperature, block_rows=block_rows)
             loss = results["contrast_loss"] / len(slices)
         return results | {"gradient": tape.gradient(loss, hidden)}
 
@@ -259,13 +259,13 @@ def test_accuracy_and_entropy_look_at_the_other_view_only():
     """Views a that resemble one another, but nearest to their own b: all hits."""
     a = np.eye(4, dtype=np.float32) + 5
     b = np.eye(4, dtype=np.float32)
-    results = nt_xent(np.concatenate([a, b]), temperature=0.5)
+    results = nt_xent_stacked(np.concatenate([a, b]), temperature=0.5)
     assert float(results["contrast_acc"]) == 1
     unit = a / np.linalg.norm(a, axis=1, keepdims=True)
     logits = unit @ b.T / 0.5
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     np.testing.assert_allclose(results["contrast_entropy"], -(p * np.log(p)).sum(1).mean(), 1e-5)
-    swapped = nt_xent(np.concatenate([a, b[[1, 0, 2, 3]]]), temperature=0.5)
+    swapped = nt_xent_stacked(np.concatenate([a, b[[1, 0, 2, 3]]]), temperature=0.5)
     assert float(swapped["contrast_acc"]) == 0.5
 
 
@@ -274,18 +274,20 @@ def test_length_of_the_hiddens_counts_only_without_hidden_norm():
     settings = dict(temperature=0.5)
     unit = hidden / np.linalg.norm(hidden, axis=1, keepdims=True)
     scaled = hidden * np.linspace(0.5, 2, len(hidden), dtype=np.float32)[:, None]
-    expected = float(nt_xent(hidden, **settings)["contrast_loss"])
+    expected = float(nt_xent_stacked(hidden, **settings)["contrast_loss"])
     for same in (scaled, unit):
-        assert float(nt_xent(same, **settings)["contrast_loss"]) == pytest.approx(expected, 1e-5)
-    plain = nt_xent(unit, hidden_norm=False, **settings)["contrast_loss"]
+        assert float(nt_xent_stacked(same, **settings)["contrast_loss"]) == pytest.approx(
+            expected, 1e-5
+        )
+    plain = nt_xent_stacked(unit, hidden_norm=False, **settings)["contrast_loss"]
     assert float(plain) == pytest.approx(expected, 1e-5)
-    raw = nt_xent(scaled, hidden_norm=False, **settings)["contrast_loss"]
+    raw = nt_xent_stacked(scaled, hidden_norm=False, **settings)["contrast_loss"]
     assert abs(float(raw) - expected) > 0.01
 
 
 def test_half_precision_is_computed_in_float32():
     hidden = hiddens().astype(np.float16)
-    results = nt_xent(tf.constant(hidden), temperature=0.1)
+    results = nt_xent_stacked(tf.constant(hidden), temperature=0.1)
     assert results["contrast_loss"].dtype == tf.float32
     expected = literal(hidden.astype(np.float32), 0.1)
     np.testing.assert_allclose(results["contrast_loss"], expected, rtol=1e-5)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tf_simclr import compat
-from tf_simclr.losses.nt_xent import nt_xent
+from tf_simclr.losses.nt_xent import nt_xent_stacked
 from tf_simclr.optim import policy
 from tf_simclr.training import steps
 
@@ -99,7 +99,7 @@ def test_pretraining_loss_is_made_of_its_parts(pretraining):
     assert set(found) == {*steps.PRETRAIN_METRICS, *steps.SUPERVISED_METRICS}
     views = np.concatenate([IMAGES[..., :3] + 0.1, IMAGES[..., 3:] + 0.2])
     endpoints = model(views, training=True)
-    contrast = nt_xent(endpoints["proj_head_output"], **NT_XENT)
+    contrast = nt_xent_stacked(endpoints["proj_head_output"], **NT_XENT)
     for name in ("contrast_loss", "contrast_acc", "contrast_entropy"):
         np.testing.assert_allclose(found[name], contrast[name], rtol=1e-4)
     logits = endpoints["logits_sup"].numpy()

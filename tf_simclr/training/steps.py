@@ -14,7 +14,7 @@ import tensorflow as tf
 from tf_simclr import compat
 from tf_simclr.devices.replicas import batch_size, num_replicas, total
 from tf_simclr.losses.distillation import distillation
-from tf_simclr.losses.nt_xent import nt_xent
+from tf_simclr.losses.nt_xent import nt_xent_stacked
 from tf_simclr.optim.loss_scale import SMALLEST, LossScale
 from tf_simclr.precision import at_least_float32
 from tf_simclr.ranks import rank
@@ -111,7 +111,7 @@ def pretrain_loss(
       PRETRAIN_METRICS, and SUPERVISED_METRICS where there is a supervised head; total_loss is the
       one to differentiate.
     """
-    metrics = nt_xent(
+    metrics = nt_xent_stacked(
         outputs["proj_head_output"],
         temperature=temperature,
         hidden_norm=hidden_norm,
