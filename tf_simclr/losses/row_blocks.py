@@ -64,6 +64,75 @@ class RowBlocks:
         return [tf.reshape(result, (-1, *shape[1:]))[: self.n] for result in results]
 
 
+class Circle(RowBlocks):
+    """Blocks of rows in a circle.
+
+    Attributes:
+      window_rows: rows that follow a block and that it meets.
+      shared_rows: the first of these, whose similarities no other block computes.
+    """
+
+    def __init__(self, n: int, block_rows: int):
+        super().__init__(n, block_rows)
+        half = self.count // 2
+        self.window_rows = half * self.rows
+        self.shared_rows = self.window_rows - (self.rows if self.count % 2 == 0 else 0)
+
+    def positions(self, start) -> tf.Tensor:
+        """Returns the places int32 (rows,) of the block that begins at row start."""
+        return start + tf.range(self.rows)
+
+    def add_to_block(self, sums, start, values) -> tf.Tensor:
+        """Adds values (rows, ...) to sums (padded, ...) at the block."""
+        return _add_at(sums, self.positions(start), values)
+
+    def add_to_shared(self, sums, start, values) -> tf.Tensor:
+        """Adds values (shared_rows, ...) to sums (padded, ...) at the shared rows of the window."""
+        positions = (start + self.rows + tf.range(self.shared_rows)) % self.padded
+        return _add_at(sums, positions, values)
+
+    def for_each_block(self, function, variables: list) -> list:
+        """Calls function(start, *variables) -> variables for each block in turn."""
+
+        def body(start, *variables):
+            return [start + self.rows, *function(start, *variables)]
+
+        _, *variables = tf.while_loop(
+            lambda start, *_: start < self.padded,
+            body,
+            [0, *variables],
+            parallel_iterations=1,
+            maximum_iterations=self.count,
+        )
+        return variables
+
+
+def _add_at(sums, positions, values) -> tf.Tensor:
+    return tf.tensor_scatter_nd_add(sums, positions[:, tf.newaxis], values)
+
+
+class Ring:
+    """Rows of a tensor on a circle of blocks.
+
+    Attributes:
+      rows: (padded, ...).
+    """
+
+    def __init__(self, circle: Circle, tensor: tf.Tensor):
+        """Takes a tensor (n, ...)."""
+        self.rows = circle.pad(tensor)
+        self._circle = circle
+        self._twice = tf.concat([self.rows, self.rows], axis=0)  # so that no window is cut in two
+
+    def block(self, start) -> tf.Tensor:
+        """Returns the block that begins at row start: (rows, ...)."""
+        return self._circle.take(self.rows, start)
+
+    def window(self, start) -> tf.Tensor:
+        """Returns the rows that follow this block: (window_rows, ...)."""
+        return take_rows(self._twice, start + self._circle.rows, self._circle.window_rows)
+
+
 def take_rows(tensor: tf.Tensor, start, count: int) -> tf.Tensor:
     """Slices the first axis: (m, ...) -> (count, ...)."""
     begin = [start] + [0] * (tensor.shape.rank - 1)

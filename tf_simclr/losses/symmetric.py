@@ -17,7 +17,7 @@ compute their similarities, and each uses the row sums only.
 
 import tensorflow as tf
 
-from tf_simclr.losses.row_blocks import RowBlocks, take_rows
+from tf_simclr.losses.row_blocks import Circle, Ring
 
 _PADDING_MASK = 1e9  # subtracted from the logits of padding
 
@@ -33,7 +33,7 @@ def losses(
       block_rows: rows of logits to hold at a time, < n.
       bound: logits lie between -bound and bound.
     """
-    circle = _Circle(a.shape[0], block_rows)
+    circle = Circle(a.shape[0], block_rows)
 
     @tf.custom_gradient
     def terms(a, b):
@@ -54,86 +54,17 @@ def losses(
     return terms(a, b)
 
 
-class _Circle(RowBlocks):
-    """Blocks of rows in a circle.
-
-    Attributes:
-      window_rows: rows that follow a block and that it meets.
-      shared_rows: the first of these, whose similarities no other block computes.
-    """
-
-    def __init__(self, n: int, block_rows: int):
-        super().__init__(n, block_rows)
-        half = self.count // 2
-        self.window_rows = half * self.rows
-        self.shared_rows = self.window_rows - (self.rows if self.count % 2 == 0 else 0)
-
-    def positions(self, start) -> tf.Tensor:
-        """Returns the places int32 (rows,) of the block that begins at row start."""
-        return start + tf.range(self.rows)
-
-    def add_to_block(self, sums, start, values) -> tf.Tensor:
-        """Adds values (rows, ...) to sums (padded, ...) at the block."""
-        return _add_at(sums, self.positions(start), values)
-
-    def add_to_shared(self, sums, start, values) -> tf.Tensor:
-        """Adds values (shared_rows, ...) to sums (padded, ...) at the shared rows of the window."""
-        positions = (start + self.rows + tf.range(self.shared_rows)) % self.padded
-        return _add_at(sums, positions, values)
-
-    def for_each_block(self, function, variables: list) -> list:
-        """Calls function(start, *variables) -> variables for each block in turn."""
-
-        def body(start, *variables):
-            return [start + self.rows, *function(start, *variables)]
-
-        _, *variables = tf.while_loop(
-            lambda start, *_: start < self.padded,
-            body,
-            [0, *variables],
-            parallel_iterations=1,
-            maximum_iterations=self.count,
-        )
-        return variables
-
-
-def _add_at(sums, positions, values) -> tf.Tensor:
-    return tf.tensor_scatter_nd_add(sums, positions[:, tf.newaxis], values)
-
-
-class _Ring:
-    """Rows of a tensor on a circle of blocks.
-
-    Attributes:
-      rows: (padded, ...).
-    """
-
-    def __init__(self, circle: _Circle, tensor: tf.Tensor):
-        """Takes a tensor (n, ...)."""
-        self.rows = circle.pad(tensor)
-        self._circle = circle
-        self._twice = tf.concat([self.rows, self.rows], axis=0)  # so that no window is cut in two
-
-    def block(self, start) -> tf.Tensor:
-        """Returns the block that begins at row start: (rows, ...)."""
-        return self._circle.take(self.rows, start)
-
-    def window(self, start) -> tf.Tensor:
-        """Returns the rows that follow this block: (window_rows, ...)."""
-        return take_rows(self._twice, start + self._circle.rows, self._circle.window_rows)
-
-
 class _Similarities:
     """The similarities of all embeddings of two views, a block at a time."""
 
-    def __init__(self, circle: _Circle, a: tf.Tensor, b: tf.Tensor, bound: float):
+    def __init__(self, circle: Circle, a: tf.Tensor, b: tf.Tensor, bound: float):
         self._circle, self._bound = circle, bound
-        self._views = _Ring(circle, a), _Ring(circle, b)
+        self._views = Ring(circle, a), Ring(circle, b)
         self._dtype, self._width = a.dtype, a.shape[1]
         # 1 for an embedding, 0 for padding; None without padding saves a pass over the logits.
         self._valid = None
         if circle.padded > circle.n:
-            self._valid = _Ring(circle, tf.ones(circle.n, a.dtype))
+            self._valid = Ring(circle, tf.ones(circle.n, a.dtype))
         self._zeros = tf.zeros(circle.rows, a.dtype)
 
     def forward(self) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -153,8 +84,8 @@ class _Similarities:
                 sums[k] = circle.add_to_block(sums[k], start, row_sums)
                 sums[k] = circle.add_to_shared(sums[k], start, column_sums)
             number = start // circle.rows
-            arrays = [array.write(number, x) for array, x in zip(arrays, terms, strict=True)]
-            return [*sums, *arrays]
+            written = [array.write(number, x) for array, x in zip(arrays, terms, strict=True)]
+            return [*sums, *written]
 
         sums = [tf.zeros(circle.padded, self._dtype)] * 2
         arrays = [
@@ -174,7 +105,7 @@ class _Similarities:
         """
         circle = self._circle
         # Padding has a factor of 0 and adds nothing.
-        rings = [_Ring(circle, factor) for factor in factors]
+        rings = [Ring(circle, factor) for factor in factors]
         positive_weights = circle.pad(positive_weights)
 
         def backward_block(start, grad_a, grad_b):
@@ -223,7 +154,7 @@ class _Similarities:
             entropy,
         )
 
-    def _compare_within(self, view: _Ring, start) -> tuple[tf.Tensor, tf.Tensor]:
+    def _compare_within(self, view: Ring, start) -> tuple[tf.Tensor, tf.Tensor]:
         """Compares a block of a view with itself and with the window that follows it.
 
         Returns:
@@ -250,7 +181,7 @@ class _Similarities:
         weights = tf.tensor_scatter_nd_update(weights, diagonal, positive_weights)
         return tf.matmul(weights, b.rows), tf.matmul(weights, block, transpose_a=True)
 
-    def _gradient_within(self, view: _Ring, factors: _Ring, start) -> tuple[tf.Tensor, tf.Tensor]:
+    def _gradient_within(self, view: Ring, factors: Ring, start) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns what `_compare_within` adds to the gradients of its rows and shared columns."""
         block, window = view.block(start), view.window(start)
         factor = factors.block(start)
