@@ -195,20 +195,18 @@ def make_model(config: Config, num_classes: int | None) -> SimCLR:
     bounds.check_size(config)
     # TensorFlow cannot combine a global seed of 0 with one that is a tensor (Dataset.shuffle).
     keras.utils.set_random_seed(config.runtime.seed or 2**31)
-    settings, precision = dataclasses.asdict(config.model), config.training.precision
-    for name in ("lineareval_while_pretraining", "zero_init_logits_layer"):
-        del settings[name]  # settings of the run, not of the network
+    precision = config.training.precision
     # Micro-batches are computed in a loop, in which replicas cannot exchange statistics.
     one_batch = num_microbatches(config, tf.distribute.get_strategy()) == 1
-    settings["global_bn"] = config.model.global_bn and one_batch
+    global_bn = config.model.global_bn and one_batch
     try:
         return SimCLR(
-            num_classes=num_classes,
+            num_classes,
             image_size=config.data.image_size,
+            network=dataclasses.replace(config.model, global_bn=global_bn),
             stop_supervised_gradient=config.training.train_mode == "pretrain",
             # None: Keras's own type, which is float32 unless it was changed.
             precision=None if precision == "float32" else precision,
-            **settings,
         )
     except ValueError as error:  # a width_multiplier so small that a layer has no channel
         raise ConfigError(

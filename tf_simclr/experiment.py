@@ -517,7 +517,7 @@ class Experiment:
             )
             return {}
         # As a checkpoint has them.
-        workers.average_over_replicas(self.strategy, self.model.own_statistics())
+        workers.average_over_replicas(self.strategy, self.model.per_replica_statistics())
         decayed = policy.loss_decay_variables(self.model, config.optimizer.optimizer)
         decay = steps.weight_decay_loss(decayed, config.optimizer.weight_decay)
         results = {"eval/regularization_loss": float(decay)}

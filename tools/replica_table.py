@@ -24,6 +24,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tf_simclr.config import Model  # noqa: E402
 from tf_simclr.devices import workers  # noqa: E402
 from tf_simclr.models.simclr import SimCLR  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
@@ -35,7 +36,7 @@ REPLICAS = (1, 2, 4)
 BATCH_SIZE, IMAGE_SIZE, WIDTH_MULTIPLIER = 32, 32, 0.25
 LEARNING_RATE = 0.005  # as in the first steps of the published runs' warm-up
 WEIGHT_DECAY = 1e-4
-MODELS = {  # row -> (train_mode, settings of SimCLR)
+MODELS = {  # row -> (train_mode, settings of Model)
     "pretraining, ResNet-18": ("pretrain", dict(resnet_depth=18)),
     "fine-tuning, ResNet-18": ("finetune", dict(resnet_depth=18)),
     "pretraining, ResNet-50 SK": ("pretrain", dict(resnet_depth=50, sk_ratio=0.0625)),
@@ -137,7 +138,7 @@ def train(strategy, make_model, batch, *, train_mode: str, learning_rate: float)
     set_weights(model)  # measuring has moved the moving averages
     for _ in range(NUM_STEPS):
         strategy.run(step, args=batch)
-    workers.average_over_replicas(strategy, model.own_statistics())  # as a checkpoint does
+    workers.average_over_replicas(strategy, model.per_replica_statistics())  # as a checkpoint does
     weights = {path: np.array(tf.convert_to_tensor(v)) for path, v in variables.items()}
     last_loss, _ = strategy.run(measure, args=batch)
     local = strategy.experimental_local_results
@@ -157,11 +158,10 @@ def row(name: str, dtype: str, strategies: dict) -> tuple[list[str], dict[str, n
     train_mode, settings = MODELS[name]
     make_model = functools.partial(
         SimCLR,
-        num_classes=NUM_CLASSES,
+        NUM_CLASSES,
         image_size=IMAGE_SIZE,
-        width_multiplier=WIDTH_MULTIPLIER,
+        network=Model(width_multiplier=WIDTH_MULTIPLIER, **settings),
         stop_supervised_gradient=train_mode == "pretrain",
-        **settings,
     )
     how = dict(train_mode=train_mode, learning_rate=LEARNING_RATE)
     batch = make_batch(BATCH_SIZE, IMAGE_SIZE)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from benchmarks import local, network, scaling
 from benchmarks.collectives import Collective, count, total_bytes
 from benchmarks.report import Row
+from tf_simclr.config import Model
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
 from tf_simclr.training import steps
@@ -86,12 +87,14 @@ def step_collectives(strategy, settings: Settings, *, block_rows: int) -> list[C
     """Those of a step of pretraining with NT-Xent, block_rows of logits at a time, and LARS."""
     with strategy.scope():
         model = SimCLR(
-            num_classes=NUM_CLASSES,
+            NUM_CLASSES,
             image_size=IMAGE_SIZE,
-            proj_out_dim=settings.dim,
-            resnet_depth=settings.resnet_depth,
+            network=Model(
+                resnet_depth=settings.resnet_depth,
+                width_multiplier=settings.width_multiplier,
+                proj_out_dim=settings.dim,
+            ),
             stop_supervised_gradient=True,
-            width_multiplier=settings.width_multiplier,
         )
         optimizer = policy.make_optimizer(model, "lars", 0.1, momentum=0.9, weight_decay=1e-6)
     trainable = policy.trainable_variables(model)
