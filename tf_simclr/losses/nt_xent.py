@@ -36,7 +36,7 @@ def nt_xent(
       >>> z2 = tf.constant([[0.9, 0.1], [0.1, 0.9]])
       >>> metrics = nt_xent(z1, z2, temperature=0.5)
       >>> print(f"{metrics['contrast_loss']:.3f}, {metrics['contrast_acc']:.0%}")
-      0.497, 100%
+      0.593, 100%
 
     Args:
       z1: (n, d), projections of view 1.
