@@ -1,4 +1,4 @@
-"""The ResNets: sizes, counts, and what each block is made of."""
+"""The ResNets: sizes, counts, and the layers of each block."""
 
 import keras
 import numpy as np
@@ -26,7 +26,7 @@ def conv_bn(kernel_size: int, inputs: int, outputs: int) -> int:
 
 
 def count(depth: int, width: float, sk_ratio: float, se_ratio: float = 0, small=False) -> int:
-    """Trainable parameters by arithmetic, from the description in the papers."""
+    """Counts the trainable parameters by arithmetic, from the description in the papers."""
     w, sk = int(64 * width), sk_ratio > 0
     if small:
         total = conv_bn(3, 3, w)
@@ -76,7 +76,7 @@ def built(**settings) -> int:
     ],
 )
 def test_parameters_are_those_of_the_paper(depth, width, sk_ratio, millions):
-    """SimCLRv2, table 1, up to its rounding; the arithmetic is held against models below."""
+    """Table 1 of SimCLRv2, up to its rounding. Tests below compare the arithmetic with models."""
     assert count(depth, width, sk_ratio) / 1e6 == pytest.approx(millions, abs=0.6)
 
 
@@ -104,7 +104,7 @@ def test_parameters_of_small_models(settings):
 
 @pytest.mark.parametrize("depth", [101, 152, 200])
 def test_parameters_of_the_deep_models(monkeypatch, depth):
-    """With the blocks of a group counted, two a group say what kind of block it is."""
+    """The number of blocks is tested elsewhere, so two blocks show the layers of a group."""
     assert resnet.BLOCKS_PER_GROUP == BLOCKS
     for table in (resnet.BLOCKS_PER_GROUP, BLOCKS):
         monkeypatch.setitem(table, depth, (1, 2, 1, 1))
@@ -122,12 +122,12 @@ def bottleneck_sk():
 
 
 def sides(parts, side: int) -> list[int]:
-    x, found = np.zeros((1, side, side, 3), np.float32), []
+    x, sides = np.zeros((1, side, side, 3), np.float32), []
     for part in parts:
         x = part(x)
-        found += [int(v.shape[1]) for v in (x if isinstance(x, (list, tuple)) else [x])]
+        sides += [int(v.shape[1]) for v in (x if isinstance(x, (list, tuple)) else [x])]
         x = x[-1] if isinstance(x, (list, tuple)) else x
-    return found
+    return sides
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_small_stem_keeps_the_size_and_has_no_pooling():
     [
         (34, 0.125, [8, 8, 16, 32, 64]),
         (50, 0.125, [8, 32, 64, 128, 256]),
-        (50, 0.1, [6, 24, 48, 100, 204]),  # each width is cut to a whole number by itself
+        (50, 0.1, [6, 24, 48, 100, 204]),  # each width is rounded down separately
     ],
 )
 def test_channels_of_the_endpoints(depth, width, expected):
@@ -196,8 +196,8 @@ def test_settings_reach_every_batch_norm():
 def test_bottleneck_has_its_stride_on_the_3x3_convolution():
     part = stages(depth=50, width_multiplier=0.125)[2]
     layers = {n: part.get_layer(f"block1.{n}") for n in ("conv1", "conv2", "conv3", "shortcut")}
-    found = {name: (layer.kernel_size, layer.strides) for name, layer in layers.items()}
-    assert found == {
+    kernels = {name: (layer.kernel_size, layer.strides) for name, layer in layers.items()}
+    assert kernels == {
         "conv1": ((1, 1), (1, 1)),
         "conv2": ((3, 3), (2, 2)),
         "conv3": ((1, 1), (1, 1)),
@@ -220,7 +220,7 @@ def output_of(part, layer: str, x) -> np.ndarray:
 
 
 def test_shortcut_pools_before_it_projects(bottleneck_sk):
-    """At stride 2 zeros are added below and to the right; at stride 1 only real pixels count."""
+    """Stride 2 pads zeros below and to the right. Stride 1 averages over real pixels only."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 5, 5, 32)).astype(np.float32)
     padded = np.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
@@ -248,7 +248,9 @@ def test_stem_pools_the_3x3_maximum_of_relu_of_bn(basic, randomise):
         np.array(v) for v in (bn.moving_mean, bn.moving_variance, bn.gamma, bn.beta)
     )
     y = np.maximum((initial_conv - mean) / np.sqrt(variance + 1e-5) * gamma + beta, 0)
-    y = np.pad(y, ((0, 0), (0, 1), (0, 1), (0, 0)))  # an even side: one at the end
+    y = np.pad(
+        y, ((0, 0), (0, 1), (0, 1), (0, 0))
+    )  # one row and column at the end, because the side is even
     expected = np.max([y[:, i : i + 7 : 2, j : j + 7 : 2] for i in range(3) for j in range(3)], 0)
     np.testing.assert_allclose(pooled, expected, rtol=1e-4, atol=1e-5)
 
