@@ -122,7 +122,7 @@ class Evaluation:
             state.say(reason)
             return {}
         # Each replica may have its own statistics; a checkpoint holds their mean.
-        workers.average_over_replicas(state.strategy, state.model.own_statistics())
+        workers.average_over_replicas(state.strategy, state.model.per_replica_statistics())
         results = {"eval/regularization_loss": float(state.task.weight_decay.loss())}
         if self._batches is None:
             self._batches = state.strategy.distribute_datasets_from_function(
