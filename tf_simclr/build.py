@@ -11,13 +11,18 @@ import tensorflow as tf
 
 from tf_simclr import bounds
 from tf_simclr.config import Config, check_data_dir
-from tf_simclr.data.augment import host
 from tf_simclr.data.pipeline import batches, device_crops, service
+from tf_simclr.data.pipeline.settings import Shard, StreamSettings, ViewSettings
 from tf_simclr.data.sources import folder, image_range
-from tf_simclr.data.sources.tfds_source import Source, open_source
+from tf_simclr.data.sources.protocol import Source
+from tf_simclr.data.sources.tfds_source import open_source
 from tf_simclr.devices import strategies, workers
 from tf_simclr.errors import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR
+
+# Batches of larger views do not fit in the caches of a CPU, which then augments them faster one by
+# one (docs/performance.md).
+DEVICE_CROPS_ON_CPU_MAX_SIZE = 32
 
 
 def make_strategy(config: Config) -> tf.distribute.Strategy:
@@ -54,7 +59,7 @@ def open_data(config: Config, *, quiet: bool = False) -> Source:
     data = config.data
     limits = image_range.parse(data.image_range)
     if data.dataset == folder.FOLDER:
-        source = folder.open_folder(
+        source: Source = folder.open_folder(
             data.data_dir,
             unlabelled=data.unlabelled,
             image_range=limits,
@@ -236,7 +241,7 @@ def augments_on_device(config: Config, source: Source, strategy: tf.distribute.S
     if not on_cpu(strategy):
         return True
     size = config.data.image_size
-    return size <= host.SMALL_SIZE and device_crops.travels_whole(
+    return size <= DEVICE_CROPS_ON_CPU_MAX_SIZE and device_crops.travels_whole(
         source, image_size=size, train_mode=config.training.train_mode
     )
 
@@ -257,35 +262,34 @@ def train_batches(
         job_name = f"tf_simclr_{number}"
 
     def make(context: tf.distribute.InputContext):
-        num_shards, shard_index, reader = (
-            context.num_input_pipelines,
-            context.input_pipeline_id,
-            None,
-        )
+        shard = Shard(context.input_pipeline_id, context.num_input_pipelines)
+        reader = None
         if job_name:
-            reader = service.Service(config.runtime.data_service, job_name, shard_index, num_shards)
-            num_shards, shard_index = 1, 0  # all share one stream
-        batch_size = context.get_per_replica_batch_size(config.training.train_batch_size)
+            reader = service.Service(
+                config.runtime.data_service, job_name, shard.index, shard.count
+            )
+            shard = Shard()  # all share one stream
         # Whole steps. Where the batch size has changed, the last may have been a part of one.
         steps_seen = -(-examples_seen // config.training.train_batch_size)
-        return batches.train_batches(
-            source,
+        settings = StreamSettings(
             split=config.data.train_split,
+            batch_size=context.get_per_replica_batch_size(config.training.train_batch_size),
+            global_batch_size=config.training.train_batch_size,
+            seed=config.runtime.seed,
+            start_example=steps_seen * (config.training.train_batch_size // shard.count),
+            cache=config.data.cache_dataset,
+            strict=config.data.strict_data,
+            shard=shard,
+            service=reader,
+        )
+        views = ViewSettings(
             train_mode=config.training.train_mode,
             image_size=config.data.image_size,
-            batch_size=batch_size,
-            global_batch_size=config.training.train_batch_size,
             color_jitter_strength=config.augment.color_jitter_strength,
             color_jitter_impl=config.augment.color_jitter_impl,
             augment_on_device=augments_on_device(config, source, strategy),
-            cache=config.data.cache_dataset,
-            strict=config.data.strict_data,
-            seed=config.runtime.seed,
-            start_example=steps_seen * (config.training.train_batch_size // num_shards),
-            num_shards=num_shards,
-            shard_index=shard_index,
-            service=reader,
         )
+        return batches.train_batches(source, settings, views)
 
     return strategy.distribute_datasets_from_function(make)
 
@@ -308,6 +312,5 @@ def eval_batches(
         image_size=config.data.image_size,
         batch_size=batch_size // context.num_input_pipelines,
         strict=config.data.strict_data,
-        num_shards=context.num_input_pipelines,
-        shard_index=context.input_pipeline_id,
+        shard=Shard(context.input_pipeline_id, context.num_input_pipelines),
     ).rebatch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)

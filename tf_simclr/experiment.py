@@ -22,11 +22,11 @@ from tf_simclr.checkpoints.examples_seen import ExamplesSeen
 from tf_simclr.checkpoints.formats import saved_model
 from tf_simclr.config import Config, saved_settings, settings
 from tf_simclr.data import errors
-from tf_simclr.data.augment import host
+from tf_simclr.data.augment import views
 from tf_simclr.data.batch import TrainBatch
 from tf_simclr.data.pipeline import service
 from tf_simclr.data.sources import image_range, label_subset, labels
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import same_data, strategies, workers
 from tf_simclr.errors import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR
@@ -391,7 +391,7 @@ class Experiment:
         return {
             "image_size": data.image_size,
             "class_names": list(names) if known else None,
-            "preparation": host.evaluation_preparation(
+            "preparation": views.evaluation_preparation(
                 data.image_size, image_range.parse(data.image_range)
             ),
         }

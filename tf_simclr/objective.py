@@ -9,7 +9,7 @@ import tensorflow as tf
 from tf_simclr import build
 from tf_simclr.checkpoints.teacher import Teacher
 from tf_simclr.config import Config
-from tf_simclr.data.augment import host, on_device
+from tf_simclr.data.augment import blur, on_device
 from tf_simclr.data.batch import CropBatch, ImageBatch, TrainBatch, ViewBatch, num_views
 from tf_simclr.devices.replicas import replica_id
 from tf_simclr.models.simclr import SimCLR
@@ -176,7 +176,7 @@ class Augmentation:
         if pretraining and self._config.augment.use_blur:
             size = self._config.data.image_size
             views = [
-                host.random_blur(view, self._seed(BLUR_STREAM, place, k), image_size=size)
+                blur.random_blur(view, self._seed(BLUR_STREAM, place, k), image_size=size)
                 for k, view in enumerate(views)
             ]
         return views

@@ -12,9 +12,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import convert_checkpoint  # noqa: E402
 import verify_golden  # noqa: E402
-from golden_checks import names, report  # noqa: E402
+from golden_checks import images, names, report  # noqa: E402
 from tf_simclr import build  # noqa: E402
-from tf_simclr.data.augment import planes  # noqa: E402
+from tf_simclr.data.augment import color  # noqa: E402
 from tf_simclr.losses import blockwise  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
 
@@ -153,8 +153,12 @@ def test_fast_paths_are_compared(capsys, golden, monkeypatch, tmp_path):
     status, lines = verify(capsys, tmp_path, "--fast")
     assert status == 0, "\n".join(lines)
     monkeypatch.setattr(blockwise, "_NO_PROBABILITY", 1.0)  # an anchor then meets itself
-    monkeypatch.setattr(planes, "hue", lambda image, turn: image)
-    monkeypatch.setattr(planes, "contrast", lambda image, factor: image)
+    hue, contrast = (
+        op._replace(on_planes=lambda planes, amount: planes) for op in (color.HUE, color.CONTRAST)
+    )
+    monkeypatch.setitem(images._PIXEL_OPS, "hue", hue)
+    ops = (color.BRIGHTNESS, contrast, color.SATURATION, hue)
+    monkeypatch.setitem(color.OPERATIONS, "simclrv2", ops)
     status, lines = verify(capsys, tmp_path, "--fast")
     wrong = " ".join(line for line in lines if " WRONG" in line)
     assert status == 1

@@ -17,7 +17,7 @@ from tf_simclr import build
 from tf_simclr.checkpoints import run_dir, weights
 from tf_simclr.config import Config
 from tf_simclr.data.sources import labels
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.errors import ConfigError
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.probes import features, knn, logistic, metrics

@@ -141,10 +141,10 @@ def official(source, config: Config, *, cache: str | None) -> tf.data.Dataset:
 
             factors = max(0.0, 1 - 0.8 * strength), 1 + 0.8 * strength
             ops = (
-                clipped(color.brightness, *factors),
-                clipped(color.contrast, *factors),
-                clipped(color.saturation, *factors),
-                clipped(color.hue, -0.2 * strength, 0.2 * strength),
+                clipped(color.BRIGHTNESS.on_image, *factors),
+                clipped(color.CONTRAST.on_image, *factors),
+                clipped(color.SATURATION.on_image, *factors),
+                clipped(color.HUE.on_image, -0.2 * strength, 0.2 * strength),
             )
             for which in tf.unstack(tf.random.shuffle(tf.range(4))):
                 image = tf.switch_case(which, [functools.partial(op, image) for op in ops])

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import streams
-from tf_simclr.data.augment import host
+from tf_simclr.data.augment import views
 from tf_simclr.data.sources import tfds_source
 from tf_simclr.errors import ConfigError
 
@@ -122,7 +122,7 @@ def test_cache_reads_each_example_once(source, monkeypatch):
         reads[int(label)] += 1
         return label
 
-    original = tfds_source.Source.encoded_examples
+    original = tfds_source.TfdsSource.encoded_examples
 
     def counted(self, *args, **kwargs):
         def tap(x):
@@ -131,14 +131,14 @@ def test_cache_reads_each_example_once(source, monkeypatch):
 
         return original(self, *args, **kwargs).map(tap)
 
-    monkeypatch.setattr(tfds_source.Source, "encoded_examples", counted)
+    monkeypatch.setattr(tfds_source.TfdsSource, "encoded_examples", counted)
     take(train(source, cache=True), 3 * NUM_TRAIN)
     assert reads == collections.Counter(range(NUM_TRAIN))
 
 
 def test_epochs_before_the_start_are_not_read(source, monkeypatch):
     opened = []
-    original = tfds_source.Source.encoded_examples
+    original = tfds_source.TfdsSource.encoded_examples
 
     def counted(self, *args, **kwargs):
         def tap(x):
@@ -147,7 +147,7 @@ def test_epochs_before_the_start_are_not_read(source, monkeypatch):
 
         return original(self, *args, **kwargs).map(tap)
 
-    monkeypatch.setattr(tfds_source.Source, "encoded_examples", counted)
+    monkeypatch.setattr(tfds_source.TfdsSource, "encoded_examples", counted)
     take(train(source, start_example=10**9), 1)
     assert len(opened) < 4 * NUM_TRAIN
 
@@ -166,7 +166,7 @@ def test_shuffle_buffer_in_batches(source, monkeypatch, image_size, global_batch
 
     # Only the pipeline's own shuffle: the files' is TFDS's.
     monkeypatch.setattr(
-        tfds_source.Source,
+        tfds_source.TfdsSource,
         "encoded_examples",
         lambda self, split, **_: tf.data.Dataset.from_tensors(
             {"image": "", "label": tf.constant(0, tf.int64)}
@@ -309,7 +309,7 @@ def test_evaluation_is_one_pass_in_order(source, split, sizes):
 def test_evaluation_view_is_used(source):
     example = next(iter(source.examples("test")))
     batch = next(iter(evaluation(source, image_size=40, batch_size=2)))
-    expected = host.evaluation_view(example["image"], image_size=40)
+    expected = views.evaluation_view(example["image"], image_size=40)
     np.testing.assert_allclose(batch[0][0], expected, atol=1e-6)
 
 

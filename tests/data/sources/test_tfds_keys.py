@@ -153,7 +153,7 @@ def pets(request, tmp_path_factory):
     return data_dir, request.param
 
 
-def opened(pets, **settings) -> tfds_source.Source:
+def opened(pets, **settings) -> tfds_source.TfdsSource:
     settings = {"image_key": "mask", "label_key": "breed"} | settings
     return tfds_source.open_source("tiny_pets", pets[0], **settings)
 
