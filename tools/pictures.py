@@ -37,7 +37,7 @@ def contact_sheet(
     """Draws one row of pictures per class.
 
     Args:
-      images: n arrays, uint8 (height, width, 3), or (height, width, 1) for grey; sizes may differ.
+      images: n arrays, uint8 (height, width, 3), or (height, width, 1) for gray; sizes may differ.
       labels: int (n,), indices into class_names.
       class_names: names by label.
       rows: how many classes, from class 0 on; at most len(class_names).

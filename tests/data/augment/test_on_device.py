@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import pathlib
 
 import numpy as np
 import pytest
@@ -12,14 +11,7 @@ from scipy import stats
 from tf_simclr.data.augment import color, crop, distortion, on_device
 from tf_simclr.data.pipeline import undecodable
 
-GOLDEN_FILE = pathlib.Path(__file__).parents[2] / "golden" / "augment.npz"
 SEED = tf.constant([3, 4])
-
-
-@pytest.fixture(scope="module")
-def golden():
-    with np.load(GOLDEN_FILE) as file:
-        return dict(file)
 
 
 @functools.cache

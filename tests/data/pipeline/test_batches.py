@@ -199,7 +199,7 @@ def test_finetuning_batches_are_not_distorted(source):
 
 
 def test_views_do_not_repeat(source):
-    # One example, many epochs: all views differ in colour.
+    # One example, many epochs: all views differ in color.
     images, _ = take(train(source, train_mode="pretrain", split="train[5:6]"), 12)
     assert len(np.unique(np.round(images.mean((2, 3)), 5).reshape(12, -1), axis=0)) == 12
 

@@ -35,7 +35,7 @@ def batches(source, number: int, reader: service.Service | None, consumers=1, **
     dataset = streams.train(
         source,
         train_mode="pretrain",
-        image_size=40,  # larger than 32: colours are compiled, in the worker too
+        image_size=40,  # larger than 32: colors are compiled, in the worker too
         batch_size=BATCH,
         global_batch_size=BATCH * consumers,
         **settings,

@@ -91,7 +91,7 @@ def test_what_is_no_picture_is_an_error(name):
         (b"", None),
     ],
 )
-def test_formats_that_are_recognised_where_they_are_not_read(head, name):
+def test_formats_that_are_recognized_where_they_are_not_read(head, name):
     assert image_kinds.unread(head) == name
 
 

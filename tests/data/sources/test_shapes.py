@@ -94,8 +94,8 @@ def test_all_classes_print_the_same_amount_of_ink():
 def test_ink_stands_off_the_ground():
     luma = np.array([0.299, 0.587, 0.114])
     for label, image, ink in _coverages(100):
-        grey = image @ luma / 255
-        assert grey[ink == 1].min() - grey[ink == 0].max() > 0.35, shapes.CLASS_NAMES[label]
+        gray = image @ luma / 255
+        assert gray[ink == 1].min() - gray[ink == 0].max() > 0.35, shapes.CLASS_NAMES[label]
 
 
 def test_no_shape_reaches_further_than_the_sizes_allow_for():
@@ -167,12 +167,12 @@ def test_color_is_exact_in_luma_and_in_range():
 
 
 def test_raw_pixels_do_not_give_the_class_away(pictures):
-    def grey(split):
+    def gray(split):
         images, labels = pictures[split]
         return images.mean(axis=3).reshape(len(images), -1) / 255 - 0.3, labels
 
     for model in (LogisticRegression(C=1e-2, max_iter=30), KNeighborsClassifier(5)):
-        assert model.fit(*grey("train")).score(*grey("test")) < 0.25, model  # chance is 0.1
+        assert model.fit(*gray("train")).score(*gray("test")) < 0.25, model  # chance is 0.1
 
 
 def test_colors_do_not_give_the_class_away(pictures):
