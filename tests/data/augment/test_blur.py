@@ -54,7 +54,7 @@ def test_random_blur_under_xla():
 
 @pytest.mark.parametrize("seed", [[3, 4], [0, 0], [-7, 2**31 - 1]])
 def test_random_blur_draws_what_stateless_uniform_draws(monkeypatch, seed):
-    """Without XLA: a resumed run goes on with the numbers that it began with."""
+    """Without XLA: a resumed run continues with the numbers that it began with."""
     sigma_seed, choice_seed = tf.random.experimental.stateless_split(seed, 2)
     sigmas = []
     monkeypatch.setattr(blur, "gaussian_blur", lambda x, k, sigma: sigmas.append(sigma) or x + 1)

@@ -79,7 +79,7 @@ def replace_ops(monkeypatch, impl, *on_image):
 
 
 def test_jitter_order_is_uniform(monkeypatch):
-    # Stand-ins that write the order down: the image is a number in base 4.
+    # Stand-ins that record the order: the image is a number in base 4.
     digits = (lambda image, _, d=digit: (image + d) / 4 for digit in range(4))
     replace_ops(monkeypatch, "simclrv2", *digits)
     zero = tf.zeros((1, 1, 3))
@@ -87,7 +87,7 @@ def test_jitter_order_is_uniform(monkeypatch):
     digits = np.round(codes[:, None] * 256).astype(int) // 4 ** np.arange(4) % 4
     orders = {order: 0 for order in itertools.permutations(range(4))}
     for row in digits:
-        orders[tuple(row)] += 1  # a KeyError would be an op done twice
+        orders[tuple(row)] += 1  # a KeyError means that an op ran twice
     assert stats.chisquare(list(orders.values())).pvalue > 1e-4
 
 
@@ -104,7 +104,7 @@ def test_jitter_order_is_uniform(monkeypatch):
 )
 def test_jitter_amounts_are_uniform(monkeypatch, op, impl, strength, low, high):
     functions = [lambda image, _: image] * 4
-    # The image carries the amount out, squeezed into [0, 1].
+    # The image holds the amount, squeezed into [0, 1].
     functions[color.OPERATIONS[impl].index(op)] = (
         lambda image, amount: tf.ones_like(image) * (amount + 1) / 5
     )
@@ -123,7 +123,7 @@ def test_jitter_clips_after_each_op(monkeypatch):
     nine, third = lambda image, _: image * 0 + 9.0, lambda image, _: image / 3
     replace_ops(monkeypatch, "simclrv2", nine, identity, identity, third)
     result = draw(lambda seed: distortion.color_jitter(tf.ones((1, 1, 3)), seed, strength=1.0), 64)
-    # 9 is cut to 1 before the division, or after it: never 3.
+    # 9 is clipped to 1 before the division or after it, so it is never 3.
     assert {round(float(value), 4) for value in result.ravel()} == {0.3333, 1.0}
 
 

@@ -23,7 +23,7 @@ def compiled(strength: float, impl: str):
 
 
 def distorted(image, count, *, strength=1.0, impl="simclrv2", batch_size=4):
-    """Many distortions of one image, in small batches, each of which has one permutation."""
+    """Distorts one image many times, in small batches, each with one permutation."""
     batch = tf.tile(image[None], (batch_size, 1, 1, 1))
     call = compiled(strength, impl)
     return np.concatenate([call(batch, tf.constant([i, 9])) for i in range(count // batch_size)])
@@ -60,8 +60,8 @@ def test_color_distortion_matches_official_samples_and_the_host(golden, impl, st
     )
     host = next(iter(host.batch(1500))).numpy()
     for name, function in (("mean", np.mean), ("std", np.std)):
-        # A fifth of the images is left alone, and a fifth of these made gray: that many equal
-        # values, which rounding in the last place must not tell apart.
+        # A fifth of the images is not distorted, and a fifth of these made gray. Their values are
+        # equal, and rounding in the last place must not tell them apart.
         values, on_host, official = (
             np.round(v, 5)
             for v in (
@@ -81,7 +81,7 @@ def test_color_distortion_matches_official_samples_and_the_host(golden, impl, st
 
 
 def test_orders_are_uniform_and_each_op_runs_once(monkeypatch):
-    # Stand-ins that write the order down: the image is a number in base 4.
+    # Stand-ins that record the order: the image is a number in base 4.
     def digit(d):
         return lambda planes, _: [(plane + d) / 4 for plane in planes]
 
@@ -105,7 +105,7 @@ def test_orders_are_uniform_and_each_op_runs_once(monkeypatch):
 def test_amounts_and_flips_differ_from_image_to_image():
     images = tf.fill((64, 2, 2, 3), 0.3)
     result = compiled(0.5, "simclrv1")(images, SEED).numpy().reshape(64, -1)
-    assert len(np.unique(result.round(5), axis=0)) > 40  # a fifth are left as they are
+    assert len(np.unique(result.round(5), axis=0)) > 40  # a fifth are not distorted
     flips = on_device.random_flips(2000, SEED).numpy()
     assert abs(flips.mean() - 0.5) < 0.045  # four standard deviations
     rows = tf.reshape(tf.range(12.0), (2, 1, 2, 3))

@@ -13,7 +13,7 @@ BOX = np.array([3, 4, 30, 35], np.int32)
 
 @pytest.mark.parametrize("impl", color.JITTER_IMPLS)
 def test_compiled_view_is_the_plain_one(golden, monkeypatch, impl):
-    """For the same seeds, of pixels beyond [0, 1] too, as bicubic weights leave them."""
+    """For the same seeds, and also for pixels outside [0, 1], as bicubic weights leave them."""
     image = tf.constant(golden["image0"][:64, :64] // 128 * 255)  # edges from black to white
 
     def view(seed):

@@ -1,4 +1,4 @@
-"""The promise of the input pipeline over the grid of settings that it depends on."""
+"""Specs of the input pipeline's batches, over the grid of settings on which they depend."""
 
 import itertools
 
@@ -17,7 +17,7 @@ from tf_simclr.training import microbatch
 SIZES, BATCHES, REPLICAS = (32, 64, 224), (2, 16, 64, 256), (1, 2)
 # 64 images of 64 pixels fit in a group; 256 do not, nor do 64 floats of 224.
 GRID = list(itertools.product(SIZES, BATCHES, ("pretrain", "finetune"), ("host", "device")))
-# Each size with each train mode and place, and each batch size three times. The others are long.
+# Each size with each train mode and augment_on, and each batch size three times. The rest is long.
 SHORT = [case for i, case in enumerate(GRID) if case[1] == BATCHES[(i + i // 16) % 4]]
 
 
@@ -53,7 +53,7 @@ def test_specs_over_the_grid(pictures, replicas, size, batch, train_mode, augmen
         augment_on=augment_on,
         train_split=split,
     )
-    cache = (size // 32 + batch) % 3 == 0  # each value of a setting meets each of another
+    cache = (size // 32 + batch) % 3 == 0  # each value of a setting meets each value of another
     found = batches(source, tf.distribute.get_strategy(), cache_dataset=cache, **settings)
     assert found.element_spec == expected(source, settings, batch)
 

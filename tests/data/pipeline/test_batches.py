@@ -1,4 +1,4 @@
-"""Batches: what an epoch holds, where a resumed stream goes on, padding, shards."""
+"""Batches: what an epoch contains, where a resumed stream continues, padding, shards."""
 
 import collections
 import pathlib
@@ -19,7 +19,7 @@ NUM_TRAIN, NUM_TEST, NUM_CLASSES = 26, 11, 26
 
 
 class TinyPipeline(tfds.core.GeneratorBasedBuilder):
-    """Images of one gray level each, 9 * label, so that any crop tells which example it is."""
+    """Images of one gray level each, 9 * label: any crop tells which example it is."""
 
     VERSION = tfds.core.Version("1.0.0")
     LABELLED = True
@@ -56,7 +56,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(data_dir):
-    # In three files, so that the order of files counts.
+    # In three files, for the order of files to matter.
     builder = TinyPipeline(data_dir=data_dir)
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=3))
     return tfds_source.open_source("tiny_pipeline", data_dir)
@@ -71,12 +71,12 @@ def evaluation(source, **changes):
 
 
 def levels(images):
-    """Which example each image of a finetuning or evaluation batch is."""
+    """Tells which example each image of a fine-tuning or evaluation batch is."""
     return np.round(np.reshape(images, (len(images), -1)).mean(1) * 255 / 9).astype(int).tolist()
 
 
 def take(dataset, count):
-    """Images and labels of the first count batches of one example."""
+    """Returns images and labels of the first count batches of one example."""
     batches = list(dataset.take(count).as_numpy_iterator())
     images, labels, skipped = (np.concatenate(part) for part in zip(*batches, strict=True))
     assert not skipped.any()
@@ -164,7 +164,7 @@ def test_shuffle_buffer_in_batches(source, monkeypatch, image_size, global_batch
         seen.append(buffer_size)
         return original(self, buffer_size, **kwargs)
 
-    # Only the pipeline's own shuffle: the files' is TFDS's.
+    # Only the shuffle of the pipeline: TFDS shuffles the files.
     monkeypatch.setattr(
         tfds_source.TfdsSource,
         "encoded_examples",
@@ -229,7 +229,7 @@ def test_no_image_comes_twice_in_a_batch(source, cache, batch, split):
 
 
 def test_no_image_comes_twice_in_the_batch_of_several_replicas(source):
-    """Which takes its parts one after the other."""
+    """The replicas take their parts of the batch one after the other."""
     dataset = train(source, batch_size=6, global_batch_size=24)
     labels = [np.argmax(batch[1], 1) for batch in dataset.take(40).as_numpy_iterator()]
     for step in np.reshape(labels, (10, 24)):

@@ -1,4 +1,4 @@
-"""What the pipeline leaves to the device, image by image: bytes of views, or images and boxes."""
+"""What the pipeline leaves to the device: crops in bytes, or images and boxes."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def shapes(shapes_dir):
 
 
 class WithJunk:
-    """A source whose file holds junk in the place of every seventh image."""
+    """A source in which every seventh image is replaced by junk."""
 
     def __init__(self, source):
         self._source = source
@@ -27,10 +27,10 @@ class WithJunk:
         return getattr(self._source, name)
 
     def encoded_examples(self, *args, **kwargs):
-        def spoilt(i, example):
+        def spoiled(i, example):
             return {**example, "image": tf.where(i % 7 == 3, b"junk", example["image"])}
 
-        return self._source.encoded_examples(*args, **kwargs).enumerate().map(spoilt)
+        return self._source.encoded_examples(*args, **kwargs).enumerate().map(spoiled)
 
 
 def batches(source, count, **changes) -> list:
@@ -41,7 +41,7 @@ def batches(source, count, **changes) -> list:
 
 
 def stream(source, count, split=SPLIT, num=NUM) -> list[dict]:
-    """The examples of the stream in order, decoded; None for an image that cannot be."""
+    """Returns the examples of the stream, decoded; None for an image that cannot be decoded."""
 
     def decoded(image):
         return None if image == b"junk" else source.decode(image).numpy()
@@ -91,7 +91,7 @@ def test_views_are_the_hosts_crops_in_bytes(shapes, train_mode, num_views, num_s
     ],
 )
 def test_small_images_travel_whole(shapes, cache, num_shards):
-    """In the order of any other pipeline, with boxes that differ by view, batch and shard."""
+    """In the same order as on the host, with boxes that differ by view, batch and shard."""
     shard = num_shards - 1
     settings = dict(
         cache=cache, num_shards=num_shards, shard_index=shard, global_batch_size=BATCH * num_shards

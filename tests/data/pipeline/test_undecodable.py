@@ -1,4 +1,4 @@
-"""Examples that cannot be decoded: replaced, left out or refused; nothing else is hidden."""
+"""Examples that cannot be decoded are replaced, left out or refused; nothing else is hidden."""
 
 import pathlib
 import shutil
@@ -24,13 +24,13 @@ def source(bad_images_dir):
 
 
 def take(dataset, count=-1):
-    """The parts of the first count batches, joined."""
+    """Joins the parts of the first count batches."""
     batches = list(dataset.take(count).as_numpy_iterator())
     return [np.concatenate(part) for part in zip(*batches, strict=True)]
 
 
 def levels(images):
-    """Which example each row is, by its gray level."""
+    """Tells which example each row is, by its gray level."""
     return np.round(np.reshape(images, (len(images), -1)).mean(1) * 255 / 5).astype(int).tolist()
 
 
@@ -137,7 +137,7 @@ def test_strict_names_the_file_and_the_place_in_it(source):
     message = refused(train(source, strict=True))
     assert "dataset bad_images, split train: example bad_images-train.tfrecord-0000" in message
     assert "--strict_data=False" in message
-    # TFDS's id is of the file and the index in it.
+    # TFDS's id consists of the file and the index in it.
     name, place = message.split("example ")[1].split(" ")[0].split("__")
     (path,) = pathlib.Path(source._builder.data_dir).glob(name)
     records = list(tf.data.TFRecordDataset(str(path)))

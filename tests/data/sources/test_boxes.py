@@ -1,4 +1,4 @@
-"""Rows of JPEGs: the pixels of the whole image, and the same complaints."""
+"""Rows of JPEGs have the pixels of the whole image, and the same errors."""
 
 import io
 

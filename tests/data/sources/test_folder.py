@@ -1,4 +1,4 @@
-"""--dataset=folder on files of every make: the good ones used, all others counted, none fatal."""
+"""--dataset=folder with all kinds of files: good ones are used, bad ones counted, none is fatal."""
 
 import os
 import struct
@@ -47,7 +47,7 @@ def test_pixels(name):
     height, width = image.shape[:2]
     left, right = GRAYS if name.startswith("gray_16") else (RED, BLUE)
     first, last = image[height // 2, 1], image[height // 2, -2]
-    # EXIF 6: turn clockwise, 8: the other way.
+    # EXIF 6: turn clockwise; 8: counterclockwise.
     if name in ("turned_6.jpg", "turned_6.tiff", "turned_8.jpg"):
         assert (height, width) == (24, 16)
         first, last = image[1, width // 2], image[-2, width // 2]
@@ -70,7 +70,7 @@ def test_what_is_transparent_lies_on_white():
     assert found[8, 1].tolist() == [255] * 3 and found[8, -2].tolist() != [255] * 3
 
 
-# A file without its name: only the suffix tells that this one is no plain TIFF.
+# A file without its name: only the suffix tells that this one is not a plain TIFF.
 @pytest.mark.parametrize("name", [*sorted(LEFT_OUT.keys() - {"camera.nef"}), *BROKEN])
 def test_what_is_no_picture_is_an_error(name):
     content = BROKEN.get(name) or LEFT_OUT[name][0]
@@ -135,7 +135,7 @@ def test_a_gray_tiff_of_16_bits_keeps_them_in_a_range():
 
 
 def deep_color_tiff() -> bytes:
-    """8 x 8 pixels, all of them white in 12 bits."""
+    """Makes 8 x 8 pixels, all of them white in 12 bits."""
     tags = (
         (256, 3, 1, 8),
         (257, 3, 1, 8),
@@ -153,7 +153,7 @@ def deep_color_tiff() -> bytes:
 
 
 def test_a_color_tiff_of_16_bits_is_used_without_a_range_only(tmp_path):
-    """Pillow cuts it to 8 bits, so that a range of 12 would be read as black."""
+    """Pillow cuts it to 8 bits, so a range of 12 bits would be read as black."""
     hostile_pictures.write(tmp_path, {"a.tif": deep_color_tiff()})
     assert image_decoding.pixels(deep_color_tiff()).max() == 15
     path = tmp_path / "a.tif"

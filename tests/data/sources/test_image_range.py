@@ -19,7 +19,7 @@ TWELVE_BITS = ImageRange(0, 4095)
 
 
 def values(channels: int, largest: int = 4095) -> np.ndarray:
-    """uint16 (12, 16, channels) from 0 to largest."""
+    """Makes uint16 (12, 16, channels) from 0 to largest."""
     found = np.random.default_rng(channels).integers(0, largest + 1, (12, 16, channels), np.uint16)
     found[0, 0], found[0, 1] = 0, largest
     return found
@@ -46,7 +46,7 @@ def test_values_of_the_range_are_spread_over_8_bits(channels, low, high):
 
 
 def test_color_keeps_its_precision():
-    """Pillow's upper 8 bits of 12 would leave 16 levels."""
+    """Pillow keeps the upper 8 of 16 bits, which would leave 16 levels of 12 bits."""
     found = image_decoding.pixels(png(values(3)), TWELVE_BITS)
     assert len(np.unique(found)) > 150
 
@@ -86,7 +86,7 @@ def test_what_is_transparent_lies_on_white():
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_turned_as_exif_says(orientation):
-    """As Pillow turns the same picture in 16-bit gray, for which it keeps all bits."""
+    """They are turned like the same picture in 16-bit gray, which Pillow turns itself."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     gray = values(1, 65535)[..., 0]

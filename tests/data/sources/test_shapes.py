@@ -1,4 +1,4 @@
-"""The shapes data set: the same bytes everywhere, and the class told by shape alone."""
+"""The shapes data set: the same bytes everywhere, and classes that only the shape tells."""
 
 import hashlib
 
@@ -31,7 +31,7 @@ def pictures():
 
 
 def _coverages(count):
-    """(label, image, coverage) of `count` pictures, seen before the coverage is thrown away."""
+    """Yields (label, image, share of ink in each pixel) of `count` pictures."""
     for index in range(count):
         label = index % len(shapes.CLASS_NAMES)
         yield label, *shapes_drawing._draw(label, np.random.Generator(np.random.PCG64([7, index])))
@@ -87,7 +87,7 @@ def test_all_classes_print_the_same_amount_of_ink():
         shares[shapes.CLASS_NAMES[label]].append(ink.mean())
     means = {name: np.mean(share) for name, share in shares.items()}
     assert 0.15 < min(means.values()) and max(means.values()) < 0.3, means
-    # One picture differs from the next by more than one class from another.
+    # Pictures of one class differ more than the means of two classes.
     assert max(means.values()) - min(means.values()) < np.std(shares["heart"]), means
 
 
@@ -117,7 +117,7 @@ def test_every_picture_has_the_same_colors_in_about_the_same_shares():
 
 
 def test_coverage_agrees_with_counting_points_where_a_formula_gives_the_area():
-    # An independent reference: areas by formula, of the unit shapes on a fine grid.
+    # An independent reference: areas by formula, and of the unit shapes on a fine grid.
     axis = np.linspace(-1.5, 1.5, 301)
     grid = np.stack(np.meshgrid(axis, axis)).reshape(2, -1)
     cell = (axis[1] - axis[0]) ** 2
@@ -131,13 +131,13 @@ def test_coverage_agrees_with_counting_points_where_a_formula_gives_the_area():
     for name, area in expected.items():
         counted = np.count_nonzero(shapes_drawing._distance(name, grid) < 0) * cell
         assert counted == pytest.approx(area, rel=0.02), name
-    for name, area in shapes_drawing._AREAS.items():  # those that the drawing goes by
+    for name, area in shapes_drawing._AREAS.items():  # those that the drawing uses
         counted = np.count_nonzero(shapes_drawing._distance(name, grid) < 0) * cell
         assert counted == pytest.approx(area, rel=0.02), name
 
 
 def _lens(first: float, second: float, distance: float) -> float:
-    """The area that two discs share, by the formula for circular segments."""
+    """Computes the area that two discs share, by the formula for circular segments."""
     area = 0.0
     for radius, other in ((first, second), (second, first)):
         chord = (distance**2 + radius**2 - other**2) / (2 * distance)

@@ -90,7 +90,7 @@ class Order:
             identities = tf.strings.to_hash_bucket_fast(batch["image"], _ALL_HASHES)
             count = tf.where(part == 0, self._carried(epoch), 0)
 
-            def reordered():
+            def reordered() -> tuple[tf.Tensor, dict]:
                 order = _order_of_head(identities, held, count)
                 return tf.nest.map_structure(lambda t: tf.gather(t, order), (identities, batch))
 

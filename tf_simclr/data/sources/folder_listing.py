@@ -74,9 +74,11 @@ def list_pictures(directory: str, *, unlabelled: bool, kept: KeptListing) -> Lis
     Raises:
       ConfigError: there is no picture, or none in SPLIT/CLASS/.
     """
-    paths, class_folders = (
-        (list(file_tree.walk(directory)), []) if unlabelled else file_tree.walk_labelled(directory)
-    )
+    class_folders: list[str] = []
+    if unlabelled:
+        paths = list(file_tree.walk(directory))
+    else:
+        paths, class_folders = file_tree.walk_labelled(directory)
     good, left_out, first = _inspect(directory, paths, kept)
     if not good:
         reasons = f" ({described(left_out)})" if left_out else ""
@@ -84,9 +86,9 @@ def list_pictures(directory: str, *, unlabelled: bool, kept: KeptListing) -> Lis
             f"data_dir {directory!r} has no picture ({image_files.FORMAT_NAMES}) among its "
             f"{len(paths)} files{reasons}: name another folder"
         )
-    misplaced = (
-        [] if unlabelled else [picture for picture in good if not picture.is_in_class_folder]
-    )
+    if unlabelled:
+        return Listing(good, left_out, first, class_folders)
+    misplaced = [picture for picture in good if not picture.is_in_class_folder]
     if len(misplaced) == len(good):
         raise ConfigError(
             f"data_dir {directory!r} holds {counted(len(good), 'picture')}, but none in "

@@ -1,6 +1,7 @@
 """Image formats that are recognized but not read, to name them in a message."""
 
 import re
+from collections.abc import Mapping
 
 # What a user can do about them.
 WAY_OUT = "convert them to JPEG, PNG or TIFF to use them"
@@ -85,7 +86,7 @@ def unread(head: bytes) -> str | None:
     return next((name for start, name in _BEGINNINGS if head.startswith(start)), None)
 
 
-def is_raw(head: bytes, tags, suffix: str) -> bool:
+def is_raw(head: bytes, tags: Mapping[int, object], suffix: str) -> bool:
     """Returns whether a TIFF is a camera's raw file.
 
     Args:

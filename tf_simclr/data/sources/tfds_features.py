@@ -157,6 +157,6 @@ def _not_a_class(key: str, feature) -> str:
             "the data set with tfds.features.ClassLabel(num_classes=...) in its place"
         )
     return (
-        f"{key!r} is {_kind(feature)}, which is no class; prepare the data set with a "
+        f"{key!r} is {_kind(feature)}, which is not a class; prepare the data set with a "
         "tfds.features.ClassLabel"
     )
