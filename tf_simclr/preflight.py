@@ -11,7 +11,7 @@ from tf_simclr.checkpoints import teacher, weights
 from tf_simclr.config import Config
 from tf_simclr.data.pipeline import service
 from tf_simclr.data.sources import folder, labels
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import strategies
 from tf_simclr.errors import ConfigError
 from tf_simclr.models import bounds

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import workers
 from tf_simclr.errors import ConfigError
 

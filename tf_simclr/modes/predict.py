@@ -23,8 +23,8 @@ from tf_simclr.checkpoints.run_dir import read_about
 from tf_simclr.config import Config, saved_settings
 from tf_simclr.console import progress
 from tf_simclr.data import errors
-from tf_simclr.data.augment import host
-from tf_simclr.data.sources import file_tree, folder_listing, image_files
+from tf_simclr.data.augment import views
+from tf_simclr.data.sources import file_tree, folder_listing, image_decoding, image_files
 from tf_simclr.data.sources import image_range as ranges
 from tf_simclr.data.sources.image_range import ImageRange
 from tf_simclr.devices import strategies
@@ -237,7 +237,7 @@ def _reader(
             try:
                 with open(path, "rb") as file:
                     content = file.read()
-                pixels = image_files.pixels(content, image_range, max_megapixels=max_megapixels)
+                pixels = image_decoding.pixels(content, image_range, max_megapixels=max_megapixels)
                 return pixels, True
             except Exception:  # Pillow's decoders raise whatever they like
                 problem = "damaged"
@@ -260,7 +260,7 @@ def _values(
     def view(path):
         image, good = tf.numpy_function(read, [path], (tf.uint8, tf.bool), stateful=False)
         image = tf.ensure_shape(image, (None, None, 3))
-        view = host.evaluation_view(image, image_size=image_size)
+        view = views.evaluation_view(image, image_size=image_size)
         return view, tf.ensure_shape(good, ())
 
     encoded = [os.fsencode(path) for path in paths]

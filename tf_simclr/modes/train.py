@@ -10,7 +10,7 @@ from tf_simclr import run_state
 from tf_simclr.checkpoints import run_dir, weights
 from tf_simclr.config import Config, saved_settings
 from tf_simclr.data.sources.opening import with_few_labels
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import strategies, workers
 from tf_simclr.errors import ConfigError
 from tf_simclr.modes import prepare
