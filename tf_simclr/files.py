@@ -105,6 +105,16 @@ def read_json_object(path: str) -> dict[str, Any]:
     return parse_json_object(read_text(path), path)
 
 
+def write_text(path: str, content: str) -> None:
+    """Writes a text file. A reader sees the old file or the complete new one, never a part."""
+    import tensorflow as tf
+
+    unfinished = path + ".unfinished"
+    with tf.io.gfile.GFile(unfinished, "w") as file:
+        file.write(content)
+    tf.io.gfile.rename(unfinished, path, overwrite=True)
+
+
 def remove(path: str) -> None:
     """Removes a file, a directory, or a symbolic link (but not its target)."""
     if not is_url(path):

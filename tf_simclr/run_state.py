@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_simclr import preflight
-from tf_simclr.checkpoints import run_dir, teacher
+from tf_simclr.checkpoints import result_files, teacher
 from tf_simclr.checkpoints.examples_seen import ExamplesSeen
 from tf_simclr.checkpoints.run_checkpoints import Checkpointer
 from tf_simclr.config import Config, saved_settings
@@ -116,13 +116,13 @@ class RunState:
         """Whether this worker writes checkpoints, summaries, exports and progress."""
         return workers.is_chief(self.strategy)
 
-    def say(self, text: str):
+    def say(self, text: str) -> None:
         """Prints to stderr, once for all workers."""
         if self.is_chief:
             print(text, file=sys.stderr)
 
     def about(self) -> dict:
-        """Returns what about.json tells of the model (`run_dir.write_about`)."""
+        """Returns what about.json tells of the model (`about_file.write_about`)."""
         names, data = list(self.class_names or ()), self.config.data
         return {
             "image_size": data.image_size,
@@ -214,8 +214,8 @@ def _checkpointers(
     latest = make(model_dir, max_to_keep=config.training.keep_checkpoint_max)
     if not config.training.eval_every_epochs or config.runtime.mode == "eval":
         return latest, None
-    run_dir.read_best(model_dir)  # a spoilt file would otherwise end the run much later
-    return latest, make(os.path.join(model_dir, run_dir.BEST), max_to_keep=1)
+    result_files.read_best(model_dir)  # a spoilt file would otherwise end the run much later
+    return latest, make(os.path.join(model_dir, result_files.BEST), max_to_keep=1)
 
 
 def _load_teacher(config: Config, source: Source) -> teacher.Teacher | None:

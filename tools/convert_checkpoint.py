@@ -23,7 +23,8 @@ from absl import logging  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from conversion import official_source  # noqa: E402
-from tf_simclr.checkpoints import run_checkpoints, run_dir, weights  # noqa: E402
+from tf_simclr import files  # noqa: E402
+from tf_simclr.checkpoints import run_checkpoints, weights  # noqa: E402
 from tf_simclr.checkpoints.formats import saved_model  # noqa: E402
 from tf_simclr.cli import flags, help  # noqa: E402
 from tf_simclr.config import Config, saved_settings, settings
@@ -122,7 +123,7 @@ def _write(output: str, model: SimCLR, config: Config):
             (saved_settings.JSON, saved_settings.to_json(config)),
             (saved_settings.GIN, saved_settings.to_gin(config)),
         ):
-            run_dir.write_text(os.path.join(unfinished, name), text)
+            files.write_text(os.path.join(unfinished, name), text)
         saved_model.export(model, os.path.join(unfinished, "saved_model"), 0, keep=1)
         _remove(output)
         tf.io.gfile.rename(unfinished, output)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_simclr.config import Config
 from tf_simclr.devices import strategies
 from tf_simclr.errors import ConfigError
 
@@ -43,7 +44,7 @@ def test_a_cpu_alone_is_one_device(gpus, use_tpu):
 
 
 def test_cpu_replicas_work_together(gpus):
-    strategy = strategies.make_strategy(use_tpu=False, cpu_replicas=3)
+    strategy = strategies.from_config(Config().replace(use_tpu=False, cpu_replicas=3))
     assert strategy.num_replicas_in_sync == 3
     assert strategies.describe(strategy) == "1 CPU as 3 replicas"
 
@@ -65,13 +66,13 @@ def test_more_cpu_replicas_than_devices(gpus):
 
 
 def test_gpus_come_before_the_cpu(gpus, monkeypatch):
-    made = []
-    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda devices: made.append(devices))
-    monkeypatch.setattr(tf.distribute, "OneDeviceStrategy", lambda device: made.append(device))
+    created = []
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda devices: created.append(devices))
+    monkeypatch.setattr(tf.distribute, "OneDeviceStrategy", lambda device: created.append(device))
     for number in (2, 1):
         gpus(number)
         strategies.make_strategy(cpu_replicas=4)
-    assert made == [["GPU:0", "GPU:1"], "GPU:0"]
+    assert created == [["GPU:0", "GPU:1"], "GPU:0"]
 
 
 class FakeTPU:

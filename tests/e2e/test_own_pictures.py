@@ -18,7 +18,8 @@ from tf_simclr.data.augment import views
 from tf_simclr.data.sources import folder, image_files
 from tf_simclr.data.sources.tfds_source import open_source
 from tf_simclr.errors import ConfigError
-from tf_simclr.modes import predict, tables
+from tf_simclr.modes import pictures as picture_batches
+from tf_simclr.modes import tables
 
 pytestmark = pytest.mark.long
 
@@ -257,13 +258,13 @@ def test_two_replicas_say_the_same(pictures, replicas):
     found = []
     for number in (1, 2):
         strategy = replicas(number)
-        batches = predict._values(
+        batches = picture_batches.compute_batches(
             strategy,
             lambda images: tf.reduce_mean(images, axis=[1, 2]),
             paths,
-            32,
-            4,
-            predict._reader(None, 256, problems={}),
+            picture_batches.PictureReader(None, 256),
+            image_size=32,
+            batch_size=4,
         )
         files, good, values = zip(*batches, strict=True)
         assert sum(files, []) == paths

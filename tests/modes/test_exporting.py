@@ -119,10 +119,10 @@ def test_embeddings_agree_with_those_of_predict(pictures, prepare, exported, emb
     size, crop_proportion = preparation["image_size"], preparation["crop_proportion"]
     images = np.stack([prepare(pictures / name, size, crop_proportion) for name, _, _ in FILES])
     endpoints = tf.saved_model.load(exported)(images, trainable=False)
-    found = endpoints["final_avg_pool"].numpy()
+    result = endpoints["final_avg_pool"].numpy()
     expected = np.stack([embeddings[name] for name, _, _ in FILES])
-    assert not np.allclose(found[0], found[1], atol=0.1), "the encoder must tell images apart"
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    assert not np.allclose(result[0], result[1], atol=0.1), "the encoder must tell images apart"
+    np.testing.assert_allclose(result, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_copied_saved_model_keeps_the_range_of_its_16_bit_images(

@@ -32,7 +32,9 @@ NUM_DRAWS = 3000
 _BATCH = 4  # images distorted at a time; each batch has one permutation of the ops
 
 
-def compare(report: Report, name: str, values: dict[str, np.ndarray], *, fast: bool = False):
+def compare(
+    report: Report, name: str, values: dict[str, np.ndarray], *, fast: bool = False
+) -> None:
     """Compares each field of augment.npz; with fast, of the ops on batches and on planes."""
     ops = _FAST if fast else _PLAIN
     draw_jitter = functools.cache(

@@ -12,7 +12,7 @@ from tf_simclr.config import Config, check
 from tf_simclr.data.sources import image_decoding, image_range, opening
 from tf_simclr.data.sources.image_range import ImageRange
 from tf_simclr.errors import ConfigError
-from tf_simclr.modes import predict
+from tf_simclr.modes import pictures
 
 TWELVE_BITS = ImageRange(0, 4095)
 
@@ -176,13 +176,13 @@ def test_a_folder_is_decoded_in_the_range(tmp_path):
 def test_predict_reads_in_the_range(tmp_path, replicas, text, high):
     array = np.full((8, 8, 1), 2048, np.uint16)
     write(tmp_path, {"a.png": png(array)})
-    ((_, good, found),) = predict._values(
+    ((_, good, found),) = pictures.compute_batches(
         replicas(1),
         lambda images: tf.reduce_mean(images, axis=[1, 2]),
         [str(tmp_path / "a.png")],
-        8,
-        1,
-        predict._reader(image_range.parse(text), 256, problems={}),
+        pictures.PictureReader(image_range.parse(text), 256),
+        image_size=8,
+        batch_size=1,
     )
     assert good.tolist() == [True]
     np.testing.assert_allclose(found, np.full((1, 3), 2048 / high), atol=1 / 255)
