@@ -8,7 +8,7 @@ import tensorflow as tf
 from benchmarks import local, network, scaling
 from benchmarks.collectives import Collective, count, total_bytes
 from benchmarks.report import Row
-from tf_simclr.config import Config
+from tf_simclr.config import Config, Model
 from tf_simclr.data.batch import ViewBatch
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
@@ -92,12 +92,14 @@ def step_collectives(
     """Counts the collectives of a pretraining step with LARS and NT-Xent in blocks of rows."""
     with strategy.scope():
         model = SimCLR(
-            num_classes=NUM_CLASSES,
+            NUM_CLASSES,
             image_size=IMAGE_SIZE,
-            proj_out_dim=settings.dim,
-            resnet_depth=settings.resnet_depth,
+            network=Model(
+                resnet_depth=settings.resnet_depth,
+                width_multiplier=settings.width_multiplier,
+                proj_out_dim=settings.dim,
+            ),
             stop_supervised_gradient=True,
-            width_multiplier=settings.width_multiplier,
         )
         optimizer = policy.make_optimizer(model, "lars", 0.1, momentum=0.9, weight_decay=1e-6)
     config = Config().replace(weight_decay=1e-6, loss_block_rows=block_rows, use_blur=False, seed=1)

@@ -19,7 +19,7 @@ from tf_simclr.config import Config
 from tf_simclr.data.augment import color
 from tf_simclr.data.augment.device_views import DeviceViews
 from tf_simclr.data.sources import opening
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.training import run_input
 
 WHERE = ("device", "host")
@@ -142,10 +142,10 @@ def official(source: Source, config: Config, *, cache: str | None) -> tf.data.Da
 
             factors = max(0.0, 1 - 0.8 * strength), 1 + 0.8 * strength
             ops = (
-                clipped(color.brightness, *factors),
-                clipped(color.contrast, *factors),
-                clipped(color.saturation, *factors),
-                clipped(color.hue, -0.2 * strength, 0.2 * strength),
+                clipped(color.BRIGHTNESS.on_image, *factors),
+                clipped(color.CONTRAST.on_image, *factors),
+                clipped(color.SATURATION.on_image, *factors),
+                clipped(color.HUE.on_image, -0.2 * strength, 0.2 * strength),
             )
             for which in tf.unstack(tf.random.shuffle(tf.range(4))):
                 image = tf.switch_case(which, [functools.partial(op, image) for op in ops])

@@ -14,7 +14,7 @@ import tensorflow as tf
 from benchmarks import memory_use, report, timing
 from benchmarks.report import Report, measured
 from tf_simclr.config.sections import Loss
-from tf_simclr.losses.nt_xent import automatic_block_rows, nt_xent
+from tf_simclr.losses.nt_xent import automatic_block_rows, nt_xent_stacked
 
 NOTES = """\
 - time: milliseconds of the loss and its gradient with respect to the hiddens.
@@ -100,7 +100,9 @@ def make(name: str, n: int, d: int, block_rows: int) -> Callable[[], list[np.nda
 
 
 def _ours(hidden, *, block_rows: int):
-    return nt_xent(hidden, temperature=Loss.temperature, block_rows=block_rows)["contrast_loss"]
+    return nt_xent_stacked(hidden, temperature=Loss.temperature, block_rows=block_rows)[
+        "contrast_loss"
+    ]
 
 
 def official_loss(hidden: tf.Tensor, *, temperature: float = Loss.temperature) -> tf.Tensor:

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr.config import Config
+from tf_simclr.config import Config, Model
 from tf_simclr.data.batch import ViewBatch
 from tf_simclr.devices import workers
 from tf_simclr.models.simclr import SimCLR
@@ -35,7 +35,7 @@ REPLICAS = (1, 2, 4)
 BATCH_SIZE, IMAGE_SIZE, WIDTH_MULTIPLIER = 32, 32, 0.25
 LEARNING_RATE = 0.005  # as in the first steps of the published runs' warm-up
 WEIGHT_DECAY = 1e-4
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {  # row -> (train_mode, settings of SimCLR)
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {  # row -> (train_mode, settings of Model)
     "pretraining, ResNet-18": ("pretrain", dict(resnet_depth=18)),
     "fine-tuning, ResNet-18": ("finetune", dict(resnet_depth=18)),
     "pretraining, ResNet-50 SK": ("pretrain", dict(resnet_depth=50, sk_ratio=0.0625)),
@@ -144,7 +144,7 @@ def train(
     set_weights(model)  # because measuring has changed the moving averages
     for _ in range(NUM_STEPS):
         strategy.run(step, args=local_batch)
-    workers.average_over_replicas(strategy, model.own_statistics())  # as a checkpoint does
+    workers.average_over_replicas(strategy, model.per_replica_statistics())  # as a checkpoint does
     weights = {path: np.array(tf.convert_to_tensor(v)) for path, v in variables.items()}
     last_loss, _ = strategy.run(measure, args=local_batch)
     local = strategy.experimental_local_results
@@ -165,11 +165,10 @@ def row(name: str, dtype: str, strategies: dict) -> tuple[list[str], dict[str, n
     train_mode, settings = MODELS[name]
     make_model = functools.partial(
         SimCLR,
-        num_classes=NUM_CLASSES,
+        NUM_CLASSES,
         image_size=IMAGE_SIZE,
-        width_multiplier=WIDTH_MULTIPLIER,
+        network=Model(width_multiplier=WIDTH_MULTIPLIER, **settings),
         stop_supervised_gradient=train_mode == "pretrain",
-        **settings,
     )
     train_model = functools.partial(
         train, make_model=make_model, train_mode=train_mode, learning_rate=LEARNING_RATE

@@ -179,15 +179,29 @@ def run_on():
 
 @pytest.fixture(scope="session")
 def tiny_model():
-    """Function: settings of SimCLR -> a ResNet-18 of 4 to 32 channels for 32 pixels."""
+    """Function: settings of SimCLR and Model -> a ResNet-18 of 4 to 32 channels for 32 pixels."""
+    from tf_simclr.config import Model
     from tf_simclr.models.simclr import SimCLR
 
-    def make(**settings) -> SimCLR:
-        keras.utils.set_random_seed(settings.pop("seed", 0))
-        defaults = dict(
-            num_classes=5, image_size=32, resnet_depth=18, width_multiplier=0.0625, proj_out_dim=8
+    small = dict(resnet_depth=18, width_multiplier=0.0625, proj_out_dim=8)
+
+    def make(
+        *,
+        num_classes=5,
+        image_size=32,
+        stop_supervised_gradient=False,
+        precision=None,
+        seed=0,
+        **network,
+    ) -> SimCLR:
+        keras.utils.set_random_seed(seed)
+        model = SimCLR(
+            num_classes,
+            image_size=image_size,
+            network=Model(**(small | network)),
+            stop_supervised_gradient=stop_supervised_gradient,
+            precision=precision,
         )
-        model = SimCLR(**(defaults | settings))
         # TensorFlow cannot combine a global seed of 0 with one that is a tensor (Dataset.shuffle).
         tf.random.set_seed(1)
         return model

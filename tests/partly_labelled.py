@@ -1,4 +1,4 @@
-"""A TFDS data set some of whose labels are missing, as in STL-10 and ImageNet's test split."""
+"""A TFDS data set in which some labels are missing, as in STL-10 and ImageNet's test split."""
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -10,7 +10,7 @@ UNLABELLED_TRAIN, UNLABELLED_TEST = range(0, NUM_TRAIN, 3), (1, 2, 12, 19)
 
 
 class PartlyLabelled(tfds.core.GeneratorBasedBuilder):
-    """Example i has the label i % 6, or none; the split `none` has no label at all."""
+    """Example i has the label i % 6, or none. The split `none` has no label at all."""
 
     VERSION = tfds.core.Version("1.0.0")
 

@@ -1,4 +1,4 @@
-"""What differs between Keras 2 and 3, seen from outside: nothing."""
+"""The compatibility layer behaves the same with Keras 2 and Keras 3."""
 
 import sys
 
@@ -43,8 +43,8 @@ def test_tf_variable_is_what_holds_the_value():
     np.testing.assert_array_equal(np.array(tf.convert_to_tensor(kernel)), np.full((2, 3), 7.0))
 
 
-# LAMB's first step is as long as the weight, times the learning rate, whatever the gradient: only
-# the slots would show a sum.
+# The first step of LAMB has the length of the weight times the learning rate for every gradient, so
+# only its slots would show a sum.
 @pytest.mark.parametrize(
     "make, expected_slots",
     [
@@ -69,13 +69,13 @@ def test_gradients_are_not_summed_once_more(replicas, make, expected_slots, numb
     strategy.run(step)
     assert np.array(tf.convert_to_tensor(layer.kernel)).item() == pytest.approx(0.5, rel=1e-6)
     slots = compat.optimizer_slots(optimizer).values()
-    found = [np.array(tf.convert_to_tensor(slot)).item() for (slot,) in slots]
-    assert found == pytest.approx(expected_slots, rel=1e-4)  # 1 - 0.999 in float32
+    values = [np.array(tf.convert_to_tensor(slot)).item() for (slot,) in slots]
+    assert values == pytest.approx(expected_slots, rel=1e-4)  # 1 - 0.999 in float32
     assert int(optimizer.iterations.numpy()) == 1
 
 
 @pytest.mark.parametrize(
-    "optimizer, names",
+    "make, names",
     [
         (lambda: keras.optimizers.SGD(0.1, momentum=0.9), {"momentum"}),
         (lambda: keras.optimizers.Adam(0.1), {"momentum", "velocity"}),
@@ -88,17 +88,17 @@ def test_gradients_are_not_summed_once_more(replicas, make, expected_slots, numb
     ],
     ids=["momentum", "adam", "adam with a schedule", "plain", "lamb"],
 )
-def test_slots_by_name_in_the_order_of_the_variables(optimizer, names):
-    layer, made = dense(), optimizer()
-    made.build([layer.kernel, layer.bias])
-    slots = compat.optimizer_slots(made)
+def test_slots_by_name_in_the_order_of_the_variables(make, names):
+    layer, optimizer = dense(), make()
+    optimizer.build([layer.kernel, layer.bias])
+    slots = compat.optimizer_slots(optimizer)
     assert set(slots) == names
     for variables in slots.values():
         assert [tuple(v.shape) for v in variables] == [(2, 3), (3,)]
 
 
 def lamb_in_numpy(weights, gradients, rates):
-    """Algorithm 2 of arXiv:1904.00962, without weight decay."""
+    """Computes algorithm 2 of arXiv:1904.00962 without weight decay."""
     m = v = 0.0
     for step, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
         m = 0.9 * m + 0.1 * gradient
@@ -113,26 +113,26 @@ def lamb_in_numpy(weights, gradients, rates):
 def test_lamb_is_that_of_its_paper_with_a_schedule():
     rng = np.random.default_rng(0)
     rates = keras.optimizers.schedules.PiecewiseConstantDecay([0, 1], [0.1, 0.2, 0.3])
-    layer, made = dense(), compat.lamb(rates)
+    layer, optimizer = dense(), compat.lamb(rates)
     kernel = rng.normal(size=(2, 3))
     layer.kernel.assign(kernel)
-    made.build([layer.kernel, layer.bias])  # the bias is 0: its trust ratio is 1
+    optimizer.build([layer.kernel, layer.bias])  # the bias is 0: its trust ratio is 1
     gradients = [(rng.normal(size=(2, 3)), rng.normal(size=3)) for _ in range(3)]
     for of_kernel, of_bias in gradients:
         compat.apply_gradients(
-            made,
+            optimizer,
             [
                 (tf.constant(of_kernel, tf.float32), layer.kernel),
                 (tf.constant(of_bias, tf.float32), layer.bias),
             ],
         )
-    slots = compat.optimizer_slots(made)
-    for place, (variable, start) in enumerate([(layer.kernel, kernel), (layer.bias, np.zeros(3))]):
-        expected = lamb_in_numpy(start, [g[place] for g in gradients], [0.1, 0.2, 0.3])
-        found = (variable, slots["momentum"][place], slots["velocity"][place])
-        for value, wanted in zip(found, expected, strict=True):
+    slots = compat.optimizer_slots(optimizer)
+    for i, (variable, start) in enumerate([(layer.kernel, kernel), (layer.bias, np.zeros(3))]):
+        expected = lamb_in_numpy(start, [g[i] for g in gradients], [0.1, 0.2, 0.3])
+        values = (variable, slots["momentum"][i], slots["velocity"][i])
+        for value, wanted in zip(values, expected, strict=True):
             np.testing.assert_allclose(np.array(value), wanted, rtol=1e-4, atol=1e-7)
-    assert int(made.iterations.numpy()) == 3
+    assert int(optimizer.iterations.numpy()) == 3
 
 
 @pytest.mark.skipif(compat.KERAS_3, reason="Keras 3 has its own LAMB")
@@ -143,10 +143,12 @@ def test_lamb_without_tensorflow_addons_says_what_to_install(monkeypatch):
 
 
 def test_slots_hold_what_the_optimizer_keeps():
-    layer, made = dense(), keras.optimizers.Adam(0.1)
-    made.build([layer.kernel, layer.bias])
-    compat.apply_gradients(made, [(tf.ones((2, 3)), layer.kernel), (2 * tf.ones(3), layer.bias)])
-    slots = compat.optimizer_slots(made)
+    layer, optimizer = dense(), keras.optimizers.Adam(0.1)
+    optimizer.build([layer.kernel, layer.bias])
+    compat.apply_gradients(
+        optimizer, [(tf.ones((2, 3)), layer.kernel), (2 * tf.ones(3), layer.bias)]
+    )
+    slots = compat.optimizer_slots(optimizer)
     for name, factor in (("momentum", 0.1 * 1), ("velocity", 0.001 * 1)):
         np.testing.assert_allclose(np.array(slots[name][0]), factor, rtol=1e-4)
     np.testing.assert_allclose(np.array(slots["momentum"][1]), 0.2, rtol=1e-4)
@@ -154,37 +156,37 @@ def test_slots_hold_what_the_optimizer_keeps():
 
 
 def test_slots_of_unknown_names_are_not_lost_in_silence():
-    layer, made = dense(), keras.optimizers.Adadelta(0.1)
-    made.build([layer.kernel, layer.bias])
+    layer, optimizer = dense(), keras.optimizers.Adadelta(0.1)
+    optimizer.build([layer.kernel, layer.bias])
     with pytest.raises(AssertionError, match="unknown names"):
-        compat.optimizer_slots(made)
+        compat.optimizer_slots(optimizer)
 
 
 def test_slot_optimizer_updates_by_position():
-    layer, made = dense(), Plain(0.5)
+    layer, optimizer = dense(), Plain(0.5)
     layer.kernel.assign(np.zeros((2, 3)))
-    made.build([layer.kernel, layer.bias])
+    optimizer.build([layer.kernel, layer.bias])
     gradients = [(tf.ones((2, 3)), layer.kernel), (tf.ones(3), layer.bias)]
     for _ in range(2):
-        compat.apply_gradients(made, gradients)
+        compat.apply_gradients(optimizer, gradients)
     np.testing.assert_allclose(np.array(layer.kernel), -1.0)
     np.testing.assert_allclose(np.array(layer.bias), -2.0)
-    np.testing.assert_allclose(np.array(made.momentums[1]), 2.0)
-    assert int(made.iterations.numpy()) == 2
-    compat.apply_gradients(made, gradients[1:])  # a gradient may be missing
+    np.testing.assert_allclose(np.array(optimizer.momentums[1]), 2.0)
+    assert int(optimizer.iterations.numpy()) == 2
+    compat.apply_gradients(optimizer, gradients[1:])  # a gradient may be missing
     np.testing.assert_allclose(np.array(layer.bias), -3.0)
     np.testing.assert_allclose(np.array(layer.kernel), -1.0)
 
 
 def test_slot_optimizer_follows_a_schedule():
     rates = keras.optimizers.schedules.PiecewiseConstantDecay([0, 1], [1.0, 10.0, 100.0])
-    layer, made = dense(), Plain(rates)
-    made.build([layer.bias])
-    found = []
+    layer, optimizer = dense(), Plain(rates)
+    optimizer.build([layer.bias])
+    biases = []
     for _ in range(3):
-        compat.apply_gradients(made, [(tf.ones(3), layer.bias)])
-        found.append(np.array(layer.bias)[0])
-    assert found == [-1, -11, -111]
+        compat.apply_gradients(optimizer, [(tf.ones(3), layer.bias)])
+        biases.append(np.array(layer.bias)[0])
+    assert biases == [-1, -11, -111]
 
 
 def test_learning_rate_config():

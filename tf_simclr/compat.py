@@ -1,6 +1,8 @@
-"""The one place that tells Keras 2 (TensorFlow 2.15) and Keras 3 (TensorFlow >= 2.16) apart."""
+"""The only module that distinguishes Keras 2 (TensorFlow 2.15) and Keras 3 (2.16 or later)."""
 
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -11,15 +13,21 @@ KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
 
 
 def tf_variable(variable) -> tf.Variable:
-    """The tf.Variable behind a Keras variable (Keras 2 variables are tf.Variables already)."""
+    """Returns the tf.Variable behind a Keras variable. In Keras 2 they are the same."""
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 
-def apply_gradients(optimizer, gradients_and_variables):
+def apply_gradients(
+    optimizer: keras.optimizers.Optimizer, gradients_and_variables: Sequence[tuple]
+) -> None:
     """Applies gradients that are already summed over the replicas.
 
-    Both Kerases would sum them once more. Keras 2 has an argument against it, and its legacy
-    optimizers another; Keras 3 (from some 3.x on) does so in a method of its TensorFlow optimizers.
+    By default both versions of Keras would sum them again. Keras 2 has an argument against that,
+    its legacy optimizers have another, and Keras 3 sums in a method of its TensorFlow optimizers.
+
+    Args:
+      optimizer: built for the variables.
+      gradients_and_variables: (gradient, variable) pairs.
     """
     if KERAS_3:
         optimizer._all_reduce_sum_gradients = lambda summed: summed
@@ -31,31 +39,35 @@ def apply_gradients(optimizer, gradients_and_variables):
         optimizer.apply_gradients(gradients_and_variables, skip_gradients_aggregation=True)
 
 
-def lamb(learning_rate):
-    """LAMB (arXiv:1904.00962): Keras 3's own, tensorflow-addons' with Keras 2.
+def lamb(learning_rate) -> keras.optimizers.Optimizer:
+    """Makes the LAMB optimizer (arXiv:1904.00962) of Keras 3, or of tensorflow-addons on Keras 2.
 
-    The same equations with the same constants on both; every variable adapts.
+    Both have the same equations and constants, and adapt every variable.
+
+    Args:
+      learning_rate: a number or a LearningRateSchedule.
 
     Raises:
-      ConfigError: tensorflow-addons is needed and not there.
+      ConfigError: Keras 2 needs tensorflow-addons, which is not installed.
     """
     constants = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-6}
     if KERAS_3:
         return keras.optimizers.Lamb(learning_rate, **constants)
     try:
-        with warnings.catch_warnings():  # of its end of life, which this very function deals with
+        with warnings.catch_warnings():  # it warns of its end of life; on Keras 3 it is not needed
             warnings.simplefilter("ignore")
             import tensorflow_addons
     except ImportError as error:
         raise ConfigError(
-            "optimizer lamb with Keras 2 is that of tensorflow-addons, which is not installed: "
+            "optimizer lamb needs tensorflow-addons with Keras 2, and it is not installed: "
             "pip install tensorflow-addons==0.23.0, or choose another optimizer"
         ) from error
 
     class Lamb(tensorflow_addons.optimizers.LAMB):
-        """With the interface of Keras 2's present optimizers, as far as it is needed here."""
+        """A legacy optimizer with the attributes of current Keras 2 optimizers that we need."""
 
-        def build(self, variables):
+        def build(self, variables: Sequence) -> None:
+            """Creates the slots."""
             self._create_all_weights(variables)
             self.momentums = [self.get_slot(v, "m") for v in variables]
             self.velocities = [self.get_slot(v, "v") for v in variables]
@@ -66,57 +78,74 @@ def lamb(learning_rate):
 SLOTS = {"momentum": ("momentums", "_momentums"), "velocity": ("velocities", "_velocities")}
 
 
-def optimizer_slots(optimizer) -> dict[str, list]:
-    """{slot's name: its variables, in the order of the variables the optimizer was built for}."""
-    found = {}
+def optimizer_slots(optimizer: keras.optimizers.Optimizer) -> dict[str, list]:
+    """Returns {name of a slot: its variables}, in the order that the optimizer was built for."""
+    slots_by_name: dict[str, list] = {}
     for name, attributes in SLOTS.items():
         for attribute in attributes:
             if slots := getattr(optimizer, attribute, None):
-                found[name] = list(slots)
+                slots_by_name[name] = list(slots)
                 break
-    known = sum(len(slots) for slots in found.values())
+    known = sum(len(slots) for slots in slots_by_name.values())
     variables = optimizer.variables
-    variables = variables() if callable(variables) else variables  # a legacy optimizer's method
-    counters = 2  # iterations and, for a constant learning rate, the learning rate
+    variables = variables() if callable(variables) else variables  # a method in legacy optimizers
+    counters = 2  # iterations, and the learning rate if it is constant
     assert len(variables) - known <= counters, f"{optimizer} has slots of unknown names"
-    return found
+    return slots_by_name
 
 
 class SlotOptimizer(keras.optimizers.Optimizer):
-    """Base of optimizers with one slot a variable, the same on both Kerases.
+    """Base class of optimizers with slots that work with both versions of Keras.
 
-    A subclass implements `build` (call `super().build`, then `add_slots`) and
-    `update(gradient, variable, slot, position, learning_rate)`, where position is the variable's
-    place in the list given to `build`.
+    A subclass implements `build`, which calls `super().build` and then `add_slots`, and `update`.
     """
 
-    def __init__(self, learning_rate, name, **kwargs):
+    def __init__(self, learning_rate, name: str, **kwargs: Any):
+        """Makes the optimizer.
+
+        Args:
+          learning_rate: a number or a LearningRateSchedule.
+          name: of the optimizer.
+          **kwargs: arguments of keras.optimizers.Optimizer.
+        """
         if KERAS_3:
             super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         else:
-            # XLA compilation of the update is decided by the whole step, not by its optimizer.
+            # The training step decides about XLA compilation, not its optimizer.
             kwargs.setdefault("jit_compile", False)
             super().__init__(name=name, **kwargs)
             self._learning_rate = self._build_learning_rate(learning_rate)
 
-    def build(self, variables):
-        """Numbers the variables, once.
+    def build(self, variables: Sequence) -> None:
+        """Numbers the variables in the first call. Later calls do nothing.
 
-        Keras 2 calls build in each step with the variables that have a gradient, and would number
-        them anew: a missing gradient would shift the slots and exclusions of all that follow.
+        Keras 2 calls build in every step with the variables that have a gradient. If it numbered
+        them again, a missing gradient would shift the slots and exclusions of later variables.
         """
         if not KERAS_3 and getattr(self, "_built", False):
             return
         super().build(variables)
         self._built = True
 
-    def add_slots(self, variables, name: str) -> list:
-        """Creates a zero variable beside each variable."""
+    def add_slots(self, variables: Sequence, name: str) -> list:
+        """Creates a slot of zeros for each variable."""
         if KERAS_3:
             return [self.add_variable_from_reference(v, name=name) for v in variables]
         return [self.add_variable_from_reference(v, variable_name=name) for v in variables]
 
-    def update_step(self, gradient, variable, learning_rate=None):
+    def update(self, gradient: tf.Tensor, variable, position: int, learning_rate) -> None:
+        """Updates a variable and its slots.
+
+        Args:
+          gradient: of the variable.
+          variable: one of those given to `build`.
+          position: its place among them.
+          learning_rate: of this step, ().
+        """
+        raise NotImplementedError
+
+    def update_step(self, gradient: tf.Tensor, variable, learning_rate=None) -> None:
+        """Calls `update`. Keras 3 passes the learning rate, Keras 2 does not."""
         if KERAS_3:
             position = self._get_variable_index(variable)
         else:
@@ -125,8 +154,8 @@ class SlotOptimizer(keras.optimizers.Optimizer):
         learning_rate = tf.cast(learning_rate, variable.dtype)
         self.update(gradient, variable, position, learning_rate)
 
-    def learning_rate_config(self):
-        """What get_config stores for the learning rate: a number, or a serialised schedule."""
+    def learning_rate_config(self) -> float | dict:
+        """Returns the learning rate for get_config: a number, or a serialized schedule."""
         if KERAS_3:
             return super().get_config()["learning_rate"]
         config = self._serialize_hyperparameter(self._learning_rate)

@@ -1,4 +1,4 @@
-"""Which type computes what: half precision where it is asked for, float32 where it must be."""
+"""The types of computations: half precision on request, float32 where it is needed."""
 
 import tensorflow as tf
 
@@ -6,12 +6,15 @@ HALF = ("bfloat16", "float16")
 
 
 def policy_of(x) -> str:
-    """Dtype policy of a layer on the Keras tensor x: computes as x is, weights at least float32."""
+    """Returns the dtype policy of a layer that computes in the type of the Keras tensor x.
+
+    Its weights are at least float32.
+    """
     dtype = tf.as_dtype(x.dtype).name
     return f"mixed_{dtype}" if dtype in HALF else dtype
 
 
-def at_least_float32(tensor) -> tf.Tensor:
-    """The tensor in float32, or in float64 where it is: losses do without half precision."""
+def at_least_float32(tensor: tf.Tensor) -> tf.Tensor:
+    """Casts to float32, except float64 tensors. Losses are not computed in half precision."""
     tensor = tf.convert_to_tensor(tensor)
     return tensor if tensor.dtype == tf.float64 else tf.cast(tensor, tf.float32)

@@ -1,22 +1,22 @@
-"""The rank of the right class among the scores. Ties are no hits."""
+"""The rank of the right class among the scores. A tie is not a hit."""
 
 import tensorflow as tf
 
 
 def rank(scores: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-    """How many classes score at least as high as the right one: 0 for a clear first.
+    """Counts the other classes that score at least as high as the right one. 0 is a hit.
 
-    The right class is the worst among equals. Else a head of zeros or a collapsed encoder, all of
-    whose scores are equal, would be right about everything. NaN is worse than any score.
+    A tie counts against the right class. Otherwise a head of zeros or a collapsed backbone, whose
+    scores are all equal, would always be right. NaN ranks below every score.
 
     Args:
       scores: (n, classes).
-      classes: integers (n,), the right ones, in [0, classes).
+      classes: integers (n,), the right classes, in [0, number of classes).
 
     Returns:
       int32 (n,).
     """
-    own = tf.gather(scores, classes, batch_dims=1)[:, tf.newaxis]
-    # Counts the right class itself, and all where a comparison with NaN is False.
-    not_below = tf.logical_not(scores < own)
+    right_score = tf.gather(scores, classes, batch_dims=1)[:, tf.newaxis]
+    # Comparisons with NaN are False, so they count. The right class itself also counts.
+    not_below = tf.logical_not(scores < right_score)
     return tf.reduce_sum(tf.cast(not_below, tf.int32), axis=1) - 1

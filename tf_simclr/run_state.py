@@ -14,11 +14,11 @@ from tf_simclr.checkpoints import result_files, teacher
 from tf_simclr.checkpoints.examples_seen import ExamplesSeen
 from tf_simclr.checkpoints.run_checkpoints import Checkpointer
 from tf_simclr.config import Config, saved_settings
-from tf_simclr.data.augment import host
+from tf_simclr.data.augment import views
 from tf_simclr.data.augment.device_views import DeviceViews
 from tf_simclr.data.batch import TrainBatch
 from tf_simclr.data.sources import image_range
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import same_settings, strategies, workers
 from tf_simclr.errors import ConfigError
 from tf_simclr.models.from_config import make_model, num_microbatches
@@ -116,7 +116,7 @@ class RunState:
         """Whether this worker writes checkpoints, summaries, exports and progress."""
         return workers.is_chief(self.strategy)
 
-    def say(self, text: str):
+    def say(self, text: str) -> None:
         """Prints to stderr, once for all workers."""
         if self.is_chief:
             print(text, file=sys.stderr)
@@ -127,7 +127,7 @@ class RunState:
         return {
             "image_size": data.image_size,
             "class_names": names if names and len(names) == self.num_classes else None,
-            "preparation": host.evaluation_preparation(
+            "preparation": views.evaluation_preparation(
                 data.image_size, image_range.parse(data.image_range)
             ),
         }

@@ -30,6 +30,7 @@ from benchmarks import (
 from benchmarks.__main__ import main
 from benchmarks.collectives import GATHER, SUM, Collective
 from benchmarks.report import Row
+from tf_simclr.config import Model
 from tf_simclr.devices.replicas import gather_views
 from tf_simclr.models import resnet
 from tf_simclr.models.simclr import SimCLR
@@ -257,9 +258,10 @@ def test_collectives_that_cannot_be_counted_are_an_error():
 def test_network_is_that_of_a_built_model(settings, monkeypatch):
     monkeypatch.setitem(resnet.BLOCKS_PER_GROUP, settings["resnet_depth"], (2, 1, 1, 2))
     settings = dict(num_classes=5, width_multiplier=0.1, proj_out_dim=3, image_size=32) | settings
-    model = SimCLR(**settings)
-    small_stem = settings.pop("image_size") <= 32
-    found = network.simclr(small_stem=small_stem, **settings)
+    image_size = settings.pop("image_size")
+    num_classes = settings.pop("num_classes")
+    model = SimCLR(num_classes, image_size=image_size, network=Model(**settings))
+    found = network.simclr(small_stem=image_size <= 32, num_classes=num_classes, **settings)
     sizes = [int(np.prod(v.shape)) for v in policy.trainable_variables(model)]
     assert sorted(found.variables) == sorted(sizes)
     layers = [layer for _, layer in model.named_layers()]

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_simclr.checkpoints.run_checkpoints import Checkpointer, NotSaved
 from tf_simclr.checkpoints.weights import read_weights
+from tf_simclr.config import Model
 from tf_simclr.errors import ConfigError
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
@@ -15,7 +16,7 @@ from tf_simclr.optim import policy
 
 @pytest.fixture(scope="module")
 def parts():
-    model = SimCLR(num_classes=2, image_size=32, resnet_depth=18, width_multiplier=0.0625)
+    model = SimCLR(2, image_size=32, network=Model(resnet_depth=18, width_multiplier=0.0625))
     optimizer = policy.make_optimizer(model, "lars", 0.1, momentum=0.9, weight_decay=0.0)
     return model, optimizer
 

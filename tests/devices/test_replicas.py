@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from benchmarks import replica_table
 from tf_simclr import compat
-from tf_simclr.losses.nt_xent import nt_xent
+from tf_simclr.losses.nt_xent import nt_xent_stacked
 from tf_simclr.optim import policy
 from tf_simclr.training.loss_terms import Targets, WeightDecay, supervised_loss
 
@@ -138,7 +138,7 @@ def train_by_slices(model, number: int) -> replica_table.Run:
                 after.append([np.array(tf.convert_to_tensor(average)) for average in averages])
                 assign(averages, before)
             hidden = tf.concat([half[view] for view in (0, 1) for half in halves], axis=0)
-            loss = nt_xent(hidden, temperature=0.5)["contrast_loss"]
+            loss = nt_xent_stacked(hidden, temperature=0.5)["contrast_loss"]
             twice = np.concatenate([part for part in np.split(labels, number) for _ in (0, 1)])
             targets = Targets.from_labels(twice)
             loss += supervised_loss(tf.concat(logits, axis=0), targets)["supervised_loss"]

@@ -14,7 +14,7 @@ import hostile_pictures
 import small
 from tf_simclr.cli import report
 from tf_simclr.data import errors
-from tf_simclr.data.augment import host
+from tf_simclr.data.augment import views
 from tf_simclr.data.sources import folder, image_files
 from tf_simclr.data.sources.tfds_source import open_source
 from tf_simclr.errors import ConfigError
@@ -191,7 +191,7 @@ def test_parquet_holds_what_csv_holds(pictures, finetuned, tmp_path):
 
 
 def test_about_is_told_by_the_run_and_its_export(finetuned):
-    preparation = host.evaluation_preparation(32)
+    preparation = views.evaluation_preparation(32)
     assert preparation["crop_proportion"] is None and preparation["image_size"] == 32
     about = {"image_size": 32, "class_names": list(CLASSES), "preparation": preparation}
     for path in ("about.json", "saved_model/1/assets/about.json"):

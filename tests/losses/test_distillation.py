@@ -24,8 +24,8 @@ def test_value_is_that_of_the_equation(temperature):
         p = np.exp(teacher / temperature) / np.exp(teacher / temperature).sum()
         q = np.exp(student / temperature) / np.exp(student / temperature).sum()
         total -= sum(p[y] * np.log(q[y]) for y in range(4))
-    found = distillation(tf.constant(STUDENT), tf.constant(TEACHER), temperature=temperature)
-    assert float(found["distill_loss"]) == pytest.approx(total / 6, rel=1e-5)
+    metrics = distillation(tf.constant(STUDENT), tf.constant(TEACHER), temperature=temperature)
+    assert float(metrics["distill_loss"]) == pytest.approx(total / 6, rel=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
@@ -43,19 +43,19 @@ def test_gradient_is_the_difference_of_the_probabilities_and_the_teacher_has_non
 def test_agreement_is_the_share_of_equal_first_classes():
     teacher = np.roll(STUDENT, 1, axis=1)
     teacher[:2] = 2 * STUDENT[:2]
-    found = distillation(tf.constant(STUDENT), tf.constant(teacher), temperature=1.0)
-    assert float(found["teacher_agreement"]) == pytest.approx(2 / 6)
+    metrics = distillation(tf.constant(STUDENT), tf.constant(teacher), temperature=1.0)
+    assert float(metrics["teacher_agreement"]) == pytest.approx(2 / 6)
 
 
 def test_half_precision_logits_are_compared_in_float32():
-    found = distillation(
+    metrics = distillation(
         tf.constant(STUDENT, tf.float16), tf.constant(TEACHER, tf.float16), temperature=1.0
     )
-    assert found["distill_loss"].dtype == tf.float32
+    assert metrics["distill_loss"].dtype == tf.float32
 
 
 def test_equal_scores_of_either_agree_with_nobody():
     level = np.zeros((3, 4), np.float32)
     for student, teacher in ((level, level), (STUDENT[:3], level), (level, TEACHER[:3])):
-        found = distillation(tf.constant(student), tf.constant(teacher), temperature=1.0)
-        assert float(found["teacher_agreement"]) == 0
+        metrics = distillation(tf.constant(student), tf.constant(teacher), temperature=1.0)
+        assert float(metrics["teacher_agreement"]) == 0

@@ -6,11 +6,11 @@ import tensorflow as tf
 from tensorflow.python.distribute import tpu_strategy
 
 from tf_simclr.devices.replicas import gather
-from tf_simclr.losses.nt_xent import automatic_block_rows, nt_xent, similarities, views
+from tf_simclr.losses.nt_xent import automatic_block_rows, nt_xent_stacked, similarities, views
 
 
 def algorithm_1(z, temperature: float) -> float:
-    """L of Algorithm 1 (arXiv:2002.05709), in its words; z: (2N, d), z_{2k-1} and z_{2k} a pair."""
+    """Computes L of Algorithm 1 (arXiv:2002.05709). z: (2N, d), where z_{2k-1} and z_{2k} pair."""
     two_n = len(z)
 
     def s(i, j):
@@ -25,13 +25,13 @@ def algorithm_1(z, temperature: float) -> float:
 
 
 def interleaved(hidden) -> np.ndarray:
-    """Views a, then views b -> the pairs of Algorithm 1, in float64."""
+    """Reorders all views a and then all views b to the pairs of Algorithm 1, in float64."""
     a, b = np.split(hidden.astype(np.float64), 2)
     return np.stack([a, b], axis=1).reshape(hidden.shape)
 
 
 def literal(hidden, temperature: float) -> float:
-    """The official code's loss is twice the paper's."""
+    """Computes the loss of the official code, which is twice that of the paper."""
     return 2 * algorithm_1(interleaved(hidden), temperature)
 
 
@@ -40,11 +40,11 @@ def hiddens(n=5, d=6, seed=0) -> np.ndarray:
 
 
 def with_gradient(hidden, **settings) -> dict[str, tf.Tensor]:
-    """What nt_xent returns, and the gradient of the loss."""
+    """Returns the metrics of NT-Xent, and the gradient of the loss."""
     hidden = tf.convert_to_tensor(hidden)
     with tf.GradientTape() as tape:
         tape.watch(hidden)
-        results = nt_xent(hidden, **settings)
+        results = nt_xent_stacked(hidden, **settings)
     return results | {"gradient": tape.gradient(results["contrast_loss"], hidden)}
 
 
@@ -52,20 +52,20 @@ def with_gradient(hidden, **settings) -> dict[str, tf.Tensor]:
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_equals_algorithm_1(n, temperature):
     hidden = hiddens(n) * 3
-    loss = nt_xent(hidden, temperature=temperature)["contrast_loss"]
+    loss = nt_xent_stacked(hidden, temperature=temperature)["contrast_loss"]
     np.testing.assert_allclose(loss, literal(hidden, temperature), rtol=1e-5, atol=1e-6)
 
 
 def test_gradient_is_that_of_algorithm_1():
-    """By central differences of the transcription in float64."""
+    """Takes central differences of the transcription in float64."""
     hidden, temperature, h = hiddens(), 0.2, 1e-5
     gradient = with_gradient(hidden, temperature=temperature)["gradient"]
     expected = np.zeros(hidden.shape)
-    for place in np.ndindex(hidden.shape):
+    for index in np.ndindex(hidden.shape):
         up, down = hidden.astype(np.float64), hidden.astype(np.float64)
-        up[place] += h
-        down[place] -= h
-        expected[place] = (literal(up, temperature) - literal(down, temperature)) / (2 * h)
+        up[index] += h
+        down[index] -= h
+        expected[index] = (literal(up, temperature) - literal(down, temperature)) / (2 * h)
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -84,15 +84,15 @@ def test_golden_numbers_on_one_replica(golden, case, block_rows):
         "contrast_acc": "contrast_acc",
         "contrast_entropy": "contrast_entropy",
     }
-    for ours, theirs in names.items():
-        np.testing.assert_allclose(results[ours], g[f"{case}_{theirs}"], rtol=1e-4, atol=1e-5)
+    for name, golden_name in names.items():
+        np.testing.assert_allclose(results[name], g[f"{case}_{golden_name}"], rtol=1e-4, atol=1e-5)
     logits = similarities(*views(hidden, hidden_norm=norm), temperature=temperature)
     np.testing.assert_allclose(logits, g[f"{case}_logits_ab"], rtol=1e-4, atol=1e-5)
 
 
-# Blocks that fit and that do not, an even and an odd number of them, one of a single row.
+# With and without padding, even and odd numbers of blocks, blocks of a single row.
 @pytest.mark.parametrize("n, block_rows", [(12, 4), (13, 4), (12, 6), (7, 1)])
-# Symmetric, twice where one exponential would not do.
+# One symmetric case, and two in which a single exponential for both anchors could overflow.
 @pytest.mark.parametrize("hidden_norm, temperature", [(True, 0.1), (True, 0.01), (False, 0.5)])
 def test_blocks_of_rows_are_exact(n, block_rows, hidden_norm, temperature):
     settings = dict(hidden_norm=hidden_norm, temperature=temperature)
@@ -119,7 +119,7 @@ def test_blocks_of_rows_are_exact(n, block_rows, hidden_norm, temperature):
 )
 @pytest.mark.parametrize("block_rows", [16, 24])
 def test_losses_near_zero_are_exact_too(block_rows, hidden_norm, temperature, noise):
-    """Views that agree, at the end of training: what is left is the small rest of 1 - p."""
+    """At the end of training the views agree, and the loss is the small rest of 1 - p."""
     rng = np.random.default_rng(0)
     a = rng.normal(size=(64, 128))
     hidden = np.concatenate([a, a + noise * rng.normal(size=a.shape)])
@@ -146,7 +146,7 @@ def test_a_loss_of_nothing_is_not_negative():
 
 
 def test_blocks_of_rows_compile():
-    """And alike images are no hit, as in the whole matrix: the first of them counts."""
+    """Of equal images the first counts as the most similar, as in the dense matrix."""
     hidden = tf.constant(np.repeat(hiddens(2), 5, axis=0))  # each five times
     call = tf.function(lambda h: with_gradient(h, temperature=0.1, block_rows=4), jit_compile=True)
     dense = with_gradient(hidden, temperature=0.1, block_rows=10)
@@ -156,19 +156,19 @@ def test_blocks_of_rows_compile():
 
 
 def test_automatic_blocks():
-    assert automatic_block_rows(512) >= 512  # the whole matrix
+    assert automatic_block_rows(512) >= 512  # one block holds all rows
     assert automatic_block_rows(8192) == 512
     assert automatic_block_rows(65536) * 65536 * 4 <= 2**24
     assert automatic_block_rows(2**30) == 1
 
 
 def distributed(run_on, strategy, slices, temperature, block_rows=0) -> list[dict]:
-    """Losses and gradients of the sum of loss / replicas, as the training step takes them."""
+    """Returns the losses and the gradients of loss / replicas, summed as in the training step."""
 
     def replica(hidden):
         with tf.GradientTape() as tape:
             tape.watch(hidden)
-            results = nt_xent(hidden, temperature=temperature, block_rows=block_rows)
+            results = nt_xent_stacked(hidden, temperature=temperature, block_rows=block_rows)
             loss = results["contrast_loss"] / len(slices)
         return results | {"gradient": tape.gradient(loss, hidden)}
 
@@ -188,7 +188,7 @@ def test_golden_numbers_on_replicas(golden, replicas, run_on, number, block_rows
 
 
 def test_golden_numbers_with_the_all_gather_of_tpus(golden, replicas, run_on, monkeypatch):
-    """TPUStrategy's own code: a sum of parts in their places, which must be of known shape."""
+    """The all_gather of TPUStrategy sums padded parts, which must have a static shape."""
     for name in ("all_gather", "_compute_all_gather_output_shape"):
         method = getattr(tpu_strategy._TPUReplicaContext, name)
         monkeypatch.setattr(tf.distribute.ReplicaContext, name, method, raising=False)
@@ -201,23 +201,23 @@ def test_golden_numbers_with_the_all_gather_of_tpus(golden, replicas, run_on, mo
 
 @pytest.mark.parametrize("n, m", [(5, 10), (None, None)])
 def test_shapes_are_static_where_they_can_be(replicas, monkeypatch, n, m):
-    """TPUs need them; not every all_gather knows the shape of what it returns."""
+    """TPUs need static shapes, and some strategies lose them in all_gather."""
     all_gather = tf.distribute.ReplicaContext.all_gather
 
     def forgetful(context, value, axis):
         return tf.compat.v1.placeholder_with_default(all_gather(context, value, axis), None)
 
     monkeypatch.setattr(tf.distribute.ReplicaContext, "all_gather", forgetful)
-    found = []
+    shapes = []
 
     def replica(hidden):
         results = with_gradient(hidden, temperature=0.5)
-        found.append((gather(hidden[:n]).shape, results["gradient"].shape))
+        shapes.append((gather(hidden[:n]).shape, results["gradient"].shape))
         return results
 
     run = tf.function(lambda hidden: replicas(2).run(replica, args=(hidden,)))
     traced = run.get_concrete_function(tf.TensorSpec((n and 2 * n, 6)))
-    assert {tuple(map(tuple, shapes)) for shapes in found} == {((m, 6), (n and 2 * n, 6))}
+    assert {tuple(map(tuple, pair)) for pair in shapes} == {((m, 6), (n and 2 * n, 6))}
     losses = replicas(2).experimental_local_results(traced(tf.constant(hiddens()))["contrast_loss"])
     assert np.isfinite(losses).all() and len(losses) == 2
 
@@ -227,8 +227,8 @@ def test_shapes_are_static_where_they_can_be(replicas, monkeypatch, n, m):
 def test_replicas_equal_one_replica_with_the_whole_batch(replicas, run_on, number, block_rows):
     n, temperature = 3, 0.3
     slices = np.stack([hiddens(n, seed=r) for r in range(number)])
-    whole = np.concatenate([*slices[:, :n], *slices[:, n:]])
-    single = with_gradient(whole, temperature=temperature)
+    batch = np.concatenate([*slices[:, :n], *slices[:, n:]])
+    single = with_gradient(batch, temperature=temperature)
     results = distributed(run_on, replicas(number), slices, temperature, block_rows)
     for name in ("contrast_loss", "contrast_acc", "contrast_entropy"):
         np.testing.assert_allclose(np.mean([r[name] for r in results]), single[name], rtol=1e-5)
@@ -256,16 +256,16 @@ def test_gather_concatenates_in_order_and_sums_the_gradients_of_all(replicas, ru
 
 
 def test_accuracy_and_entropy_look_at_the_other_view_only():
-    """Views a that resemble one another, but nearest to their own b: all hits."""
+    """Views a resemble one another, but each is closest to its positive among views b."""
     a = np.eye(4, dtype=np.float32) + 5
     b = np.eye(4, dtype=np.float32)
-    results = nt_xent(np.concatenate([a, b]), temperature=0.5)
+    results = nt_xent_stacked(np.concatenate([a, b]), temperature=0.5)
     assert float(results["contrast_acc"]) == 1
     unit = a / np.linalg.norm(a, axis=1, keepdims=True)
     logits = unit @ b.T / 0.5
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     np.testing.assert_allclose(results["contrast_entropy"], -(p * np.log(p)).sum(1).mean(), 1e-5)
-    swapped = nt_xent(np.concatenate([a, b[[1, 0, 2, 3]]]), temperature=0.5)
+    swapped = nt_xent_stacked(np.concatenate([a, b[[1, 0, 2, 3]]]), temperature=0.5)
     assert float(swapped["contrast_acc"]) == 0.5
 
 
@@ -274,18 +274,20 @@ def test_length_of_the_hiddens_counts_only_without_hidden_norm():
     settings = dict(temperature=0.5)
     unit = hidden / np.linalg.norm(hidden, axis=1, keepdims=True)
     scaled = hidden * np.linspace(0.5, 2, len(hidden), dtype=np.float32)[:, None]
-    expected = float(nt_xent(hidden, **settings)["contrast_loss"])
+    expected = float(nt_xent_stacked(hidden, **settings)["contrast_loss"])
     for same in (scaled, unit):
-        assert float(nt_xent(same, **settings)["contrast_loss"]) == pytest.approx(expected, 1e-5)
-    plain = nt_xent(unit, hidden_norm=False, **settings)["contrast_loss"]
+        assert float(nt_xent_stacked(same, **settings)["contrast_loss"]) == pytest.approx(
+            expected, 1e-5
+        )
+    plain = nt_xent_stacked(unit, hidden_norm=False, **settings)["contrast_loss"]
     assert float(plain) == pytest.approx(expected, 1e-5)
-    raw = nt_xent(scaled, hidden_norm=False, **settings)["contrast_loss"]
+    raw = nt_xent_stacked(scaled, hidden_norm=False, **settings)["contrast_loss"]
     assert abs(float(raw) - expected) > 0.01
 
 
 def test_half_precision_is_computed_in_float32():
     hidden = hiddens().astype(np.float16)
-    results = nt_xent(tf.constant(hidden), temperature=0.1)
+    results = nt_xent_stacked(tf.constant(hidden), temperature=0.1)
     assert results["contrast_loss"].dtype == tf.float32
     expected = literal(hidden.astype(np.float32), 0.1)
     np.testing.assert_allclose(results["contrast_loss"], expected, rtol=1e-5)

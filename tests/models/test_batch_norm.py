@@ -1,4 +1,4 @@
-"""The fused batch normalisation against Keras's unfused one."""
+"""The fused batch normalization against the unfused one of Keras."""
 
 import functools
 
@@ -13,7 +13,7 @@ NAMES = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 def make(kind, shape, **settings):
-    """A layer with variables that are not their initial ones."""
+    """Makes a layer whose variables do not have their initial values."""
     layer = kind(momentum=0.7, epsilon=1e-5, synchronized=True, **settings)
     layer.build((None, *shape[1:]))
     rng = np.random.default_rng(1)
@@ -24,7 +24,7 @@ def make(kind, shape, **settings):
 
 
 def both_ways(layer, x, weights, *, training: bool) -> dict[str, np.ndarray]:
-    """Outputs, gradients and the variables afterwards, in float32."""
+    """Returns the outputs, the gradients and the variables after the call, in float32."""
     watched = [layer.gamma] if layer.beta is None else [layer.gamma, layer.beta]
     watched = [x, *(v if isinstance(v, tf.Variable) else v.value for v in watched)]
     with tf.GradientTape() as tape:
@@ -32,9 +32,9 @@ def both_ways(layer, x, weights, *, training: bool) -> dict[str, np.ndarray]:
         y = layer(x, training=training)
         loss = tf.reduce_sum(tf.cast(y, tf.float32) * weights)
     gradients = tape.gradient(loss, watched)
-    found = {"y": y} | dict(zip(("dx", "dgamma", "dbeta"), gradients, strict=False))
-    found |= {name: v for name in NAMES[2:] if (v := getattr(layer, name)) is not None}
-    return {name: np.array(tf.cast(value, tf.float32)) for name, value in found.items()}
+    results = {"y": y} | dict(zip(("dx", "dgamma", "dbeta"), gradients, strict=False))
+    results |= {name: v for name in NAMES[2:] if (v := getattr(layer, name)) is not None}
+    return {name: np.array(tf.cast(value, tf.float32)) for name, value in results.items()}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_same_as_unfused(dtype, fused, tolerance, shape, center, training):
     )
     assert ours.keys() == keras_own.keys()
     for name, expected in keras_own.items():
-        # What the float32 statistics go into must not have lost anything to the half precision.
+        # The moving averages come from float32 statistics and must not lose precision.
         largest = tolerance if name in ("y", "dx", "dgamma", "dbeta") else 1e-5
         assert np.abs(ours[name] - expected).max() <= largest * np.abs(expected).max(), name
 

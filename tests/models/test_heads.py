@@ -21,14 +21,14 @@ def batch(n: int = 16) -> np.ndarray:
 
 
 def parameters(part) -> dict[str, np.ndarray]:
-    """{"dense/kernel": value} of one layer of a head."""
-    found = {}
+    """Returns {"dense/kernel": value} of one layer of a head."""
+    values = {}
     for name, owner in (("dense", "dense"), ("bn", "dense.bn")):
         layer = part.get_layer(owner)
         for attribute in ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance"):
             if getattr(layer, attribute, None) is not None:
-                found[f"{name}/{attribute}"] = np.array(getattr(layer, attribute))
-    return found
+                values[f"{name}/{attribute}"] = np.array(getattr(layer, attribute))
+    return values
 
 
 def expected(parts, x, *, by_batch: bool) -> list[np.ndarray]:

@@ -22,13 +22,13 @@ def picture(side: int, channels: int, n: int = 2) -> np.ndarray:
 
 def weights_of(model, layer: str) -> dict[str, np.ndarray]:
     names = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
-    found = model.get_layer(layer)
-    variables = {name: getattr(found, name, None) for name in names}
+    owner = model.get_layer(layer)
+    variables = {name: getattr(owner, name, None) for name in names}
     return {name: np.array(v) for name, v in variables.items() if v is not None}
 
 
 def convolved(x, kernel, *, stride: int, before: int, after: int) -> np.ndarray:
-    """Convolution as a loop over the output's places."""
+    """Computes a convolution in a loop over the pixels of the output."""
     k = kernel.shape[0]
     x = np.pad(x.astype(np.float64), ((0, 0), (before, after), (before, after), (0, 0)))
     places = range(0, x.shape[1] - k + 1, stride)
@@ -41,7 +41,7 @@ def convolved(x, kernel, *, stride: int, before: int, after: int) -> np.ndarray:
     )
 
 
-def normalised(x, bn) -> np.ndarray:
+def normalized(x, bn) -> np.ndarray:
     scaled = (x - bn["moving_mean"]) / np.sqrt(bn["moving_variance"] + 1e-5)
     return scaled * bn["gamma"] + bn["beta"]
 
@@ -87,7 +87,7 @@ def test_kernels_start_as_truncated_normal_scaled_by_fan_in():
     deviation = (1 / (3 * 3 * 64)) ** 0.5
     assert kernel.std() == pytest.approx(deviation, rel=0.01)
     assert abs(kernel.mean()) < 0.01 * deviation
-    # Cut off at two deviations of the normal distribution before the cut, which shrinks by 0.8796.
+    # Truncation at two standard deviations shrinks the deviation by 0.8796.
     assert abs(kernel).max() == pytest.approx(2 * deviation / 0.87962566, rel=0.001)
 
 
@@ -95,7 +95,7 @@ def test_batch_norm_by_moving_averages(randomise):
     model = build(layers.batch_norm, 3, settings=BatchNormSettings())
     randomise(model)
     x = picture(4, 3)
-    expected = relu(normalised(x, weights_of(model, "x.bn")))
+    expected = relu(normalized(x, weights_of(model, "x.bn")))
     np.testing.assert_allclose(model(x, training=False), expected, rtol=1e-4, atol=1e-5)
     assert (expected == 0).any()
 
@@ -146,12 +146,12 @@ def test_selective_kernel(randomise, strides):
     randomise(model)
     x = picture(6, 4)
     streams = convolved(x, weights_of(model, "x.conv")["kernel"], stride=strides, before=1, after=1)
-    streams = relu(normalised(streams, weights_of(model, "x.conv.bn")))
+    streams = relu(normalized(streams, weights_of(model, "x.conv.bn")))
     first, second = streams[..., :3], streams[..., 3:]
     pooled = (first + second).mean((1, 2))
     reduce = weights_of(model, "x.reduce")["kernel"][0, 0]
     assert reduce.shape == (3, 32), "the bottleneck has at least 32 channels"
-    hidden = relu(normalised(pooled @ reduce, weights_of(model, "x.reduce.bn")))
+    hidden = relu(normalized(pooled @ reduce, weights_of(model, "x.reduce.bn")))
     logits = np.exp(hidden @ weights_of(model, "x.expand")["kernel"][0, 0])
     a, b = logits[:, :3], logits[:, 3:]
     share = (a / (a + b))[:, None, None]
@@ -172,7 +172,7 @@ LOGITS = RNG.normal(size=(2, 1, 1, 16)).astype(np.float32)
 
 
 def gates(precision: str) -> dict[str, np.ndarray]:
-    """Pooling, both gates and the gradients of what they sum over 4096 pixels, of LARGE."""
+    """Computes pooling, both gates and their gradients, which sum over 4096 pixels of LARGE."""
     x, logits = tf.cast(LARGE, precision), tf.constant(LOGITS)
     inputs = keras.Input((64, 64, 16), dtype=precision)
     pool = keras.Model(inputs, layers.global_pool(inputs, "pool"))
@@ -184,14 +184,14 @@ def gates(precision: str) -> dict[str, np.ndarray]:
         mixed, gated = mix([x, logits]), gate([tf.sigmoid(logits), x])
         assert mixed.dtype == gated.dtype == x.dtype
         losses = [tf.reduce_mean(tf.cast(t, tf.float32) ** 2) for t in (mixed, gated)]
-    found = {
+    results = {
         "pool": pool(x),
         "mix": mixed,
         "gate": gated,
         "gradient of mix": tape.gradient(losses[0], logits),
         "gradient of gate": tape.gradient(losses[1], logits),
     }
-    return {name: tf.cast(value, tf.float32).numpy() for name, value in found.items()}
+    return {name: tf.cast(value, tf.float32).numpy() for name, value in results.items()}
 
 
 @pytest.mark.parametrize("precision, rounding", [("bfloat16", 2**-8), ("float16", 2**-11)])
@@ -210,7 +210,7 @@ def test_pooling_of_float16_does_not_overflow():
 
 @pytest.mark.parametrize("channels", [8, 16])
 def test_a_strided_1x1_convolution_of_few_channels_is_that_of_many(channels):
-    """Thin layers subsample first, because oneDNN's filter gradient would end the process."""
+    """Thin layers subsample first, because the filter gradient of oneDNN would crash."""
     model = build(layers.conv, channels, filters=6, kernel_size=1, strides=2)
     strides = {layer.name: layer.strides for layer in model.layers if hasattr(layer, "strides")}
     thin = channels < 16
@@ -222,7 +222,7 @@ def test_a_strided_1x1_convolution_of_few_channels_is_that_of_many(channels):
 
 
 def test_the_filter_gradient_of_a_thin_shortcut_at_usual_sizes():
-    """Of 32 views of 224 pixels: this shape ended the process on CPUs with AVX-512."""
+    """This shape (32 views of 224 pixels) crashed the process on CPUs with AVX-512."""
     model = build(layers.conv, 8, filters=16, kernel_size=1, strides=2)
     x = tf.constant(picture(56, 8, n=32))
 

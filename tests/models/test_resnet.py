@@ -1,4 +1,4 @@
-"""The ResNets: sizes, counts, and what each block is made of."""
+"""The ResNets: sizes, counts, and the layers of each block."""
 
 import keras
 import numpy as np
@@ -53,7 +53,7 @@ def test_parameters_of_small_models(settings):
 
 @pytest.mark.parametrize("depth", [101, 152, 200])
 def test_parameters_of_the_deep_models(monkeypatch, depth):
-    """With the blocks of a group counted, two a group say what kind of block it is."""
+    """The number of blocks is tested elsewhere, so two blocks show the layers of a group."""
     assert resnet.BLOCKS_PER_GROUP == BLOCKS
     monkeypatch.setitem(resnet.BLOCKS_PER_GROUP, depth, (1, 2, 1, 1))
     settings = dict(depth=depth, width_multiplier=0.0625)
@@ -71,12 +71,12 @@ def bottleneck_sk():
 
 
 def sides(parts, side: int) -> list[int]:
-    x, found = np.zeros((1, side, side, 3), np.float32), []
+    x, sides = np.zeros((1, side, side, 3), np.float32), []
     for part in parts:
         x = part(x)
-        found += [int(v.shape[1]) for v in (x if isinstance(x, (list, tuple)) else [x])]
+        sides += [int(v.shape[1]) for v in (x if isinstance(x, (list, tuple)) else [x])]
         x = x[-1] if isinstance(x, (list, tuple)) else x
-    return found
+    return sides
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_small_stem_keeps_the_size_and_has_no_pooling():
     [
         (34, 0.125, [8, 8, 16, 32, 64]),
         (50, 0.125, [8, 32, 64, 128, 256]),
-        (50, 0.1, [6, 24, 48, 100, 204]),  # each width is cut to a whole number by itself
+        (50, 0.1, [6, 24, 48, 100, 204]),  # each width is rounded down separately
     ],
 )
 def test_channels_of_the_endpoints(depth, width, expected):
@@ -145,8 +145,8 @@ def test_settings_reach_every_batch_norm():
 def test_bottleneck_has_its_stride_on_the_3x3_convolution():
     part = stages(depth=50, width_multiplier=0.125)[2]
     layers = {n: part.get_layer(f"block1.{n}") for n in ("conv1", "conv2", "conv3", "shortcut")}
-    found = {name: (layer.kernel_size, layer.strides) for name, layer in layers.items()}
-    assert found == {
+    kernels = {name: (layer.kernel_size, layer.strides) for name, layer in layers.items()}
+    assert kernels == {
         "conv1": ((1, 1), (1, 1)),
         "conv2": ((3, 3), (2, 2)),
         "conv3": ((1, 1), (1, 1)),
@@ -169,7 +169,7 @@ def output_of(part, layer: str, x) -> np.ndarray:
 
 
 def test_shortcut_pools_before_it_projects(bottleneck_sk):
-    """At stride 2 zeros are added below and to the right; at stride 1 only real pixels count."""
+    """Stride 2 pads zeros below and to the right. Stride 1 averages over real pixels only."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 5, 5, 32)).astype(np.float32)
     padded = np.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
@@ -197,7 +197,9 @@ def test_stem_pools_the_3x3_maximum_of_relu_of_bn(basic, randomise):
         np.array(v) for v in (bn.moving_mean, bn.moving_variance, bn.gamma, bn.beta)
     )
     y = np.maximum((initial_conv - mean) / np.sqrt(variance + 1e-5) * gamma + beta, 0)
-    y = np.pad(y, ((0, 0), (0, 1), (0, 1), (0, 0)))  # an even side: one at the end
+    y = np.pad(
+        y, ((0, 0), (0, 1), (0, 1), (0, 0))
+    )  # one row and column at the end, because the side is even
     expected = np.max([y[:, i : i + 7 : 2, j : j + 7 : 2] for i in range(3) for j in range(3)], 0)
     np.testing.assert_allclose(pooled, expected, rtol=1e-4, atol=1e-5)
 

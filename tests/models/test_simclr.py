@@ -1,4 +1,4 @@
-"""The whole model: endpoints by name, what freezes, what stops the gradient, stable paths."""
+"""The model: endpoints by name, frozen parts, the stopped gradient, stable paths."""
 
 import hashlib
 
@@ -22,9 +22,9 @@ head_contrastive/layer2/dense/kernel head_supervised/dense/bias head_supervised/
 
 @pytest.fixture(scope="module")
 def model(tiny_model, randomise):
-    made = tiny_model(ft_proj_selector=1)
-    randomise(made)
-    return made
+    model = tiny_model(ft_proj_selector=1)
+    randomise(model)
+    return model
 
 
 def test_endpoints(model):
@@ -110,7 +110,7 @@ def test_supervised_gradient_stops_before_the_encoder_in_pretraining(tiny_model,
 
 
 def moved(model, values) -> set[str]:
-    """The parts whose moving averages a training-mode pass changes; all of a part or none."""
+    """Returns the parts whose moving averages a training pass changes, all of a part or none."""
     before = values(model)
     model(IMAGES, training=True)
     after = values(model)
@@ -136,7 +136,7 @@ def test_frozen_parts_leave_their_moving_averages_alone(tiny_model, randomise, v
     assert moved(model, values) == set(ENCODER[after_block + 1 :]) | HEAD
 
 
-def test_frozen_parts_normalise_by_the_batch_only_on_request(tiny_model, randomise, values):
+def test_frozen_parts_normalize_by_the_batch_only_on_request(tiny_model, randomise, values):
     frozen = tiny_model(fine_tune_after_block=2)
     official = tiny_model(fine_tune_after_block=2, frozen_batch_norm="training")
     randomise(frozen)
@@ -152,7 +152,7 @@ def test_frozen_parts_normalise_by_the_batch_only_on_request(tiny_model, randomi
 
 
 def test_paths_of_a_small_model(tiny_model):
-    """Literal: checkpoints are found again by these names, on either Keras."""
+    """Literal, because checkpoints contain these names with both versions of Keras."""
     paths = sorted(tiny_model(num_proj_layers=2).variables_by_path())
     assert [p for p in paths if not p.startswith("base_model/")] == SMALL_PATHS
     owners = {path.rpartition("/")[0] for path in paths if path.startswith("base_model/")}
@@ -182,10 +182,10 @@ def test_paths_of_the_largest_kind_of_model(tiny_model):
 
 
 def test_paths_name_each_variable_once(model):
-    found = [compat.tf_variable(v) for v in model.variables_by_path().values()]
-    assert len({id(v) for v in found}) == len(found) == len(model.weights)
+    variables = [compat.tf_variable(v) for v in model.variables_by_path().values()]
+    assert len({id(v) for v in variables}) == len(variables) == len(model.weights)
     tracked = {id(compat.tf_variable(v)) for v in model.weights}
-    assert tracked == {id(v) for v in found}
+    assert tracked == {id(v) for v in variables}
 
 
 def test_same_seed_same_weights(tiny_model, values):
@@ -223,12 +223,12 @@ def test_half_precision_encoder_has_float32_variables_and_endpoints(short_model,
         for op in graph.get_operations()
         if op.type == "Conv2D"
     }
-    # Means over all pixels, and the gates made of them, are float32.
+    # Means over all pixels and the gates that depend on them are float32.
     assert kinds == {(False, tf.as_dtype(precision)), (True, tf.float32)}
-    found = model(images, training=True)
-    assert {value.dtype for value in found.values()} == {tf.float32}
+    endpoints = model(images, training=True)
+    assert {value.dtype for value in endpoints.values()} == {tf.float32}
     for name in ("block_group4", "final_avg_pool"):
-        error = tf.norm(found[name] - expected[name]) / tf.norm(expected[name])
+        error = tf.norm(endpoints[name] - expected[name]) / tf.norm(expected[name])
         assert 1e-6 < float(error) < {"bfloat16": 0.1, "float16": 0.02}[precision], name
-    # The next run of the same settings is the same.
+    # A model of the same configuration has the same precision.
     assert model.get_config()["precision"] == precision

@@ -1,4 +1,4 @@
-"""The size of a network as it is computed, against networks that are built."""
+"""The computed size of a network against networks that are built."""
 
 import math
 
@@ -10,7 +10,7 @@ from tf_simclr.models import resnet, size
 
 @pytest.mark.parametrize("depth, width, sk_ratio, millions", small.PUBLISHED_SIZES)
 def test_published_networks(depth, width, sk_ratio, millions):
-    """SimCLRv2, table 1."""
+    """Table 1 of SimCLRv2."""
     number = size.backbone_parameters(
         depth=depth, width_multiplier=width, small_stem=False, sk_ratio=sk_ratio, se_ratio=0.0
     )

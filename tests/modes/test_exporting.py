@@ -11,8 +11,8 @@ from PIL import Image
 
 from tf_simclr.checkpoints.formats import saved_model
 from tf_simclr.cli import flags
-from tf_simclr.data.augment import host
-from tf_simclr.data.sources import image_files
+from tf_simclr.data.augment import views
+from tf_simclr.data.sources import image_decoding
 from tf_simclr.modes import predict
 
 SIZE = 40
@@ -63,18 +63,18 @@ def pictures(tmp_path_factory):
 
 @pytest.mark.parametrize("image_size", [32, SIZE, 224])
 def test_the_documents_code_makes_the_view_of_evaluation(pictures, prepare, image_size):
-    preparation = host.evaluation_preparation(image_size)
+    preparation = views.evaluation_preparation(image_size)
     for name, _, _ in FILES:
-        image = image_files.pixels((pictures / name).read_bytes())
-        view = host.evaluation_view(tf.constant(image), image_size=image_size)
-        result = prepare(pictures / name, image_size, preparation["crop_proportion"])
-        np.testing.assert_allclose(result, view, atol=1e-5, err_msg=name)
+        image = image_decoding.pixels((pictures / name).read_bytes())
+        view = views.evaluation_view(tf.constant(image), image_size=image_size)
+        found = prepare(pictures / name, image_size, preparation["crop_proportion"])
+        np.testing.assert_allclose(found, view, atol=1e-5, err_msg=name)
 
 
 def test_about_is_what_the_document_shows(document):
     [block] = re.findall(r"```json\n(.*?)```", document, re.S)
     about = json.loads(block)
-    assert about["preparation"] == host.evaluation_preparation(about["image_size"])
+    assert about["preparation"] == views.evaluation_preparation(about["image_size"])
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def exported(short_model, randomise, tmp_path_factory) -> str:
     """An encoder that lies where nothing but its own about.json tells of its run."""
     model = short_model(num_classes=None, image_size=SIZE)
     randomise(model)
-    preparation = host.evaluation_preparation(SIZE, (0, 4095))
+    preparation = views.evaluation_preparation(SIZE, (0, 4095))
     about = {"image_size": SIZE, "class_names": None, "preparation": preparation}
     folder = tmp_path_factory.mktemp("copied")
     return saved_model.export(model, str(folder), 7, keep=1, about=about)

@@ -21,7 +21,7 @@ EXCLUDED = ("batch_normalization", "bias", "head_supervised")
 
 
 def variables_like(arrays) -> list:
-    """Variables as layers own them, on either Keras."""
+    """Makes variables of a layer, with either version of Keras."""
     layer = keras.layers.Layer()
     return [
         layer.add_weight(
@@ -32,14 +32,14 @@ def variables_like(arrays) -> list:
 
 
 def steps(optimizer, variables, gradients) -> list[list[np.ndarray]]:
-    """The variables' values after each step."""
+    """Returns the values of the variables after each step."""
     optimizer.build(variables)
-    found = []
+    weights = []
     for step in gradients:
         pairs = list(zip(map(tf.constant, step), variables, strict=True))
         compat.apply_gradients(optimizer, pairs)
-        found.append([np.array(tf.convert_to_tensor(v)) for v in variables])
-    return found
+        weights.append([np.array(tf.convert_to_tensor(v)) for v in variables])
+    return weights
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -58,14 +58,14 @@ def test_golden_trajectories(golden, variant):
     )
     variables = variables_like([g[f"init|{name}"] for name in names])
     gradients = [[g[f"grad{step}|{name}"] for name in names] for step in range(5)]
-    for step, found in enumerate(steps(optimizer, variables, gradients)):
-        for name, value in zip(names, found, strict=True):
+    for step, weights in enumerate(steps(optimizer, variables, gradients)):
+        for name, value in zip(names, weights, strict=True):
             expected = g[f"{variant}|step{step + 1}|{name}"]
             np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-7, err_msg=name)
 
 
 def transcription(w, gradients, *, lr, momentum, decay, eeta, nesterov, classic, adapts, decays):
-    """You et al. (arXiv:1708.03888), section 4, and its "popular" sibling, in float64."""
+    """Computes section 4 of You et al. (arXiv:1708.03888) and the "popular" variant in float64."""
     w, v, path = w.astype(np.float64), 0.0, []
 
     def trust(update):
@@ -100,7 +100,7 @@ def test_transcription_with_a_schedule_and_separate_exclusions(variant):
         exclude_from_layer_adaptation=[3, 1],
         **VARIANTS[variant],
     )
-    found = steps(optimizer, variables_like(arrays), gradients)
+    weights = steps(optimizer, variables_like(arrays), gradients)
     rates = [0.0, 1.0, 2.0, 2.0 * 0.75]
     for i, array in enumerate(arrays):
         expected = transcription(
@@ -116,7 +116,7 @@ def test_transcription_with_a_schedule_and_separate_exclusions(variant):
             decays=i not in (1, 2),
         )
         for step in range(4):
-            np.testing.assert_allclose(found[step][i], expected[step], rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(weights[step][i], expected[step], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -161,11 +161,11 @@ def test_config_round_trip_keeps_the_schedule_and_the_exclusions(learning_rate):
         exclude_from_layer_adaptation=[2, 0],
         name="mine",
     )
-    serialised = json.loads(json.dumps(keras.optimizers.serialize(optimizer)))
+    serialized = json.loads(json.dumps(keras.optimizers.serialize(optimizer)))
     expected = steps(optimizer, variables_like(arrays), gradients)
     for copy in (
         LARS.from_config(optimizer.get_config()),
-        keras.optimizers.deserialize(serialised),
+        keras.optimizers.deserialize(serialized),
     ):
         assert isinstance(copy, LARS) and copy.get_config() == optimizer.get_config()
         assert copy.get_config()["exclude_from_weight_decay"] == [1]

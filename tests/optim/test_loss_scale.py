@@ -1,4 +1,4 @@
-"""The loss scale of float16: down, up, skipped steps, and its place in a checkpoint."""
+"""The loss scale of float16: down, up, skipped steps, and its variables in a checkpoint."""
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ def number(variable) -> float:
 
 @pytest.fixture
 def trained(replicas):
-    """Function: (replicas, factor of the gradient a step) -> (weights, losses, scale, steps)."""
+    """Function: (replicas, gradient factor of each step) -> (weights, losses, scale, steps)."""
 
     def half(x):
         return tf.cast(x, tf.float16)  # its largest number is 65504
@@ -60,9 +60,11 @@ def test_a_step_that_overflows_is_skipped_on_all_replicas_and_halves_the_scale(t
     path, losses, scales, iterations = trained(count, [4.0 * count, 1.0, 1.0])
     assert path[0] == 2.0 and scales == [INITIAL / 2] * 3
     assert path[1] == pytest.approx(2 - 0.5)
-    assert path[2] == pytest.approx(2 - 0.5 - 0.5 - 0.25)  # momentum, untouched by the first step
+    assert path[2] == pytest.approx(
+        2 - 0.5 - 0.5 - 0.25
+    )  # the skipped first step left the momentum alone
     assert iterations == 3
-    assert np.isfinite(losses).all()  # what loop.train looks at
+    assert np.isfinite(losses).all()  # training stops if the loss is not finite
 
 
 def test_the_scale_doubles_after_finite_steps_in_a_row_up_to_a_limit(trained):

@@ -1,4 +1,4 @@
-"""Which variable trains, decays and adapts, told from the stable paths."""
+"""Which variables train, decay and adapt, according to the stable paths."""
 
 import itertools
 import re
@@ -18,7 +18,7 @@ def ids(variables) -> list[int]:
 
 
 def expected_group(path: str) -> Group:
-    """From the path's name: an independent way, which the code itself must not go."""
+    """Determines the group from the path, independently of the code, which must not use names."""
     name = path.rpartition("/")[2]
     if name in ("gamma", "beta"):
         return Group.BATCH_NORM
@@ -142,11 +142,11 @@ def test_adam_has_its_defaults(model):
 
 @pytest.mark.parametrize("optimizer", policy.OPTIMIZERS)
 def test_optimizer_is_built_for_what_trains_in_the_order_of_the_groups(model, optimizer):
-    made = make(model, optimizer)
+    built = make(model, optimizer)
     shapes = [tuple(v.shape) for v in policy.trainable_variables(model)]
-    for slots in compat.optimizer_slots(made).values():
+    for slots in compat.optimizer_slots(built).values():
         assert [tuple(slot.shape) for slot in slots] == shapes
-    assert float(made.learning_rate) == pytest.approx(0.1)
+    assert float(built.learning_rate) == pytest.approx(0.1)
 
 
 def test_unknown_optimizer(model):

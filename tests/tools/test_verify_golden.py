@@ -9,8 +9,8 @@ import pytest
 
 import convert_checkpoint
 import verify_golden
-from golden_checks import names, report
-from tf_simclr.data.augment import planes
+from golden_checks import images, names, report
+from tf_simclr.data.augment import color
 from tf_simclr.losses import blockwise
 from tf_simclr.models import from_config
 from tf_simclr.optim import policy
@@ -150,8 +150,12 @@ def test_fast_paths_are_compared(capsys, golden, monkeypatch, tmp_path):
     status, lines = verify(capsys, tmp_path, "--fast")
     assert status == 0, "\n".join(lines)
     monkeypatch.setattr(blockwise, "_NO_PROBABILITY", 1.0)  # an anchor then meets itself
-    monkeypatch.setattr(planes, "hue", lambda image, turn: image)
-    monkeypatch.setattr(planes, "contrast", lambda image, factor: image)
+    hue, contrast = (
+        op._replace(on_planes=lambda planes, amount: planes) for op in (color.HUE, color.CONTRAST)
+    )
+    monkeypatch.setitem(images._PIXEL_OPS, "hue", hue)
+    ops = (color.BRIGHTNESS, contrast, color.SATURATION, hue)
+    monkeypatch.setitem(color.OPERATIONS, "simclrv2", ops)
     status, lines = verify(capsys, tmp_path, "--fast")
     wrong = " ".join(line for line in lines if " WRONG" in line)
     assert status == 1

@@ -99,7 +99,7 @@ def measured(made: run_state.RunState, *, pretraining: bool, graph: bool = False
     local = strategy.experimental_local_results
     metrics = {name: np.mean(local(value)) for name, value in metrics.items()}
     gradients = {path: local(value)[0].numpy() for path, value in gradients.items()}
-    workers.average_over_replicas(strategy, made.model.own_statistics())
+    workers.average_over_replicas(strategy, made.model.per_replica_statistics())
     averages = {
         path: np.array(tf.convert_to_tensor(paths[path])) for path in paths if "/moving_" in path
     }

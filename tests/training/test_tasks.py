@@ -7,7 +7,7 @@ import tensorflow as tf
 from tf_simclr.config import Config
 from tf_simclr.data.augment.device_views import DeviceViews
 from tf_simclr.data.batch import ViewBatch
-from tf_simclr.losses.nt_xent import nt_xent
+from tf_simclr.losses.nt_xent import nt_xent_stacked
 from tf_simclr.optim import policy
 from tf_simclr.training import tasks
 from tf_simclr.training.loss_terms import Targets, WeightDecay, supervised_loss
@@ -103,7 +103,7 @@ def test_pretraining_loss_is_made_of_its_parts(tiny_model):
     found = computed(task, VIEWS)
     assert set(found) == {*METRICS, *CONTRASTIVE, *tasks.SUPERVISED_METRICS}
     endpoints = model(np.concatenate([VIEWS[:, 0], VIEWS[:, 1]]), training=True)
-    contrast = nt_xent(endpoints["proj_head_output"], **NT_XENT)
+    contrast = nt_xent_stacked(endpoints["proj_head_output"], **NT_XENT)
     for name in CONTRASTIVE:
         np.testing.assert_allclose(found[name], contrast[name], rtol=1e-4)
     logits = endpoints["logits_sup"].numpy()

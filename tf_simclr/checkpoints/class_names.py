@@ -26,8 +26,8 @@ import tensorflow as tf
 from tf_simclr.checkpoints import about_file, teacher, weights
 from tf_simclr.checkpoints.formats import saved_model
 from tf_simclr.config import Config
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.data.sources.relabel import RelabelledSource, UnknownClasses
-from tf_simclr.data.sources.tfds_source import Source
 from tf_simclr.errors import ConfigError
 
 NAMES_SHOWN = 3  # in a message

@@ -122,7 +122,7 @@ class Checkpointer:
         prefix = os.path.join(self.directory, f"ckpt-{self.step}")
         if self.latest == prefix and prefix not in self._unreadable:
             return prefix
-        workers.average_over_replicas(self._strategy, self._model.own_statistics())
+        workers.average_over_replicas(self._strategy, self._model.per_replica_statistics())
         if workers.is_chief(self._strategy):
             self._write(prefix)
         self._latest = prefix

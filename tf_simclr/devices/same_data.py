@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import workers
 from tf_simclr.errors import ConfigError
 

@@ -1,1 +1,1 @@
-"""Contrastive and supervised losses as pure functions."""
+"""The contrastive loss and the distillation loss, as pure functions."""

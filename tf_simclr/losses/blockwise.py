@@ -1,318 +1,227 @@
-"""NT-Xent by blocks of rows: no n x 2m matrix of logits is ever held.
+"""NT-Xent in blocks of rows, without ever holding an n x 2m matrix of logits.
 
-Forward keeps two numbers an anchor: its logit to its positive, p, and the log-sum-exp of all its
-other logits, o. Its loss is log(1 + exp(o - p)), which is as accurate for a loss near 0 as for any
-other; a difference of the whole log-sum-exp and p would not be. Backward computes each block of
-logits again, and from it and the log-sum-exps of *both* its sides the whole gradient of its rows:
-with S the symmetric matrix of all similarities over temperature and L = log(exp(o) + exp(p)) of a
-row, the gradient of the sum of all losses is
+Notation: n anchors in each view on this replica, m = n * replicas images in all. S_ij is the logit
+of embeddings i and j, z_i . z_j / temperature. For anchor i,
 
-    d/dz_i = sum_j (exp(S_ij - L_i) + exp(S_ij - L_j)) z_j / temperature,
+    p_i = its logit to its positive,
+    o_i = logsumexp of its logits to all negatives (neither itself nor its positive),
+    L_i = log(exp(o_i) + exp(p_i)),
+    loss_i = L_i - p_i = log(1 + exp(o_i - p_i)).
 
-but for the positive, whose factor is, for either anchor, exp(p - L) - 1 = -exp(o - L).
+The last form stays accurate for losses near 0, where L_i - p_i would cancel.
 
-So backward the replicas exchange numbers, two an image, where autodiff through the gathered hiddens
-sums gradients of the size of these.
+Forward: one block of rows after the other computes its logits and keeps p_i and o_i, two numbers
+for each anchor. Backward: each block computes its logits again. S is symmetric, so the L of *both*
+embeddings give the whole gradient of a block's rows. With the gradient u_i that arrives at loss_i,
 
-On a single replica, where all of S is at hand, each similarity is computed once for both its
-anchors, and one exponential does for both.
+    d/dz_i = sum_j w_ij z_j / temperature,
+    w_ij = u_i exp(S_ij - L_i) + u_j exp(S_ij - L_j)    for a negative j,
+    w_ij = u_i (exp(p_i - L_i) - 1) + u_j (exp(p_i - L_j) - 1)    for the positive j,
+    w_ii = 0,
+
+where exp(p - L) - 1 = -exp(o - L) = -sigmoid(o - p).
+
+Memory: O(block_rows * m) for the logits of a block and O(m * d) for the embeddings, instead of
+O(n * m). Communication: the gradient needs L and u of all replicas, three numbers for each image.
+Autodiff through the gathered embeddings would sum gradients as large as these instead.
+
+A single replica holds all of S. There `symmetric` computes each similarity once for both of its
+anchors, with one exponential for both.
 """
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from tf_simclr.devices import replicas
+from tf_simclr.losses import symmetric
+from tf_simclr.losses.row_blocks import RowBlocks
 
 # exp(x) and 1/exp(x) are normal float32 numbers up to here, with room for sums.
 _LARGEST_EXPONENT = 80.0
-_NO_PROBABILITY = 1e9  # taken off the logits of what is no example
+_SELF_MASK = 1e9  # subtracted from the logit of an embedding to itself
+
+
+class Terms(NamedTuple):
+    """The terms of NT-Xent for each pair of views.
+
+    Attributes:
+      loss: (n,), loss of the anchor in view a plus loss of the anchor in view b.
+      hit: (n,), 1 where b is the most similar of all embeddings of view b to its own a, else 0. No
+        gradient flows back.
+      entropy: (n,), in nats, of the softmax of a over all of view b. No gradient flows back.
+    """
+
+    loss: tf.Tensor
+    hit: tf.Tensor
+    entropy: tf.Tensor
 
 
 def losses(
-    a, b, *, temperature: float, normalised: bool, block_rows: int
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The terms of NT-Xent, anchor pair by anchor pair, with all replicas' images as negatives.
+    a: tf.Tensor, b: tf.Tensor, *, temperature: float, normalized: bool, block_rows: int
+) -> Terms:
+    """Computes NT-Xent in blocks of rows, with the images of all replicas as negatives.
 
     Args:
-      a: (n, d) local hiddens of view a; shapes must be static.
-      b: likewise of view b.
+      a: (n, d), this replica's embeddings of view a. Shapes must be static.
+      b: (n, d), those of view b in the same order.
       temperature: > 0.
-      normalised: rows of a and b have length 1.
-      block_rows: rows of logits at a time, < n.
-
-    Returns:
-      loss: (n,), that of anchor a plus that of its anchor b.
-      hit: (n,), 1 where a's own b is the most similar of all b, else 0; no gradient flows back.
-      entropy: (n,), in nats, of a's softmax over all b; no gradient flows back.
+      normalized: whether all embeddings have length 1.
+      block_rows: rows of logits to hold at a time, < n.
     """
-    a, b = a / np.sqrt(temperature), b / np.sqrt(temperature)  # now their products are the logits
+    # The products of the scaled embeddings are the logits.
+    a, b = a / np.sqrt(temperature), b / np.sqrt(temperature)
     bound, n = 1.0 / temperature, a.shape[0]
-    small = 2 * bound + np.log(2 * n) < _LARGEST_EXPONENT
-    if replicas.num_replicas() == 1 and normalised and small:
-        return _symmetric(a, b, block_rows=block_rows, bound=bound)
-    return _general(a, b, block_rows=block_rows)
+    exponents_fit = 2 * bound + np.log(2 * n) < _LARGEST_EXPONENT
+    if replicas.num_replicas() == 1 and normalized and exponents_fit:
+        return Terms(*symmetric.losses(a, b, block_rows=block_rows, bound=bound))
+    return Terms(*_losses(a, b, block_rows=block_rows))
 
 
-def _general(a, b, *, block_rows: int):
-    """For any number of replicas, any length of the hiddens and any temperature."""
-    n, d = a.shape
-    blocks = _Blocks(n, block_rows)
-    own = replicas.own_rows(n)
+class _Embeddings(NamedTuple):
+    """Embeddings of one view, with what the backward pass knows about each of them.
+
+    Attributes:
+      z: (k, d).
+      log_sums: (k,), L of the formula.
+      upstream: (k,), u of the formula.
+    """
+
+    z: tf.Tensor
+    log_sums: tf.Tensor
+    upstream: tf.Tensor
+
+
+def _losses(a: tf.Tensor, b: tf.Tensor, *, block_rows: int) -> tuple[tf.Tensor, ...]:
+    """Computes the terms for any number of replicas, embeddings of any length, any temperature."""
+    blocks = RowBlocks(a.shape[0], block_rows)
+    dtype, width = a.dtype, a.shape[1]
+    positions = replicas.own_rows(blocks.n)  # of this replica's images among those of all
 
     @tf.custom_gradient
     def terms(a, b):
-        all_a, all_b = replicas.gather_views(a, b)  # (m, d)
-        m = all_a.shape[0]
-        rows_a, rows_b, rows_own = blocks.pad(a), blocks.pad(b), blocks.pad(own)
+        all_a, all_b = replicas.gather_views(a, b)  # (m, d) each
+        rows = [blocks.pad(tensor) for tensor in (a, b, positions)]
 
-        def of_block(start):
-            x, y, own = (blocks.take(t, start) for t in (rows_a, rows_b, rows_own))
-            is_own = tf.one_hot(own, m, dtype=a.dtype)
-            places = tf.stack([tf.range(blocks.rows), own], axis=1)
+        def forward(start):
+            x, y, block_positions = (blocks.take(tensor, start) for tensor in rows)
+            return _block_terms(blocks, x, y, all_a, all_b, block_positions)
 
-            def log_of_others(*logits):
-                """Log-sum-exp over two matrices, but for oneself and one's positive."""
-                logs = [tf.reduce_logsumexp(t - is_own * _NO_PROBABILITY, 1) for t in logits]
-                return tf.reduce_logsumexp(tf.stack(logs), axis=0)
-
-            logits_ab = tf.matmul(x, all_b, transpose_b=True)  # (block, m)
-            logits_ba = tf.matmul(y, all_a, transpose_b=True)
-            logits_aa = tf.matmul(x, all_a, transpose_b=True)
-            logits_bb = tf.matmul(y, all_b, transpose_b=True)
-            hit = tf.equal(tf.argmax(logits_ab, axis=1, output_type=tf.int32), own)
-            shifted = logits_ab - tf.reduce_max(logits_ab, axis=1, keepdims=True)
-            exponentials = tf.exp(shifted)
-            total = tf.reduce_sum(exponentials, axis=1)
-            entropy = tf.math.log(total) - tf.reduce_sum(exponentials * shifted, axis=1) / total
-            return (
-                tf.gather_nd(logits_ab, places),
-                log_of_others(logits_ab, logits_aa),
-                tf.gather_nd(logits_ba, places),
-                log_of_others(logits_ba, logits_bb),
-                tf.cast(hit, a.dtype),
-                entropy,
-            )
-
-        pos_a, others_a, pos_b, others_b, hit, entropy = blocks.map(of_block, [a.dtype] * 6)
-        gap_a, gap_b = others_a - pos_a, others_b - pos_b
-        loss_a, loss_b = tf.nn.softplus(gap_a), tf.nn.softplus(gap_b)
-        log_a, log_b = loss_a + pos_a, loss_b + pos_b
-        all_logs = replicas.gather(tf.stack([log_a, log_b], axis=1))
+        p_a, o_a, p_b, o_b, hit, entropy = blocks.map(forward, [dtype] * 6)
+        loss_a, loss_b = tf.nn.softplus(o_a - p_a), tf.nn.softplus(o_b - p_b)
+        log_sums = tf.stack([loss_a + p_a, loss_b + p_b], axis=1)
+        all_log_sums = replicas.gather(log_sums)
 
         def gradient(upstream, *_):
-            # The other replicas' sums hold these hiddens, too.
             all_upstream = replicas.gather(upstream[:, tf.newaxis])[:, 0]
-            all_log_a, all_log_b = tf.unstack(all_logs, axis=1)
-            of_positive = -upstream * (tf.sigmoid(gap_a) + tf.sigmoid(gap_b))
-            parts = [blocks.pad(t) for t in (a, b, log_a, log_b, upstream, of_positive, own)]
+            all_log_a, all_log_b = tf.unstack(all_log_sums, axis=1)
+            all_views = (
+                _Embeddings(all_a, all_log_a, all_upstream),
+                _Embeddings(all_b, all_log_b, all_upstream),
+            )
+            positive_weights = -upstream * (tf.sigmoid(o_a - p_a) + tf.sigmoid(o_b - p_b))
+            log_a, log_b = tf.unstack(log_sums, axis=1)
+            local = (a, b, log_a, log_b, upstream, positive_weights, positions)
+            rows = [blocks.pad(tensor) for tensor in local]
 
-            def of_block(start):
-                x, y, log_x, log_y, up, of_positive, own = (blocks.take(t, start) for t in parts)
-                places = tf.stack([tf.range(blocks.rows), own], axis=1)
+            def backward(start):
+                x, y, log_x, log_y, u, *positives = (blocks.take(tensor, start) for tensor in rows)
+                views = _Embeddings(x, log_x, u), _Embeddings(y, log_y, u)
+                return _block_gradient(blocks, views, all_views, *positives)
 
-                def weighted_sum(rows, log, others, other_log, of_own):
-                    """Of all others, by their weights; of_own is that of one's own place."""
-                    logits = tf.matmul(rows, others, transpose_b=True)
-                    weights = up[:, tf.newaxis] * tf.exp(logits - log[:, tf.newaxis])
-                    weights += all_upstream * tf.exp(logits - other_log)
-                    weights = tf.tensor_scatter_nd_update(weights, places, of_own)
-                    return tf.matmul(weights, others)
-
-                of_self = tf.zeros(blocks.rows, a.dtype)
-                return (
-                    weighted_sum(x, log_x, all_a, all_log_a, of_self)
-                    + weighted_sum(x, log_x, all_b, all_log_b, of_positive),
-                    weighted_sum(y, log_y, all_b, all_log_b, of_self)
-                    + weighted_sum(y, log_y, all_a, all_log_a, of_positive),
-                )
-
-            return blocks.map(of_block, [a.dtype] * 2, width=d)
+            return blocks.map(backward, [dtype] * 2, width=width)
 
         return (loss_a + loss_b, hit, entropy), gradient
 
     return terms(a, b)
 
 
-def _symmetric(a, b, *, block_rows: int, bound: float):
-    """As _general, for one replica and logits that are known to lie between -bound and bound.
+def _block_terms(blocks: RowBlocks, x, y, all_a, all_b, positions) -> tuple[tf.Tensor, ...]:
+    """Computes the forward pass of one block.
 
-    A block of rows of view a meets all of b. Among themselves the blocks of a view are on a circle,
-    and each meets the half of them that follows it, so that each pair of blocks meets once.
+    Args:
+      blocks: the division into blocks.
+      x: (rows, d), the block of view a.
+      y: (rows, d), the block of view b.
+      all_a: (m, d), view a of all replicas.
+      all_b: (m, d), view b of all replicas.
+      positions: int32 (rows,), the block's places in all_a and all_b.
+
+    Returns:
+      p and o of view a, p and o of view b, hit and entropy: (rows,) each.
     """
-    n, d = a.shape
-    blocks = _Blocks(n, block_rows)
-    half = blocks.count // 2
-    # Of an even circle, opposite blocks meet twice: then each takes its own rows only.
-    shared_rows = (half - 1 if blocks.count % 2 == 0 else half) * blocks.rows
-    window_rows = half * blocks.rows
-
-    def exponentials(x, y, valid=None):
-        e = tf.exp(tf.matmul(x, y, transpose_b=True) - bound)
-        return e if valid is None else e * valid
-
-    def circle(t):
-        """Two rounds of the rows, so that a window never ends."""
-        return tf.concat([t, t], axis=0)
-
-    def follow(t, start):
-        return tf.slice(
-            t, [start + blocks.rows] + [0] * (t.shape.rank - 1), [window_rows, *t.shape[1:]]
-        )
-
-    def add_at(rows, places, value):
-        return tf.tensor_scatter_nd_add(rows, places[:, tf.newaxis], value)
-
-    def places_of(start):
-        return start + tf.range(blocks.rows)
-
-    def places_that_follow(start, count):
-        return (start + blocks.rows + tf.range(count)) % blocks.padded
-
-    def diagonal(start):
-        """Where in a block of logits (rows, padded) the positives are."""
-        return tf.stack([tf.range(blocks.rows), places_of(start)], axis=1)
-
-    @tf.custom_gradient
-    def terms(a, b):
-        views = [blocks.pad(a), blocks.pad(b)]
-        double = [circle(t) for t in views]
-        valid = blocks.valid(a.dtype)
-        valid_double = None if valid is None else circle(valid)
-        no_rows = tf.zeros(blocks.rows, a.dtype)
-
-        def forward(start, others_a, others_b, positive, hit, entropy):
-            places, positives = places_of(start), diagonal(start)
-            logits = tf.matmul(blocks.take(views[0], start), views[1], transpose_b=True) - bound
-            if valid is not None:
-                logits -= (1.0 - valid) * _NO_PROBABILITY
-            e = tf.exp(logits)
-            total = tf.reduce_sum(e, axis=1)
-            found = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), places)
-            # Where the exponential is 0, so is its part of the entropy.
-            spread = tf.math.log(total) - tf.reduce_sum(e * logits, axis=1) / total
-            kept = (tf.gather_nd(logits, positives), tf.cast(found, a.dtype), spread)
-            arrays = [
-                array.write(start // blocks.rows, value)
-                for array, value in zip((positive, hit, entropy), kept, strict=True)
-            ]
-            e = tf.tensor_scatter_nd_update(e, positives, no_rows)
-            if valid is not None:
-                e *= blocks.take(valid, start)[:, tf.newaxis]
-            others = [
-                add_at(others_a, places, tf.reduce_sum(e, axis=1)),
-                others_b + tf.reduce_sum(e, axis=0),
-            ]
-            for view in (0, 1):
-                x = blocks.take(views[view], start)
-                same = exponentials(x, x, None if valid is None else blocks.take(valid, start))
-                same = tf.linalg.set_diag(same, no_rows)
-                next_ones = exponentials(
-                    x,
-                    follow(double[view], start),
-                    None if valid is None else follow(valid_double, start),
-                )
-                own = tf.reduce_sum(same, axis=1) + tf.reduce_sum(next_ones, axis=1)
-                others[view] = add_at(others[view], places, own)
-                shared = next_ones[:, :shared_rows]
-                if valid is not None:
-                    shared *= blocks.take(valid, start)[:, tf.newaxis]
-                others[view] = add_at(
-                    others[view], places_that_follow(start, shared_rows), tf.reduce_sum(shared, 0)
-                )
-            return [start + blocks.rows, *others, *arrays]
-
-        arrays = [
-            tf.TensorArray(a.dtype, blocks.count, element_shape=(blocks.rows,)) for _ in range(3)
-        ]
-        _, *others, positive, hit, entropy = tf.while_loop(
-            lambda start, *_: start < blocks.padded,
-            forward,
-            [0, *[tf.zeros(blocks.padded, a.dtype)] * 2, *arrays],
-            parallel_iterations=1,
-            maximum_iterations=blocks.count,
-        )
-        others = [t[:n] for t in others]
-        positive, hit, entropy = (tf.reshape(t.stack(), [-1])[:n] for t in (positive, hit, entropy))
-        positive = tf.exp(positive)
-
-        def gradient(upstream, *_):
-            # What fills the last block up is 0 and has a factor of 0: it adds nothing.
-            factors = [blocks.pad(upstream / (o + positive)) for o in others]
-            double_factors = [circle(t) for t in factors]
-            of_positive = blocks.pad(-upstream * sum(o / (o + positive) for o in others))
-
-            def backward(start, grad_a, grad_b):
-                places = places_of(start)
-                x, factor = blocks.take(views[0], start), blocks.take(factors[0], start)
-                w = exponentials(x, views[1]) * (factor[:, tf.newaxis] + factors[1])
-                w = tf.tensor_scatter_nd_update(w, diagonal(start), blocks.take(of_positive, start))
-                grads = [
-                    add_at(grad_a, places, tf.matmul(w, views[1])),
-                    grad_b + tf.matmul(w, x, transpose_a=True),
-                ]
-                for view in (0, 1):
-                    x, factor = blocks.take(views[view], start), blocks.take(factors[view], start)
-                    w = exponentials(x, x) * (factor[:, tf.newaxis] + factor)
-                    own = tf.matmul(tf.linalg.set_diag(w, no_rows), x)
-                    y = follow(double[view], start)
-                    w = exponentials(x, y)
-                    w *= factor[:, tf.newaxis] + follow(double_factors[view], start)
-                    grads[view] = add_at(grads[view], places, own + tf.matmul(w, y))
-                    shared = tf.matmul(w[:, :shared_rows], x, transpose_a=True)
-                    grads[view] = add_at(
-                        grads[view], places_that_follow(start, shared_rows), shared
-                    )
-                return [start + blocks.rows, *grads]
-
-            _, *grads = tf.while_loop(
-                lambda start, *_: start < blocks.padded,
-                backward,
-                [0, *[tf.zeros((blocks.padded, d), a.dtype)] * 2],
-                parallel_iterations=1,
-                maximum_iterations=blocks.count,
-            )
-            return [g[:n] for g in grads]
-
-        loss = sum(tf.math.log1p(o / positive) for o in others)
-        return (loss, hit, entropy), gradient
-
-    return terms(a, b)
+    logits_ab = tf.matmul(x, all_b, transpose_b=True)  # (rows, m)
+    logits_ba = tf.matmul(y, all_a, transpose_b=True)
+    logits_aa = tf.matmul(x, all_a, transpose_b=True)
+    logits_bb = tf.matmul(y, all_b, transpose_b=True)
+    at_positive = blocks.diagonal(positions)
+    # The column of the positive in one view is the column of the anchor itself in the other.
+    mask = tf.one_hot(positions, all_a.shape[0], dtype=x.dtype) * _SELF_MASK
+    hit = tf.equal(tf.argmax(logits_ab, axis=1, output_type=tf.int32), positions)
+    return (
+        tf.gather_nd(logits_ab, at_positive),
+        _log_sum_of_negatives(logits_ab, logits_aa, mask),
+        tf.gather_nd(logits_ba, at_positive),
+        _log_sum_of_negatives(logits_ba, logits_bb, mask),
+        tf.cast(hit, x.dtype),
+        _entropy(logits_ab),
+    )
 
 
-class _Blocks:
-    """How n rows are cut into equal blocks, the last of which is filled up with zeros."""
+def _log_sum_of_negatives(to_other_view, to_own_view, mask) -> tf.Tensor:
+    """Returns o (rows,) from the logits (rows, m) to both views."""
+    log_sums = [tf.reduce_logsumexp(logits - mask, 1) for logits in (to_other_view, to_own_view)]
+    return tf.reduce_logsumexp(tf.stack(log_sums), axis=0)
 
-    def __init__(self, n: int, block_rows: int):
-        self.n = n
-        self.count = -(-n // block_rows)
-        self.rows = -(-n // self.count)
-        self.padded = self.count * self.rows
 
-    def pad(self, tensor) -> tf.Tensor:
-        """(n, ...) -> (padded, ...)."""
-        missing = [[0, self.padded - self.n]] + [[0, 0]] * (len(tensor.shape) - 1)
-        return tf.pad(tensor, missing) if self.padded > self.n else tensor
+def _entropy(logits) -> tf.Tensor:
+    """Returns the entropy (rows,) in nats of the softmax of each row."""
+    shifted = logits - tf.reduce_max(logits, axis=1, keepdims=True)
+    exponentials = tf.exp(shifted)
+    total = tf.reduce_sum(exponentials, axis=1)
+    return tf.math.log(total) - tf.reduce_sum(exponentials * shifted, axis=1) / total
 
-    def valid(self, dtype) -> tf.Tensor | None:
-        """(padded,), 1 for an example and 0 for filling; None where there is no filling."""
-        if self.padded == self.n:
-            return None
-        return tf.cast(tf.range(self.padded) < self.n, dtype)
 
-    def take(self, tensor, start) -> tf.Tensor:
-        """The block that begins at row start: (rows, ...)."""
-        rank = tensor.shape.rank
-        return tf.slice(tensor, [start] + [0] * (rank - 1), [self.rows, *tensor.shape[1:]])
+def _block_gradient(
+    blocks: RowBlocks, views, all_views, positive_weights, positions
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Computes the backward pass of one block.
 
-    def map(self, function: Callable, dtypes: list, *, width: int | None = None) -> list:
-        """function(start) of each block, one after the other, joined to (n,) or (n, width)."""
-        shape = (self.rows,) if width is None else (self.rows, width)
-        joined = tf.map_fn(
-            function,
-            tf.range(0, self.padded, self.rows),
-            fn_output_signature=tuple(tf.TensorSpec(shape, dtype) for dtype in dtypes),
-            parallel_iterations=1,  # or many blocks would be in memory at once
-        )
-        return [tf.reshape(t, (-1, *shape[1:]))[: self.n] for t in joined]
+    Args:
+      blocks: the division into blocks.
+      views: `_Embeddings` of the block's rows of views a and b.
+      all_views: `_Embeddings` of views a and b on all replicas.
+      positive_weights: (rows,), w of the formula for the positives.
+      positions: int32 (rows,), the block's places in all_views.
+
+    Returns:
+      The gradients with respect to the rows of a and of b, (rows, d) each.
+    """
+    (x, y), (all_a, all_b) = views, all_views
+    at_diagonal = blocks.diagonal(positions)
+    self_weights = tf.zeros(blocks.rows, x.z.dtype)
+    return (
+        _weighted_sum(x, all_a, at_diagonal, self_weights)
+        + _weighted_sum(x, all_b, at_diagonal, positive_weights),
+        _weighted_sum(y, all_b, at_diagonal, self_weights)
+        + _weighted_sum(y, all_a, at_diagonal, positive_weights),
+    )
+
+
+def _weighted_sum(
+    rows: _Embeddings, others: _Embeddings, at_diagonal, diagonal_weights
+) -> tf.Tensor:
+    """Sums w_ij z_j over all others j: (rows, d).
+
+    Args:
+      rows: the embeddings i of a block.
+      others: the embeddings j of one view.
+      at_diagonal: int32 (rows, 2), where j is i itself or its positive.
+      diagonal_weights: (rows,), w of these places.
+    """
+    logits = tf.matmul(rows.z, others.z, transpose_b=True)
+    weights = rows.upstream[:, tf.newaxis] * tf.exp(logits - rows.log_sums[:, tf.newaxis])
+    weights += others.upstream * tf.exp(logits - others.log_sums)
+    weights = tf.tensor_scatter_nd_update(weights, at_diagonal, diagonal_weights)
+    return tf.matmul(weights, others.z)

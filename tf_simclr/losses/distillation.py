@@ -9,27 +9,28 @@ from tf_simclr.ranks import rank
 def distillation(
     student_logits: tf.Tensor, teacher_logits: tf.Tensor, *, temperature: float
 ) -> dict[str, tf.Tensor]:
-    """Mean cross-entropy between both's class probabilities at a temperature (equation 2).
+    """Computes the mean cross-entropy of the student's class probabilities to the teacher's.
 
-    Both are softmax(logits / temperature); no gradient flows into the teacher. There is no factor
-    of temperature^2, as there is none in the paper: gradients fall with 1 / temperature.
+    Both probabilities are softmax(logits / temperature), as in equation 2 of the paper. No gradient
+    flows into the teacher. Like the paper, the loss has no factor of temperature^2, so gradients
+    shrink with 1 / temperature.
 
     Args:
       student_logits: (n, classes).
       teacher_logits: (n, classes).
-      temperature: greater than 0.
+      temperature: > 0.
 
     Returns:
-      distill_loss, (); teacher_agreement, (): the share of images on which both have the same
-      first class.
+      distill_loss (): the cross-entropy in nats.
+      teacher_agreement (): share of images on which both score the same class highest.
     """
     student, teacher = at_least_float32(student_logits), at_least_float32(teacher_logits)
     target = tf.stop_gradient(tf.nn.softmax(teacher / temperature))
     loss = tf.nn.softmax_cross_entropy_with_logits(target, student / temperature)
-    first = tf.argmax(teacher, axis=1)
-    # Neither must have another class that is as likely.
-    same = tf.equal(rank(student, first) + rank(teacher, first), 0)
+    teacher_class = tf.argmax(teacher, axis=1)
+    # A tie for the highest score is no agreement.
+    agreement = tf.equal(rank(student, teacher_class) + rank(teacher, teacher_class), 0)
     return {
         "distill_loss": tf.reduce_mean(loss),
-        "teacher_agreement": tf.reduce_mean(tf.cast(same, tf.float32)),
+        "teacher_agreement": tf.reduce_mean(tf.cast(agreement, tf.float32)),
     }

@@ -1,7 +1,7 @@
 """NT-Xent, the contrastive loss of SimCLR (paper, section 2.1 and Algorithm 1).
 
-Scaled as in the official code: the mean over anchors a plus the mean over anchors b, which is twice
-the paper's 1/(2N) normalisation.
+The scale is that of the official code: the mean over the anchors of view 1 plus the mean over those
+of view 2. That is twice the paper's loss, which divides by 2N.
 """
 
 import tensorflow as tf
@@ -10,39 +10,76 @@ from tf_simclr.devices import replicas
 from tf_simclr.losses import blockwise
 from tf_simclr.precision import at_least_float32
 
-SELF_SIMILARITY_MASK = 1e9  # taken off an anchor's similarity to itself, as in the official code
-# Smaller matrices of logits than these blocks are as fast whole (python -m benchmarks loss).
+_SELF_MASK = 1e9  # subtracted from an anchor's similarity to itself, as in the official code
+# A matrix of logits smaller than such a block is as fast in one piece (python -m benchmarks loss).
 _MOST_BLOCK_ROWS = 512
 _MOST_BLOCK_LOGITS = 2**22  # 16 MiB of float32
 
 
 def nt_xent(
-    hidden, *, temperature: float, hidden_norm: bool = True, block_rows: int = 0
+    z1: tf.Tensor,
+    z2: tf.Tensor,
+    *,
+    temperature: float = 0.1,
+    hidden_norm: bool = True,
+    block_rows: int = 0,
 ) -> dict[str, tf.Tensor]:
-    """Normalised temperature-scaled cross-entropy over the batches of all replicas.
+    """Computes the normalized temperature-scaled cross-entropy over the batches of all replicas.
 
-    Inside strategy.run each replica passes its own part; the negatives come from all of them, and
-    the gradient of the sum of all replicas' losses flows back through the gathered tensors.
+    Inside strategy.run, each replica passes its own part of the batch. The negatives come from all
+    replicas, and so does the gradient: it is that of the sum of all replicas' losses.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tf_simclr import nt_xent
+      >>> z1 = tf.constant([[1.0, 0.0], [0.0, 1.0]])
+      >>> z2 = tf.constant([[0.9, 0.1], [0.1, 0.9]])
+      >>> metrics = nt_xent(z1, z2, temperature=0.5)
+      >>> print(f"{metrics['contrast_loss']:.3f}, {metrics['contrast_acc']:.0%}")
+      0.593, 100%
 
     Args:
-      hidden: (2n, d), first the n hiddens of view a, then those of view b in the same order.
+      z1: (n, d), projections of view 1.
+      z2: (n, d), projections of view 2 of the same images in the same order.
       temperature: > 0 (paper, section 5.1).
-      hidden_norm: divide each hidden by its Euclidean length.
-      block_rows: rows of the n x m logits that are in memory at a time (`blockwise`); n or more for
-        all of them, 0 for what `automatic_block_rows` says. Loss and gradient are the same.
+      hidden_norm: divide each projection by its Euclidean length.
+      block_rows: rows of the n x m logits to hold in memory at a time (`blockwise`), where m is the
+        number of images on all replicas. n or more for all of them, 0 for `automatic_block_rows`.
+        Loss and gradient are the same up to rounding.
 
     Returns:
       contrast_loss (): mean over the local anchors.
-      contrast_acc (): share of anchors a whose own b is the most similar of all b.
-      contrast_entropy (): mean entropy in nats of the softmax over all b; no gradient flows back.
+      contrast_acc (): share of images whose projection in view 2 is the most similar of all
+        projections of view 2 to the one in view 1.
+      contrast_entropy (): mean entropy in nats of the softmax of view 1 over all of view 2. No
+        gradient flows back.
     """
-    a, b = views(hidden, hidden_norm=hidden_norm)
+    return nt_xent_stacked(
+        tf.concat([z1, z2], axis=0),
+        temperature=temperature,
+        hidden_norm=hidden_norm,
+        block_rows=block_rows,
+    )
+
+
+def nt_xent_stacked(
+    projections: tf.Tensor,
+    *,
+    temperature: float = 0.1,
+    hidden_norm: bool = True,
+    block_rows: int = 0,
+) -> dict[str, tf.Tensor]:
+    """Computes `nt_xent` of projections (2n, d), first all of view 1, then all of view 2.
+
+    That is how a model returns the projections of both views, and needs no copy.
+    """
+    a, b = views(projections, hidden_norm=hidden_norm)
     n = replicas.batch_size(a)
     if isinstance(n, int):
         block_rows = block_rows or automatic_block_rows(n * replicas.num_replicas())
     if isinstance(n, int) and block_rows < n:
         loss, hit, entropy = blockwise.losses(
-            a, b, temperature=temperature, normalised=hidden_norm, block_rows=block_rows
+            a, b, temperature=temperature, normalized=hidden_norm, block_rows=block_rows
         )
     else:
         loss, hit, entropy = _dense(a, b, temperature=temperature)
@@ -54,41 +91,44 @@ def nt_xent(
 
 
 def automatic_block_rows(m: int) -> int:
-    """Rows of logits at a time, where all replicas have m images."""
+    """Returns how many rows of logits to hold at a time, for m images on all replicas."""
     return max(1, min(_MOST_BLOCK_ROWS, _MOST_BLOCK_LOGITS // m))
 
 
-def views(hidden, *, hidden_norm: bool) -> list[tf.Tensor]:
-    """The hiddens (2n, d) as they are compared: [a, b], (n, d) each, in at least float32."""
-    hidden = at_least_float32(hidden)
+def views(projections: tf.Tensor, *, hidden_norm: bool) -> list[tf.Tensor]:
+    """Splits projections (2n, d) into [a, b], (n, d) each, as the loss compares them.
+
+    They are at least float32, and of length 1 with hidden_norm.
+    """
+    projections = at_least_float32(projections)
     if hidden_norm:
-        hidden = tf.math.l2_normalize(hidden, axis=-1)
-    return tf.split(hidden, 2, axis=0)
+        projections = tf.math.l2_normalize(projections, axis=-1)
+    return tf.split(projections, 2, axis=0)
 
 
-def similarities(x, y, *, temperature: float) -> tf.Tensor:
-    """Logits of the softmax: of x (n, d) to y (m, d), (n, m)."""
+def similarities(x: tf.Tensor, y: tf.Tensor, *, temperature: float) -> tf.Tensor:
+    """Returns the logits of x (n, d) to y (m, d): (n, m)."""
     return tf.matmul(x, y, transpose_b=True) / temperature
 
 
-def _dense(a, b, *, temperature: float):
-    """Losses, hits and entropies, (n,) each, from matrices of all logits."""
+def _dense(a: tf.Tensor, b: tf.Tensor, *, temperature: float) -> tuple[tf.Tensor, ...]:
+    """Computes loss, hit and entropy, (n,) each, from the matrices of all logits."""
     all_a, all_b = replicas.gather_views(a, b)  # (m, d)
     m = replicas.batch_size(all_a)
-    own = replicas.own_rows(replicas.batch_size(a))
-    self_mask = tf.one_hot(own, m, dtype=a.dtype) * SELF_SIMILARITY_MASK
+    positions = replicas.own_rows(replicas.batch_size(a))  # of this replica's images among all m
+    self_mask = tf.one_hot(positions, m, dtype=a.dtype) * _SELF_MASK
 
     logits_aa = similarities(a, all_a, temperature=temperature) - self_mask  # (n, m)
     logits_bb = similarities(b, all_b, temperature=temperature) - self_mask
     logits_ab = similarities(a, all_b, temperature=temperature)
     logits_ba = similarities(b, all_a, temperature=temperature)
     loss_a = tf.nn.sparse_softmax_cross_entropy_with_logits(
-        own, tf.concat([logits_ab, logits_aa], axis=1)
+        positions, tf.concat([logits_ab, logits_aa], axis=1)
     )
     loss_b = tf.nn.sparse_softmax_cross_entropy_with_logits(
-        own, tf.concat([logits_ba, logits_bb], axis=1)
+        positions, tf.concat([logits_ba, logits_bb], axis=1)
     )
-    hit = tf.equal(tf.argmax(logits_ab, axis=1, output_type=tf.int32), own)
+    hit = tf.equal(tf.argmax(logits_ab, axis=1, output_type=tf.int32), positions)
     log_probabilities = tf.nn.log_softmax(logits_ab)
     entropy = -tf.reduce_sum(tf.exp(log_probabilities) * log_probabilities, axis=1)
     return loss_a + loss_b, hit, entropy

@@ -1,4 +1,6 @@
-"""Batch normalisation by TensorFlow's fused operation, where statistics are of one replica."""
+"""Batch normalization by TensorFlow's fused operation, if each replica has its own statistics."""
+
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -9,35 +11,41 @@ from tf_simclr.precision import HALF
 
 @keras.utils.register_keras_serializable("tf_simclr")
 class BatchNorm(keras.layers.BatchNormalization):
-    """Keras's layer for channels last, several times as fast.
+    """Computes the same as the Keras layer for channels last, several times as fast.
 
-    The same numbers up to rounding: the batch is normalised, and enters the moving variance, by its
-    variance as it is (the sum of squares over n). TensorFlow's fused operation, and with it Keras
-    2, would put n/(n-1) times that into the average; the official code and Keras 3 do not.
+    One fused operation reads half precision, computes in float32 and writes half precision. Keras
+    casts, squares and sums in separate operations.
 
-    One operation reads half-precision inputs, computes in float32 and writes half precision, where
-    Keras casts, squares and sums in operations of their own. With `synchronized` on several
-    replicas the statistics take collectives, and Keras's own implementation.
+    The results equal those of Keras 3 and of the official code up to rounding: the moving variance
+    averages the biased variance of each batch (the sum of squares over n). The fused operation
+    returns n/(n-1) times that, and Keras 2 averages it uncorrected.
 
-    So does training in float32, unless it is asked for: the fused operation is faster and, against
-    float64, several times as accurate, but deep networks let that difference grow to more than a
-    thousandth, and the official code's numbers come first.
+    The Keras implementation still runs in two cases. With `synchronized` on several replicas, the
+    statistics need collectives. In float32 training, the fused operation is faster and several
+    times closer to float64, but deep networks amplify its difference from the official code to more
+    than a thousandth. `fused_in_float32` accepts that difference.
     """
 
-    def __init__(self, *, fused_in_float32: bool = False, **kwargs):
-        """Keras's arguments, and fused_in_float32: also train in float32 by one operation."""
+    def __init__(self, *, fused_in_float32: bool = False, **kwargs: Any):
+        """Makes the layer.
+
+        Args:
+          fused_in_float32: whether float32 training also runs the fused operation.
+          **kwargs: arguments of keras.layers.BatchNormalization.
+        """
         super().__init__(**kwargs)
         self._fused_in_float32 = fused_in_float32
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
         return super().get_config() | {"fused_in_float32": self._fused_in_float32}
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: tf.Tensor, training=None, mask=None) -> tf.Tensor:
+        """Normalizes inputs (n, ..., c), in training by the statistics of the batch."""
         dtype = tf.as_dtype(inputs.dtype).name
         by_batch = training and self.trainable
-        fused_dtypes = HALF
-        if self._fused_in_float32 or not by_batch:
-            fused_dtypes += ("float32",)
+        float32_is_fused = self._fused_in_float32 or not by_batch
+        fused_dtypes = (*HALF, "float32") if float32_is_fused else HALF
         if mask is not None or dtype not in fused_dtypes:
             return super().call(inputs, training=training, mask=mask)
         if not by_batch:
@@ -54,7 +62,11 @@ class BatchNorm(keras.layers.BatchNormalization):
         return outputs
 
     def _fused(self, inputs, mean=None, variance=None):
-        """Outputs, mean, and the variance times n/(n-1); by the batch where no mean is given."""
+        """Normalizes by the given statistics, or by those of the batch.
+
+        Returns:
+          outputs (n, ..., c), mean (c,), and variance (c,) times n/(n-1).
+        """
         empty = tf.zeros((0,))
         flat = inputs.shape.rank == 2
         if flat:

@@ -24,20 +24,18 @@ def make_model(config: Config, num_classes: int | None) -> SimCLR:
     bounds.check_size(config)
     # TensorFlow cannot combine a global seed of 0 with one that is a tensor (Dataset.shuffle).
     keras.utils.set_random_seed(config.runtime.seed or 2**31)
-    network, precision = dataclasses.asdict(config.model), config.training.precision
-    for name in ("lineareval_while_pretraining", "zero_init_logits_layer"):
-        del network[name]  # settings of the run, not of the network
+    precision = config.training.precision
     # Micro-batches are computed in a loop, in which replicas cannot exchange statistics.
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    network["global_bn"] = config.model.global_bn and num_microbatches(config, replicas) == 1
+    global_bn = config.model.global_bn and num_microbatches(config, replicas) == 1
     try:
         return SimCLR(
-            num_classes=num_classes,
+            num_classes,
+            network=dataclasses.replace(config.model, global_bn=global_bn),
             image_size=config.data.image_size,
             stop_supervised_gradient=config.training.train_mode == "pretrain",
             # None: Keras's own type, which is float32 unless it was changed.
             precision=None if precision == "float32" else precision,
-            **network,
         )
     except ValueError as error:  # a width_multiplier so small that a layer has no channel
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The heads on top of the encoder: projection (contrastive) and classification (supervised)."""
+"""The heads on top of the backbone: projection (contrastive) and classification (supervised)."""
 
 import keras
 
@@ -15,19 +15,23 @@ def projection_layers(
     out_dim: int = 128,
     bn: BatchNormSettings,
 ) -> list[keras.Model]:
-    """g(.) of the paper (SimCLR section 4.2; SimCLRv2 section 2 for more than two layers).
+    """Makes the projection head g (SimCLR section 4.2; SimCLRv2 section 2 for three layers).
 
     Args:
-      features: width of the encoder's output, also that of the middle layers.
-      mode: "none" (no layer at all), "linear" (one dense layer and BN without beta) or "nonlinear"
-        (num_layers dense layers without bias, each with BN; the last without beta and ReLU).
+      features: width of the backbone's output and of the middle layers.
+      mode: "none" (no layers), "linear" (one dense layer, BN without beta) or "nonlinear"
+        (num_layers dense layers without bias, each with BN and ReLU; the last has no beta and no
+        ReLU).
       num_layers: dense layers of the nonlinear head.
       out_dim: width of the output.
-      bn: settings of every batch normalisation.
+      bn: settings of every batch normalization.
 
     Returns:
-      The layers, each a functional model, to be called one after the other; their outputs are the
-      hiddens among which ft_proj_selector chooses.
+      The layers in order, each a functional model (n, width) -> (n, width'). ft_proj_selector
+      chooses among their outputs.
+
+    Raises:
+      ValueError: the mode is unknown.
     """
     if mode not in PROJECTION_MODES:
         raise ValueError(f"proj_head_mode must be one of {PROJECTION_MODES}, got {mode!r}")
@@ -43,7 +47,7 @@ def projection_layers(
 
 
 def supervised_head(features: int, num_classes: int) -> keras.Model:
-    """One dense layer with bias: (b, features) -> logits (b, num_classes)."""
+    """Makes one dense layer with bias: (n, features) -> logits (n, num_classes)."""
     inputs = keras.Input((features,))
     logits = _dense(inputs, "dense", num_classes, use_bias=True)
     return keras.Model(inputs, logits, name="supervised_head")

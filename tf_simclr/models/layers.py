@@ -1,8 +1,8 @@
 """The layers that the ResNet and the heads are made of.
 
-Each function takes a Keras tensor and returns one; the layers it makes carry dotted names
-("block1.conv2") from which the stable variable paths of `simclr.SimCLR` are made. Layers compute in
-the type of their input (`policy_of`), and all that a model needs to be told is that of its images.
+Each function takes a Keras tensor and returns one. Its layers have dotted names ("block1.conv2"),
+from which `simclr.SimCLR` makes stable variable paths. Each layer computes in the type of its input
+(`policy_of`), so a model needs to know the type of its images only.
 """
 
 import dataclasses
@@ -13,20 +13,20 @@ import tensorflow as tf
 from tf_simclr.models.batch_norm import BatchNorm
 from tf_simclr.precision import HALF, at_least_float32, policy_of
 
-# On CPUs with AVX-512, oneDNN's kernel for the filter gradient of a strided 1x1 convolution writes
-# past its scratchpad where there are fewer input channels than this, and large images (56x56 with
-# TensorFlow 2.15 and 2.21) end the process. Thin networks subsample first: the same numbers.
+# With fewer input channels than this, oneDNN's AVX-512 kernel for the filter gradient of a strided
+# 1x1 convolution writes beyond its scratchpad. Large images then crash the process (56x56, on
+# TensorFlow 2.15 and 2.21). Thin networks subsample before the convolution, with the same result.
 ONEDNN_SAFE_CHANNELS = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchNormSettings:
-    """How every batch normalisation of a model works.
+    """Settings of every batch normalization of a model.
 
     Attributes:
-      momentum: decay of the moving averages (the flag batch_norm_decay).
-      synchronized: statistics over all replicas (the flag global_bn).
-      fused: one operation in float32, too, as `BatchNorm` has it (the flag fused_batch_norm).
+      momentum: decay of the moving averages (flag batch_norm_decay).
+      synchronized: whether the statistics cover all replicas (flag global_bn).
+      fused: whether float32 training runs one fused operation (`BatchNorm`, flag fused_batch_norm).
     """
 
     momentum: float = 0.9
@@ -34,15 +34,15 @@ class BatchNormSettings:
     fused: bool = False
 
 
-def activation(x, kind: str, name: str):
-    """An activation function by its Keras name."""
+def activation(x, kind: str, name: str) -> tf.Tensor:
+    """Applies the activation function of this Keras name."""
     return keras.layers.Activation(kind, name=name, dtype=policy_of(x))(x)
 
 
 def batch_norm(
     x, name: str, settings: BatchNormSettings, *, relu=True, center=True, zero_gamma=False
-):
-    """Batch normalisation (epsilon 1e-5) and, where asked for, ReLU."""
+) -> tf.Tensor:
+    """Applies batch normalization (epsilon 1e-5), then ReLU unless relu=False."""
     x = BatchNorm(
         momentum=settings.momentum,
         epsilon=1e-5,
@@ -56,11 +56,14 @@ def batch_norm(
     return activation(x, "relu", f"{name}.relu") if relu else x
 
 
-def conv(x, name: str, *, filters: int, kernel_size: int, strides: int = 1, use_bias=False):
-    """Convolution whose padding does not depend on the input's size.
+def conv(
+    x, name: str, *, filters: int, kernel_size: int, strides: int = 1, use_bias=False
+) -> tf.Tensor:
+    """Applies a convolution whose padding does not depend on the size of the input.
 
-    Strided kernels pad (k-1)//2 before and the rest after, then use VALID, so that the same weights
-    see the same neighbourhoods at every image size (official code, conv2d_fixed_padding).
+    A strided kernel pads (k-1)//2 before and the rest after, then computes without padding. So the
+    same weights see the same neighborhoods at every image size (official code,
+    conv2d_fixed_padding).
     """
     padding = "same"
     if kernel_size == 1 and strides > 1 and x.shape[-1] < ONEDNN_SAFE_CHANNELS:
@@ -81,13 +84,13 @@ def conv(x, name: str, *, filters: int, kernel_size: int, strides: int = 1, use_
     )(x)
 
 
-def subsample(x, name: str, strides: int):
-    """Keeps every `strides`-th row and column, as a strided 1x1 convolution would read them."""
+def subsample(x, name: str, strides: int) -> tf.Tensor:
+    """Keeps every `strides`-th row and column, those that a strided 1x1 convolution reads."""
     return keras.layers.AveragePooling2D(1, strides, name=name, dtype=policy_of(x))(x)
 
 
-def fixed_padding(x, name: str, kernel_size: int):
-    """Zero padding by kernel_size - 1 in all: (kernel_size - 1) // 2 before, the rest after."""
+def fixed_padding(x, name: str, kernel_size: int) -> tf.Tensor:
+    """Pads kernel_size - 1 zeros: (kernel_size - 1) // 2 before, the rest after."""
     before = (kernel_size - 1) // 2
     after = kernel_size - 1 - before
     if before == after == 0:
@@ -97,16 +100,17 @@ def fixed_padding(x, name: str, kernel_size: int):
     )(x)
 
 
-def global_pool(x, name: str):
-    """Mean over the pixels, in at least float32: (b, h, w, c) -> (b, 1, 1, c)."""
+def global_pool(x, name: str) -> tf.Tensor:
+    """Averages over the pixels in at least float32: (n, h, w, c) -> (n, 1, 1, c)."""
     dtype = "float32" if tf.as_dtype(x.dtype).name in HALF else policy_of(x)
     return keras.layers.GlobalAveragePooling2D(keepdims=True, name=name, dtype=dtype)(x)
 
 
-def squeeze_excitation(x, name: str, *, filters: int, ratio: float):
-    """Squeeze-and-excitation gate on the channels (arXiv:1709.01507), biases on.
+def squeeze_excitation(x, name: str, *, filters: int, ratio: float) -> tf.Tensor:
+    """Applies squeeze-and-excitation to the channels (arXiv:1709.01507), with biases.
 
-    The reduction is to max(1, int(filters * ratio)), where filters is the block's base width.
+    The bottleneck has max(1, int(filters * ratio)) channels, where filters is the base width of the
+    block.
     """
     channels = x.shape[-1]
     gate = global_pool(x, f"{name}.pool")
@@ -120,21 +124,23 @@ def squeeze_excitation(x, name: str, *, filters: int, ratio: float):
 
 @keras.utils.register_keras_serializable("tf_simclr")
 class ChannelGate(keras.layers.Layer):
-    """Scales each channel: [gate (b, 1, 1, c), x (b, h, w, c)] -> (b, h, w, c), of x's type.
+    """Scales each channel: [gate (n, 1, 1, c), x (n, h, w, c)] -> (n, h, w, c) in the type of x.
 
-    In at least float32: the gate's gradient is a sum over all pixels.
+    Computes in at least float32, because the gradient of the gate is a sum over all pixels.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
+        """Multiplies the gate and x."""
         gate, x = inputs
         return tf.cast(at_least_float32(gate) * at_least_float32(x), x.dtype)
 
 
 @keras.utils.register_keras_serializable("tf_simclr")
 class StreamSum(keras.layers.Layer):
-    """Sum of the two halves of the channels: (b, h, w, 2c) -> (b, h, w, c)."""
+    """Adds the two halves of the channels: (n, h, w, 2c) -> (n, h, w, c)."""
 
-    def call(self, streams):
+    def call(self, streams: tf.Tensor) -> tf.Tensor:
+        """Adds the two streams."""
         first, second = tf.split(streams, 2, axis=-1)
         return first + second
 
@@ -143,11 +149,12 @@ class StreamSum(keras.layers.Layer):
 class StreamMix(keras.layers.Layer):
     """Mixes two streams by a softmax over the streams, channel by channel.
 
-    Call with [streams (b, h, w, 2c), logits (b, 1, 1, 2c)]; returns (b, h, w, c), of the streams'
-    type. In at least float32: the logits' gradient is a sum over all pixels.
+    [streams (n, h, w, 2c), logits (n, 1, 1, 2c)] -> (n, h, w, c) in the type of the streams.
+    Computes in at least float32, because the gradient of the logits is a sum over all pixels.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
+        """Adds the streams, weighted by the softmax of the logits."""
         dtype = inputs[0].dtype
         streams, logits = map(at_least_float32, inputs)
         first, second = tf.split(streams, 2, axis=-1)
@@ -157,11 +164,12 @@ class StreamMix(keras.layers.Layer):
 
 def selective_kernel(
     x, name: str, *, filters: int, strides: int, ratio: float, bn: BatchNormSettings
-):
-    """Selective-kernel 3x3 convolution with BN-ReLU (arXiv:1903.06586 as simplified in SimCLRv2).
+) -> tf.Tensor:
+    """Applies a selective-kernel 3x3 convolution with BN and ReLU (arXiv:1903.06586, SimCLRv2).
 
-    Two streams come from one convolution of twice the width; their pooled sum decides by a small
-    bottleneck of max(int(filters * ratio), 32) channels how each channel mixes the two.
+    One convolution of twice the width computes two streams, the simplification of SimCLRv2. Their
+    pooled sum passes a bottleneck of max(int(filters * ratio), 32) channels, whose output decides
+    how each channel mixes the streams.
     """
     streams = conv(x, f"{name}.conv", filters=2 * filters, kernel_size=3, strides=strides)
     streams = batch_norm(streams, f"{name}.conv", bn)

@@ -1,7 +1,7 @@
-"""Post-activation ResNet v1 with selective kernels and squeeze-excitation on request.
+"""Post-activation ResNet v1 with optional selective kernels and squeeze-and-excitation.
 
-The same networks as the official code's resnet.py: depths 18 and 34 of basic blocks, 50 to 200 of
-bottlenecks with the stride on the 3x3 convolution.
+The networks are those of resnet.py in the official code: basic blocks for depths 18 and 34,
+bottlenecks with the stride on the 3x3 convolution for 50 to 200.
 """
 
 import keras
@@ -31,20 +31,23 @@ def stages(
     bn: BatchNormSettings,
     dtype: str | None = None,
 ) -> list[keras.Model]:
-    """The five parts of a ResNet, each a functional model, to be called one after the other.
+    """Makes the five parts of a ResNet, each a functional model. Call them one after the other.
 
     Args:
       depth: a key of BLOCKS_PER_GROUP.
-      width_multiplier: times the usual widths 64, 128, 256, 512; may be a fraction.
-      small_stem: for pictures up to 32 pixels: one 3x3 convolution at stride 1 and no pooling.
+      width_multiplier: factor on the usual widths 64, 128, 256, 512; may be a fraction.
+      small_stem: True for images up to 32 pixels: one 3x3 convolution with stride 1, no pooling.
       sk_ratio: > 0 for selective kernels and the ResNet-D stem and shortcuts (SimCLRv2).
       se_ratio: > 0 for squeeze-and-excitation.
-      bn: settings of every batch normalisation.
-      dtype: of the images and of all that is computed from them; None for Keras's own, float32.
+      bn: settings of every batch normalization.
+      dtype: type of the images and of all activations; None for the Keras default, float32.
 
     Returns:
-      [stem, block_group1, ..., block_group4]. The stem maps images (b, h, w, 3) to the pair
-      (initial_conv, initial_max_pool); each block group maps features to features.
+      [stem, block_group1, ..., block_group4]. The stem maps images (n, h, w, 3) to the pair
+      (initial_conv, initial_max_pool). Each block group maps features to features.
+
+    Raises:
+      ValueError: the depth is unknown.
     """
     if depth not in BLOCKS_PER_GROUP:
         raise ValueError(f"resnet_depth must be one of {sorted(BLOCKS_PER_GROUP)}, got {depth}")
@@ -72,13 +75,14 @@ def stages(
 
 
 def _stem(width: int, *, small_stem: bool, sk: bool, bn: BatchNormSettings, dtype) -> keras.Model:
+    """Makes the layers before the first block group."""
     inputs = keras.Input((None, None, 3), dtype=dtype)
     if small_stem:
         initial_conv = layers.conv(inputs, "conv", filters=width, kernel_size=3)
         x = layers.batch_norm(initial_conv, "conv", bn)
     else:
         x = inputs
-        if sk:  # ResNet-D (arXiv:1812.01187): three 3x3 convolutions for the 7x7
+        if sk:  # ResNet-D (arXiv:1812.01187): three 3x3 convolutions replace the 7x7
             x = layers.conv(x, "conv1", filters=width // 2, kernel_size=3, strides=2)
             x = layers.batch_norm(x, "conv1", bn)
             x = layers.conv(x, "conv2", filters=width // 2, kernel_size=3)
@@ -92,8 +96,8 @@ def _stem(width: int, *, small_stem: bool, sk: bool, bn: BatchNormSettings, dtyp
 
 
 def _shortcut(x, name: str, *, filters: int, strides: int, sk: bool, bn: BatchNormSettings):
-    """Projection of the input of a group's first block to the shape of the block's output."""
-    if sk:  # ResNet-D: average pooling takes the stride, so that no pixel is ignored
+    """Projects the input of the first block of a group to the shape of the block's output."""
+    if sk:  # ResNet-D: average pooling with the stride ignores no pixel
         if strides > 1:
             x = layers.fixed_padding(x, f"{name}.pad", 2)
         padding = "same" if strides == 1 else "valid"
@@ -106,7 +110,7 @@ def _shortcut(x, name: str, *, filters: int, strides: int, sk: bool, bn: BatchNo
 
 
 def _basic_block(x, name, *, filters, strides, project, sk_ratio, se_ratio, bn):
-    """Two 3x3 convolutions. SK reaches only the shortcut here, as in the official code."""
+    """Applies two 3x3 convolutions. sk_ratio only changes the shortcut (official code)."""
     shortcut = x
     if project:
         shortcut = _shortcut(
@@ -120,7 +124,7 @@ def _basic_block(x, name, *, filters, strides, project, sk_ratio, se_ratio, bn):
 
 
 def _bottleneck_block(x, name, *, filters, strides, project, sk_ratio, se_ratio, bn):
-    """1x1, 3x3 (strided; selective kernels where sk_ratio > 0), 1x1 to four times the width."""
+    """Applies 1x1, 3x3 (strided; selective kernels if sk_ratio > 0), 1x1 to 4 times the width."""
     shortcut = x
     if project:
         shortcut = _shortcut(
@@ -141,6 +145,7 @@ def _bottleneck_block(x, name, *, filters, strides, project, sk_ratio, se_ratio,
 
 
 def _join(x, shortcut, name, *, filters, se_ratio):
+    """Adds the shortcut, after squeeze-and-excitation if se_ratio > 0, and applies ReLU."""
     if se_ratio > 0:
         x = layers.squeeze_excitation(x, f"{name}.se", filters=filters, ratio=se_ratio)
     x = keras.layers.Add(name=f"{name}.add", dtype=policy_of(x))([x, shortcut])

@@ -1,130 +1,129 @@
-"""SimCLR: encoder, projection head and supervised head, with every output by name."""
+"""SimCLR: the backbone, the projection head and the supervised head, with every output by name."""
 
+import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tf_simclr.config import Model
 from tf_simclr.models import heads, resnet
 from tf_simclr.models.layers import BatchNormSettings
 from tf_simclr.precision import at_least_float32
 
 SMALL_STEM_MAX_IMAGE_SIZE = 32
 VARIABLE_NAMES = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
+# The settings of `Model` that say what a run does with the network, not what the network is.
+_RUN_SETTINGS = ("lineareval_while_pretraining", "zero_init_logits_layer")
+_NETWORK_SETTINGS = tuple(
+    field.name for field in dataclasses.fields(Model) if field.name not in _RUN_SETTINGS
+)
 
 
 @keras.utils.register_keras_serializable("tf_simclr")
 class SimCLR(keras.Model):
     """The whole model, from images to the endpoints of the official code.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tf_simclr import Config, SimCLR
+      >>> network = Config().replace(resnet_depth=18, width_multiplier=0.125).model
+      >>> model = SimCLR(image_size=32, network=network)
+      >>> endpoints = model(tf.zeros((4, 32, 32, 3)))
+      >>> endpoints["final_avg_pool"].shape, endpoints["proj_head_output"].shape
+      (TensorShape([4, 64]), TensorShape([4, 128]))
+
     Attributes:
-      stages: the encoder's five parts: stem, block_group1 .. block_group4.
-      projection_layers: the projection head's layers, layer1 .. layerN.
-      supervised_head: linear classifier, or None.
+      network: the `Model` section that the model was made from.
+      stages: the five parts of the backbone: stem, block_group1 .. block_group4.
+      projection_layers: the layers of the projection head, layer1 .. layerN.
+      supervised_head: the linear classifier, or None.
       fine_tune_after_block: the parts up to this block group are frozen (0: the stem, 4: the whole
-        encoder); -1: nothing is.
+        backbone); -1: no part is frozen.
+      frozen_batch_norm: whether frozen parts normalize by their moving averages ("inference") or by
+        the batch ("training").
     """
 
     def __init__(
         self,
+        num_classes: int | None = None,
         *,
-        num_classes: int | None,
         image_size: int = 224,
-        resnet_depth: int = 50,
-        width_multiplier: float = 1.0,
-        sk_ratio: float = 0.0,
-        se_ratio: float = 0.0,
-        batch_norm_decay: float = 0.9,
-        global_bn: bool = True,
-        fused_batch_norm: bool = False,
-        proj_head_mode: str = "nonlinear",
-        proj_out_dim: int = 128,
-        num_proj_layers: int = 3,
-        ft_proj_selector: int = 0,
-        fine_tune_after_block: int = -1,
-        frozen_batch_norm: str = "inference",
+        network: Model | None = None,
         stop_supervised_gradient: bool = False,
         precision: str | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
-        """Builds all variables.
+        """Builds the model and all its variables.
 
         Args:
           num_classes: width of the supervised head; None for a model without one.
-          image_size: up to 32 selects the small stem. Images of any size can be fed all the same.
-          ft_proj_selector: which hidden of the projection head feeds the supervised head.
-          frozen_batch_norm: "inference" (paper and TF1 code): frozen parts normalise by their
-            moving averages and leave them alone. "training" (official TF2 code): by the batch.
-          stop_supervised_gradient: True in pretraining, where the supervised head only watches.
-          precision: type in which the encoder computes, "float32", "bfloat16" or "float16"; None
-            for Keras's own. Variables, statistics, heads and endpoints are float32 all the same.
-          The others: the flag of the same name.
+          image_size: side of the training images in pixels; 32 or less selects the small stem. The
+            model accepts images of any size.
+          network: the section `Model` of a `Config`; None for its defaults, a ResNet-50. The model
+            ignores lineareval_while_pretraining and zero_init_logits_layer, which say what a run
+            does with it.
+          stop_supervised_gradient: True in pretraining, to keep the labels away from the backbone.
+          precision: type in which the backbone computes, "float32", "bfloat16" or "float16"; None
+            for the Keras default. Variables, statistics, heads and endpoints are always float32.
+          **kwargs: arguments of keras.Model, such as name.
+
+        Raises:
+          ValueError: the network has no such depth or head, or a layer without channels.
         """
         super().__init__(**kwargs)
-        self._config = dict(
-            num_classes=num_classes,
-            image_size=image_size,
-            resnet_depth=resnet_depth,
-            width_multiplier=width_multiplier,
-            sk_ratio=sk_ratio,
-            se_ratio=se_ratio,
-            batch_norm_decay=batch_norm_decay,
-            global_bn=global_bn,
-            fused_batch_norm=fused_batch_norm,
-            proj_head_mode=proj_head_mode,
-            proj_out_dim=proj_out_dim,
-            num_proj_layers=num_proj_layers,
-            ft_proj_selector=ft_proj_selector,
-            fine_tune_after_block=fine_tune_after_block,
-            frozen_batch_norm=frozen_batch_norm,
-            stop_supervised_gradient=stop_supervised_gradient,
-            precision=precision,
-        )
+        network = network or Model()
+        self.network = network
+        self.num_classes, self.image_size, self.precision = num_classes, image_size, precision
+        self.stop_supervised_gradient = stop_supervised_gradient
+        self.fine_tune_after_block = network.fine_tune_after_block
+        self.frozen_batch_norm = network.frozen_batch_norm
         bn = BatchNormSettings(
-            momentum=batch_norm_decay, synchronized=global_bn, fused=fused_batch_norm
+            momentum=network.batch_norm_decay,
+            synchronized=network.global_bn,
+            fused=network.fused_batch_norm,
         )
         self.stages = resnet.stages(
-            depth=resnet_depth,
-            width_multiplier=width_multiplier,
+            depth=network.resnet_depth,
+            width_multiplier=network.width_multiplier,
             small_stem=image_size <= SMALL_STEM_MAX_IMAGE_SIZE,
-            sk_ratio=sk_ratio,
-            se_ratio=se_ratio,
+            sk_ratio=network.sk_ratio,
+            se_ratio=network.se_ratio,
             bn=bn,
             dtype=precision,
         )
         features = self.stages[-1].output_shape[-1]
         self.projection_layers = heads.projection_layers(
             features,
-            mode=proj_head_mode,
-            num_layers=num_proj_layers,
-            out_dim=proj_out_dim,
+            mode=network.proj_head_mode,
+            num_layers=network.num_proj_layers,
+            out_dim=network.proj_out_dim,
             bn=bn,
         )
         self.supervised_head = None
         if num_classes is not None:
             widths = [features] + [layer.output_shape[-1] for layer in self.projection_layers]
-            self.supervised_head = heads.supervised_head(widths[ft_proj_selector], num_classes)
-        self.ft_proj_selector = ft_proj_selector
-        self.fine_tune_after_block = fine_tune_after_block
-        self.frozen_batch_norm = frozen_batch_norm
-        self.stop_supervised_gradient = stop_supervised_gradient
+            width = widths[network.ft_proj_selector]
+            self.supervised_head = heads.supervised_head(width, num_classes)
         self.built = True
 
-    def call(self, images, training: bool = False) -> dict[str, tf.Tensor]:
-        """Endpoints of images (b, h, w, 3): float32 in [0, 1].
+    def call(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+        """Computes the endpoints of images (n, h, w, 3), float32 in [0, 1].
 
-        Returns: all of them float32, whatever the precision,
-          initial_conv, initial_max_pool, block_group1 .. block_group4 (b, h', w', c);
-          final_avg_pool, proj_head_input (b, features); proj_head_output (b, proj_out_dim);
-          logits_sup (b, num_classes) where there is a supervised head.
+        Returns:
+          Endpoints by name, all of them float32 in any precision:
+            initial_conv, initial_max_pool, block_group1 .. block_group4: (n, h', w', c);
+            final_avg_pool, proj_head_input: (n, features);
+            proj_head_output: (n, d);
+            logits_sup: (n, num_classes), with a supervised head only.
         """
         endpoints = {}
         x = tf.cast(images, self.stages[0].inputs[0].dtype)
         for i, stage in enumerate(self.stages):
-            by_batch = training and not (
-                i <= self.fine_tune_after_block and self.frozen_batch_norm == "inference"
-            )
-            x = stage(x, training=by_batch)
+            frozen = i <= self.fine_tune_after_block
+            by_moving_averages = frozen and self.frozen_batch_norm == "inference"
+            x = stage(x, training=training and not by_moving_averages)
             if i == 0:
                 initial_conv, x = x
                 endpoints["initial_conv"] = at_least_float32(initial_conv)
@@ -138,14 +137,14 @@ class SimCLR(keras.Model):
             hiddens.append(layer(hiddens[-1], training=training))
         endpoints["proj_head_output"] = hiddens[-1]
         if self.supervised_head is not None:
-            selected = hiddens[self.ft_proj_selector]
+            selected = hiddens[self.network.ft_proj_selector]
             if self.stop_supervised_gradient:
                 selected = tf.stop_gradient(selected)
             endpoints["logits_sup"] = self.supervised_head(selected, training=training)
         return endpoints
 
     def named_layers(self) -> Iterator[tuple[str, keras.layers.Layer]]:
-        """All layers that own variables, with a path that no Keras version changes.
+        """Yields (path, layer) of all layers with variables. No Keras version changes the paths.
 
         Paths begin with base_model, head_contrastive or head_supervised, as in the checkpoints of
         the SimCLR papers, e.g. base_model/block_group1/block2/conv1.
@@ -160,42 +159,55 @@ class SimCLR(keras.Model):
                     yield f"{prefix}/{layer.name.replace('.', '/')}", layer
 
     def variables_by_path(self) -> dict[str, tf.Variable]:
-        """{path: variable} of all variables, e.g. base_model/stem/conv/bn/moving_mean."""
-        found = {}
+        """Returns {path: variable} of all variables, e.g. base_model/stem/conv/bn/moving_mean."""
+        variables: dict[str, tf.Variable] = {}
         for path, layer in self.named_layers():
-            own = {n: v for n in VARIABLE_NAMES if (v := getattr(layer, n, None)) is not None}
-            assert len(own) == len(layer.weights), f"{path} has variables of unknown names"
-            found |= {f"{path}/{name}": variable for name, variable in own.items()}
-        return found
+            attributes = {name: getattr(layer, name, None) for name in VARIABLE_NAMES}
+            of_layer = {name: value for name, value in attributes.items() if value is not None}
+            assert len(of_layer) == len(layer.weights), f"{path} has variables of unknown names"
+            variables |= {f"{path}/{name}": variable for name, variable in of_layer.items()}
+        return variables
 
     def output_widths(self) -> dict[str, int]:
-        """Widths of the endpoints that losses take: proj_head_output, and logits_sup if any."""
+        """Returns the widths of the endpoints that losses use: proj_head_output and logits_sup."""
         last = self.projection_layers[-1] if self.projection_layers else self.stages[-1]
         widths = {"proj_head_output": last.output_shape[-1]}
         if self.supervised_head is not None:
             widths["logits_sup"] = self.supervised_head.output_shape[-1]
         return widths
 
-    def moving_averages(self) -> list:
-        """The moving averages of all batch normalisations."""
-        return [
-            variable
-            for layer in self._batch_norms()
-            for variable in (layer.moving_mean, layer.moving_variance)
-        ]
+    def moving_averages(self) -> list[tf.Variable]:
+        """Returns the moving averages of all batch normalizations."""
+        return _moving_averages(self._batch_norms())
 
-    def own_statistics(self) -> list:
-        """The moving averages of which each replica has its own: those of global_bn=False."""
-        return [
-            variable
-            for layer in self._batch_norms()
-            if not layer.synchronized
-            for variable in (layer.moving_mean, layer.moving_variance)
-        ]
+    def per_replica_statistics(self) -> list[tf.Variable]:
+        """Returns the moving averages that differ between replicas: those with global_bn=False."""
+        return _moving_averages(layer for layer in self._batch_norms() if not layer.synchronized)
 
     def _batch_norms(self) -> Iterator[keras.layers.BatchNormalization]:
         layers = (layer for _, layer in self.named_layers())
         return (layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization))
 
-    def get_config(self):
-        return super().get_config() | self._config
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of `from_config`, with the settings of the network one by one."""
+        network = {name: getattr(self.network, name) for name in _NETWORK_SETTINGS}
+        arguments = {
+            "num_classes": self.num_classes,
+            "image_size": self.image_size,
+            "stop_supervised_gradient": self.stop_supervised_gradient,
+            "precision": self.precision,
+        }
+        return super().get_config() | network | arguments
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects=None) -> "SimCLR":
+        """Makes an untrained model from what `get_config` returned."""
+        network = {name: value for name, value in config.items() if name in _NETWORK_SETTINGS}
+        arguments = {name: value for name, value in config.items() if name not in network}
+        return cls(network=Model(**network), **arguments)
+
+
+def _moving_averages(batch_norms) -> list[tf.Variable]:
+    return [
+        variable for layer in batch_norms for variable in (layer.moving_mean, layer.moving_variance)
+    ]

@@ -5,7 +5,12 @@ import time
 import tensorflow as tf
 
 from tf_simclr import preflight, run_state
-from tf_simclr.checkpoints import about_file, result_files, waiting, weights
+from tf_simclr.checkpoints import (
+    about_file,
+    result_files,
+    waiting,
+    weights,
+)
 from tf_simclr.checkpoints.run_checkpoints import Checkpointer
 from tf_simclr.config import Config
 from tf_simclr.data.sources.opening import with_few_labels
@@ -122,7 +127,7 @@ class Evaluation:
             state.say(reason)
             return {}
         # Each replica may have its own statistics; a checkpoint holds their mean.
-        workers.average_over_replicas(state.strategy, state.model.own_statistics())
+        workers.average_over_replicas(state.strategy, state.model.per_replica_statistics())
         results = {"eval/regularization_loss": float(state.task.weight_decay.loss())}
         if self._batches is None:
             self._batches = state.strategy.distribute_datasets_from_function(

@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_simclr.console import progress
-from tf_simclr.data.augment import host
-from tf_simclr.data.sources import file_tree, folder_listing, image_files
+from tf_simclr.data.augment import views
+from tf_simclr.data.sources import file_tree, folder_listing, image_decoding, image_files
 from tf_simclr.data.sources.image_range import ImageRange
 from tf_simclr.errors import ConfigError
 
@@ -74,7 +74,7 @@ class PictureReader:
             try:
                 with open(path, "rb") as file:
                     content = file.read()
-                pixels = image_files.pixels(
+                pixels = image_decoding.pixels(
                     content, self._image_range, max_megapixels=self._max_megapixels
                 )
                 return pixels, True
@@ -148,7 +148,7 @@ def _dataset(
     def view(path):
         image, decoded = tf.numpy_function(reader.read, [path], (tf.uint8, tf.bool), stateful=False)
         image = tf.ensure_shape(image, (None, None, 3))
-        image_view = host.evaluation_view(image, image_size=image_size)
+        image_view = views.evaluation_view(image, image_size=image_size)
         return image_view, tf.ensure_shape(decoded, ())
 
     encoded = [os.fsencode(path) for path in paths]

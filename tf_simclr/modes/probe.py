@@ -18,7 +18,7 @@ from tf_simclr import files, preflight
 from tf_simclr.checkpoints import weights
 from tf_simclr.config import Config
 from tf_simclr.data.sources import labels, opening
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import strategies
 from tf_simclr.errors import ConfigError
 from tf_simclr.models import from_config

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_simclr.config import Config
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.models import from_config
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.modes.probe import PRETRAINED, UNTRAINED, extract_split, report_left_out

@@ -10,7 +10,7 @@ from tf_simclr import files, run_state
 from tf_simclr.checkpoints import about_file, run_lock, weights
 from tf_simclr.config import Config, saved_settings
 from tf_simclr.data.sources.opening import with_few_labels
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import strategies, workers
 from tf_simclr.errors import ConfigError
 from tf_simclr.modes import prepare
@@ -211,7 +211,9 @@ def _probe(state: RunState, exporter: Exporter) -> dict:
     """Returns the chief's summary of what the encoder has learned (`probe_summary.summarize`)."""
     if not state.is_chief:
         return {}
-    from tf_simclr.modes import probe_summary  # importing scikit-learn takes seconds
+    from tf_simclr.modes import (
+        probe_summary,  # scikit-learn takes seconds, and most runs do without
+    )
 
     return probe_summary.summarize(
         state.config, state.source, exporter.local_model(), num_classes=state.num_classes

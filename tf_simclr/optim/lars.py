@@ -1,6 +1,7 @@
-"""LARS, layer-wise adaptive rate scaling (arXiv:1708.03888), as the official code has it."""
+"""LARS, layer-wise adaptive rate scaling (arXiv:1708.03888), as in the official code."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -10,17 +11,30 @@ from tf_simclr import compat
 
 @keras.utils.register_keras_serializable("tf_simclr")
 class LARS(compat.SlotOptimizer):
-    """Momentum SGD whose step on each variable is scaled by eeta * |w| / |g|.
+    """SGD with momentum that scales the step of each variable by eeta * |w| / |g|.
 
-    Per variable w with gradient g and slot v:
+    Per variable w with gradient g and momentum slot v:
       g += weight_decay * w;  trust = eeta * |w| / |g|, or 1 where either norm is 0
       classic momentum:  v = momentum * v + lr * trust * g;  w -= v
-      popular momentum:  v = momentum * v + g;  trust is taken from the update's norm;
+      popular momentum:  v = momentum * v + g;  trust uses the norm of the update instead of |g|;
                          w -= lr * trust * v
-    With Nesterov the update looks one step of momentum ahead.
+    Nesterov momentum applies the update one step of momentum ahead.
 
-    Variables are told apart by their position in the list given to `build`, because names say
-    nothing under Keras 3: `optim.policy` computes the positions from the layers.
+    The optimizer knows variables by their position in the list given to `build`, because Keras 3
+    has no unique variable names. `optim.policy` computes the positions from the layers.
+
+    Example:
+      >>> import keras
+      >>> from tf_simclr import LARS
+      >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+      >>> biases = [i for i, w in enumerate(model.trainable_variables) if len(w.shape) == 1]
+      >>> optimizer = LARS(
+      ...     1.0,
+      ...     weight_decay=1e-6,
+      ...     exclude_from_weight_decay=biases,
+      ...     exclude_from_layer_adaptation=biases,
+      ... )
+      >>> optimizer.build(model.trainable_variables)
     """
 
     def __init__(
@@ -34,22 +48,23 @@ class LARS(compat.SlotOptimizer):
         classic_momentum: bool = True,
         exclude_from_weight_decay: Sequence[int] = (),
         exclude_from_layer_adaptation: Sequence[int] = (),
-        name: str = "LARS",
-        **kwargs,
+        **kwargs: Any,
     ):
         """Makes the optimizer.
 
         Args:
-          learning_rate: a number or a keras LearningRateSchedule.
+          learning_rate: a number or a Keras LearningRateSchedule.
           momentum: in [0, 1).
-          weight_decay: coefficient of the weights that is added to their gradient.
+          weight_decay: factor of the weights in what is added to their gradient.
           eeta: the trust coefficient.
-          use_nesterov: look ahead.
-          classic_momentum: True: the learning rate enters the slot (paper); False: "popular".
+          use_nesterov: whether to look ahead.
+          classic_momentum: True multiplies the gradient by the learning rate before it enters the
+            slot (paper), False after ("popular").
           exclude_from_weight_decay: positions of variables that do not decay.
           exclude_from_layer_adaptation: positions of variables whose trust ratio is always 1.
+          **kwargs: arguments of keras.optimizers.Optimizer, such as name.
         """
-        super().__init__(learning_rate, name, **kwargs)
+        super().__init__(learning_rate, **({"name": "LARS"} | kwargs))
         self.momentum = momentum
         self.decay = weight_decay  # Keras would apply an attribute called weight_decay by itself
         self.eeta = eeta
@@ -57,18 +72,24 @@ class LARS(compat.SlotOptimizer):
         self.classic_momentum = classic_momentum
         self.exclude_from_weight_decay_at = sorted(exclude_from_weight_decay)
         self.exclude_from_layer_adaptation_at = sorted(exclude_from_layer_adaptation)
-        self.momentums = None
+        self.momentums: list = []
 
-    def build(self, variables):
+    def build(self, variables: Sequence) -> None:
+        """Creates one slot for each variable.
+
+        Raises:
+          ValueError: an excluded position is not in the list.
+        """
         super().build(variables)
-        if self.momentums is not None:
+        if self.momentums:
             return
         excluded = self.exclude_from_weight_decay_at + self.exclude_from_layer_adaptation_at
         if excluded and not 0 <= min(excluded) <= max(excluded) < len(variables):
             raise ValueError(f"{len(variables)} variables, but positions {excluded} are excluded")
         self.momentums = self.add_slots(variables, "momentum")
 
-    def update(self, gradient, variable, position, learning_rate):
+    def update(self, gradient: tf.Tensor, variable, position: int, learning_rate) -> None:
+        """Updates one variable and its slot by the formula above."""
         w = tf.convert_to_tensor(variable)
         slot = self.momentums[position]
         v = tf.convert_to_tensor(slot)
@@ -85,7 +106,7 @@ class LARS(compat.SlotOptimizer):
         slot.assign(v)
         variable.assign_sub(update)
 
-    def _trust(self, w, update, position):
+    def _trust(self, w, update, position: int):
         if position in self.exclude_from_layer_adaptation_at:
             return 1.0
         w_norm, update_norm = _norm(w), _norm(update)
@@ -93,7 +114,8 @@ class LARS(compat.SlotOptimizer):
         ratio = tf.math.divide_no_nan(self.eeta * w_norm, update_norm)
         return tf.where(either_is_zero, tf.ones_like(ratio), ratio)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
         return {
             "name": self.name,
             "learning_rate": self.learning_rate_config(),
@@ -107,6 +129,6 @@ class LARS(compat.SlotOptimizer):
         }
 
 
-def _norm(tensor):
-    """Euclidean norm, in one pass where tf.norm writes the squares down first."""
+def _norm(tensor: tf.Tensor) -> tf.Tensor:
+    """Returns the Euclidean norm in one pass; tf.norm would write all squares to memory first."""
     return tf.sqrt(2.0 * tf.nn.l2_loss(tensor))

@@ -1,8 +1,9 @@
 """Dynamic scaling of the loss, without which small gradients vanish in float16 (arXiv:1710.03740).
 
-The gradients of scale * loss are divided by the scale once they are float32 again. Where one of
-them is not finite, the scale was too large: the step changes no weight, and the scale is halved.
-Such a step counts as any other, so that learning rate, random numbers and data go on.
+The backward pass computes the gradients of scale * loss, and the scale is divided out once they are
+float32 again. A gradient that is not finite shows that the scale was too large: the step then
+changes no weight and halves the scale. It still counts as a step for the learning rate, the random
+numbers and the data.
 """
 
 from collections.abc import Callable
@@ -14,17 +15,17 @@ STEPS_BEFORE_DOUBLING = 2000
 
 
 class LossScale:
-    """The scale, the same on all replicas.
+    """The scale of the loss, the same on all replicas.
 
     Attributes:
-      variables: {name: variable} of all that a run must save to go on exactly.
+      variables: {name: variable}, which a run must save to resume exactly.
     """
 
     def __init__(self, *, steps_before_doubling: int = STEPS_BEFORE_DOUBLING):
-        """Makes the variables, in a strategy's scope if there is one.
+        """Makes the variables. Call it in the scope of the strategy, if there is one.
 
         Args:
-          steps_before_doubling: finite steps, one after the other, after which the scale doubles.
+          steps_before_doubling: the scale doubles after this many finite steps in a row.
         """
         self._steps_before_doubling = steps_before_doubling
         self._scale = _variable(INITIAL, tf.float32)
@@ -32,28 +33,29 @@ class LossScale:
         self.variables = {"scale": self._scale, "finite_steps": self._finite_steps}
 
     def read(self) -> tf.Tensor:
-        """The scale of this step, ()."""
+        """Returns the scale of this step, ()."""
         return tf.identity(self._scale)
 
     def apply_if_finite(self, gradients: list, apply: Callable, skip: Callable) -> tf.Tensor:
-        """Calls apply(gradients) on each replica if all are finite, else skip(); then adapts.
+        """Applies finite gradients or skips the step, and adapts the scale.
 
         Args:
-          gradients: tensors, the same on every replica; without the scale.
-          apply: function of such a list.
-          skip: function without arguments.
+          gradients: tensors, the same on every replica, with the scale divided out.
+          apply: called on each replica with the list of gradients if all of them are finite.
+          skip: called on each replica without arguments if not.
 
         Returns:
-          Whether all were finite, ().
+          Whether all gradients are finite, ().
         """
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
 
-        def decide(strategy, finite, *gradients):
-            # An optimizer may meet the other replicas, which it cannot in a branch of a replica.
+        def decide(strategy: tf.distribute.Strategy, finite, *gradients):
+            # Optimizers may communicate between replicas, which a branch inside one replica cannot
+            # do. So the branch is taken here, outside of the replicas.
             finite = strategy.experimental_local_results(finite)[0]
 
             def applied():
-                strategy.run(lambda *own: _done(apply(list(own))), args=gradients)
+                strategy.run(lambda *local: _done(apply(list(local))), args=gradients)
                 return tf.constant(0)
 
             def skipped():
@@ -86,5 +88,5 @@ def _variable(value, dtype) -> tf.Variable:
 
 
 def _done(_) -> tf.Tensor:
-    """What a replica returns, as strategies want tensors."""
+    """Returns a tensor, because strategy.run accepts no other result."""
     return tf.constant(0)

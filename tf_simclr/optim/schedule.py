@@ -1,6 +1,7 @@
 """The learning rate over the steps (paper, appendix B.1: linear warm-up, then cosine decay)."""
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -9,7 +10,7 @@ from tf_simclr.config.choices import SCALINGS
 
 
 def scaled_learning_rate(learning_rate: float, scaling: str, global_batch_size: int) -> float:
-    """The peak learning rate: lr * batch / 256 ("linear") or lr * sqrt(batch) ("sqrt")."""
+    """Returns the peak learning rate: lr * batch / 256 ("linear") or lr * sqrt(batch) ("sqrt")."""
     if scaling == "linear":
         return learning_rate * global_batch_size / 256.0
     if scaling == "sqrt":
@@ -18,14 +19,14 @@ def scaled_learning_rate(learning_rate: float, scaling: str, global_batch_size: 
 
 
 def warmup_steps(warmup_epochs: float, num_examples: int, global_batch_size: int) -> int:
-    """Steps of warm-up; rounded as in the official code, which floors the steps first."""
+    """Returns the steps of warm-up, rounded down like those of the official code."""
     return int(round(warmup_epochs * num_examples // global_batch_size))
 
 
 def total_steps(
     *, train_steps: int, train_epochs: int, num_examples: int, global_batch_size: int
 ) -> int:
-    """train_steps where given, else the epochs in steps plus one, as in the official code."""
+    """Returns train_steps, or if 0 the whole steps of all epochs plus one (official code)."""
     return train_steps or num_examples * train_epochs // global_batch_size + 1
 
 
@@ -33,14 +34,33 @@ def total_steps(
 class WarmUpAndCosineDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Rises linearly from 0 to peak over warmup_steps, then falls to 0 along half a cosine.
 
-    The step `total_steps` is the first with learning rate 0, and it stays there.
+    The step `total_steps` is the first with a learning rate of 0. All later ones have 0, too.
+
+    Example:
+      >>> from tf_simclr import WarmUpAndCosineDecay
+      >>> schedule = WarmUpAndCosineDecay(1.0, warmup_steps=10, total_steps=110)
+      >>> [round(float(schedule(step)), 2) for step in (0, 5, 10, 60, 110)]
+      [0.0, 0.5, 1.0, 0.5, 0.0]
     """
 
-    def __init__(self, peak: float, *, warmup_steps: int, total_steps: int, name=None):
-        """Args: peak > 0; 0 <= warmup_steps; total_steps > 0. Steps count from 0.
+    def __init__(
+        self,
+        peak: float = 0.3,
+        *,
+        total_steps: int,
+        warmup_steps: int = 0,
+        name: str | None = None,
+    ):
+        """Makes the schedule. Steps count from 0.
+
+        Args:
+          peak: the learning rate at the end of the warm-up, > 0.
+          total_steps: > 0, the warm-up included.
+          warmup_steps: >= 0.
+          name: of the schedule.
 
         Raises:
-          ValueError: one of them is out of range.
+          ValueError: an argument is out of range.
         """
         super().__init__()
         if peak <= 0 or warmup_steps < 0 or total_steps <= 0:
@@ -53,8 +73,8 @@ class WarmUpAndCosineDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.total_steps = total_steps
         self.name = name
 
-    def __call__(self, step):
-        """Learning rate () float32 of the step () of any integer or float type."""
+    def __call__(self, step) -> tf.Tensor:
+        """Returns the learning rate () float32 of a step () of any integer or float type."""
         step = tf.cast(step, tf.float32)
         rising = step / tf.cast(max(self.warmup_steps, 1), tf.float32) * self.peak
         # A run that is shorter than its warm-up never decays; 1 keeps the division finite.
@@ -63,7 +83,8 @@ class WarmUpAndCosineDecay(keras.optimizers.schedules.LearningRateSchedule):
         falling = self.peak * 0.5 * (1.0 + tf.cos(math.pi * progress))
         return tf.where(step < self.warmup_steps, rising, falling)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
         return {
             "peak": self.peak,
             "warmup_steps": self.warmup_steps,

@@ -32,7 +32,7 @@ def train(
     strategy: tf.distribute.Strategy,
     first_step: int,
     total_steps: int,
-):
+) -> None:
     """Trains from first_step to total_steps, exactly.
 
     Args:

@@ -18,7 +18,7 @@ from tf_simclr.config import Config
 from tf_simclr.data.augment.device_views import DeviceViews
 from tf_simclr.data.batch import TrainBatch
 from tf_simclr.losses.distillation import distillation
-from tf_simclr.losses.nt_xent import nt_xent
+from tf_simclr.losses.nt_xent import nt_xent_stacked
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
 from tf_simclr.training.loss_terms import Targets, WeightDecay, supervised_loss
@@ -107,7 +107,7 @@ class Pretrain(Task):
         return {name: endpoints[name] for name in OUTPUTS if name in endpoints}
 
     def loss(self, outputs: dict[str, tf.Tensor], targets: Targets | None) -> dict[str, tf.Tensor]:
-        metrics = nt_xent(
+        metrics = nt_xent_stacked(
             outputs["proj_head_output"],
             temperature=self.temperature,
             hidden_norm=self.hidden_norm,

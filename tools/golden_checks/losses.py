@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from golden_checks.report import GRADIENT, LOSS, Report
 from tf_simclr.config.sections import Loss
-from tf_simclr.losses.nt_xent import nt_xent, similarities, views
+from tf_simclr.losses.nt_xent import nt_xent_stacked, similarities, views
 
 _BLOCK_ROWS = 3  # fewer rows than any case has
 _INPUTS = ("hidden", "temperature", "hidden_norm")
@@ -87,7 +87,7 @@ def _differentiate(
 ) -> dict[str, tf.Tensor]:
     with tf.GradientTape() as tape:
         tape.watch(hidden)
-        outputs = nt_xent(
+        outputs = nt_xent_stacked(
             hidden, temperature=temperature, hidden_norm=hidden_norm, block_rows=block_rows
         )
         scaled = outputs["contrast_loss"] / replicas

@@ -1,4 +1,4 @@
-"""A prepared TFDS data set that somebody shares cannot name code to be run."""
+"""A TFDS data set from somebody else cannot name code to be run."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from tf_simclr.errors import ConfigError
 
 @pytest.fixture
 def edit(shapes_dir, tmp_path):
-    """Function: (file, function of its content) -> data_dir with a data set `mine` so changed."""
+    """Returns a function: (file, change of its content) -> data_dir of the changed data set."""
 
     def make(name, change):
         version = str(shapes.Shapes.VERSION)

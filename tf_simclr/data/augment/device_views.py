@@ -9,7 +9,7 @@ import functools
 import tensorflow as tf
 
 from tf_simclr.config import Config
-from tf_simclr.data.augment import host, on_device
+from tf_simclr.data.augment import blur, on_device
 from tf_simclr.data.batch import CropBatch, ImageBatch, TrainBatch, ViewBatch, num_views
 
 # Two uses of the seed that must not draw the same numbers.
@@ -56,7 +56,7 @@ class DeviceViews:
         if not (self._pretraining and self._augment.use_blur):
             return views
         return [
-            host.random_blur(
+            blur.random_blur(
                 view,
                 self._seed_of(BLUR_STREAM, step, place, number),
                 image_size=self._image_size,
