@@ -27,7 +27,7 @@ def replica_id() -> int | tf.Tensor:
     return 0 if context is None else context.replica_id_in_sync_group
 
 
-def total(tensor: tf.Tensor) -> tf.Tensor:
+def all_reduce_sum(tensor: tf.Tensor) -> tf.Tensor:
     """Sums a tensor over the replicas. All of them must call it, and all get the sum."""
     if num_replicas() == 1:
         return tensor
@@ -35,7 +35,7 @@ def total(tensor: tf.Tensor) -> tf.Tensor:
     return context.all_reduce(tf.distribute.ReduceOp.SUM, tensor)
 
 
-def own_rows(n: int | tf.Tensor) -> tf.Tensor:
+def global_positions(n: int | tf.Tensor) -> tf.Tensor:
     """Returns where the n rows of this replica lie in a gathered tensor, int32 (n,)."""
     return replica_id() * n + tf.range(n)
 

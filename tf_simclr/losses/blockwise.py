@@ -97,7 +97,7 @@ def _losses(a: tf.Tensor, b: tf.Tensor, *, block_rows: int) -> tuple[tf.Tensor, 
     """Computes the terms for any number of replicas, embeddings of any length, any temperature."""
     blocks = RowBlocks(a.shape[0], block_rows)
     dtype, width = a.dtype, a.shape[1]
-    positions = replicas.own_rows(blocks.n)  # of this replica's images among those of all
+    positions = replicas.global_positions(blocks.n)  # of this replica's images among those of all
 
     @tf.custom_gradient
     def terms(a, b):

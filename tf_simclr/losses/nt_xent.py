@@ -115,7 +115,8 @@ def _dense(a: tf.Tensor, b: tf.Tensor, *, temperature: float) -> tuple[tf.Tensor
     """Computes loss, hit and entropy, (n,) each, from the matrices of all logits."""
     all_a, all_b = replicas.gather_views(a, b)  # (m, d)
     m = replicas.batch_size(all_a)
-    positions = replicas.own_rows(replicas.batch_size(a))  # of this replica's images among all m
+    # The positions of this replica's images among all m.
+    positions = replicas.global_positions(replicas.batch_size(a))
     self_mask = tf.one_hot(positions, m, dtype=a.dtype) * _SELF_MASK
 
     logits_aa = similarities(a, all_a, temperature=temperature) - self_mask  # (n, m)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from tf_simclr.devices.replicas import batch_size, num_replicas, total
+from tf_simclr.devices.replicas import all_reduce_sum, batch_size, num_replicas
 from tf_simclr.precision import at_least_float32
 from tf_simclr.ranks import rank
 
@@ -53,7 +53,9 @@ class Targets(NamedTuple):
         one_hot = tf.convert_to_tensor(one_hot)
         labelled = tf.reduce_sum(one_hot, axis=1)
         images = tf.cast(batch_size(one_hot) * num_replicas(), labelled.dtype)
-        return cls(one_hot, labelled * images / tf.maximum(total(tf.reduce_sum(labelled)), 1))
+        return cls(
+            one_hot, labelled * images / tf.maximum(all_reduce_sum(tf.reduce_sum(labelled)), 1)
+        )
 
     def of_both_views(self) -> "Targets":
         """Returns the targets of 2n views: the first views of all images, then the second views."""
