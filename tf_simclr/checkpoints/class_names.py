@@ -174,18 +174,18 @@ def _match_teacher(config: Config, source: Source, student: TrainedHead | None) 
     """
     distill = config.distill
     assert distill.teacher is not None, "the settings are checked"
-    head: TrainedHead | None = TrainedHead(
+    taught = TrainedHead(
         f"teacher {distill.teacher!r}",
         saved_model.read_about(teacher.find(distill.teacher)).class_names,
         "use a data set of its classes, or --distill_label_weight=0 --eval_every_epochs=0",
     )
-    if student and student.names and head.names and student.names != head.names:
+    if student and student.names and taught.names and student.names != taught.names:
         raise ConfigError(
-            f"{student.owner} has a head for {_listed(student.names)}, {head.owner} teaches "
-            f"{_listed(head.names)}, and both must be the same in the same order; {student.way_out}"
+            f"{student.owner} has a head for {_listed(student.names)}, {taught.owner} teaches "
+            f"{_listed(taught.names)}, and both must be the same in the same order; "
+            f"{student.way_out}"
         )
-    if head.names is None:
-        head = student
+    head = student if taught.names is None else taught
     if source.class_names is None or head is None or head.names is None:
         names = head.names if head else None
         return Matched(source, names or source.class_names)
