@@ -2,20 +2,17 @@
 
 import os
 import signal
-import socket
 import sys
-from concurrent import futures
 
 import tensorflow as tf
-from absl import logging
 
 from tf_simclr.config import Config
+from tf_simclr.devices import tpu
 from tf_simclr.devices.workers import TRAINING_JOBS, num_workers
 from tf_simclr.errors import ConfigError, one_line
 
 SLURM_PORT = 8888  # port of a node's first task; further tasks use the ports that follow
 MAX_SLURM_TASKS = 1024  # more than a SLURM node ever runs
-TPU_ANSWER_SECONDS = 10  # how long a TPU worker that is up may take to accept a connection
 
 
 def from_config(config: Config) -> tf.distribute.Strategy:
@@ -66,8 +63,8 @@ def make_strategy(
     if strategy == "multi_worker":
         return _multi_worker_strategy()
     named = tpu_name or master or os.environ.get("TPU_NAME")
-    if use_tpu is True or (use_tpu == "auto" and (named or _tpu_is_attached())):
-        return _tpu_strategy(tpu_name or master, zone=tpu_zone, project=gcp_project)
+    if use_tpu is True or (use_tpu == "auto" and (named or tpu.is_attached())):
+        return tpu.make_strategy(tpu_name or master, zone=tpu_zone, project=gcp_project)
     gpus = tf.config.list_physical_devices("GPU")
     if len(gpus) > 1:
         return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(len(gpus))])
@@ -170,58 +167,6 @@ def _slurm_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
     )
 
 
-def _tpu_is_attached() -> bool:
-    """Returns whether this is a TPU VM: TensorFlow lists its cores, or it has the kernel driver."""
-    return bool(tf.config.list_physical_devices("TPU")) or os.path.exists("/dev/accel0")
-
-
-def _tpu_strategy(
-    address: str | None, *, zone: str | None, project: str | None
-) -> tf.distribute.Strategy:
-    # On a TPU VM the resolver must be told that the TPU is local.
-    address = address or os.environ.get("TPU_NAME") or "local"
-    try:
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
-            address, zone=zone, project=project
-        )
-        if address != "local":
-            _require_answer(resolver.cluster_spec())
-            tf.config.experimental_connect_to_cluster(resolver)
-        tf.tpu.experimental.initialize_tpu_system(resolver)
-    except Exception as error:  # the resolver raises whatever its transport raises
-        raise ConfigError(
-            f"use_tpu: no TPU answers at {address!r} ({one_line(error)}): check --tpu_name (a name "
-            "that Google Cloud knows, grpc://HOST:PORT, or local), --tpu_zone and --gcp_project, "
-            "or run without one by --use_tpu=False"
-        ) from error
-    strategy = tf.distribute.TPUStrategy(resolver)
-    logging.info("TPU %s: %d cores", address, strategy.num_replicas_in_sync)
-    return strategy
-
-
-def _require_answer(cluster: tf.train.ClusterSpec) -> None:
-    """Checks that every TPU worker of a cluster accepts a connection.
-
-    TensorFlow itself would wait for one that does not, without a message.
-
-    Raises:
-      OSError: a worker accepts no connection.
-    """
-
-    def connect(address: str) -> None:
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
-            raise OSError(f"{address!r} is not HOST:PORT")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), TPU_ANSWER_SECONDS).close()
-        except OSError as error:
-            raise OSError(f"{address}: {error.strerror or error}") from error
-
-    addresses = cluster.as_dict().get("worker", [])
-    with futures.ThreadPoolExecutor(max(1, min(64, len(addresses)))) as pool:
-        list(pool.map(connect, addresses))
-
-
 def divide_cpu(replicas: int) -> None:
     """Splits the CPU into one logical device for each replica.
 
@@ -249,7 +194,7 @@ def _split_cpu(replicas: int) -> list[str]:
 
 
 def join_cluster(config: Config) -> tf.distribute.Strategy | None:
-    """Makes the strategy of strategy=multi_worker; None for the others.
+    """Makes the strategy for strategy=multi_worker; returns None for any other.
 
     A cluster must be joined before TensorFlow does anything else.
 

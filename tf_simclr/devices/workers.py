@@ -198,5 +198,5 @@ def _reason_of_abort(error: tf.errors.OpError) -> str:
 
 
 def wait_for_all(strategy: tf.distribute.Strategy) -> None:
-    """Returns when all workers have called it."""
+    """Waits until all workers have called it."""
     mean_over_workers(strategy, [0.0])

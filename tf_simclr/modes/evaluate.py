@@ -5,12 +5,7 @@ import time
 import tensorflow as tf
 
 from tf_simclr import preflight, run_state
-from tf_simclr.checkpoints import (
-    about_file,
-    result_files,
-    waiting,
-    weights,
-)
+from tf_simclr.checkpoints import about_file, result_files, waiting, weights
 from tf_simclr.checkpoints.run_checkpoints import Checkpointer
 from tf_simclr.config import Config
 from tf_simclr.data.sources.opening import with_few_labels

@@ -211,9 +211,7 @@ def _probe(state: RunState, exporter: Exporter) -> dict:
     """Returns the chief's summary of what the encoder has learned (`probe_summary.summarize`)."""
     if not state.is_chief:
         return {}
-    from tf_simclr.modes import (
-        probe_summary,  # scikit-learn takes seconds, and most runs do without
-    )
+    from tf_simclr.modes import probe_summary  # importing scikit-learn takes seconds
 
     return probe_summary.summarize(
         state.config, state.source, exporter.local_model(), num_classes=state.num_classes
