@@ -7,7 +7,7 @@ import pytest
 
 # From the top down; a module imports from its own row or from lower ones, and never in a circle.
 ROWS = [
-    {"run", "tools", "benchmarks"},
+    {"run", "tools", "benchmarks", "examples"},
     {"cli"},
     {"experiment"},
     {"modes"},
@@ -45,7 +45,7 @@ def _part(module: str) -> str:
 def sources(repo_root):
     """{module: syntax tree} of the package and of the programs beside it."""
     files = [repo_root / "run.py"]
-    for folder in ("tf_simclr", "tools", "benchmarks"):
+    for folder in ("tf_simclr", "tools", "benchmarks", "examples"):
         files += sorted((repo_root / folder).rglob("*.py"))
     found = {}
     for file in files:

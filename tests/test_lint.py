@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-FOLDERS = ("tf_simclr", "tools", "benchmarks")
+FOLDERS = ("tf_simclr", "tools", "benchmarks", "examples")
 
 
 def test_folders_that_runs_leave_behind_change_no_verdict(repo_root, tmp_path):

@@ -39,7 +39,7 @@ SOURCES = (
     "requirements-keras3.txt",
     "requirements-test.txt",
 )
-FOLDERS = ("tf_simclr", "gin", "docs", "tools", "benchmarks")
+FOLDERS = ("tf_simclr", "gin", "docs", "tools", "benchmarks", "examples")
 TINY = (
     *small.RUN,
     "--dataset=shapes",

@@ -24,7 +24,7 @@ from absl import logging  # noqa: E402
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from conversion import official_source  # noqa: E402
 from tf_simclr import files  # noqa: E402
-from tf_simclr.checkpoints import run_checkpoints, weights  # noqa: E402
+from tf_simclr.checkpoints import run_checkpoints  # noqa: E402
 from tf_simclr.checkpoints.formats import saved_model  # noqa: E402
 from tf_simclr.cli import flags, help  # noqa: E402
 from tf_simclr.config import Config, saved_settings, settings
@@ -81,8 +81,7 @@ def convert(source: str, output: str, config: Config) -> Converted:
             raise ConfigError(f"{flag} must be {NO_PATTERN.text}, got {path!r}")
     _check_output(output)
     stored, official_step = official_source.read(source)
-    bias = stored.shapes.get(f"{weights.SUPERVISED_HEAD}dense/bias")
-    num_classes = bias[0] if bias else None
+    num_classes = stored.num_classes
     if num_classes is None and config.training.train_mode == "finetune":
         raise ConfigError(
             f"train_mode must be pretrain, got finetune: source {source!r} has no supervised head"

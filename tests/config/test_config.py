@@ -10,6 +10,7 @@ import pytest
 from tf_simclr import config as config_lib
 from tf_simclr.config import RULES, Config, check, choices, settings
 from tf_simclr.errors import ConfigError
+from tf_simclr.models import resnet
 
 # Name, type, default and choices of the official code's flags. use_tpu is the one that differs.
 OFFICIAL = """
@@ -410,6 +411,7 @@ def test_a_rule_names_settings_and_is_a_sentence(rule):
 def test_each_list_of_choices_is_that_of_a_setting():
     lists = {n: v for n, v in vars(choices).items() if isinstance(v, tuple)}
     assert set(lists.values()) == {s.choices for s in settings().values() if s.choices}
+    assert set(resnet.BLOCKS_PER_GROUP) == set(choices.RESNET_DEPTHS)
 
 
 @pytest.mark.parametrize("values,message", BAD_COMBINATIONS)

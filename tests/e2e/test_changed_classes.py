@@ -11,7 +11,7 @@ from PIL import Image
 
 import small
 from tf_simclr import run_state
-from tf_simclr.checkpoints import run_checkpoints, weights
+from tf_simclr.checkpoints import waiting, weights
 from tf_simclr.errors import ConfigError
 
 pytestmark = pytest.mark.long
@@ -115,7 +115,7 @@ def test_evaluation_reads_the_names_when_the_first_checkpoint_comes(
         assert directory == str(model_dir) and timeout == 60
         shutil.copytree(trained, model_dir)
 
-    monkeypatch.setattr(run_checkpoints, "wait_for_first", arrive)
+    monkeypatch.setattr(waiting, "wait_for_first", arrive)
     results = small.run(
         *TINY,
         data["fewer"],

@@ -58,7 +58,7 @@ class Matched:
       note: a line for the user; None if the names are equal or there is no trained head.
     """
 
-    source: Source
+    source: Source | RelabelledSource
     names: tuple[str, ...] | None
     note: str | None = None
 
@@ -174,18 +174,18 @@ def _match_teacher(config: Config, source: Source, student: TrainedHead | None) 
     """
     distill = config.distill
     assert distill.teacher is not None, "the settings are checked"
-    teacher_head = TrainedHead(
+    taught = TrainedHead(
         f"teacher {distill.teacher!r}",
         saved_model.read_about(teacher.find(distill.teacher)).class_names,
         "use a data set of its classes, or --distill_label_weight=0 --eval_every_epochs=0",
     )
-    if student and student.names and teacher_head.names and student.names != teacher_head.names:
+    if student and student.names and taught.names and student.names != taught.names:
         raise ConfigError(
-            f"{student.owner} has a head for {_listed(student.names)}, {teacher_head.owner} "
-            f"teaches {_listed(teacher_head.names)}, and both must be the same in the same order; "
+            f"{student.owner} has a head for {_listed(student.names)}, {taught.owner} teaches "
+            f"{_listed(taught.names)}, and both must be the same in the same order; "
             f"{student.way_out}"
         )
-    head = student if teacher_head.names is None else teacher_head
+    head = student if taught.names is None else taught
     if source.class_names is None or head is None or head.names is None:
         names = head.names if head else None
         return Matched(source, names or source.class_names)

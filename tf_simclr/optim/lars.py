@@ -88,7 +88,9 @@ class LARS(compat.SlotOptimizer):
             raise ValueError(f"{len(variables)} variables, but positions {excluded} are excluded")
         self.momentums = self.add_slots(variables, "momentum")
 
-    def update(self, gradient: tf.Tensor, variable, position: int, learning_rate) -> None:
+    def update(
+        self, gradient: tf.Tensor, variable: Any, position: int, learning_rate: tf.Tensor
+    ) -> None:
         """Updates one variable and its slot by the formula above."""
         w = tf.convert_to_tensor(variable)
         slot = self.momentums[position]

@@ -26,7 +26,7 @@ STOP_SIGNALS = tuple(
 
 def train(
     run_steps: Callable,
-    iterator,
+    iterator: Iterator,
     hooks: Sequence[Hook],
     *,
     strategy: tf.distribute.Strategy,

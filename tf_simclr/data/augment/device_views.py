@@ -38,7 +38,9 @@ class DeviceViews:
             self._finish_crops = jit(self._color_crops)
             self._finish_images = jit(self._crop_and_color)
 
-    def views(self, batch: TrainBatch, *, step, place) -> list[tf.Tensor]:
+    def views(
+        self, batch: TrainBatch, *, step: tf.Tensor | int, place: tf.Tensor | int
+    ) -> list[tf.Tensor]:
         """Returns the views of n images: two of each in pretraining, else one.
 
         Args:
@@ -65,7 +67,7 @@ class DeviceViews:
         ]
 
     def preview(
-        self, batch: TrainBatch, *, step, count: int, microbatch_size: int = 0
+        self, batch: TrainBatch, *, step: tf.Tensor | int, count: int, microbatch_size: int = 0
     ) -> tf.Tensor:
         """Returns the first views of the first images, not blurred, for a picture.
 
