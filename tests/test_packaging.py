@@ -35,7 +35,7 @@ SOURCES = (
     "requirements-keras3.txt",
     "requirements-test.txt",
 )
-FOLDERS = ("tf_simclr", "gin", "docs", "tools")
+FOLDERS = ("tf_simclr", "gin", "docs", "tools", "benchmarks")
 TINY = (
     "--dataset=shapes",
     "--resnet_depth=18",

@@ -1,4 +1,4 @@
-"""The README's commands: each parses to the settings that it names, each tool and file is there."""
+"""Commands of README and recipes: each parses to the settings it names; each file is there."""
 
 import re
 import shlex
@@ -10,13 +10,14 @@ from tf_simclr.cli import flags
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^    +((?:srun .*)?\S*python \S+\.py (?:.*\\\n)*.*)$", README, re.MULTILINE)
+PAGES = README + (ROOT / "docs" / "recipes.md").read_text()
+BLOCKS = re.findall(r"^    +((?:srun .*)?\S*python \S+\.py (?:.*\\\n)*.*)$", PAGES, re.MULTILINE)
 COMMANDS = [shlex.split(block.replace("\\\n", " ")) for block in BLOCKS]
 RUNS = [command[command.index("run.py") :] for command in COMMANDS if "run.py" in command]
 
 
 def test_there_are_commands():
-    assert len(RUNS) >= 9
+    assert len(RUNS) >= 15
     assert any("--mode=predict" in run for run in RUNS)
 
 
@@ -40,9 +41,10 @@ def test_what_is_named_is_there():
         for word in command:
             if word.endswith(".py"):
                 assert (ROOT / word).is_file(), word
-    for path in re.findall(r"\((docs/[^)\s]+|gin)\)", README):
-        assert (ROOT / path).exists(), path
-    for pattern in re.findall(r"`(gin/\S+\.gin)`", README):
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for path in re.findall(r"\]\((?!http)([^)\s#]+)[^)]*\)", page.read_text()):
+            assert (page.parent / path).exists(), f"{path} in {page.name}"
+    for pattern in re.findall(r"`(gin/\S+\.gin)`", PAGES):
         assert list(ROOT.glob(pattern)), pattern
     [tools] = re.findall(r"^\| tools/ \| (.*) \|$", README, re.MULTILINE)
     there = {path.stem for path in (ROOT / "tools").glob("*.py")} - {"runs"}

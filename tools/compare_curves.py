@@ -1,16 +1,18 @@
-"""Sets a run's learning curves beside those of the reference runs.
+"""Compares the learning curves of a run with those of the reference runs.
 
     python tools/compare_curves.py --model_dir=runs/curve --golden=../shared/golden/curves.json
 
-The run is the command in the file's "settings" with --train_summary_steps=50 (the spacing of the
-reference's curves). A value agrees when it lies within the spread of the reference runs, or, for
-the contrastive loss, within 3% of their mean. Exits 1 if the contrastive loss disagrees anywhere.
+Make the run with the command in the file's "settings" and --train_summary_steps=50, the spacing of
+the reference curves. A value agrees if it lies within the spread of the reference runs. The
+contrastive loss also agrees within 3% of their mean. Exits with 1 if the contrastive loss disagrees
+at any step.
 """
 
 import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -26,7 +28,7 @@ LOSS_TOLERANCE = 0.03
 
 
 def read_curves(model_dir: str) -> dict[str, dict[int, float]]:
-    """{metric: {step: mean since the summary before}} of a run's summaries."""
+    """Reads a run's summaries: {metric: {step: mean since the previous summary}}."""
     events = EventAccumulator(model_dir, size_guidance={"tensors": 0})
     events.Reload()
     return {
@@ -39,7 +41,7 @@ def read_curves(model_dir: str) -> dict[str, dict[int, float]]:
 
 
 def agrees(metric: str, value: float, reference: list[float]) -> bool:
-    """True within the spread of the reference runs, or within 3% for the contrastive loss."""
+    """Tells whether a value lies within the spread, or (contrastive loss) within 3% of the mean."""
     if min(reference) <= value <= max(reference):
         return True
     mean = sum(reference) / len(reference)
@@ -47,7 +49,7 @@ def agrees(metric: str, value: float, reference: list[float]) -> bool:
 
 
 def compare(ours: dict[str, dict[int, float]], runs: list[dict]) -> tuple[list[str], int]:
-    """Lines of a table step by step, and how many contrastive losses disagree."""
+    """Returns the lines of a table, and the number of contrastive losses that disagree."""
     names = [metric.removeprefix("train/") for metric in METRICS]
     width = 9 * (len(runs) + 1) + 4
     lines = [f"{'step':>5}  " + "".join(f"{name:<{width}}" for name in names)]
@@ -69,15 +71,16 @@ def compare(ours: dict[str, dict[int, float]], runs: list[dict]) -> tuple[list[s
             cells.append(f"{shown + ('' if good else ' *'):<{width}}")
         lines.append(f"{step:>5}  " + "".join(cells))
     lines.append(
-        "* outside of the spread of the reference runs (contrast_loss: and more than 3% off)"
+        "* outside the spread of the reference runs (contrast_loss: and more than 3% from the mean)"
     )
     return lines, wrong
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
-        "--model_dir", type=os.path.expanduser, required=True, help="of the finished run"
+        "--model_dir", type=os.path.expanduser, required=True, help="folder of the finished run"
     )
     parser.add_argument(
         "--golden",

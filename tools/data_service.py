@@ -1,15 +1,16 @@
-"""Starts a part of tf.data service, which makes training batches on other machines.
+"""Starts a server of the tf.data service, which makes training batches on other machines.
 
-One dispatcher, which must know all its workers in advance, on each of their machines a worker, then
-the training (--data_service):
+Start one dispatcher with the addresses of all workers, one worker on each machine, and then the
+training (--data_service):
 
     python tools/data_service.py dispatcher --port=5050 --workers=cpu1:5051,cpu2:5051
     python tools/data_service.py worker --port=5051 --host=cpu1 --dispatcher=HOST:5050
     python tools/data_service.py worker --port=5051 --host=cpu2 --dispatcher=HOST:5050
     python run.py --data_service=grpc://HOST:5050 ...
 
-The workers read the data set themselves: --data_dir must be a path that all of them see. Each part
-runs until Ctrl-C or SIGTERM. The service has no password: keep its ports inside your network.
+The workers read the data set themselves, so --data_dir must be a path that all of them can read.
+Each server runs until Ctrl-C or SIGTERM. The service has no password: keep its ports inside your
+network.
 """
 
 import argparse
@@ -23,7 +24,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf  # noqa: E402
 
 
-def start(options: argparse.Namespace):
+def start(
+    options: argparse.Namespace,
+) -> tf.data.experimental.service.DispatchServer | tf.data.experimental.service.WorkerServer:
     """Starts the server that the options ask for."""
     service = tf.data.experimental.service
     if options.part == "dispatcher":
@@ -40,31 +43,35 @@ def start(options: argparse.Namespace):
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parts = parser.add_subparsers(dest="part", required=True)
-    dispatcher = parts.add_parser("dispatcher", help="hands the work out")
-    dispatcher.add_argument("--workers", required=True, help="HOST:PORT of each, with commas")
+    dispatcher = parts.add_parser("dispatcher", help="distributes the work")
+    dispatcher.add_argument(
+        "--workers", required=True, help="HOST:PORT of each worker, separated by commas"
+    )
     worker = parts.add_parser("worker", help="makes batches")
-    worker.add_argument("--dispatcher", required=True, help="its HOST:PORT")
+    worker.add_argument("--dispatcher", required=True, help="HOST:PORT of the dispatcher")
     worker.add_argument(
         "--host",
         default=socket.gethostname(),
-        help="this machine's name, as in the dispatcher's --workers (default %(default)s)",
+        help="this machine's name, as in the dispatcher's --workers (default: %(default)s)",
     )
     for part in (dispatcher, worker):
-        part.add_argument("--port", type=int, required=True, help="to listen on")
+        part.add_argument("--port", type=int, required=True, help="port to listen on")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command line and returns the exit code."""
     options = parse(argv)
     signals = {signal.SIGINT, signal.SIGTERM}
-    # Blocked before TensorFlow starts its threads, so that they wait for sigwait.
+    # Must be blocked before TensorFlow starts threads: only sigwait may receive them.
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
-        server = start(options)  # noqa: F841 (it runs as long as it is referred to)
+        server = start(options)  # noqa: F841 (it stops when no name refers to it)
     except tf.errors.OpError as error:
         print(
             f"data_service.py: {options.part} on port {options.port} cannot start: "
@@ -74,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     print(f"{options.part} ready on port {options.port}", flush=True)
     signal.sigwait(signals)
-    os._exit(0)  # there is nothing to save, and TensorFlow's own end takes up to 20 seconds
+    os._exit(0)  # nothing needs saving, and TensorFlow's own exit takes up to 20 seconds
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
-"""What distillation on unlabelled images adds to fine-tuning on few labels.
+"""Measures what distillation on unlabeled images adds to fine-tuning on few labels.
 
     python tools/distillation.py --checkpoint=runs/curve --work_dir=runs/distillation \\
         --share=0.01:60 --steps=1000 --student=--width_multiplier=0.125 -- --data_dir=DIR
 
-For each seed: the checkpoint is fine-tuned on a share of the labels, the teacher; a student is
-trained on the same labels alone; and distilled from the teacher on all images, without any label,
-as well as a network of the teacher's own size that starts from the checkpoint (self-distillation).
+For each seed, the teacher is the checkpoint fine-tuned on a share of the labels. Three networks are
+compared with it: a student trained on the same labels alone; a student distilled from the teacher
+on all images without labels; and a network of the teacher's size that starts from the checkpoint
+and is distilled in the same way (self-distillation).
 
-Settings come from the checkpoint's config.gin, those of fine-tuning from tools/few_labels.py. What
-stands behind `--` goes to run.py. Prints a Markdown table of top-1 accuracies in per cent. A series
-that was interrupted goes on.
+Settings come from the checkpoint's config.gin, and those of fine-tuning from tools/few_labels.py.
+Arguments after `--` go to run.py. Prints a Markdown table of top-1 accuracies in percent. An
+interrupted series resumes.
 """
 
-import argparse
-import os
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 import few_labels
@@ -22,8 +23,8 @@ import runs
 COLUMNS = ["seed", "teacher", "student, labels alone", "student, distilled", "self-distilled"]
 
 
-def distill(args, folder: str, teacher: Path, seed: int, *more: str) -> float:
-    """Top-1 accuracy of a student that has seen all images and no label."""
+def distill(args: Namespace, folder: str, teacher: Path, seed: int, *more: str) -> float:
+    """Distills a student on all images without labels; returns its top-1 accuracy."""
     return runs.result(
         Path(args.work_dir) / folder,
         [
@@ -42,35 +43,25 @@ def distill(args, folder: str, teacher: Path, seed: int, *more: str) -> float:
     )[runs.TOP_1]
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--checkpoint",
-        type=os.path.expanduser,
-        required=True,
-        help="model_dir of the pretrained run",
-    )
-    parser.add_argument(
-        "--work_dir", type=os.path.expanduser, required=True, help="where the runs go"
-    )
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = runs.series_parser(__doc__)
     parser.add_argument(
         "--share",
         type=few_labels.shares,
         default="0.01:60",
-        help="share of the labels, and its epochs (default: %(default)s)",
+        help="share of the labels and its epochs (default: %(default)s)",
     )
     parser.add_argument("--seeds", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument(
-        "--steps", type=int, default=1000, help="of each distillation (default: %(default)s)"
+        "--steps", type=int, default=1000, help="steps of each distillation (default: %(default)s)"
     )
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument(
         "--learning_rate",
         type=float,
         default=0.2,
-        help="of distillation, times batch / 256 (default: %(default)s)",
+        help="learning rate of distillation, times batch / 256 (default: %(default)s)",
     )
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument(
@@ -80,7 +71,6 @@ def main(argv=None):
         required=True,
         help="makes the student smaller: --student=--width_multiplier=0.125",
     )
-    parser.add_argument("settings", nargs="*", help="for run.py, behind --")
     args = parser.parse_args(argv)
     [(share, epochs)] = args.share
     pretrained = few_labels.starts(args.checkpoint)["pretrained"]

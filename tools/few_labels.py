@@ -1,21 +1,21 @@
-"""What pretraining is worth with few labels: fine-tuning it beside training from scratch.
+"""Measures what pretraining is worth with few labels: fine-tuning beside training from scratch.
 
     python tools/few_labels.py --checkpoint=runs/curve --work_dir=runs/few_labels \\
         --shares=0.01:60,0.1:30 --seeds=3 -- --data_dir=DIR
 
-Each share of the labels (with its epochs) is fine-tuned from the checkpoint and trained from
-scratch, with the same settings, once for each seed: of the choice of labels, of the order and of
-what is not restored. With --linear_epochs the classifier alone is trained on all labels, too, on
-the pretrained and on an untrained encoder (linear evaluation by SGD).
+For each share of the labels (given with its epochs), one network is fine-tuned from the checkpoint
+and one is trained from scratch with the same settings. This is repeated for each seed, which
+decides the choice of labels, the order and every weight that is not restored. --linear_epochs adds
+linear evaluation by SGD: a classifier on all labels, on the pretrained and on an untrained encoder.
 
-Settings come from the checkpoint's config.gin; the learning rate is 0.05 * batch / 256 (SimCLR
-paper, appendix B.5; 0.1 for the linear evaluation), without weight decay and warm-up. What stands
-behind `--` goes to run.py. Prints a Markdown table of top-1 accuracies in per cent, mean and
-standard deviation over the seeds. A series that was interrupted goes on.
+Settings come from the checkpoint's config.gin. The learning rate is 0.05 * batch / 256 (SimCLR
+paper, appendix B.5; 0.1 for linear evaluation), without weight decay or warm-up. Arguments after
+`--` go to run.py. Prints a Markdown table of top-1 accuracies in percent: mean and standard
+deviation over the seeds. An interrupted series resumes.
 """
 
-import argparse
-import os
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 import runs
@@ -35,21 +35,23 @@ SETTINGS = (
 
 
 def starts(checkpoint: str) -> dict[str, str]:
-    """{name of a row: the setting that makes it}."""
+    """Returns {name of a row: the flag that sets where its network starts}."""
     return {"pretrained": f"--checkpoint={checkpoint}", "from scratch": "--from_scratch"}
 
 
-def finetune(args, folder: str, start: str, share: float, epochs: int, seed: int, *more) -> float:
-    """Top-1 accuracy of one run on a share of the labels.
+def finetune(
+    args: Namespace, folder: str, start: str, share: float, epochs: int, seed: int, *more: str
+) -> float:
+    """Trains on a share of the labels and returns the top-1 accuracy.
 
     Args:
-      args: checkpoint, of whose config.gin the settings are; work_dir, batch_size, settings.
-      folder: of the run, in work_dir.
+      args: checkpoint (its config.gin gives the settings), work_dir, batch_size, settings.
+      folder: name of the run's folder in work_dir.
       start: --checkpoint=... or --from_scratch.
-      share: of the labels.
-      epochs: to train.
-      seed: of the choice of labels, and of the run.
-      more: settings.
+      share: fraction of the labels.
+      epochs: number of epochs.
+      seed: seed of the choice of labels and of the run.
+      more: further flags of run.py.
     """
     return runs.result(
         Path(args.work_dir) / folder,
@@ -70,8 +72,8 @@ def finetune(args, folder: str, start: str, share: float, epochs: int, seed: int
     )[runs.TOP_1]
 
 
-def linear(args, folder: str, start: str) -> float:
-    """Top-1 accuracy of a classifier on the frozen encoder, trained on all labels."""
+def linear(args: Namespace, folder: str, start: str) -> float:
+    """Trains a classifier on the frozen encoder with all labels; returns the top-1 accuracy."""
     return runs.result(
         Path(args.work_dir) / folder,
         [
@@ -90,35 +92,24 @@ def linear(args, folder: str, start: str) -> float:
 
 
 def shares(text: str) -> list[tuple[float, int]]:
-    """'0.01:60,1:5' -> [(0.01, 60), (1.0, 5)]: shares of the labels and their epochs."""
+    """Parses shares and epochs: "0.01:60,1:5" -> [(0.01, 60), (1.0, 5)]."""
     pairs = (each.split(":") for each in text.split(","))
     return [(float(share), int(epochs)) for share, epochs in pairs]
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--checkpoint",
-        type=os.path.expanduser,
-        required=True,
-        help="model_dir of the pretrained run",
-    )
-    parser.add_argument(
-        "--work_dir", type=os.path.expanduser, required=True, help="where the runs go"
-    )
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = runs.series_parser(__doc__)
     parser.add_argument(
         "--shares",
         type=shares,
         default="0.01:60,0.1:30",
         help="shares of the labels, each with its epochs (default: %(default)s)",
     )
-    parser.add_argument("--seeds", type=int, default=3, help="runs a cell (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs per cell (default: %(default)s)")
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--linear_epochs", type=int, default=0, help="0 for no linear evaluation")
     parser.add_argument("--linear_batch_size", type=int, default=512)
-    parser.add_argument("settings", nargs="*", help="for run.py, behind --")
     args = parser.parse_args(argv)
     rows = []
     for name, start in starts(args.checkpoint).items():

@@ -1,9 +1,9 @@
-"""Pictures of data sets.
+"""Draws pictures of data sets.
 
     python tools/pictures.py contact_sheet --dataset=shapes --output=shapes.png
 
-writes a contact sheet: one row per class, its name at the left. Any labelled data set that run.py
-takes will do.
+writes a contact sheet: one row for each class, with its name on the left. The data set may be any
+labeled one that run.py reads.
 """
 
 import argparse
@@ -34,27 +34,27 @@ def contact_sheet(
     rows: int,
     columns: int,
 ) -> Figure:
-    """Draws one row of pictures per class.
+    """Draws one row of pictures for each class.
 
     Args:
-      images: n arrays, uint8 (height, width, 3), or (height, width, 1) for grey; sizes may differ.
+      images: n arrays, uint8 (height, width, 3), or (height, width, 1) for gray; sizes may differ.
       labels: int (n,), indices into class_names.
       class_names: names by label.
-      rows: how many classes, from class 0 on; at most len(class_names).
-      columns: pictures a class; places stay empty where a class has fewer.
+      rows: number of classes, starting with class 0; at most len(class_names).
+      columns: pictures per class; a class with fewer leaves empty places.
 
     Returns:
-      The Figure; each picture is one of its axes, in reading order.
+      A figure that has axes for each picture, in reading order.
 
     Raises:
-      ValueError: if rows or columns is out of range.
+      ValueError: rows or columns is out of range.
     """
     if not 1 <= rows <= len(class_names):
         raise ValueError(f"rows must be in [1, {len(class_names)}] (the classes), got {rows}")
     if columns < 1:
         raise ValueError(f"columns must be at least 1, got {columns}")
     labels = np.asarray(labels)
-    # Margins in inches, so that the pictures keep their size whatever the grid.
+    # Margins are in inches, because the pictures have the same size in any grid.
     left = 0.25 + 0.085 * max(len(name) for name in class_names[:rows])
     margin, pitch = 0.15, _TILE_INCHES * (1 + _GAP)
     width = left + columns * pitch - _TILE_INCHES * _GAP + margin
@@ -85,7 +85,7 @@ def pick(
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Takes the first `columns` examples of each of the classes 0 .. rows - 1.
 
-    Reads no further than it must, so that a large data set costs no more than a small one.
+    It stops reading as soon as it has them all, because data sets can be large.
 
     Args:
       examples: dictionaries with "image", uint8 (height, width, channels), and "label", an int.
@@ -108,9 +108,9 @@ def pick(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description="Pictures of data sets.")
+    parser = argparse.ArgumentParser(description="Draws pictures of data sets.")
     command = parser.add_subparsers(dest="command", required=True).add_parser("contact_sheet")
-    command.add_argument("--dataset", default="shapes", help="as run.py takes it")
+    command.add_argument("--dataset", default="shapes", help="as in run.py")
     command.add_argument(
         "--data_dir", type=os.path.expanduser, help="the TFDS data folder (default: TFDS's own)"
     )
@@ -118,8 +118,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     command.add_argument(
         "--output", type=os.path.expanduser, default="shapes.png", help="the PNG to write"
     )
-    command.add_argument("--rows", type=int, default=10, help="classes")
-    command.add_argument("--columns", type=int, default=12, help="pictures a class")
+    command.add_argument("--rows", type=int, default=10, help="number of classes")
+    command.add_argument("--columns", type=int, default=12, help="pictures per class")
     args = parser.parse_args(argv)
     try:
         source = open_source(args.dataset, args.data_dir)

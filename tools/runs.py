@@ -1,6 +1,8 @@
-"""For tools that make series of runs: each in a folder of its own, made once."""
+"""Helps tools that make a series of runs: each run has its own folder and is made only once."""
 
+import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,19 +14,37 @@ ROOT = Path(__file__).resolve().parents[1]
 TOP_1 = "eval/label_top_1_accuracy"
 
 
-def result(model_dir: Path, arguments: Sequence[str], *, file: str = "result.json") -> dict:
-    """What a run of run.py leaves in its result file.
+def series_parser(description: str | None) -> argparse.ArgumentParser:
+    """Makes a parser with the arguments of every series: --checkpoint, --work_dir and run.py's."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=os.path.expanduser,
+        required=True,
+        help="model_dir of the pretrained run",
+    )
+    parser.add_argument(
+        "--work_dir", type=os.path.expanduser, required=True, help="folder of the runs and results"
+    )
+    parser.add_argument("settings", nargs="*", help="flags of run.py, after --")
+    return parser
 
-    A run that has left it with the same arguments is not made again; one that was interrupted goes
-    on from its checkpoint.
+
+def result(model_dir: Path, arguments: Sequence[str], *, file: str = "result.json") -> dict:
+    """Runs run.py and returns the content of its result file.
+
+    A run that has finished with the same arguments is not repeated. An interrupted run resumes from
+    its checkpoint.
 
     Args:
-      model_dir: of the run; its output goes to the file run.log there.
-      arguments: for run.py.
+      model_dir: folder of the run; its output goes to the file run.log in it.
+      arguments: flags of run.py.
       file: name of the result file, which the run writes last.
 
     Raises:
-      SystemExit: the run failed; its last lines are in the message.
+      SystemExit: the run failed; the message holds its last lines.
     """
     done = model_dir / "done.json"
     if done.exists() and json.loads(done.read_text()) == list(arguments):
@@ -38,19 +58,19 @@ def result(model_dir: Path, arguments: Sequence[str], *, file: str = "result.jso
         status = subprocess.run(program, stdout=output, stderr=output).returncode
     if status:
         last = "\n".join(log.read_text().splitlines()[-5:])
-        sys.exit(f"{model_dir}: run.py ended with {status}:\n{last}\nThe same command goes on.")
+        sys.exit(f"{model_dir}: run.py ended with {status}:\n{last}\nThe same command resumes.")
     done.write_text(json.dumps(list(arguments)))
     return json.loads((model_dir / file).read_text())
 
 
 def percent(values: Sequence[float]) -> str:
-    """Shares in per cent: "44.4" of one, "44.4 ± 0.5" (sample standard deviation) of several."""
-    values = 100 * np.array(values)
-    spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-    return f"{values.mean():.1f}{spread}"
+    """Formats shares in percent: "44.4", or "44.4 ± 0.5" (mean, sample standard deviation)."""
+    percents = 100 * np.array(values)
+    spread = f" ± {percents.std(ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{percents.mean():.1f}{spread}"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Formats a Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

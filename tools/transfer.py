@@ -1,23 +1,25 @@
-"""How well features transfer to other data sets: the SimCLR paper's table 8.
+"""Measures how well features transfer to other data sets: table 8 of the SimCLR paper.
 
     python tools/transfer.py --checkpoint=runs/curve --work_dir=runs/transfer --data_dir=DIR \\
         --datasets=cifar10,oxford_flowers102
 
-For each data set `run.py --mode=probe` fits logistic regression on frozen features, chooses its
+For each data set, `run.py --mode=probe` fits logistic regression on frozen features, chooses its
 strength on a validation part, and evaluates it on the test split by the data set's own metric
-(appendix B.8). --baselines adds an untrained encoder; --finetune a grid of fine-tuning runs of the
-whole network, of which the best on the validation part is trained again on all and tested.
+(appendix B.8). --baselines adds an untrained encoder. --finetune adds a grid of fine-tuning runs of
+the whole network: the settings that are best on the validation part are trained again on all
+training examples and tested.
 
-Prints a Markdown table and writes it as table.md and table.csv to work_dir. A data set that is not
-prepared in data_dir is listed as missing, unless --download. What stands behind `--` goes to
-run.py. A series that was interrupted goes on.
+Prints a Markdown table and writes it to work_dir as table.md and table.csv. A data set that is not
+prepared in data_dir is listed as missing, unless --download is given. Arguments after `--` go to
+run.py. An interrupted series resumes.
 """
 
-import argparse
 import csv
 import itertools
 import os
 import sys
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,9 +33,12 @@ from tf_simclr.probes.metrics import metric_of  # noqa: E402
 
 
 class DataSet(NamedTuple):
-    """A column of the table: its name in the paper, and its splits (validation "": part of train).
+    """Describes a column of the table.
 
-    `missing` says why it cannot be offered at all.
+    Attributes:
+      title: name in the paper.
+      train, validation, test: splits; without a validation split a part of train serves as one.
+      missing: why the data set cannot be used at all.
     """
 
     title: str
@@ -63,15 +68,18 @@ BATCH_SIZE = 256  # of fine-tuning (appendix B.8)
 
 
 def spec(name: str) -> DataSet:
-    """A data set of the table, also by its name without a config; others have train and test."""
+    """Returns a data set's description, also by its name without a config.
+
+    A data set that is not in the table has the splits train and test.
+    """
     for key, value in DATASETS.items():
         if name in (key, key.split("/")[0]):
             return value
     return DataSet(name)
 
 
-def reason_missing(name: str, args) -> str:
-    """Why a data set is left out; "" if it is not."""
+def reason_missing(name: str, args: Namespace) -> str:
+    """Says why a data set is left out; "" if it is not."""
     if spec(name).missing:
         return spec(name).missing
     if args.download or is_prepared(name, args.data_dir):
@@ -79,18 +87,18 @@ def reason_missing(name: str, args) -> str:
     return f"not prepared in {args.data_dir or 'the data_dir of TFDS'} (--download would)"
 
 
-def settings(args, name: str) -> list[str]:
-    """Settings that all runs on a data set share."""
+def settings(args: Namespace, name: str) -> list[str]:
+    """Returns the settings that all runs on a data set share."""
     data_dir = [f"--data_dir={args.data_dir}"] if args.data_dir else []
     return [f"--checkpoint={args.checkpoint}", f"--dataset={name}", *data_dir]
 
 
-def probe(args, name: str) -> dict[str, float]:
-    """{row: test value of the data set's metric} of the linear evaluation."""
+def probe(args: Namespace, name: str) -> dict[str, float]:
+    """Evaluates linearly; returns {row: test value of the data set's metric}."""
     data = spec(name)
     validation = [f"--probe_validation_split={data.validation}"] if data.validation else []
     baselines = ["--probe_baselines"] if args.baselines else []
-    found = runs.result(
+    result = runs.result(
         Path(args.work_dir) / "probe" / name.replace("/", "_"),
         [
             "--mode=probe",
@@ -105,23 +113,24 @@ def probe(args, name: str) -> dict[str, float]:
     )
     titles = {"pretrained": "Linear evaluation", "untrained": "Linear evaluation, untrained"}
     return {
-        title: found["encoders"][encoder]["logistic"][found["metric"]]
+        title: result["encoders"][encoder]["logistic"][result["metric"]]
         for encoder, title in titles.items()
-        if encoder in found["encoders"]
+        if encoder in result["encoders"]
     }
 
 
-def finetune(args, name: str) -> float:
-    """Top-1 accuracy on the test split, of the learning rate and weight decay chosen before."""
-    data, tried = spec(name), {}
+def finetune(args: Namespace, name: str) -> float:
+    """Chooses learning rate and weight decay on the validation part; returns top-1 on test."""
+    data = spec(name)
+    accuracies: dict[tuple[float, float], float] = {}
     train, validation = (
         (data.train, data.validation)
         if data.validation
         else (f"{data.train}[:90%]", f"{data.train}[90%:]")
     )
     for rate, decay in itertools.product(args.learning_rates, args.weight_decays):
-        tried[rate, decay] = _finetune_once(args, name, rate, decay, train, validation)
-    rate, decay = max(tried, key=tried.get)
+        accuracies[rate, decay] = _finetune_once(args, name, rate, decay, train, validation)
+    rate, decay = max(accuracies, key=lambda settings: accuracies[settings])
     everything = f"{data.train}+{data.validation}" if data.validation else data.train
     return _finetune_once(args, name, rate, decay, everything, data.test)
 
@@ -157,24 +166,15 @@ def _finetune_once(args, name, rate: float, decay: float, train: str, test: str)
 
 
 def numbers(text: str) -> list[float]:
+    """Parses numbers separated by commas."""
     return [float(number) for number in text.split(",")]
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parse(argv: Sequence[str] | None) -> Namespace:
+    """Parses the command line."""
+    parser = runs.series_parser(__doc__)
     parser.add_argument(
-        "--checkpoint",
-        type=os.path.expanduser,
-        required=True,
-        help="model_dir of the pretrained run",
-    )
-    parser.add_argument(
-        "--work_dir", type=os.path.expanduser, required=True, help="where runs and tables go"
-    )
-    parser.add_argument(
-        "--data_dir", type=os.path.expanduser, help="where TFDS keeps its data sets"
+        "--data_dir", type=os.path.expanduser, help="folder in which TFDS keeps its data sets"
     )
     parser.add_argument(
         "--datasets",
@@ -182,33 +182,39 @@ def main(argv=None):
         help="names of TensorFlow Datasets (default: the paper's twelve)",
     )
     parser.add_argument("--download", action="store_true", help="prepare what is missing")
-    parser.add_argument("--baselines", action="store_true", help="an untrained encoder beside it")
-    parser.add_argument("--finetune", action="store_true", help="fine-tune the whole network, too")
-    parser.add_argument("--steps", type=int, default=20_000, help="of fine-tuning (%(default)s)")
+    parser.add_argument("--baselines", action="store_true", help="add an untrained encoder")
+    parser.add_argument("--finetune", action="store_true", help="also fine-tune the whole network")
+    parser.add_argument(
+        "--steps", type=int, default=20_000, help="steps of fine-tuning (default: %(default)s)"
+    )
     parser.add_argument(
         "--learning_rates",
         type=numbers,
-        help="times batch / 256 (%(default)s)",
+        help="grid of learning rates, times batch / 256 (default: %(default)s)",
         default="0.0001,0.000316,0.001,0.00316,0.01,0.0316,0.1",
     )
     parser.add_argument(
         "--weight_decays",
         type=numbers,
-        help="(%(default)s)",
+        help="grid of weight decays (default: %(default)s)",
         default="0,1e-6,3.16e-6,1e-5,3.16e-5,1e-4,3.16e-4,1e-3",
     )
-    parser.add_argument("settings", nargs="*", help="for run.py, behind --")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    args = parse(argv)
     names = [name for name in args.datasets.split(",") if name]
-    missing = {name: why for name in names if (why := reason_missing(name, args))}
+    missing = {name: reason for name in names if (reason := reason_missing(name, args))}
     rows: dict[str, dict[str, float]] = {}
     for name in names:
         if name in missing:
             continue
-        found = probe(args, name)
+        accuracies = probe(args, name)
         if args.finetune:
-            found["Fine-tuned (top-1)"] = finetune(args, name)
-        for row, value in found.items():
+            accuracies["Fine-tuned (top-1)"] = finetune(args, name)
+        for row, value in accuracies.items():
             rows.setdefault(row, {})[name] = value
     columns = ["", *(f"{spec(name).title} ({METRICS[metric_of(name)]})" for name in names)]
     cells = [
@@ -216,8 +222,8 @@ def main(argv=None):
         for row, values in rows.items()
     ]
     text = runs.table(columns, cells)
-    for name, why in missing.items():
-        text += f"\n\n{spec(name).title}: {why}."
+    for name, reason in missing.items():
+        text += f"\n\n{spec(name).title}: {reason}."
     print(text)
     Path(args.work_dir).mkdir(parents=True, exist_ok=True)
     (Path(args.work_dir) / "table.md").write_text(text + "\n")

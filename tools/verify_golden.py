@@ -1,17 +1,18 @@
-"""Compares us with golden numbers of the official code.
+"""Compares this code with golden numbers of the official code.
 
     python tools/verify_golden.py ../shared/golden
     python tools/verify_golden.py --fast ../shared/golden
 
-takes a directory with any of ntxent.npz, lars.npz, schedule.json, augment.npz and models/NAME/, in
-the format of its README, and prints a line a quantity: the largest absolute difference, the largest
-relative one, the tolerance, and "ok" or "WRONG". Relative differences are max|ours - golden| over
-max|golden| of the array; of gradient norms, moving averages and LARS weights each variable has a
-ratio of its own (a gradient below 1e-4 of the global norm is measured against that), and the line
-is that of the worst. Random operations are compared by a two-sample Kolmogorov-Smirnov test, our
-draws having fixed seeds. With --fast the loss is that by blocks of rows, and the images are made by
-the batched augmentation, as runs may do it. Exits with 0 if all that was compared is ok, with 1 if
-anything is wrong or there was nothing to compare.
+The directory may hold ntxent.npz, lars.npz, schedule.json, augment.npz and models/NAME/, in the
+format of its README. Prints a line for each quantity: the largest absolute difference, the largest
+relative difference, the tolerance, and "ok" or "WRONG".
+
+A relative difference is max|ours - golden| / max|golden| of an array. Gradient norms, moving
+averages and LARS weights have one ratio for each variable, and the line shows the worst. (A
+gradient below 1e-4 of the global norm is measured against that.) Random operations, drawn with
+fixed seeds, are compared by a two-sample Kolmogorov-Smirnov test. --fast compares the block-wise
+loss and the batched augmentation, which runs may use instead. Exits with 0 if every comparison is
+ok, and with 1 if one is wrong or there was nothing to compare.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -32,12 +33,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from golden_checks import images, losses, networks, optimizers  # noqa: E402
 from golden_checks.report import HEADER, Report  # noqa: E402
 
-_ARRAYS = {
+_ARRAYS: dict[str, Callable[..., None]] = {
     "ntxent.npz": losses.compare,
     "lars.npz": optimizers.compare_lars,
     "augment.npz": images.compare,
 }
-_FAST = {
+_FAST: dict[str, Callable[..., None]] = {
     "ntxent.npz": functools.partial(losses.compare, fast=True),
     "augment.npz": functools.partial(images.compare, fast=True),
 }
@@ -46,11 +47,11 @@ _SKIPPED = {
     "saved_model": "loading the official SavedModel is not supported yet",
     "curves.json": "takes two training runs",
 }
-_OTHERS = {"README.md", "schedule.json", "models"}
+_EXPECTED = {"README.md", "schedule.json", "models"}
 
 
 def verify(directory: Path, *, fast: bool = False) -> int:
-    """Compares everything in the directory, and returns the exit status."""
+    """Compares everything in the directory and returns the exit status."""
     checks = _ARRAYS | _FAST if fast else _ARRAYS
     report = Report()
     arrays = {}
@@ -59,7 +60,7 @@ def verify(directory: Path, *, fast: bool = False) -> int:
         if (directory / name).exists():
             with report.guard(name), np.load(directory / name) as file:
                 arrays[name] = dict(file)
-    # TensorFlow must know its devices before its first operation.
+    # TensorFlow needs to know its devices before its first operation.
     _split_cpu(losses.num_replicas(arrays.get("ntxent.npz", {})))
     for name, values in arrays.items():
         with report.guard(name):
@@ -74,7 +75,7 @@ def verify(directory: Path, *, fast: bool = False) -> int:
     for name, reason in _SKIPPED.items():
         if (directory / name).exists():
             report.skipped(name, reason)
-    known = set(_ARRAYS) | set(_SKIPPED) | _OTHERS
+    known = set(_ARRAYS) | set(_SKIPPED) | _EXPECTED
     report.not_compared({path.name for path in directory.iterdir()} - known)
     return report.finish()
 
@@ -84,14 +85,14 @@ def _subfolders(directory: Path) -> list[Path]:
 
 
 def _split_cpu(replicas: int):
-    """Splits the CPU in so many devices, unless the process did it already."""
+    """Splits the CPU into as many devices as there are replicas, unless this was done before."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     if replicas > 1 and tf.config.get_logical_device_configuration(cpu) is None:
         parts = [tf.config.LogicalDeviceConfiguration()] * replicas
         try:
             tf.config.set_logical_device_configuration(cpu, parts)
         except RuntimeError:
-            pass  # TensorFlow has started: the cases that need more devices will say so
+            pass  # TensorFlow has started; the cases that need more devices will report it
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -99,8 +100,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("directory", metavar="DIR", help="the golden files")
-    parser.add_argument("--fast", action="store_true", help="what is faster and gives the same")
+    parser.add_argument("directory", metavar="DIR", help="folder of the golden files")
+    parser.add_argument("--fast", action="store_true", help="compare the faster implementations")
     args = parser.parse_args(argv)
     directory = Path(args.directory)
     if not directory.is_dir():

@@ -2,21 +2,17 @@
 
 import contextlib
 import functools
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks import replica_table
 from tf_simclr import compat
 from tf_simclr.losses.nt_xent import nt_xent_stacked
 from tf_simclr.optim import policy
-from tf_simclr.training import steps
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import replica_table  # noqa: E402
+from tf_simclr.training.loss_terms import Targets, WeightDecay, supervised_loss
 
 MODELS = {
     "pretraining": ("pretrain", dict(resnet_depth=18)),
@@ -144,10 +140,9 @@ def train_by_slices(model, number: int) -> replica_table.Run:
             hidden = tf.concat([half[view] for view in (0, 1) for half in halves], axis=0)
             loss = nt_xent_stacked(hidden, temperature=0.5)["contrast_loss"]
             twice = np.concatenate([part for part in np.split(labels, number) for _ in (0, 1)])
-            loss += steps.supervised_loss(tf.concat(logits, axis=0), steps.Targets.of(twice))[
-                "supervised_loss"
-            ]
-            loss += steps.weight_decay_loss(decayed, replica_table.WEIGHT_DECAY)
+            targets = Targets.from_labels(twice)
+            loss += supervised_loss(tf.concat(logits, axis=0), targets)["supervised_loss"]
+            loss += WeightDecay(decayed, replica_table.WEIGHT_DECAY).loss()
         gradients = tape.gradient(loss, [compat.tf_variable(v) for v in trainable])
         return float(loss), gradients, [np.mean(v, axis=0) for v in zip(*after, strict=True)]
 

@@ -33,4 +33,4 @@ tf.distribute.MirroredStrategy = functools.partial(
     tf.distribute.MirroredStrategy, cross_device_ops=tf.distribute.ReductionToOneDevice()
 )
 config = flags.parse(["run.py", *sys.argv[2:]]).config.replace(cpu_replicas=number)
-experiment.run(config, config_gin=flags.to_gin(config))
+experiment.run(config)

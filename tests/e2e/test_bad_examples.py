@@ -32,7 +32,7 @@ TINY = (
 
 def run(*arguments):
     config = flags.parse(["run.py", *TINY, *arguments]).config
-    return experiment.run(config, config_gin=flags.to_gin(config))
+    return experiment.run(config)
 
 
 def final_weights(model_dir):

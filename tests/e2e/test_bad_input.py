@@ -27,7 +27,7 @@ def refuse(*arguments) -> str:
     """The error that run.py would print for these arguments."""
     with pytest.raises(ConfigError) as caught:
         config = flags.parse(["run.py", *arguments]).config
-        experiment.run(config.replace(seed=1), config_gin=flags.to_gin(config))
+        experiment.run(config.replace(seed=1))
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -95,7 +95,7 @@ def test_a_wrong_setting_is_one_line_and_leaves_nothing(name, shapes_dir, tmp_pa
 def test_a_model_dir_of_another_model_is_refused_and_left_alone(shapes_dir, tmp_path):
     settings = (*TINY, f"--data_dir={shapes_dir}", f"--model_dir={tmp_path}")
     config = flags.parse(["run.py", *settings]).config.replace(seed=1)
-    experiment.run(config, config_gin=flags.to_gin(config))
+    experiment.run(config)
     before = sorted((p.name, p.stat().st_mtime_ns) for p in tmp_path.iterdir())
     message = refuse(*settings, "--width_multiplier=0.125", "--train_steps=2")
     assert "model_dir" in message and "another model" in message and "base_model/" in message

@@ -13,7 +13,8 @@ from tf_simclr import experiment
 from tf_simclr.checkpoints.formats import saved_model
 from tf_simclr.checkpoints.weights import read_weights
 from tf_simclr.cli import flags
-from tf_simclr.training import steps
+from tf_simclr.modes.export import Exporter
+from tf_simclr.training import evaluator
 
 pytestmark = pytest.mark.long
 
@@ -38,7 +39,7 @@ TINY = (
 
 def run(*arguments) -> dict:
     config = flags.parse(["run.py", *TINY, *arguments]).config
-    return experiment.run(config, config_gin=flags.to_gin(config))
+    return experiment.run(config)
 
 
 def checkpoints(folder) -> list[str]:
@@ -93,7 +94,7 @@ def runs(shapes_dir, tmp_path_factory, traces):
     early, plain = str(parent / "early"), str(parent / "plain")
     leave_summaries(f"{early}/eval", "eval/label_top_1_accuracy")
     leave_summaries(plain, "train/total_loss")
-    with counted_calls(steps, "evaluation_step") as calls:
+    with counted_calls(evaluator, "evaluation_step") as calls:
         results = run(data, f"--model_dir={early}", "--eval_every_epochs=0.5")
     traces += calls
     return (early, results), (plain, run(data, f"--model_dir={plain}"))
@@ -167,7 +168,7 @@ def test_following_a_run_traces_evaluation_and_export_once(runs, monkeypatch):
     (early, _), _ = runs
     followed = [f"{early}/ckpt-{step}" for step in (2, 4, 6)]
     monkeypatch.setattr(tf.train, "checkpoints_iterator", lambda *_, **__: iter(followed))
-    with counted_calls(steps, "evaluation_step") as evaluations:
+    with counted_calls(evaluator, "evaluation_step") as evaluations:
         with counted_calls(saved_model, "exportable") as exports:
             run(
                 f"--model_dir={early}",
@@ -196,7 +197,7 @@ def test_memory_is_flat_over_100_evaluations(runs, monkeypatch):
             yield f"{early}/ckpt-{2 + 2 * (number % 2)}"
 
     monkeypatch.setattr(tf.train, "checkpoints_iterator", follow)
-    monkeypatch.setattr(experiment.Experiment, "export", lambda self: None)
+    monkeypatch.setattr(Exporter, "export_latest", lambda self: None)
     run(f"--model_dir={early}", "--mode=eval", "--eval_name=memory")
     # MiB. The allocator settles in the first of them.
     assert memory[-1] - memory[20] < 40, memory[::10]

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tf_simclr import experiment
+from tf_simclr import experiment, run_state
 from tf_simclr.checkpoints import run_checkpoints, weights
 from tf_simclr.cli import flags
 from tf_simclr.errors import ConfigError
@@ -52,7 +52,7 @@ def write_pictures(root, colours: dict[str, tuple]) -> str:
 
 def run(*arguments) -> dict:
     config = flags.parse(["run.py", *arguments]).config
-    return experiment.run(config, config_gin=flags.to_gin(config))
+    return experiment.run(config)
 
 
 def refused(*arguments) -> str:
@@ -245,10 +245,9 @@ def test_workers_that_see_other_names_are_refused(monkeypatch):
         numbers.append(number)
         return len(numbers) == 1  # the settings are the same, the names are not
 
-    monkeypatch.setattr(experiment.workers, "all_same", all_same)
-    worker = object.__new__(experiment.Experiment)
-    worker.strategy = tf.distribute.get_strategy()
-    worker.class_names = ("a", "b\udcff")  # a folder's name may be any bytes
+    monkeypatch.setattr(run_state.workers, "all_same", all_same)
+    names = ("a", "b\udcff")  # a folder's name may be any bytes
+    strategy = tf.distribute.get_strategy()
     with pytest.raises(ConfigError, match="workers see different class names.*model_dir"):
-        worker._agreed(config)
+        run_state.build(config.replace(seed=1), None, None, strategy, class_names=names)
     assert len(numbers) == 2

@@ -10,6 +10,8 @@ from tf_simclr import experiment
 from tf_simclr.checkpoints.weights import read_weights
 from tf_simclr.cli import flags
 from tf_simclr.errors import ConfigError
+from tf_simclr.models import from_config
+from tf_simclr.training import run_input
 
 pytestmark = pytest.mark.long
 
@@ -32,7 +34,7 @@ TINY = (
 
 def run(*arguments) -> dict:
     config = flags.parse(["run.py", *TINY, *arguments]).config
-    return experiment.run(config, config_gin=flags.to_gin(config))
+    return experiment.run(config)
 
 
 def refused(*arguments) -> str:
@@ -100,7 +102,6 @@ def test_the_teacher_is_left_as_it_was(distilled, teacher):
 
 def test_the_loss_is_that_of_the_teachers_logits(distilled, teacher, data, events, monkeypatch):
     """The first loss again, from the models and the batch by themselves."""
-    from tf_simclr import build
     from tf_simclr.data.sources.tfds_source import open_source
 
     config = flags.parse(
@@ -115,9 +116,9 @@ def test_the_loss_is_that_of_the_teachers_logits(distilled, teacher, data, event
         ]
     ).config
     source = open_source("shapes", config.data.data_dir)
-    model = build.make_model(config, 10)
-    batches = build.train_batches(config, source, tf.distribute.get_strategy(), examples_seen=0)
-    images = next(iter(batches))[0][:, 0]
+    model = from_config.make_model(config, 10)
+    batches = run_input.train_batches(config, source, tf.distribute.get_strategy(), examples_seen=0)
+    images = next(iter(batches)).views[:, 0]
     student = model(images, training=True)["logits_sup"].numpy()
     taught = tf.saved_model.load(f"{teacher}/saved_model/3")(images)["logits_sup"].numpy()
     target = np.exp(taught) / np.exp(taught).sum(1, keepdims=True)

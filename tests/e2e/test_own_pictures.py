@@ -38,7 +38,7 @@ BATCH = "--eval_batch_size=8"
 
 def run(*arguments) -> dict:
     config = flags.parse(["run.py", *arguments]).config
-    results = experiment.run(config, config_gin=flags.to_gin(config))
+    results = experiment.run(config)
     assert report.format_results(config, results)
     return results
 

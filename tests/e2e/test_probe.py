@@ -7,11 +7,13 @@ import shutil
 import numpy as np
 import pytest
 
-from tf_simclr import build, experiment
+from tf_simclr import experiment
 from tf_simclr.cli import flags
 from tf_simclr.errors import ConfigError
+from tf_simclr.models import from_config
 from tf_simclr.modes import probe
 from tf_simclr.probes import features
+from tf_simclr.training import run_input
 
 pytestmark = pytest.mark.long
 
@@ -32,7 +34,7 @@ TINY = (
 
 def run(*arguments) -> dict:
     config = flags.parse(["run.py", *arguments]).config
-    return experiment.run(config, config_gin=flags.to_gin(config))
+    return experiment.run(config)
 
 
 @pytest.fixture(scope="module")
@@ -148,10 +150,10 @@ def test_the_features_are_the_encoder_s(pretrained, tmp_path):
         ["run.py", "--mode=probe", f"--checkpoint={pretrained}", f"--model_dir={tmp_path}"]
     ).config
     probe.run(config)
-    model = build.make_model(config, None)
+    model = from_config.make_model(config, None)
     restore_weights(model, pretrained, variable_schema="base_model/")
     source = open_source("shapes", config.data.data_dir)
-    images, labels, *_ = next(iter(build.eval_batches(config, source, "test[:80]")))
+    images, labels, *_ = next(iter(run_input.eval_batches(config, source, "test[:80]")))
     expected = model(images, training=False)["final_avg_pool"].numpy()
     kept = [dict(np.load(path)) for path in (tmp_path / "features").iterdir()]
     [test] = [arrays for arrays in kept if len(arrays["labels"]) == 80]

@@ -3,8 +3,9 @@
 import pytest
 
 from hostile_pictures import noise, saved, write
-from tf_simclr import build, experiment
+from tf_simclr import experiment
 from tf_simclr.cli import flags
+from tf_simclr.data.sources import opening
 
 pytestmark = pytest.mark.long
 
@@ -24,7 +25,7 @@ TINY = (
 
 def run(*arguments) -> dict:
     config = flags.parse(["run.py", *arguments]).config
-    return experiment.run(config, config_gin=flags.to_gin(config))
+    return experiment.run(config)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_a_limited_data_set_has_a_fingerprint_of_its_own(probed):
         config = flags.parse(
             ["run.py", *TINY, f"--data_dir={data_dir}", "--train_mode=finetune", *arguments]
         ).config
-        return experiment._with_few_labels(config, build.open_data(config)).fingerprint()
+        return opening.with_few_labels(config, opening.open_data(config)).fingerprint()
 
     found = {
         fingerprint(),

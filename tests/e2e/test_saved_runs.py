@@ -13,6 +13,8 @@ from tf_simclr.checkpoints import run_checkpoints
 from tf_simclr.checkpoints.formats import saved_model
 from tf_simclr.cli import flags
 from tf_simclr.config import saved_settings
+from tf_simclr.modes.export import Exporter
+from tf_simclr.training import run_input
 
 pytestmark = pytest.mark.long
 
@@ -36,7 +38,7 @@ EXAMPLES_KEY = "examples/.ATTRIBUTES/VARIABLE_VALUE"
 
 def run(*arguments) -> dict:
     config = flags.parse(["run.py", *arguments]).config
-    return experiment.run(config, config_gin=flags.to_gin(config))
+    return experiment.run(config)
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +57,13 @@ def copy(trained, tmp_path) -> str:
 @pytest.fixture
 def seen_by_pipeline(monkeypatch) -> list[int]:
     """Where the training batches of each start go on."""
-    found, original = [], experiment.build.train_batches
+    found, original = [], run_input.train_batches
 
     def record(*args, examples_seen):
         found.append(examples_seen)
         return original(*args, examples_seen=examples_seen)
 
-    monkeypatch.setattr(experiment.build, "train_batches", record)
+    monkeypatch.setattr(run_input, "train_batches", record)
     return found
 
 
@@ -128,7 +130,7 @@ def test_going_on_with_the_same_settings_says_nothing(shapes_dir, tmp_path, caps
 
     arguments = (*TINY, f"--data_dir={shapes_dir}", f"--model_dir={tmp_path}", "--train_steps=2")
     with monkeypatch.context() as patch:
-        patch.setattr(experiment.Experiment, "export", stop)
+        patch.setattr(Exporter, "export_latest", stop)
         with pytest.raises(KeyboardInterrupt):
             run(*arguments, "--checkpoint_steps=1")
     for name in os.listdir(tmp_path):

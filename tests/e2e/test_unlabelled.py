@@ -35,7 +35,7 @@ def run(tmp_path_factory):
 
     def run(*arguments):
         config = flags.parse(["run.py", *TINY, f"--data_dir={folder}", *arguments]).config
-        return experiment.run(config, config_gin=flags.to_gin(config))
+        return experiment.run(config)
 
     return run
 

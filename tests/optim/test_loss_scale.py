@@ -1,15 +1,14 @@
 """The loss scale of float16: down, up, skipped steps, and its variables in a checkpoint."""
 
-import functools
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from function_task import FunctionTask, batch_of
 from tf_simclr import compat
 from tf_simclr.optim.loss_scale import INITIAL, LARGEST, LossScale
-from tf_simclr.training import steps
+from tf_simclr.training.train_step import train_step
 
 
 def number(variable) -> float:
@@ -35,15 +34,14 @@ def trained(replicas):
 
         @tf.function
         def step(factor):
-            def loss():
+            def loss(*_):
                 w = tf.reshape(compat.tf_variable(layer.kernel), [])
                 return {"total_loss": tf.cast(half(w) * half(factor), tf.float32)}
 
-            def replica_step():
-                differentiate = functools.partial(steps.gradients, loss)
-                return steps.train_step(differentiate, optimizer, [layer.kernel], scale)
-
-            return strategy.run(replica_step)
+            task = FunctionTask(loss, [layer.kernel])
+            return strategy.run(
+                lambda: train_step(task, optimizer, batch_of(factor), loss_scale=scale)
+            )
 
         path, scales, losses = [], [], []
         for factor in factors:

@@ -17,7 +17,7 @@ def run():
 
     def run(*arguments) -> dict:
         config = flags.parse(["run.py", *arguments]).config
-        return experiment.run(config, config_gin=flags.to_gin(config))
+        return experiment.run(config)
 
     return run
 

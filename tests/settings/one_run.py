@@ -10,12 +10,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tf_simclr import build  # noqa: E402
 from tf_simclr.cli import main  # noqa: E402
+from tf_simclr.devices import strategies  # noqa: E402
 from tf_simclr.models import resnet  # noqa: E402
 
 if sys.argv.pop(1) == "accelerator":
-    build.on_cpu = lambda strategy: False
+    strategies.on_cpu = lambda strategy: False
 for depth in resnet.BLOCKS_PER_GROUP:
     resnet.BLOCKS_PER_GROUP[depth] = (1, 1, 1, 1)
 main.main()

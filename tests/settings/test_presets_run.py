@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tf_simclr import build
 from tf_simclr.cli import flags
+from tf_simclr.devices import strategies
 
 PRESETS = sorted(path.stem for path in Path(flags.PRESETS).glob("*.gin"))
 # Presets that start from another's checkpoint.
@@ -70,7 +70,7 @@ def test_a_preset_trains_and_exports(
 ):
     more = [f"--augment_on={augment_on}"]
     if augment_on == "device":  # as an accelerator would have it
-        monkeypatch.setattr(build, "on_cpu", lambda strategy: False)
+        monkeypatch.setattr(strategies, "on_cpu", lambda strategy: False)
     start = next((p for name, p in PRETRAINED.items() if preset.startswith(name)), None)
     if start:
         more.append(f"--checkpoint={pretrained(start)}")

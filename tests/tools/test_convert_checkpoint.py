@@ -10,10 +10,10 @@ import tensorflow as tf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import convert_checkpoint  # noqa: E402
-from tf_simclr import build  # noqa: E402
 from tf_simclr.checkpoints import run_checkpoints, weights  # noqa: E402
 from tf_simclr.checkpoints.formats import official_tf2  # noqa: E402
 from tf_simclr.cli import flags  # noqa: E402
+from tf_simclr.models import from_config
 from tf_simclr.optim import policy  # noqa: E402
 
 CIFAR_FLAGS = ["--image_size=32", "--resnet_depth=18", "--width_multiplier=0.125"]
@@ -35,7 +35,7 @@ def converted(source, tmp_path_factory):
 
 def model_of(model_dir):
     config = flags.parse(["", f"--model_dir={model_dir}"]).config
-    return build.make_model(config, 10), config
+    return from_config.make_model(config, 10), config
 
 
 def error_of(capsys, *arguments):

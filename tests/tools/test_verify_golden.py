@@ -13,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import convert_checkpoint  # noqa: E402
 import verify_golden  # noqa: E402
 from golden_checks import names, report  # noqa: E402
-from tf_simclr import build  # noqa: E402
 from tf_simclr.data.augment import planes  # noqa: E402
 from tf_simclr.losses import blockwise  # noqa: E402
+from tf_simclr.models import from_config
 from tf_simclr.optim import policy  # noqa: E402
 
 MODELS = ("r18_cifar", "r18_finetune_block2", "r34_se_adam", "r50_sk", "r50")
@@ -205,7 +205,7 @@ def test_official_names_map_one_to_one(golden, name):
     folder = golden(f"models/{name}")
     expected = np.load(folder / "expected.npz")
     config = convert_checkpoint.parse_settings([str(arg) for arg in expected["args"]])
-    model = build.make_model(config, 10)
+    model = from_config.make_model(config, 10)
     ours = policy.groups(model)
     paths = names.our_paths([str(n) for n in expected["grad_names"]], ours)
     assert sorted(paths.values()) == sorted(ours) and len(paths) == expected["num_trainable"]

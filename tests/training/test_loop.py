@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.training import loop, summaries
+from tf_simclr.data.batch import ViewBatch
+from tf_simclr.training import device_loop, hooks, loop, reports, summaries
 
 TAGS = {
     f"train/{name}"
@@ -63,28 +64,51 @@ class Steps:
         return rows, tf.fill((2, 4, 4, 3), 0.5)
 
 
-def run(tmp_path, steps, saves, **settings):
+def run(
+    tmp_path,
+    steps,
+    saves,
+    *,
+    total_steps=17,
+    checkpoint_steps=5,
+    summary_steps=4,
+    evaluate=None,
+    eval_every_steps=0,
+    trace=None,
+):
+    """Trains with all hooks, as modes/train.py lists them."""
+    step = saves.step
+
+    def learning_rate(step):
+        return 0.1 * step
+
     writer = tf.summary.create_file_writer(str(tmp_path))
-    defaults = dict(
-        total_steps=17,
-        checkpoint_steps=5,
-        summary_steps=4,
-        batch_size=8,
-        learning_rate=lambda step: 0.1 * step,
-        writer=writer,
-        description="test",
+    metrics = reports.Metrics(steps.names, first_step=step, is_chief=True)
+    summaries = reports.Summaries(writer, metrics, learning_rate, every_steps=summary_steps)
+    listed = [
+        hooks.RequireFinite(steps.names, saves, learning_rate),
+        metrics,
+        reports.Progress(
+            "test",
+            metrics,
+            first_step=step,
+            total_steps=total_steps,
+            batch_size=8,
+            is_chief=True,
+        ),
+        summaries,
+    ]
+    listed += [trace] if trace else []
+    listed += [hooks.Evaluations(evaluate, every_steps=eval_every_steps)] if evaluate else []
+    listed.append(hooks.Checkpoints(saves, summaries.flush, every_steps=checkpoint_steps))
+    loop.train(
+        steps,
+        None,
+        listed,
+        strategy=tf.distribute.get_strategy(),
+        first_step=step,
+        total_steps=total_steps,
     )
-    try:
-        loop.train(
-            steps,
-            None,
-            checkpointer=saves,
-            metric_names=steps.names,
-            strategy=tf.distribute.get_strategy(),
-            **(defaults | settings),
-        )
-    finally:
-        writer.close()
 
 
 def test_ends_at_the_last_step_and_saves_at_multiples_and_there(tmp_path):
@@ -151,7 +175,7 @@ def test_a_stopped_run_says_how_many_examples_were_skipped(tmp_path, capsys):
         before=lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 6 else None,
         skips={1: 1, 9: 5},
     )
-    with pytest.raises(loop.Stopped):
+    with pytest.raises(hooks.Stopped):
         run(tmp_path, steps, saves, summary_steps=1)
     assert "1 undecodable examples were replaced by others in steps 0 to 7 (" in (
         capsys.readouterr().err
@@ -226,7 +250,7 @@ def test_workers_that_do_not_write_the_trace_take_as_many_steps_a_call(tmp_path,
             total_steps=60,
             checkpoint_steps=100,
             summary_steps=0,
-            trace=loop.Trace(str(tmp_path), 10, 20, writes=writes),
+            trace=hooks.Trace(str(tmp_path), 10, 20, writes=writes),
         )
         counts.append(steps.counts)
     assert counts[0] == counts[1] == [1, 1, 8, 10, 20, 20]
@@ -237,7 +261,7 @@ def test_a_signal_saves_and_stops(tmp_path, number):
     before = [signal.getsignal(n) for n in loop.STOP_SIGNALS]
     saves = Saves()
     steps = Steps(saves, before=lambda step: os.kill(os.getpid(), number) if step == 6 else None)
-    with pytest.raises(loop.Stopped) as stopped:
+    with pytest.raises(hooks.Stopped) as stopped:
         run(tmp_path, steps, saves, summary_steps=1)
     assert stopped.value.signal == number
     assert saves.saved == [5, 7]
@@ -271,7 +295,7 @@ def test_a_second_ctrl_c_interrupts_at_once(tmp_path):
 def test_a_loss_that_is_not_finite_is_not_saved(tmp_path, bad):
     saves = Saves()
     steps = Steps(saves, before=lambda step: bad if step == 9 else None)
-    with pytest.raises(loop.NotFinite, match="--learning_rate") as error:
+    with pytest.raises(hooks.NotFinite, match="--learning_rate") as error:
         run(tmp_path, steps, saves)
     assert saves.saved == [5]
     text = str(error.value)
@@ -282,23 +306,23 @@ def test_run_steps_gives_the_means_over_the_replicas_step_by_step(replicas):
     strategy = replicas(2)
     batches = np.arange(24, dtype=np.float32).reshape(3, 8, 1) / 32
 
-    def step(images, labels):
-        mean = tf.reduce_mean(labels)
+    def step(batch):
+        mean = tf.reduce_mean(batch.labels)
         return {"total_loss": mean, "supervised_acc": mean**2}
 
     images = np.stack([np.full((8, 2, 4, 4, 3), i, np.float32) for i in range(3)])
     images[:, :, 1] = -1
     skipped = np.float32([[0] * 8, [1, 0, 0, 0, 0, 1, 1, 0], [0] * 8])
-    dataset = tf.data.Dataset.from_tensor_slices((images, batches, skipped))
+    dataset = tf.data.Dataset.from_tensor_slices(ViewBatch(images, batches, skipped))
     iterator = iter(strategy.experimental_distribute_dataset(dataset))
     previews = []
 
-    def preview(images, number):
+    def preview(batch, number):
         """Counts how often it runs, which should be once a call."""
         tf.py_function(lambda: previews.append(number), [], [])
-        return images[:number, 0]
+        return batch.views[:number, 0]
 
-    run_steps = loop.make_run_steps(
+    run_steps = device_loop.make_run_steps(
         strategy, step, ("total_loss", "supervised_acc"), image_size=4, preview=preview
     )
     rows, views = run_steps(iterator, tf.constant(2))

@@ -1,24 +1,22 @@
 """Micro-batches against as many replicas with global_bn=False, gradient by gradient."""
 
-import functools
-import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr import experiment
+from benchmarks import replica_table
+from tf_simclr import run_state
 from tf_simclr.cli import flags
+from tf_simclr.data.batch import ViewBatch
 from tf_simclr.devices import workers
 from tf_simclr.errors import ConfigError
 from tf_simclr.models import resnet
-from tf_simclr.training import microbatch, steps
+from tf_simclr.training import microbatch
+from tf_simclr.training.gradients import gradients as gradients_at_once
 from tf_simclr.training.plan import Plan
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import replica_table  # noqa: E402
+from tf_simclr.training.train_step import sum_over_replicas
 
 BATCH = 8
 PLAN = Plan(num_train=BATCH, num_eval=1, total_steps=9, checkpoint_steps=9, eval_batches=1)
@@ -35,9 +33,9 @@ def float64():
 def make(tmp_path, monkeypatch):
     """Function: (strategy, flags) -> a run of a short ResNet-18 that has taken no step yet."""
     monkeypatch.setitem(resnet.BLOCKS_PER_GROUP, 18, (1, 1))
-    monkeypatch.setattr(experiment.teacher, "Teacher", StubTeacher)
+    monkeypatch.setattr(run_state.teacher, "Teacher", StubTeacher)
 
-    def make(strategy, *arguments: str) -> experiment.Experiment:
+    def make(strategy, *arguments: str) -> run_state.RunState:
         config = flags.parse(
             [
                 "",
@@ -57,35 +55,46 @@ def make(tmp_path, monkeypatch):
             ]
         ).config
         source = types.SimpleNamespace(num_classes=replica_table.NUM_CLASSES)
-        made = experiment.Experiment(config, source, PLAN, strategy, has_head=True)
+        made = run_state.build(config, source, PLAN, strategy)
         replica_table.set_weights(made.model)
         return made
 
     return make
 
 
-def batch(pretraining: bool) -> list[np.ndarray]:
+def batch(pretraining: bool) -> ViewBatch:
     images, labels = replica_table.make_batch(BATCH, 16)
-    return [images if pretraining else images[:, :1], labels]
+    views = images if pretraining else images[:, :1]
+    return ViewBatch(views, labels, np.zeros(BATCH, np.float32))
 
 
-def measured(made: experiment.Experiment, *, pretraining: bool, graph: bool = False):
+def measured(made: run_state.RunState, *, pretraining: bool, graph: bool = False):
     """Metrics and gradients of a batch, and what the moving averages become."""
     strategy, paths = made.strategy, made.model.variables_by_path()
     path_of = {id(variable): path for path, variable in paths.items()}
 
-    def replica(*arguments):
-        differentiate = functools.partial(made.objective.differentiate, *arguments)
-        metrics, gradients = steps.summed_gradients(differentiate, made.trainable)
-        return metrics, {path_of[id(v)]: gradient for gradient, v in gradients}
+    def replica(batch):
+        targets, step = made.task.targets(batch.labels), made.optimizer.iterations
+        if size := made.microbatch_size:
+            metrics, found = microbatch.gradients(made.task, batch, targets, size=size, step=step)
+        else:
+            metrics, found = gradients_at_once(made.task, batch, targets, step=step)
+        pairs = zip(found, made.task.trainable, strict=True)
+        reached = [(gradient, v) for gradient, v in pairs if gradient is not None]
+        summed = sum_over_replicas([gradient for gradient, _ in reached])
+        summed = zip(summed, reached, strict=True)
+        return metrics, {path_of[id(v)]: gradient for gradient, (_, v) in summed}
 
-    arguments = tuple(
-        strategy.experimental_distribute_values_from_function(
-            lambda context, parts=parts: tf.constant(parts[context.replica_id_in_sync_group])
+    parts = (np.split(array, strategy.num_replicas_in_sync) for array in batch(pretraining))
+    distributed = ViewBatch(
+        *(
+            strategy.experimental_distribute_values_from_function(
+                lambda context, part=part: tf.constant(part[context.replica_id_in_sync_group])
+            )
+            for part in parts
         )
-        for parts in (np.split(a, strategy.num_replicas_in_sync) for a in batch(pretraining))
     )
-    run = lambda: strategy.run(replica, args=arguments)  # noqa: E731
+    run = lambda: strategy.run(replica, args=(distributed,))  # noqa: E731
     metrics, gradients = tf.function(run)() if graph else run()
     local = strategy.experimental_local_results
     metrics = {name: np.mean(local(value)) for name, value in metrics.items()}
@@ -195,7 +204,8 @@ def test_frozen_averages_stay_to_the_bit(make):
         average.assign(rng.uniform(0.1, 2.0, size=average.shape))
     before = {path: np.array(tf.convert_to_tensor(v)) for path, v in frozen.items()}
     images, labels = replica_table.make_batch(9, 16)
-    tf.function(made._step)(tf.constant(images[:, :1]), tf.constant(labels))
+    whole = ViewBatch(tf.constant(images[:, :1]), tf.constant(labels), tf.zeros(9))
+    tf.function(made.train_step)(whole)
     for path, average in frozen.items():
         np.testing.assert_array_equal(tf.convert_to_tensor(average), before[path], err_msg=path)
 
@@ -214,9 +224,9 @@ def test_a_step_compiles(make):
     compiled, eager = (
         make(tf.distribute.OneDeviceStrategy("CPU:0"), "--microbatch_size=4") for _ in range(2)
     )
-    arguments = [tf.constant(a) for a in batch(True)]
-    found = tf.function(compiled._step, jit_compile=True)(*arguments)
-    for name, value in eager._step(*arguments).items():
+    argument = ViewBatch(*(tf.constant(a) for a in batch(True)))
+    found = tf.function(compiled.train_step, jit_compile=True)(argument)
+    for name, value in eager.train_step(argument).items():
         np.testing.assert_allclose(found[name], value, rtol=1e-4, err_msg=name)
     values = [
         {path: np.array(tf.convert_to_tensor(v)) for path, v in m.model.variables_by_path().items()}

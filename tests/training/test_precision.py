@@ -1,16 +1,19 @@
 """Runs under mixed precision: steps, checkpoints across precisions, and SavedModels."""
 
-import dataclasses
 import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr import compat, experiment
+from tf_simclr import compat, run_state
 from tf_simclr.cli import flags
+from tf_simclr.data.batch import ViewBatch
 from tf_simclr.errors import ConfigError
 from tf_simclr.models import resnet
+from tf_simclr.modes.export import Exporter
+from tf_simclr.training import train_step
+from tf_simclr.training.gradients import gradients
 from tf_simclr.training.plan import Plan
 
 BATCH, CLASSES = 8, 5
@@ -25,7 +28,7 @@ def make_run(tmp_path, monkeypatch, replicas):
     """Function: (precision, train_mode, replicas) -> a run of a short ResNet-18."""
     monkeypatch.setitem(resnet.BLOCKS_PER_GROUP, 18, (1, 1, 1, 1))
 
-    def make(precision: str, train_mode="pretrain", number=1) -> experiment.Experiment:
+    def make(precision: str, train_mode="pretrain", number=1) -> run_state.RunState:
         config = flags.parse(
             [
                 "",
@@ -46,7 +49,7 @@ def make_run(tmp_path, monkeypatch, replicas):
             ]
         ).config
         source = types.SimpleNamespace(num_classes=CLASSES, class_names=None)
-        return experiment.Experiment(config, source, PLAN, replicas(number), has_head=True)
+        return run_state.build(config, source, PLAN, replicas(number))
 
     return make
 
@@ -62,8 +65,8 @@ def step(run, images=IMAGES) -> dict[str, float]:
 
         return run.strategy.experimental_distribute_values_from_function(own)
 
-    batch = part(images[:, :views]), part(LABELS)
-    metrics = tf.function(run.strategy.run)(run._step, args=batch)
+    batch = ViewBatch(part(images[:, :views]), part(LABELS), part(tf.zeros(BATCH)))
+    metrics = tf.function(run.strategy.run)(run.train_step, args=(batch,))
     return {
         name: float(run.strategy.reduce("MEAN", value, axis=None))
         for name, value in metrics.items()
@@ -101,7 +104,7 @@ def test_a_step_is_that_of_float32_within_the_precision(make_run, precision, los
     step(rounded, tf.cast(tf.cast(IMAGES, precision), tf.float32))
     of_the_scale = {"loss_scale", "skipped_steps"} if precision == "float16" else set()
     assert set(found) - set(expected) == of_the_scale
-    assert set(mixed.objective.metrics) == set(found)
+    assert set(mixed.metric_names) == set(found)
     for name in ("contrast_loss", "supervised_loss"):
         assert found[name] == pytest.approx(expected[name], rel=loss), name
     after = everything(plain)
@@ -156,17 +159,16 @@ def test_checkpoints_go_from_precision_to_precision(make_run):
 
 
 @pytest.mark.long
-def test_gradients_that_no_scale_makes_finite_end_the_run(make_run):
+def test_gradients_that_no_scale_makes_finite_end_the_run(make_run, monkeypatch):
     """Which would go on for ever with finite losses, and learn nothing."""
     run = make_run("float16")
     run.loss_scale.variables["scale"].assign(2.0)
-    loss = run.objective.differentiate
 
-    def differentiate(*arguments, **scale):
-        metrics, gradients = loss(*arguments, **scale)
-        return metrics, [None if g is None else g * float("inf") for g in gradients]
+    def overflowing(*arguments, **settings):
+        metrics, found = gradients(*arguments, **settings)
+        return metrics, [None if g is None else g * float("inf") for g in found]
 
-    run.objective = dataclasses.replace(run.objective, differentiate=differentiate)
+    monkeypatch.setattr(train_step, "gradients", overflowing)
     first, second = step(run), step(run)
     assert (first["loss_scale"], first["skipped_steps"]) == (2, 1)
     assert np.isfinite(first["total_loss"])
@@ -185,8 +187,7 @@ def test_float16_is_refused_on_a_tpu(make_run, monkeypatch, replicas):
 def test_fine_tuning_and_its_saved_model(make_run, tmp_path, precision):
     run = make_run(precision, train_mode="finetune")
     assert np.isfinite(list(step(run).values())).all()
-    run.export()
-    loaded = tf.saved_model.load(run.saved_model)
+    loaded = tf.saved_model.load(Exporter(run).export_latest())
     assert {tf.as_dtype(v.dtype) for v in loaded.variables} == {tf.float32}
     images = IMAGES[:, 0]
     run.checkpointer.save()

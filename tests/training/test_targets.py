@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.training import microbatch, steps
+from function_task import FunctionTask, batch_of
+from tf_simclr.data.batch import EvalBatch
+from tf_simclr.training import microbatch
+from tf_simclr.training.evaluator import evaluation_step
+from tf_simclr.training.loss_terms import Targets, supervised_loss
 
 RNG = np.random.default_rng(0)
 N, CLASSES = 12, 5
@@ -28,7 +32,7 @@ def test_they_are_left_out_of_loss_accuracy_and_gradient():
     logits = tf.constant(LOGITS)
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        found = steps.supervised_loss(logits, steps.Targets.of(LABELS))
+        found = supervised_loss(logits, Targets.from_labels(LABELS))
     assert float(found["supervised_loss"]) == pytest.approx(loss, rel=1e-5)
     assert float(found["supervised_acc"]) == pytest.approx(hits, rel=1e-6)
     np.testing.assert_allclose(
@@ -38,16 +42,16 @@ def test_they_are_left_out_of_loss_accuracy_and_gradient():
 
 
 def test_labelled_examples_weigh_exactly_one_where_all_are():
-    np.testing.assert_array_equal(steps.Targets.of(np.eye(7)[:6]).weights, np.ones(6))
+    np.testing.assert_array_equal(Targets.from_labels(np.eye(7)[:6]).weights, np.ones(6))
 
 
 def test_without_any_label_the_loss_is_zero():
-    found = steps.supervised_loss(tf.constant(LOGITS), steps.Targets.of(np.zeros((N, CLASSES))))
+    found = supervised_loss(tf.constant(LOGITS), Targets.from_labels(np.zeros((N, CLASSES))))
     assert {name: float(value) for name, value in found.items()} == dict.fromkeys(found, 0.0)
 
 
 def test_both_views_have_the_same_targets():
-    twice = steps.Targets.of(LABELS).twice()
+    twice = Targets.from_labels(LABELS).of_both_views()
     np.testing.assert_array_equal(twice.one_hot, np.concatenate([LABELS, LABELS]))
     np.testing.assert_array_equal(twice.weights[:N], twice.weights[N:])
 
@@ -61,19 +65,15 @@ def test_parts_and_replicas_add_up_to_the_whole(replicas, run_on, number, size):
     with strategy.scope():
         kernel = tf.Variable(np.eye(CLASSES, dtype=np.float32))
 
-    def part(logits, targets, place):
-        found = steps.supervised_loss(logits @ kernel, targets)
+    def loss_of(batch, targets):
+        found = supervised_loss(batch.views @ kernel, targets)
         return found | {"total_loss": found["supervised_loss"]}
 
+    task = FunctionTask(loss_of, [kernel], metrics=("total_loss", "supervised_acc"))
+
     def step(logits, labels):
-        metrics, (mine,) = microbatch.accumulated_gradients(
-            part,
-            logits,
-            steps.Targets.of(labels),
-            [kernel],
-            size=size,
-            metric_names=("total_loss", "supervised_acc"),
-            averages=[],
+        metrics, (mine,) = microbatch.gradients(
+            task, batch_of(logits, labels), Targets.from_labels(labels), size=size, step=0
         )
         return metrics | {"gradient": mine}
 
@@ -88,13 +88,13 @@ def test_parts_and_replicas_add_up_to_the_whole(replicas, run_on, number, size):
 def test_ties_are_no_hits_in_evaluation_and_training():
     zeros = tf.zeros((N, 7))
     labels = tf.one_hot(tf.range(N) % 7, 7)
-    found = steps.evaluation_step(
-        lambda images, training: {"logits_sup": zeros}, None, labels, tf.ones(N)
-    )
+    batch = EvalBatch(tf.zeros((N, 1)), labels, tf.ones(N), tf.zeros(N))
+    found = evaluation_step(lambda images, training: {"logits_sup": zeros}, batch)
     assert {name: float(value) for name, value in found.items()} == {
         "top_1": 0,
         "top_5": 0,
         "examples": N,
         "unlabelled": 0,
+        "skipped": 0,
     }
-    assert float(steps.supervised_loss(zeros, steps.Targets.of(labels))["supervised_acc"]) == 0
+    assert float(supervised_loss(zeros, Targets.from_labels(labels))["supervised_acc"]) == 0

@@ -1,22 +1,19 @@
 """The steps of a run compile under XLA, as a TPU needs, and take the same step compiled."""
 
 import re
-import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr import compat, experiment
+from benchmarks import replica_table
+from tf_simclr import compat, run_state
 from tf_simclr.cli import flags
+from tf_simclr.data.batch import EvalBatch, ViewBatch
 from tf_simclr.models import resnet
-from tf_simclr.training import steps
+from tf_simclr.training.evaluator import evaluation_step
 from tf_simclr.training.plan import Plan
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import replica_table  # noqa: E402
 
 BATCH = 8
 PLAN = Plan(num_train=64, num_eval=8, total_steps=100, checkpoint_steps=100, eval_batches=1)
@@ -37,7 +34,7 @@ def make_experiment(tmp_path, monkeypatch):
     """Function: train_mode -> a run of a short ResNet-18 that has taken no step yet."""
     monkeypatch.setitem(resnet.BLOCKS_PER_GROUP, 18, (1, 1, 1, 1))
 
-    def make(train_mode: str, *arguments: str) -> experiment.Experiment:
+    def make(train_mode: str, *arguments: str) -> run_state.RunState:
         config = flags.parse(
             [
                 "",
@@ -59,29 +56,27 @@ def make_experiment(tmp_path, monkeypatch):
             ]
         ).config
         source = types.SimpleNamespace(num_classes=replica_table.NUM_CLASSES)  # no step reads it
-        made = experiment.Experiment(
-            config, source, PLAN, tf.distribute.OneDeviceStrategy("CPU:0"), has_head=True
-        )
+        strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+        made = run_state.build(config, source, PLAN, strategy)
         replica_table.set_weights(made.model)
         return made
 
     return make
 
 
-def batch(train_mode: str):
+def batch(train_mode: str) -> ViewBatch:
     images, labels = replica_table.make_batch(BATCH, 32)
-    return tf.constant(images if train_mode == "pretrain" else images[:, :1]), tf.constant(labels)
+    views = images if train_mode == "pretrain" else images[:, :1]
+    return ViewBatch(tf.constant(views), tf.constant(labels), tf.zeros(BATCH))
 
 
-def compiled(made: experiment.Experiment):
+def compiled(made: run_state.RunState):
     """One training step on the run's device, compiled by XLA."""
-    return tf.function(
-        lambda images, labels: made.strategy.run(made._step, args=(images, labels)),
-        jit_compile=True,
-    )
+    step = made.train_step
+    return tf.function(lambda batch: made.strategy.run(step, args=(batch,)), jit_compile=True)
 
 
-def state(made: experiment.Experiment) -> tuple[dict, dict]:
+def state(made: run_state.RunState) -> tuple[dict, dict]:
     """The model's variables, moving averages included, and the optimizer's slots."""
     slots = compat.optimizer_slots(made.optimizer)
     slots = {f"{name} {i}": slot for name in slots for i, slot in enumerate(slots[name])}
@@ -110,7 +105,7 @@ def assert_same_step(
     step, made, reference, *arguments, metrics: float, weights: float, slots: float
 ):
     """made's compiled step does what reference's does eagerly; tolerances are relative."""
-    expected = reference.strategy.run(reference._step, args=arguments)
+    expected = reference.strategy.run(reference.train_step, args=arguments)
     before, _ = state(made)
     found = step(*arguments)
     assert found.keys() == expected.keys()
@@ -127,7 +122,7 @@ def assert_same_step(
 )
 def test_a_step_compiles_and_stays_the_same(make_experiment, train_mode):
     """The complete step: blur, model, loss, gradients, LARS and the linear evaluation's head."""
-    arguments = batch(train_mode)
+    arguments = (batch(train_mode),)
     made, reference = make_experiment(train_mode), make_experiment(train_mode)
     step = compiled(made)
     assert_stays_on_the_device(step, *arguments)
@@ -143,7 +138,7 @@ def test_a_compiled_step_differs_by_rounding_alone(float64, make_experiment):
         compiled(made),
         made,
         reference,
-        *batch("pretrain"),
+        batch("pretrain"),
         metrics=1e-12,
         weights=1e-12,
         slots=1e-10,
@@ -152,13 +147,11 @@ def test_a_compiled_step_differs_by_rounding_alone(float64, make_experiment):
 
 def test_an_evaluation_step_compiles_and_stays_the_same(make_experiment):
     model = make_experiment("finetune").model
-    views, labels = batch("finetune")
-    images = views[:, 0]
+    views, labels, skipped = batch("finetune")
     weights = tf.constant([1.0] * (BATCH - 2) + [0.0] * 2)
-    step = tf.function(
-        lambda *arguments: steps.evaluation_step(model, *arguments), jit_compile=True
-    )
-    assert_stays_on_the_device(step, images, labels, weights)
-    found = step(images, labels, weights)
-    for name, value in steps.evaluation_step(model, images, labels, weights).items():
+    evaluated = EvalBatch(views[:, 0], labels, weights, skipped)
+    step = tf.function(lambda batch: evaluation_step(model, batch), jit_compile=True)
+    assert_stays_on_the_device(step, evaluated)
+    found = step(evaluated)
+    for name, value in evaluation_step(model, evaluated).items():
         assert float(found[name]) == float(value), name

@@ -55,7 +55,7 @@ def _run(parsed: flags.Parsed):
     if config.runtime.seed is None:
         config = config.replace(seed=random.randrange(2**31))
     try:
-        results = experiment.run(config, config_gin=flags.to_gin(config))
+        results = experiment.run(config)
     except (ConfigError, *experiment.FAILURES) as error:
         sys.exit(f"{program}: {error}")
     except experiment.WorkerLost as lost:

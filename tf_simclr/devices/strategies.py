@@ -9,6 +9,7 @@ from concurrent import futures
 import tensorflow as tf
 from absl import logging
 
+from tf_simclr.config import Config
 from tf_simclr.devices.workers import TRAINING_JOBS, num_workers
 from tf_simclr.errors import ConfigError, one_line
 
@@ -215,3 +216,42 @@ def _split_cpu(replicas: int) -> list[str]:
             f"cpu_replicas is {replicas}, but this process has started with {there} CPU device(s)"
         )
     return [f"CPU:{i}" for i in range(replicas)]
+
+
+def from_config(config: Config) -> tf.distribute.Strategy:
+    """Makes the strategy that the settings ask for (`make_strategy`).
+
+    Raises:
+      ConfigError: the devices are not there.
+    """
+    runtime = config.runtime
+    return make_strategy(
+        strategy=runtime.strategy,
+        use_tpu=runtime.use_tpu,
+        tpu_name=runtime.tpu_name,
+        tpu_zone=runtime.tpu_zone,
+        gcp_project=runtime.gcp_project,
+        master=runtime.master,
+        cpu_replicas=runtime.cpu_replicas,
+    )
+
+
+def join_cluster(config: Config) -> tf.distribute.Strategy | None:
+    """Makes the strategy of strategy=multi_worker; None for the others.
+
+    A cluster must be joined before TensorFlow does anything else.
+
+    Raises:
+      ConfigError: no cluster is described.
+    """
+    return from_config(config) if config.runtime.strategy == "multi_worker" else None
+
+
+def on_cpu(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether the replicas are this machine's CPU."""
+    return all("CPU" in device.upper() for device in strategy.extended.worker_devices)
+
+
+def is_tpu(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether the replicas are the cores of a TPU."""
+    return isinstance(strategy, tf.distribute.TPUStrategy)

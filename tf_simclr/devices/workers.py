@@ -177,3 +177,8 @@ def _is_loss(error: tf.errors.OpError) -> bool:
 def _aborted(error: tf.errors.OpError) -> str:
     """What stands in the message after "Collective ops is aborted", or ""."""
     return error.message.partition("Collective ops is aborted by")[2]
+
+
+def wait_for_all(strategy: tf.distribute.Strategy):
+    """Returns when all workers have called it."""
+    mean_over_workers(strategy, [0.0])

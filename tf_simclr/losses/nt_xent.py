@@ -11,7 +11,7 @@ from tf_simclr.losses import blockwise
 from tf_simclr.precision import at_least_float32
 
 _SELF_MASK = 1e9  # subtracted from an anchor's similarity to itself, as in the official code
-# A matrix of logits smaller than such a block is as fast in one piece (tools/benchmark.py loss).
+# A matrix of logits smaller than such a block is as fast in one piece (python -m benchmarks loss).
 _MOST_BLOCK_ROWS = 512
 _MOST_BLOCK_LOGITS = 2**22  # 16 MiB of float32
 

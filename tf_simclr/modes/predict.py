@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr import build
+from tf_simclr import preflight
 from tf_simclr.checkpoints import weights
 from tf_simclr.checkpoints.formats import saved_model
 from tf_simclr.checkpoints.run_dir import read_about
@@ -27,7 +27,9 @@ from tf_simclr.data.augment import host
 from tf_simclr.data.sources import file_tree, folder_listing, image_files
 from tf_simclr.data.sources import image_range as ranges
 from tf_simclr.data.sources.image_range import ImageRange
+from tf_simclr.devices import strategies
 from tf_simclr.errors import ConfigError
+from tf_simclr.models import from_config
 from tf_simclr.modes import tables
 
 SHOWN = 5  # names of files that cannot be decoded
@@ -52,9 +54,9 @@ def run(config: Config) -> dict:
     checkpoint = config.training.checkpoint or config.runtime.model_dir
     prefix = _prefix(checkpoint)
     tables.check(predict.output)
-    strategy = build.make_strategy(config)
+    strategy = strategies.from_config(config)
     batch_size = config.training.eval_batch_size
-    build.check_divisible("eval_batch_size", batch_size, strategy)
+    preflight.divisible("eval_batch_size", batch_size, strategy)
     with strategy.scope():
         model, about = _open(config, checkpoint, prefix)
     embeds = predict.output.endswith(tables.EMBEDDINGS)
@@ -175,7 +177,7 @@ def _variables_of_saved_model(config: Config, path: str) -> tuple[Callable, dict
     config = config.replace(image_size=size, precision="float32")  # as it was exported
     try:
         stored = weights.Stored(path)
-        model = build.make_model(config, _num_classes(stored))
+        model = from_config.make_model(config, _num_classes(stored))
         report = weights.restore_weights(model, path)
     except ConfigError:
         return None
@@ -191,7 +193,7 @@ def _num_classes(stored: weights.Stored) -> int | None:
 
 def _checkpoint(config: Config, prefix: str) -> tuple[Callable, dict]:
     num_classes = _num_classes(weights.Stored(prefix))
-    model = build.make_model(config, num_classes)
+    model = from_config.make_model(config, num_classes)
     weights.restore_weights(model, prefix)
     about = read_about(os.path.dirname(prefix))
     names = about["class_names"]

@@ -13,15 +13,18 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr import build
+from tf_simclr import preflight
 from tf_simclr.checkpoints import run_dir, weights
 from tf_simclr.config import Config
-from tf_simclr.data.sources import labels
+from tf_simclr.data.sources import labels, opening
 from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.devices import strategies
 from tf_simclr.errors import ConfigError
+from tf_simclr.models import from_config
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.probes import features, knn, logistic, metrics
 from tf_simclr.probes.features import RAW_PIXELS, Features
+from tf_simclr.training import run_input
 
 PRETRAINED, UNTRAINED = "pretrained", "untrained"
 NEIGHBOURS = 7
@@ -47,7 +50,7 @@ def run(config: Config) -> dict:
     directory = config.runtime.model_dir
     checkpoint = config.training.checkpoint or directory
     prefix = weights.find(checkpoint)
-    source = build.open_data(config)
+    source = opening.open_data(config)
     if source.num_classes is None:
         why = f" ({source.label_note})" if source.label_note else ""
         raise ConfigError(
@@ -61,13 +64,13 @@ def run(config: Config) -> dict:
     for name in splits:
         labels.require(source, splits[name], flag=flags[name], way_out="name another split")
     counts = {name: source.num_examples(splits[name], flag=flags[name]) for name in splits}
-    strategy = build.make_strategy(config)
-    build.check_divisible("eval_batch_size", config.training.eval_batch_size, strategy)
+    strategy = strategies.from_config(config)
+    preflight.divisible("eval_batch_size", config.training.eval_batch_size, strategy)
     with strategy.scope():
-        encoders = {PRETRAINED: build.make_model(config, None)}
+        encoders = {PRETRAINED: from_config.make_model(config, None)}
         weights.restore_weights(encoders[PRETRAINED], prefix, variable_schema=ENCODER)
         if settings.probe_baselines:
-            encoders[UNTRAINED] = build.make_model(config, None)
+            encoders[UNTRAINED] = from_config.make_model(config, None)
     found = {
         name: _features(config, source, encoders, splits[name], strategy=strategy)
         for name in splits
@@ -148,7 +151,7 @@ def _extract(
         strategy,
         encoders,
         strategy.distribute_datasets_from_function(
-            lambda context: build.eval_batches(config, source, split, context)
+            lambda context: run_input.eval_batches(config, source, split, context)
         ),
         num_batches=num_batches,
         with_pixels=with_pixels,
@@ -212,7 +215,7 @@ def summarise(config: Config, source: Source, encoder: SimCLR, *, num_classes: i
     from tf_simclr.probes import neighbours  # matplotlib takes a second
 
     _say("Probing raw pixels, the untrained and the pretrained encoder ...")
-    encoders = {UNTRAINED: build.make_model(config, num_classes), PRETRAINED: encoder}
+    encoders = {UNTRAINED: from_config.make_model(config, num_classes), PRETRAINED: encoder}
     train, test = (
         _extract(
             config,

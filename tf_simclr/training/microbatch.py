@@ -1,13 +1,17 @@
-"""Gradients of a batch that does not fit in memory, micro-batch by micro-batch.
+"""Gradients of a batch that does not fit in memory, one micro-batch after the other.
 
-A loss that is a mean over images is accumulated. The contrastive loss is not: every image of the
-batch is a negative of every other. Its exact gradient takes two rounds (gradient caching,
-arXiv:2101.06983): the first keeps of each micro-batch what the loss needs, a few numbers an image;
-the loss then says how it changes with these, and the second round computes each micro-batch again,
-with the same random numbers, and carries that back to the weights.
+The gradient of a loss that is a mean over images is the mean of the micro-batches' gradients
+(`_accumulated`). The contrastive loss is not such a mean, because every image of the batch is a
+negative of every other image. Its exact gradient takes two rounds (`_cached`; gradient caching,
+arXiv:2101.06983):
 
-Batch normalisation sees micro-batches. The result is that of as many replicas with global_bn=False,
-one micro-batch each: their gradients summed, their moving averages averaged.
+1. Each micro-batch runs forward, and only what the loss needs is kept: a few numbers an image. The
+   loss of the whole batch then gives the gradient with respect to these numbers.
+2. Each micro-batch runs forward again, with the same random numbers, and carries that gradient back
+   to the weights.
+
+Batch normalization sees micro-batches. The result is that of as many replicas with global_bn=False
+and one micro-batch each: gradients are summed, moving averages averaged.
 """
 
 import contextlib
@@ -16,127 +20,109 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from tf_simclr import compat
+from tf_simclr.data.batch import TrainBatch
 from tf_simclr.devices.replicas import num_replicas, replica_id
+from tf_simclr.training.loss_terms import Targets
+from tf_simclr.training.tasks import Task
 
 
-def accumulated_gradients(
-    loss_fn: Callable,
-    images: tf.Tensor,
-    labels: tf.Tensor,
-    trainable: Sequence,
-    *,
-    size: int,
-    metric_names: Sequence[str],
-    averages: Sequence,
-    scale=1.0,
+def gradients(
+    task: Task, batch: TrainBatch, targets: Targets | None, *, size: int, step, scale=1.0
 ) -> tuple[dict[str, tf.Tensor], list]:
-    """Of a loss that is a mean over images, one micro-batch after the other.
+    """Differentiates a task's loss as `training.gradients.gradients` does, in less memory.
 
     Args:
-      loss_fn: (images (size, ...), labels (size, ...), place ()) -> metrics, total_loss among
-        them; place numbers the micro-batches of all replicas.
-      images: (n, ...) of this replica, or several tensors of n rows; size divides n.
-      labels: (n, ...), or several tensors of n rows.
-      trainable: variables.
-      size: images of a micro-batch.
-      metric_names: of what loss_fn returns.
-      averages: moving averages that a call of loss_fn changes.
-      scale: of `LossScale`.
+      task: what is trained.
+      batch: this replica's n images.
+      targets: of the batch.
+      size: images of a micro-batch; it divides n.
+      step: number of the step.
+      scale: factor on the loss (`optim.loss_scale`).
 
     Returns:
-      The metrics' means, and for each variable the gradient of scale * total_loss / replicas, None
-      where the loss does not reach it.
+      The metrics; and for each variable of task.trainable the gradient of
+      scale * total_loss / replicas, None where the loss does not reach the variable.
     """
-    parts, label_parts = _split(images, size), _split(labels, size)
-    count = _num_rows(images) // size
-    gradients, moving = _Sums(trainable), _Moving(averages)
+    compute = _cached if task.couples_images else _accumulated
+    return compute(task, batch, targets, size=size, step=step, scale=scale)
 
-    def body(j, metrics, gradient_sums, moving_sums):
+
+def _accumulated(
+    task: Task, batch: TrainBatch, targets: Targets | None, *, size: int, step, scale
+) -> tuple[dict[str, tf.Tensor], list]:
+    """Averages metrics and gradients over the micro-batches."""
+    parts, target_parts = _split(batch, size), _split(targets, size)
+    count = _num_rows(batch) // size
+    trainable = task.trainable
+    sums, averages = _GradientSums(trainable), _MovingAverages(task.model.moving_averages())
+    names = task.metrics
+
+    def body(j, metric_sums, gradient_sums, average_sums):
         with _tape(trainable) as tape:
-            found = loss_fn(_part(parts, j), _part(label_parts, j), replica_id() * count + j)
-            loss = scale * found["total_loss"] / (num_replicas() * count)
-        gradient_sums = gradients.add(gradient_sums, _gradient(tape, loss, trainable))
-        metrics += tf.stack([tf.cast(found[name], metrics.dtype) for name in metric_names]) / count
-        return j + 1, metrics, gradient_sums, moving.add(moving_sums)
+            outputs = task.forward(_part(parts, j), step=step, place=replica_id() * count + j)
+            metrics = task.loss(outputs, _part(target_parts, j))
+            loss = scale * metrics["total_loss"] / (num_replicas() * count)
+        gradient_sums = sums.add(gradient_sums, _gradient(tape, loss, trainable))
+        values = [tf.cast(metrics[name], metric_sums.dtype) for name in names]
+        metric_sums += tf.stack(values) / count
+        return j + 1, metric_sums, gradient_sums, averages.add(average_sums)
 
-    zeros = tf.zeros(len(metric_names), compat.tf_variable(trainable[0]).dtype)
-    _, metrics, gradient_sums, moving_sums = _while(
-        count, body, zeros, gradients.zeros(), moving.zeros()
+    zeros = tf.zeros(len(names), compat.tf_variable(trainable[0]).dtype)
+    _, metric_means, gradient_sums, average_sums = _while(
+        count, body, zeros, sums.zeros(), averages.zeros()
     )
-    moving.assign_mean(moving_sums, count)
-    return dict(zip(metric_names, tf.unstack(metrics), strict=True)), gradients.reached(
-        gradient_sums
-    )
+    averages.assign_mean(average_sums, count)
+    metrics = dict(zip(names, tf.unstack(metric_means), strict=True))
+    return metrics, sums.reached(gradient_sums)
 
 
-def cached_gradients(
-    outputs_fn: Callable,
-    loss_fn: Callable,
-    images: tf.Tensor,
-    labels: tf.Tensor,
-    trainable: Sequence,
-    *,
-    size: int,
-    widths: dict[str, int],
-    averages: Sequence,
-    scale=1.0,
+def _cached(
+    task: Task, batch: TrainBatch, targets: Targets | None, *, size: int, step, scale
 ) -> tuple[dict[str, tf.Tensor], list]:
-    """Of a loss of the whole batch.
-
-    Args:
-      outputs_fn: (images (size, ...), place ()) -> what the loss needs of them, {name: float32
-        (2 size, width)}, both views one after the other; place numbers the micro-batches of all
-        replicas. Twice the same for the same arguments.
-      loss_fn: ({name: (2n, width)}, labels) -> metrics, total_loss among them; may have terms that
-        depend on the variables alone.
-      images: (n, ...) of this replica, or several tensors of n rows; size divides n.
-      labels: (n, ...), or several tensors of n rows.
-      trainable: variables.
-      size: images of a micro-batch.
-      widths: {name: width} of all outputs.
-      averages: moving averages that a call of outputs_fn changes.
-      scale: of `LossScale`.
-
-    Returns:
-      The metrics, and for each variable the gradient of scale * total_loss / replicas, None where
-      the loss does not reach it.
-    """
-    parts = _split(images, size)
-    count = _num_rows(images) // size
+    """Computes the loss of the whole batch between two rounds of micro-batches."""
+    parts, count = _split(batch, size), _num_rows(batch) // size
     place = replica_id() * count
-    gradients, moving = _Sums(trainable), _Moving(averages)
+    trainable = task.trainable
+    sums, averages = _GradientSums(trainable), _MovingAverages(task.model.moving_averages())
+    widths = task.model.output_widths()
     dtype = compat.tf_variable(trainable[0]).dtype
 
-    def forward(j, arrays, moving_sums):
-        outputs = outputs_fn(_part(parts, j), place + j)
+    def first_round(j, arrays, average_sums):
+        outputs = task.forward(_part(parts, j), step=step, place=place + j)
         arrays = [array.write(j, outputs[name]) for name, array in zip(widths, arrays, strict=True)]
-        return j + 1, arrays, moving.add(moving_sums)
+        return j + 1, arrays, averages.add(average_sums)
 
     arrays = [
         tf.TensorArray(dtype, count, element_shape=(2 * size, width)) for width in widths.values()
     ]
-    _, arrays, moving_sums = _while(count, forward, arrays, moving.zeros())
+    _, arrays, average_sums = _while(count, first_round, arrays, averages.zeros())
     outputs = {name: _join_views(array.stack()) for name, array in zip(widths, arrays, strict=True)}
+
     with _tape(trainable) as tape:
         tape.watch(outputs)
-        metrics = loss_fn(outputs, labels)
+        metrics = task.loss(outputs, targets)
         loss = scale * metrics["total_loss"] / num_replicas()
-    of_outputs, of_variables = tape.gradient(
-        loss, (outputs, [compat.tf_variable(v) for v in trainable])
+    # Terms such as weight decay depend on the variables alone, and so have a direct gradient.
+    by_output, direct = tape.gradient(
+        loss, (outputs, [compat.tf_variable(variable) for variable in trainable])
     )
-    upstream = {name: _split_views(g, size) for name, g in of_outputs.items() if g is not None}
+    by_output = {
+        name: _split_views(gradient, size)
+        for name, gradient in by_output.items()
+        if gradient is not None
+    }
 
-    def backward(j, sums):
+    def second_round(j, gradient_sums):
         with _tape(trainable) as tape:
-            outputs = outputs_fn(_part(parts, j), place + j)
-            targets = [outputs[name] for name in upstream]
-        found = _gradient(tape, targets, trainable, [upstream[name][j] for name in upstream])
-        return j + 1, gradients.add(sums, found)
+            outputs = task.forward(_part(parts, j), step=step, place=place + j)
+            reached = [outputs[name] for name in by_output]
+        upstream = [by_output[name][j] for name in by_output]
+        return j + 1, sums.add(gradient_sums, _gradient(tape, reached, trainable, upstream))
 
-    _, sums = _while(count, backward, gradients.zeros())
-    moving.assign_mean(moving_sums, count)
-    direct = zip(gradients.reached(sums), of_variables, strict=True)
-    return metrics, [_add(one, other) for one, other in direct]
+    _, gradient_sums = _while(count, second_round, sums.zeros())
+    averages.assign_mean(average_sums, count)
+    pairs = zip(sums.reached(gradient_sums), direct, strict=True)
+    return metrics, [_add(through_outputs, directly) for through_outputs, directly in pairs]
 
 
 def _while(count: int, body: Callable, *initial):
@@ -153,18 +139,17 @@ def _while(count: int, body: Callable, *initial):
 @contextlib.contextmanager
 def _tape(trainable: Sequence):
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch([compat.tf_variable(v) for v in trainable])
+        tape.watch([compat.tf_variable(variable) for variable in trainable])
         yield tape
 
 
 def _gradient(tape, target, trainable: Sequence, output_gradients=None) -> list:
-    return tape.gradient(
-        target, [compat.tf_variable(v) for v in trainable], output_gradients=output_gradients
-    )
+    variables = [compat.tf_variable(variable) for variable in trainable]
+    return tape.gradient(target, variables, output_gradients=output_gradients)
 
 
 def _add(one, other):
-    """Their sum, where None is nothing."""
+    """Adds two gradients, of which each may be None."""
     if one is None or other is None:
         return other if one is None else one
     return one + other
@@ -175,72 +160,82 @@ def _num_rows(tensors) -> int:
 
 
 def _split(tensors, size: int):
-    """(n, ...) -> (n / size, size, ...) of each tensor."""
+    """Reshapes each tensor (n, ...) to (n / size, size, ...). None stays None."""
+    if tensors is None:
+        return None
     return tf.nest.map_structure(
-        lambda t: tf.reshape(t, (t.shape[0] // size, size, *t.shape[1:])), tensors
+        lambda tensor: tf.reshape(tensor, (tensor.shape[0] // size, size, *tensor.shape[1:])),
+        tensors,
     )
 
 
 def _part(parts, j):
-    return tf.nest.map_structure(lambda t: t[j], parts)
+    """Takes the j-th micro-batch out of what `_split` returns."""
+    return None if parts is None else tf.nest.map_structure(lambda tensor: tensor[j], parts)
 
 
-def _join_views(parts) -> tf.Tensor:
-    """(count, 2 size, width), the views of each micro-batch -> (2n, width), those of the batch."""
+def _join_views(parts: tf.Tensor) -> tf.Tensor:
+    """Reorders (count, 2 size, width), both views by micro-batch, to (2n, width), by view."""
     count, rows, width = parts.shape
-    apart = tf.reshape(parts, (count, 2, rows // 2, width))
-    return tf.reshape(tf.transpose(apart, (1, 0, 2, 3)), (-1, width))
+    by_view = tf.reshape(parts, (count, 2, rows // 2, width))
+    return tf.reshape(tf.transpose(by_view, (1, 0, 2, 3)), (-1, width))
 
 
-def _split_views(whole, size: int) -> tf.Tensor:
-    """The inverse of _join_views."""
-    apart = tf.reshape(whole, (2, -1, size, whole.shape[1]))
-    return tf.reshape(tf.transpose(apart, (1, 0, 2, 3)), (-1, 2 * size, whole.shape[1]))
+def _split_views(joined: tf.Tensor, size: int) -> tf.Tensor:
+    """Inverts `_join_views`."""
+    by_view = tf.reshape(joined, (2, -1, size, joined.shape[1]))
+    return tf.reshape(tf.transpose(by_view, (1, 0, 2, 3)), (-1, 2 * size, joined.shape[1]))
 
 
-class _Sums:
+class _GradientSums:
     """Sums of gradients in a loop, which needs the same tensors in each round."""
 
     def __init__(self, trainable: Sequence):
-        self._variables = [compat.tf_variable(v) for v in trainable]
-        self._unreached = None
+        self._variables = [compat.tf_variable(variable) for variable in trainable]
+        self._unreached: list[bool] = []
 
     def zeros(self) -> list:
-        return [tf.zeros(v.shape, v.dtype) for v in self._variables]
+        return [tf.zeros(variable.shape, variable.dtype) for variable in self._variables]
 
     def add(self, sums: list, gradients: list) -> list:
         self._unreached = [gradient is None for gradient in gradients]
-        return [s if g is None else s + g for s, g in zip(sums, gradients, strict=True)]
+        return [
+            total if gradient is None else total + gradient
+            for total, gradient in zip(sums, gradients, strict=True)
+        ]
 
     def reached(self, sums: list) -> list:
-        """The sums, None where there was no gradient in any round."""
-        return [None if un else s for s, un in zip(sums, self._unreached, strict=True)]
+        """Returns the sums, None where there was no gradient."""
+        return [
+            None if unreached else total
+            for total, unreached in zip(sums, self._unreached, strict=True)
+        ]
 
 
-class _Moving:
-    """Moving averages, each micro-batch's taken from the same start."""
+class _MovingAverages:
+    """Moving averages of which each micro-batch takes its step from the same start."""
 
     def __init__(self, averages: Sequence):
-        self._variables = [compat.tf_variable(v) for v in averages]
-        self._before = [tf.identity(v) for v in self._variables]
+        self._variables = [compat.tf_variable(variable) for variable in averages]
+        self._start = [tf.identity(variable) for variable in self._variables]
 
     def zeros(self) -> list:
-        return [tf.zeros_like(value) for value in self._before]
+        return [tf.zeros_like(value) for value in self._start]
 
     def add(self, sums: list) -> list:
-        """Adds by how much they have changed, and sets them back."""
-        with_these = [
-            s + (tf.identity(v) - before)
-            for s, v, before in zip(sums, self._variables, self._before, strict=True)
+        """Adds the changes since the start, and sets the averages back."""
+        changed_sums = [
+            total + (tf.identity(variable) - start)
+            for total, variable, start in zip(sums, self._variables, self._start, strict=True)
         ]
-        with tf.control_dependencies(with_these):
-            self._assign(self._before)
-        return with_these
+        with tf.control_dependencies(changed_sums):
+            self._assign(self._start)
+        return changed_sums
 
     def assign_mean(self, sums: list, count: int):
-        """Moves them by the mean of the changes; frozen ones stay what they are, to the bit."""
-        moved = zip(self._before, sums, strict=True)
-        self._assign([before + total / count for before, total in moved])
+        """Moves the averages by the mean change; frozen ones stay the same to the bit."""
+        pairs = zip(self._start, sums, strict=True)
+        self._assign([start + total / count for start, total in pairs])
 
     def _assign(self, values: list):
         for variable, value in zip(self._variables, values, strict=True):

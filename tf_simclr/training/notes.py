@@ -65,8 +65,10 @@ def resume_note(
         return None
     differences = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in changed.items())
     rates = f"{_rate(*now, step):.4g}"
-    if before[1]:
-        rates = f"{_rate(*before, step):.4g} by the old settings, {rates} now"
+    config_before, plan_before = before
+    if plan_before:
+        rate_before = _rate(config_before, plan_before, step)
+        rates = f"{rate_before:.4g} by the old settings, {rates} now"
     return (
         f"Step {step} goes on with other settings: {differences}. Learning rate: {rates}. Seen so "
         f"far: {examples} images, {examples / now[1].num_train:.2f} epochs."

@@ -87,7 +87,7 @@ class EvalSummaries:
         """
         self._directory = directory
         self._steps: set[int] | None = None  # that stand in the files
-        self._writer = None
+        self._writer: tf.summary.SummaryWriter | None = None
 
     def write(self, results: dict[str, float], *, step: int):
         """Writes {tag: value} of the evaluation at a step, to be seen at once.
@@ -107,12 +107,11 @@ class EvalSummaries:
                 self._directory,
                 lambda event: event.step == step and _has_tag(event, _of_evaluation),
             )
-        if self._writer is None:
-            self._writer = tf.summary.create_file_writer(self._directory)
-        with self._writer.as_default(step=step):
+        writer = self._writer = self._writer or tf.summary.create_file_writer(self._directory)
+        with writer.as_default(step=step):
             for tag, value in results.items():
                 tf.summary.scalar(tag, value)
-        self._writer.flush()
+        writer.flush()
         self._steps.add(step)
 
     def close(self):

@@ -1,4 +1,4 @@
-"""augment.npz: image operations, and the distributions of the random ones."""
+"""Compares augment.npz: image operations, and the distributions of the random ones."""
 
 import functools
 import re
@@ -29,11 +29,13 @@ _PIXEL_OPS = {
     "hue": "hue",
 }
 NUM_DRAWS = 3000
-_BATCH = 4  # distorted at a time; each batch has one permutation of the ops
+_BATCH = 4  # images distorted at a time; each batch has one permutation of the ops
 
 
-def compare(report: Report, name: str, values: dict[str, np.ndarray], *, fast: bool = False):
-    """Compares each field of host.npz; with fast, of the ops on batches and on planes."""
+def compare(
+    report: Report, name: str, values: dict[str, np.ndarray], *, fast: bool = False
+) -> None:
+    """Compares each field of augment.npz; with `fast`, uses the ops on batches and on planes."""
     ops = _FAST if fast else _PLAIN
     draw_jitter = functools.cache(
         lambda impl, strength: ops.jitter(values["image0_patch"], impl, strength)
@@ -59,7 +61,7 @@ def compare(report: Report, name: str, values: dict[str, np.ndarray], *, fast: b
 
 
 def _deterministic(key: str, values: dict[str, np.ndarray], ops: "_Ops"):
-    """Our result for a field that involves no resizing; None for other fields."""
+    """Computes a field that involves no resizing; None for other fields."""
     if match := _BLURRED.fullmatch(key):
         image = tf.image.convert_image_dtype(values[match[1]], tf.float32)
         return host.gaussian_blur(image[None], int(match[2]), float(match[3]))[0]
@@ -72,7 +74,7 @@ def _deterministic(key: str, values: dict[str, np.ndarray], ops: "_Ops"):
 
 
 def _jitter_statistics(patch: np.ndarray, impl: str, strength: float) -> dict[str, np.ndarray]:
-    """Means and standard deviations (draws, 3) over the pixels of randomly distorted patches."""
+    """Computes means and standard deviations (draws, 3) over the pixels of distorted patches."""
 
     def statistics(seed):
         image = color.color_distortion(tf.constant(patch), seed, strength=strength, impl=impl)
@@ -87,7 +89,7 @@ def _boxes(height: int, width: int, key: str) -> np.ndarray:
 
 
 def _batched_jitter_statistics(patch: np.ndarray, impl: str, strength: float):
-    """As _jitter_statistics, by --augment_on=device."""
+    """Computes what _jitter_statistics does, with the ops of --augment_on=device."""
     images = tf.tile(patch[None], (_BATCH, 1, 1, 1))
     distort = tf.function(
         lambda seed: on_device.color_distortion(images, seed, strength=strength, impl=impl),
@@ -113,9 +115,9 @@ def _op_on_planes(name: str, image: np.ndarray, amount: float):
 
 
 def _draw(function: Callable, name: str) -> np.ndarray:
-    """Results (draws, ...) for as many seeds, which are the same in every run.
+    """Calls a function with NUM_DRAWS seeds, which are the same in every run; (draws, ...) back.
 
-    They derive from a name, so that one unlucky series does not meet every quantity.
+    The seeds depend on the name, because one unlucky series must not affect every quantity.
     """
     stream = zlib.crc32(name.encode())
     seeds = tf.data.Dataset.range(NUM_DRAWS).map(lambda i: tf.stack([i, stream]))
@@ -126,20 +128,20 @@ def _draw(function: Callable, name: str) -> np.ndarray:
 def _compare_columns(report: Report, name: str, found, expected: np.ndarray, columns: str):
     if expected.ndim != 2 or expected.shape[1] != len(columns):
         raise ValueError(f"shape {expected.shape} instead of (draws, {len(columns)})")
-    # A fifth of the draws leave an image alone: that many equal values, which rounding in the last
-    # place must not tell apart.
+    # A fifth of the draws leave the image unchanged. Their values are equal, and a rounding error
+    # in the last digit must not make them differ.
     found, expected = np.round(found, 5), np.round(expected, 5)
     for column, letter in enumerate(columns):
         report.same_distribution(f"{name} {letter}", found[:, column], expected[:, column])
 
 
 class _Ops(NamedTuple):
-    """One implementation of each operation."""
+    """Holds one implementation of each operation."""
 
     jitter: Callable  # (patch, impl, strength) -> means and standard deviations
     boxes: Callable  # (height, width, key) -> (draws, 4)
     central_crop: Callable  # (image, size) -> (size, size, 3)
-    crops_are_clipped: bool  # else views are, at their end
+    crops_are_clipped: bool  # if False, views are clipped at the end
     gray: Callable  # image -> image
     pixel_op: Callable  # (name, image, amount) -> image
 

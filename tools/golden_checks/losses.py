@@ -1,4 +1,4 @@
-"""ntxent.npz: the contrastive loss on one replica and on several."""
+"""Compares ntxent.npz: the contrastive loss on one replica and on several."""
 
 import re
 from collections import defaultdict
@@ -10,7 +10,7 @@ from golden_checks.report import GRADIENT, LOSS, Report
 from tf_simclr.config.config import Loss
 from tf_simclr.losses.nt_xent import nt_xent_stacked, similarities, views
 
-_BLOCK_ROWS = 3  # fewer than any case has
+_BLOCK_ROWS = 3  # fewer rows than any case has
 _INPUTS = ("hidden", "temperature", "hidden_norm")
 _TOLERANCES = {
     "loss": LOSS,
@@ -23,7 +23,7 @@ _FIELD = re.compile(rf"([cr]\d+)_({'|'.join((*_INPUTS, *_TOLERANCES))})")
 
 
 def num_replicas(values: dict[str, np.ndarray]) -> int:
-    """The most replicas that a case needs."""
+    """Returns the largest number of replicas of any case."""
     return max(
         (
             len(value)
@@ -34,15 +34,17 @@ def num_replicas(values: dict[str, np.ndarray]) -> int:
     )
 
 
-def compare(report: Report, name: str, values: dict[str, np.ndarray], *, fast: bool = False):
-    """Compares each case of ntxent.npz; with fast, of the loss by blocks of rows."""
-    cases = defaultdict(dict)
+def compare(
+    report: Report, name: str, values: dict[str, np.ndarray], *, fast: bool = False
+) -> None:
+    """Compares each case of ntxent.npz; with `fast`, computes the loss in blocks of rows."""
+    cases: defaultdict[str, dict[str, np.ndarray]] = defaultdict(dict)
     for key, value in values.items():
         if match := _FIELD.fullmatch(key):
             cases[match[1]][match[2]] = value
     for case, fields in cases.items():
         with report.guard(f"{name} {case}"):
-            found = _run(
+            results = _run(
                 fields["hidden"],
                 temperature=float(fields.get("temperature", Loss.temperature)),
                 hidden_norm=bool(fields.get("hidden_norm", Loss.hidden_norm)),
@@ -51,17 +53,17 @@ def compare(report: Report, name: str, values: dict[str, np.ndarray], *, fast: b
             for field, tolerance in _TOLERANCES.items():
                 if field in fields:
                     report.close(
-                        f"{name} {case}_{field}", found[field], fields[field], relative=tolerance
+                        f"{name} {case}_{field}", results[field], fields[field], relative=tolerance
                     )
     report.not_compared(f"{name} {key}" for key in values if not _FIELD.fullmatch(key))
 
 
 def _run(hidden: np.ndarray, **settings) -> dict[str, np.ndarray]:
-    """Loss, gradient and the rest of hidden (2n, d), or of (replicas, 2n, d) likewise stacked."""
+    """Computes loss, gradient and outputs of hidden (2n, d), or of each of (replicas, 2n, d)."""
     if hidden.ndim == 2:
         return {k: v.numpy() for k, v in _differentiate(tf.constant(hidden), 1, **settings).items()}
     replicas = len(hidden)
-    # In one process, strategies of different size clash with any other way of reducing.
+    # With any other reduction, strategies of different sizes clash in one process.
     strategy = tf.distribute.MirroredStrategy(
         [f"CPU:{i}" for i in range(replicas)],
         cross_device_ops=tf.distribute.ReductionToOneDevice(),
@@ -85,13 +87,13 @@ def _differentiate(
 ) -> dict[str, tf.Tensor]:
     with tf.GradientTape() as tape:
         tape.watch(hidden)
-        found = nt_xent_stacked(
+        outputs = nt_xent_stacked(
             hidden, temperature=temperature, hidden_norm=hidden_norm, block_rows=block_rows
         )
-        scaled = found["contrast_loss"] / replicas
+        scaled = outputs["contrast_loss"] / replicas
     gradient = tape.gradient(scaled, hidden)
-    found |= {"loss": found["contrast_loss"], "grad": gradient}
+    outputs |= {"loss": outputs["contrast_loss"], "grad": gradient}
     if replicas == 1:
         a, b = views(hidden, hidden_norm=hidden_norm)
-        found["logits_ab"] = similarities(a, b, temperature=temperature)
-    return found
+        outputs["logits_ab"] = similarities(a, b, temperature=temperature)
+    return outputs

@@ -1,9 +1,10 @@
-"""Keras 2's automatic variable names in the official code -> our stable paths.
+"""Maps Keras 2's automatic variable names in the official code to our stable paths.
 
-Such a name (resnet/block_group1/bottleneck_block_5/sk__conv2d_5/conv2d_fixed_padding_15/conv2d_21/
-kernel:0) says in which part the variable lies, and numbers the layers over the whole model in the
-order of their creation. So within one place (a block, or the selective kernel in it) the first,
-second, ... convolution is found by the rank of its number; ours are ranked in the same order.
+An automatic name (resnet/block_group1/bottleneck_block_5/sk__conv2d_5/conv2d_fixed_padding_15/
+conv2d_21/kernel:0) says which part of the model holds the variable. It numbers the layers of the
+whole model in the order of their creation. Within one place (a block, or the selective kernel in
+it), the rank of that number tells the first convolution from the second. Our layers are ranked in
+the same order.
 """
 
 import re
@@ -11,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-# The order of creation in the official code, within one place.
+# The order in which the official code creates the layers of one place.
 _CREATED = ("shortcut", "conv1", "conv2", "conv3", "conv", "reduce", "expand")
 _OURS = re.compile(
     r"base_model/(?P<part>stem|block_group\d)(?:/block(?P<block>\d+))?(?:/(?P<scope>sk|se))?"
@@ -21,7 +22,7 @@ _SCOPES = {"sk__": "sk", "se__": "se"}
 
 
 class _Place(NamedTuple):
-    """Where layers of one kind lie whose numbers are ranked."""
+    """Names a place that holds layers of one kind, whose numbers are ranked."""
 
     part: str
     block: int  # its rank in the group, from 1; 0 in the stem
@@ -30,68 +31,73 @@ class _Place(NamedTuple):
 
 
 def our_paths(names: Iterable[str], ours: Iterable[str]) -> dict[str, str]:
-    """{official name: our path}, one to one.
+    """Maps official names to our paths, one to one.
 
     Args:
-      names: official names of one kind of variables, e.g. of all that train.
+      names: official names of one kind of variables, for example of all trainable ones.
       ours: our paths of the same variables.
 
     Raises:
-      ValueError: a name is not understood, or the two do not have the same variables.
+      ValueError: a name is not understood, or the two sides do not hold the same variables.
     """
     names, ours = list(names), list(ours)
     layers = _our_layers(ours)
     encoder = [name for name in names if name.startswith("resnet")]
     numbers = _official_numbers(encoder)
-    found = {name: _head(name) for name in names if name not in encoder}
+    paths = {name: _head(name) for name in names if name not in encoder}
     for name in encoder:
         place, number = _locate(name, numbers)
         rank = numbers[place].index(number)
-        there = layers.get(place, [])
-        if len(there) != len(numbers[place]):
-            raise ValueError(f"{name}: {len(numbers[place])} such layers there, {len(there)} here")
-        found[name] = f"{there[rank]}/{_variable(name)}"
-    different = set(found.values()) ^ set(ours)
-    if different or len(set(found.values())) < len(found):
+        our_layers = layers.get(place, [])
+        if len(our_layers) != len(numbers[place]):
+            raise ValueError(
+                f"{name}: the official code has {len(numbers[place])} such layers, "
+                f"we have {len(our_layers)}"
+            )
+        paths[name] = f"{our_layers[rank]}/{_variable(name)}"
+    different = set(paths.values()) ^ set(ours)
+    if different or len(set(paths.values())) < len(paths):
         raise ValueError(f"the variables differ, e.g. {min(different, default='one name twice')}")
-    return found
+    return paths
 
 
 def _our_layers(ours: list[str]) -> dict[_Place, list[str]]:
-    """{place: the layers' paths in the order of creation}."""
-    found = defaultdict(set)
+    """Returns {place: the layers' paths in the order of creation}."""
+    layers_by_place: defaultdict[_Place, set[tuple[int, str]]] = defaultdict(set)
     for path in ours:
         if match := _OURS.fullmatch(path):
             place = _Place(
                 match["part"], int(match["block"] or 0), match["scope"], match["bn"] is not None
             )
-            found[place].add((_CREATED.index(match["layer"]), path.rsplit("/", 1)[0]))
-    return {place: [layer for _, layer in sorted(layers)] for place, layers in found.items()}
+            layers_by_place[place].add((_CREATED.index(match["layer"]), path.rsplit("/", 1)[0]))
+    return {
+        place: [layer for _, layer in sorted(layers)] for place, layers in layers_by_place.items()
+    }
 
 
 def _official_numbers(names: list[str]) -> dict:
-    """{place: sorted numbers of the layers there}, and {group: sorted numbers of its blocks}."""
-    numbers = defaultdict(set)
+    """Returns {place: sorted numbers of its layers} and {group: sorted numbers of its blocks}."""
+    blocks: defaultdict[str, set[int]] = defaultdict(set)
     for name in names:
         if group := _group(name):
-            numbers[group].add(_number(name.split("/")[2]))
-    numbers = {group: sorted(blocks) for group, blocks in numbers.items()}
-    layers = defaultdict(set)
+            blocks[group].add(_number(name.split("/")[2]))
+    block_numbers: dict = {group: sorted(numbers) for group, numbers in blocks.items()}
+    layers: defaultdict[_Place, set[int]] = defaultdict(set)
     for name in names:
-        place, number = _locate(name, numbers)
+        place, number = _locate(name, block_numbers)
         layers[place].add(number)
-    return numbers | {place: sorted(found) for place, found in layers.items()}
+    return block_numbers | {place: sorted(numbers) for place, numbers in layers.items()}
 
 
 def _locate(name: str, numbers: dict) -> tuple[_Place, int]:
-    """The place of an encoder's variable and the number of its layer."""
+    """Returns the place of an encoder's variable and the number of its layer."""
     tokens = name.split("/")[1:-1]
     part, block = "stem", 0
     if group := _group(name):
         part, block = group, numbers[group].index(_number(tokens[1])) + 1
         tokens = tokens[2:]
     scope = _SCOPES.get(tokens[0][:4])
-    # The innermost layer's number: reduce and expand have no wrapper that is numbered.
+    # The innermost layer has the number: reduce and expand have no numbered wrapper.
     return _Place(part, block, scope, "batch_norm" in tokens[-1]), _number(tokens[-1])
 
 

@@ -1,5 +1,6 @@
-"""models/NAME/: converted checkpoints, their endpoints, and one forward and backward pass."""
+"""Compares models/NAME/: converted checkpoints, their endpoints, one forward and backward pass."""
 
+import dataclasses
 import re
 import tempfile
 from pathlib import Path
@@ -10,12 +11,14 @@ import tensorflow as tf
 import convert_checkpoint
 from golden_checks import names
 from golden_checks.report import GRADIENT, LOSS, Report
-from tf_simclr import build, compat
+from tf_simclr import compat
 from tf_simclr.checkpoints import weights
 from tf_simclr.config import Config
+from tf_simclr.data.batch import ViewBatch
+from tf_simclr.models import from_config
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
-from tf_simclr.training import steps
+from tf_simclr.training.tasks import make_task
 
 _KNOWN = {
     "args",
@@ -30,39 +33,44 @@ _KNOWN = {
     "after_train|moving_mean_sum",
     "after_train|moving_variance_sum",
 }
-# Gradients below this part of their global norm are measured against it: they are what is left of
-# sums of larger terms, whose float32 rounding differs between releases of TensorFlow.
+# A gradient below this fraction of the global norm is measured against that fraction instead. It is
+# the small sum of larger terms, whose float32 rounding differs between releases of TensorFlow.
 _SMALL_GRADIENT = 1e-4
 
 
 class _Recorder:
-    """A model that remembers the endpoints of its latest call."""
+    """Calls a model and remembers the endpoints of the latest call."""
 
-    def __init__(self, model: SimCLR):
+    def __init__(self, model: SimCLR) -> None:
         self._model = model
-        self.endpoints = {}
+        self.endpoints: dict[str, tf.Tensor] = {}
 
     def __call__(self, images, training: bool):
         self.endpoints = self._model(images, training=training)
         return self.endpoints
 
+    def __getattr__(self, name: str):
+        return getattr(self._model, name)
 
-def compare(report: Report, name: str, directory: Path):
+
+def compare(report: Report, name: str, directory: Path) -> None:
     """Compares one model with its expected.npz."""
     with np.load(directory / "expected.npz") as file:
         expected = dict(file)
     config = convert_checkpoint.parse_settings([str(arg) for arg in expected["args"]])
     with tempfile.TemporaryDirectory() as folder:
         model_dir = str(Path(folder, "model_dir"))
-        found = convert_checkpoint.convert(str(directory), model_dir, config)
+        converted = convert_checkpoint.convert(str(directory), model_dir, config)
         _compare_exported(report, name, expected, Path(model_dir, "saved_model", "0"))
         if config.model.fine_tune_after_block >= 0:
             report.note(
                 f"{name} train| and after_train| hold the official code's mode, in which frozen "
-                "blocks normalise by the batch (frozen_batch_norm=training); our default, "
+                "blocks normalize by the batch (frozen_batch_norm=training); our default, "
                 "inference, differs on purpose"
             )
-        model = build.make_model(config.replace(frozen_batch_norm="training"), found.num_classes)
+        model = from_config.make_model(
+            config.replace(frozen_batch_norm="training"), converted.num_classes
+        )
         weights.restore_weights(model, model_dir)
     _compare_counts(report, name, expected, model)
     if any(key.startswith(("train|", "grad_", "after_train|")) for key in expected):
@@ -82,7 +90,7 @@ def compare(report: Report, name: str, directory: Path):
 
 
 def _compare_exported(report: Report, name: str, expected: dict, path: Path):
-    """The SavedModel's endpoints in inference."""
+    """Compares the SavedModel's endpoints in inference."""
     images = expected["x"]
     views = np.concatenate(np.split(images, images.shape[-1] // 3, axis=-1))
     endpoints = tf.saved_model.load(str(path))(tf.constant(views), trainable=False)
@@ -96,7 +104,7 @@ def _compare_exported(report: Report, name: str, expected: dict, path: Path):
 
 
 def _compare_counts(report: Report, name: str, expected: dict, model: SimCLR):
-    """Numbers of variables and of parameters that train."""
+    """Compares the numbers of trainable variables and parameters."""
     shapes = [tuple(v.shape) for v in policy.trainable_variables(model)]
     counts = {"num_trainable": len(shapes), "num_params": sum(int(np.prod(s)) for s in shapes)}
     for key, count in counts.items():
@@ -105,7 +113,7 @@ def _compare_counts(report: Report, name: str, expected: dict, model: SimCLR):
 
 
 def _compare_step(report: Report, name: str, expected: dict, model: SimCLR, config: Config):
-    """Losses, outputs, gradients and moving averages of one step in training mode."""
+    """Compares losses, outputs, gradients and moving averages of one training step."""
     groups = policy.groups(model)
     trainable = [compat.tf_variable(v) for v in policy.trainable_variables(model)]
     recorder = _Recorder(model)
@@ -136,7 +144,7 @@ def _compare_step(report: Report, name: str, expected: dict, model: SimCLR, conf
                 f"{name} grad_norms",
                 {path: (ours[path], norm) for path, norm in theirs.items()},
                 relative=GRADIENT,
-                scale=_SMALL_GRADIENT * np.linalg.norm(expected["grad_norms"]),
+                scale=_SMALL_GRADIENT * float(np.linalg.norm(expected["grad_norms"])),
             )
     for average in ("moving_mean", "moving_variance"):
         if f"after_train|{average}_sum" in expected:
@@ -145,24 +153,17 @@ def _compare_step(report: Report, name: str, expected: dict, model: SimCLR, conf
 
 
 def _loss(recorder: _Recorder, model: SimCLR, expected: dict, config: Config) -> dict:
-    decay = dict(
-        decayed=policy.loss_decay_variables(model, config.optimizer.optimizer),
-        weight_decay=config.optimizer.weight_decay,
-    )
-    targets = steps.Targets.of(expected["labels"])
-    if config.training.train_mode == "finetune":
-        return steps.finetune_loss(recorder, expected["x"], targets, **decay)
-    return steps.pretrain_loss(
-        steps.pretrain_outputs(recorder, tf.split(expected["x"], 2, axis=-1)),
-        targets,
-        temperature=config.loss.temperature,
-        hidden_norm=config.loss.hidden_norm,
-        **decay,
-    )
+    """Computes the metrics of the training task on the views x, as they are."""
+    config = config.replace(seed=0, use_blur=False)
+    task = dataclasses.replace(make_task(config, model), model=recorder)
+    images, labels = expected["x"], tf.convert_to_tensor(expected["labels"])
+    views = tf.stack(tf.split(images, images.shape[-1] // 3, axis=-1), axis=1)
+    batch = ViewBatch(views, labels, tf.zeros(len(labels)))
+    return task.loss(task.forward(batch, step=0, place=0), task.targets(labels))
 
 
 def _compare_moving(report: Report, name: str, average: str, expected: dict, model: SimCLR):
-    """Sums of the moving means or variances of each layer after the step."""
+    """Compares the sums of each layer's moving means or variances after the step."""
     # The golden names are those of the moving means.
     layers = [
         path.removesuffix("/moving_mean")
@@ -182,12 +183,12 @@ def _compare_moving(report: Report, name: str, average: str, expected: dict, mod
 
 
 def _by_path(official_names, values, ours) -> dict[str, float]:
-    """{our path: golden value}."""
+    """Returns {our path: golden value}."""
     paths = names.our_paths([str(name) for name in official_names], ours)
     return dict(zip((paths[str(name)] for name in official_names), values, strict=True))
 
 
 def _like(output, expected: np.ndarray) -> np.ndarray:
-    """Golden endpoints (b, h, w, c) are averaged over space."""
+    """Averages our endpoint (b, h, w, c) over space if the golden one is averaged."""
     output = np.asarray(output)
     return output.mean((1, 2)) if output.ndim == 4 and expected.ndim == 2 else output

@@ -1,4 +1,4 @@
-"""lars.npz and schedule.json: trajectories of LARS, and learning rates."""
+"""Compares lars.npz and schedule.json: trajectories of LARS, and learning rates."""
 
 import re
 
@@ -34,51 +34,47 @@ _SCHEDULE_INPUTS = {
 }
 
 
-def compare_lars(report: Report, name: str, values: dict[str, np.ndarray]):
+def compare_lars(report: Report, name: str, values: dict[str, np.ndarray]) -> None:
     """Compares the weights after each step, for each variant in lars.npz."""
     for variant, options in _VARIANTS.items():
         expected = {k: v for k, v in values.items() if k.startswith(f"{variant}|")}
         if expected:
             with report.guard(f"{name} {variant}"):
-                found = _trajectory(values, options)
-                pairs = {
-                    key.removeprefix(f"{variant}|"): (found[key.removeprefix(f"{variant}|")], value)
-                    for key, value in expected.items()
-                }
+                weights = _trajectory(values, options)
+                names = {key: key.removeprefix(f"{variant}|") for key in expected}
+                pairs = {names[key]: (weights[names[key]], expected[key]) for key in expected}
                 report.close_each(f"{name} {variant}", pairs, relative=WEIGHT)
     report.not_compared(f"{name} {key}" for key in values if not _LARS_FIELD.fullmatch(key))
 
 
 def _trajectory(values: dict[str, np.ndarray], options: dict) -> dict[str, np.ndarray]:
-    """{"stepS|NAME": weights after S steps}."""
+    """Takes all steps; returns {"stepS|NAME": weights after S steps}."""
     names = [key.removeprefix("init|") for key in values if key.startswith("init|")]
     excluded = [i for i, name in enumerate(names) if any(part in name for part in _EXCLUDED)]
-    settings = {name: float(values[name]) for name in _SETTINGS if name in values}
+    settings = {name: float(values[name]) for name in _SETTINGS if name in values} | options
     optimizer = LARS(
-        **settings,
-        **options,
-        exclude_from_weight_decay=excluded,
-        exclude_from_layer_adaptation=excluded,
+        exclude_from_weight_decay=excluded, exclude_from_layer_adaptation=excluded, **settings
     )
     make = keras.Variable if compat.KERAS_3 else tf.Variable
     variables = [make(values[f"init|{name}"]) for name in names]
     optimizer.build(variables)
-    found, step = {}, 0
+    weights: dict[str, np.ndarray] = {}
+    step = 0
     while f"grad{step}|{names[0]}" in values:
         gradients = [tf.constant(values[f"grad{step}|{name}"]) for name in names]
         compat.apply_gradients(optimizer, list(zip(gradients, variables, strict=True)))
         step += 1
         for name, variable in zip(names, variables, strict=True):
-            found[f"step{step}|{name}"] = tf.convert_to_tensor(variable).numpy()
-    return found
+            weights[f"step{step}|{name}"] = tf.convert_to_tensor(variable).numpy()
+    return weights
 
 
-def compare_schedules(report: Report, name: str, cases: list[dict]):
+def compare_schedules(report: Report, name: str, cases: list[dict]) -> None:
     """Compares the number of steps and the learning rates of each setting in schedule.json."""
     for number, case in enumerate(cases):
-        where = f"{name} [{number}]"
-        with report.guard(where):
-            _compare_schedule(report, where, case)
+        label = f"{name} [{number}]"
+        with report.guard(label):
+            _compare_schedule(report, label, case)
 
 
 def _compare_schedule(report: Report, name: str, case: dict):
@@ -97,7 +93,7 @@ def _compare_schedule(report: Report, name: str, case: dict):
         case["learning_rate"], case["learning_rate_scaling"], batch_size
     )
     rate = schedule.WarmUpAndCosineDecay(peak, warmup_steps=warmup, total_steps=total)
-    found = [float(rate(step)) for step in case["steps"]]
-    report.close(f"{name} learning rates", found, case["values"], relative=LOSS)
+    rates = [float(rate(step)) for step in case["steps"]]
+    report.close(f"{name} learning rates", rates, case["values"], relative=LOSS)
     known = _SCHEDULE_INPUTS | {"values", "total_steps", "warmup_steps"}
     report.not_compared(f"{name} {key}" for key in set(case) - known)

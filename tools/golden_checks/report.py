@@ -1,10 +1,12 @@
-"""The lines that verify_golden prints, and what counts as equal."""
+"""Decides what counts as equal, and prints the lines of verify_golden."""
 
 import contextlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import SupportsInt
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 LOSS = 1e-4  # relative: losses, logits, endpoints, learning rates, metrics, moving averages
@@ -18,11 +20,11 @@ _ROW = "{:<60} {:>9} {:>9}  {:<11} {:<7} {}"
 HEADER = _ROW.format("quantity", "max abs", "max rel", "tolerance", "", "").rstrip()
 
 
-def difference(got, expected, *, scale: float = 0.0) -> tuple[float, float]:
-    """max|got - expected|, and that over max|expected| (or over `scale`, if that is larger).
+def difference(got: ArrayLike, expected: ArrayLike, *, scale: float = 0.0) -> tuple[float, float]:
+    """Returns max|got - expected|, and its ratio to max(max|expected|, scale).
 
     Raises:
-      ValueError: the shapes differ, or there is nothing in them.
+      ValueError: the shapes differ, or the arrays are empty.
     """
     got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
     if got.shape != expected.shape:
@@ -37,19 +39,27 @@ def difference(got, expected, *, scale: float = 0.0) -> tuple[float, float]:
 
 
 class Report:
-    """Prints a line a quantity and counts them.
+    """Prints a line for each quantity and counts the quantities.
 
     Attributes:
-      compared: quantities compared so far.
-      num_wrong: those of them that are wrong.
+      compared: number of quantities compared so far.
+      num_wrong: number of quantities that are wrong.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.compared = 0
         self.num_wrong = 0
 
-    def close(self, name: str, got, expected, *, relative=None, absolute=None):
-        """Compares two arrays by one of the two tolerances."""
+    def close(
+        self,
+        name: str,
+        got: ArrayLike,
+        expected: ArrayLike,
+        *,
+        relative: float | None = None,
+        absolute: float | None = None,
+    ) -> None:
+        """Compares two arrays with a relative or an absolute tolerance."""
         self.close_each(name, {"": (got, expected)}, relative=relative, absolute=absolute)
 
     def close_each(
@@ -57,77 +67,81 @@ class Report:
         name: str,
         pairs: Mapping[str, tuple],
         *,
-        relative=None,
-        absolute=None,
+        relative: float | None = None,
+        absolute: float | None = None,
         scale: float = 0.0,
-    ):
-        """Compares pairs (got, expected) by label, each by its own size.
+    ) -> None:
+        """Compares pairs (got, expected) by label, each relative to its own size.
 
-        One line with the worst of them if all are right, else a line for each that is wrong.
+        Prints one line with the worst pair if all are right, else a line for each wrong pair.
 
         Args:
-          scale: sizes below it count as it, so that rounding noise about 0 is not a difference.
+          scale: lower bound of a size; it keeps rounding noise around 0 from being a difference.
         """
-        limit = f"rel {relative:.1e}" if absolute is None else f"abs {absolute:.1e}"
+        kind, tolerance = ("rel", relative) if absolute is None else ("abs", absolute)
+        assert tolerance is not None
+        limit = f"{kind} {tolerance:.1e}"
         rows, wrong = [], []
         for label, (got, expected) in pairs.items():
             try:
                 by_size = difference(got, expected, scale=scale)
-            except ValueError as error:
-                self.wrong(f"{name} {label}".rstrip(), str(error))
+            except ValueError as mismatch:
+                self.wrong(f"{name} {label}".rstrip(), str(mismatch))
                 continue
-            error = by_size[1] / relative if absolute is None else by_size[0] / absolute
+            error = by_size[1 if kind == "rel" else 0] / tolerance
             row = (error, by_size, label)
             rows.append(row)
             if not error <= 1:  # also where it is not a number
                 wrong.append(row)
         for _, by_size, label in wrong:
-            self._count(f"{name} {label}".rstrip(), *map(_short, by_size), limit, ok=False)
+            absolute_error, relative_error = map(_short, by_size)
+            self._count(f"{name} {label}".rstrip(), absolute_error, relative_error, limit, ok=False)
         if rows and len(rows) == len(pairs) and not wrong:
             _, by_size, label = max(rows)
             remark = f"worst of {len(pairs)}: {label}" if len(pairs) > 1 else label
-            self._count(name, *map(_short, by_size), limit, ok=True, remark=remark)
+            absolute_error, relative_error = map(_short, by_size)
+            self._count(name, absolute_error, relative_error, limit, ok=True, remark=remark)
 
-    def exact(self, name: str, got: int, expected):
+    def exact(self, name: str, got: int, expected: SupportsInt) -> None:
         """Compares two counts."""
         expected = int(expected)
         remark = f"{got}" if got == expected else f"{got} instead of {expected}"
         self._count(name, str(abs(got - expected)), "", "exact", ok=got == expected, remark=remark)
 
-    def same_distribution(self, name: str, got, expected):
-        """Tests whether two samples (n,) and (m,) come from one distribution."""
-        found = stats.ks_2samp(got, expected, method="asymp")
+    def same_distribution(self, name: str, got: np.ndarray, expected: np.ndarray) -> None:
+        """Tests whether the samples (n,) and (m,) come from the same distribution."""
+        test = stats.ks_2samp(got, expected, method="asymp")
         self._count(
             name,
-            f"D {found.statistic:.3f}",
-            f"p {_short(found.pvalue)}",
+            f"D {test.statistic:.3f}",
+            f"p {_short(test.pvalue)}",
             f"p > {_short(MIN_P_VALUE)}",
-            ok=found.pvalue > MIN_P_VALUE,
+            ok=test.pvalue > MIN_P_VALUE,
         )
 
-    def wrong(self, name: str, reason: str):
-        """A quantity that could not even be compared."""
+    def wrong(self, name: str, reason: str) -> None:
+        """Counts a quantity that could not be compared as wrong."""
         self._count(name, "", "", "", ok=False, remark=reason)
 
-    def skipped(self, name: str, reason: str):
-        """Something known that is left out on purpose."""
+    def skipped(self, name: str, reason: str) -> None:
+        """Prints that something is left out, and why."""
         print(_ROW.format(name, "", "", "", "skipped", reason))
 
-    def not_compared(self, names: Iterable[str]):
-        """Files and fields that nobody knows: said aloud, so that nothing passes in silence."""
+    def not_compared(self, names: Iterable[str]) -> None:
+        """Prints the names of unknown files and fields, because nothing may be ignored silently."""
         for name in sorted(names):
             self.skipped(name, "not compared: unknown to this tool")
 
-    def note(self, text: str):
-        """A remark on the lines that follow."""
+    def note(self, text: str) -> None:
+        """Prints a remark about the lines that follow."""
         print(f"note: {text}")
 
     @contextlib.contextmanager
-    def guard(self, name: str):
-        """Turns whatever goes wrong inside into one WRONG line."""
+    def guard(self, name: str) -> Iterator[None]:
+        """Turns any exception of the block into one WRONG line."""
         try:
             yield
-        except Exception as error:  # golden files may hold anything
+        except Exception as error:  # a golden file may hold anything
             lines = str(error).strip().splitlines() or [""]
             self.wrong(name, f"{type(error).__name__}: {lines[0][:200]}")
 

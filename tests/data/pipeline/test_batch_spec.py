@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr import build
 from tf_simclr.config import Config
 from tf_simclr.data.pipeline import batch_spec
 from tf_simclr.data.sources import tfds_source
-from tf_simclr.training import microbatch
+from tf_simclr.training import microbatch, run_input
 
 SIZES, BATCHES, REPLICAS = (32, 64, 224), (2, 16, 64, 256), (1, 2)
 # 64 images of 64 pixels fit in a group; 256 do not, nor do 64 floats of 224.
@@ -28,7 +27,7 @@ def pictures(bad_images_dir):
 
 def batches(source, strategy, **settings):
     config = Config().replace(seed=1, warmup_epochs=0.0, **settings)
-    return build.train_batches(config, source, strategy, examples_seen=0)
+    return run_input.train_batches(config, source, strategy, examples_seen=0)
 
 
 def expected(source, settings: dict, batch_size: int) -> tuple:
@@ -124,7 +123,7 @@ def test_specs_of_evaluation(pictures, replicas, size, batch, number):
     source, _ = pictures
     config = Config().replace(image_size=size, eval_batch_size=batch)
     context = tf.distribute.InputContext(1, 0, number)
-    found = build.eval_batches(config, source, "test", context)
+    found = run_input.eval_batches(config, source, "test", context)
     spec = batch_spec.of_evaluation(source, image_size=size, batch_size=batch // number)
     assert found.element_spec == spec
 

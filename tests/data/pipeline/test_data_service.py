@@ -120,7 +120,7 @@ def run(shapes_dir, model_dir, *more):
             *more,
         ]
     )
-    return experiment.run(settings.config, config_gin=flags.to_gin(settings.config))
+    return experiment.run(settings.config)
 
 
 @pytest.mark.long

@@ -7,10 +7,9 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from hostile_pictures import noise, saved, write
-from tf_simclr import build
 from tf_simclr.cli import flags
 from tf_simclr.config import Config, check
-from tf_simclr.data.sources import image_files, image_range
+from tf_simclr.data.sources import image_files, image_range, opening
 from tf_simclr.data.sources.image_range import ImageRange
 from tf_simclr.errors import ConfigError
 from tf_simclr.modes import predict
@@ -140,21 +139,21 @@ def folder_config(root, contents: dict[str, bytes], **settings) -> Config:
 def test_a_dark_folder_is_said_once_with_the_way_out(tmp_path, channels, capsys):
     contents = {f"{i}.png": png(values(channels, 3000)) for i in range(40)}
     config = folder_config(tmp_path, contents | {"half.png": contents["0.png"][:60]})
-    build.open_data(config)
+    opening.open_data(config)
     lines = [line for line in capsys.readouterr().err.splitlines() if "image_range" in line]
     assert len(lines) == 1
     assert "folder: " in lines[0] and "from 0 to 3000" in lines[0]
     assert lines[0].endswith("--image_range=0,4095 makes 4095 white")
     for again in (config.replace(image_range="0,4095"), config.replace(image_range="0,65535")):
-        build.open_data(again)
-    build.open_data(config, quiet=True)
+        opening.open_data(again)
+    opening.open_data(config, quiet=True)
     assert "image_range" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("largest", [16384, 65535])
 def test_a_folder_that_uses_its_bits_is_not_mentioned(tmp_path, largest, capsys):
     contents = {"dark.png": png(values(1, 300)), "bright.png": png(values(1, largest))}
-    build.open_data(folder_config(tmp_path, contents))
+    opening.open_data(folder_config(tmp_path, contents))
     assert "image_range" not in capsys.readouterr().err
 
 
@@ -167,7 +166,7 @@ def test_the_sample_is_spread_and_small():
 
 def test_a_folder_is_decoded_in_the_range(tmp_path):
     config = folder_config(tmp_path, {"a.png": png(values(3))}, image_range="0,4095")
-    source = build.open_data(config)
+    source = opening.open_data(config)
     examples = source.encoded_examples("train").filter(lambda example: example["label"] == 0)
     (found,) = examples.map(lambda example: source.decode(example["image"]))
     np.testing.assert_allclose(found, expected(values(3), 0, 4095), atol=1)
@@ -214,10 +213,10 @@ def test_a_tfds_data_set_of_16_bits(tmp_path, capsys):
     TwelveBits(data_dir=tmp_path).download_and_prepare()
     config = Config().replace(dataset="twelve_bits", data_dir=str(tmp_path))
     capsys.readouterr()
-    plain = build.open_data(config)
+    plain = opening.open_data(config)
     text = capsys.readouterr().err
     assert text.count("--image_range=0,4095") == 1 and "32 of the 16-bit images" in text
-    source = build.open_data(config.replace(image_range="0,4095"))
+    source = opening.open_data(config.replace(image_range="0,4095"))
     assert "image_range" not in capsys.readouterr().err
     encoded = next(iter(source.encoded_examples("train")))["image"]
     assert plain.decode(encoded).numpy().max() == 3000 // 256

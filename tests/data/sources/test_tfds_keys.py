@@ -187,7 +187,7 @@ def test_the_message_that_asks_for_labels_says_why_there_are_none(pets, tmp_path
         ]
     ).config
     with pytest.raises(ConfigError) as error:
-        experiment.run(config.replace(seed=1), config_gin="")
+        experiment.run(config.replace(seed=1))
     message = str(error.value)
     assert "tiny_pets has no class labels (--label_key=breed takes the class from its" in message
     assert "--lineareval_while_pretraining=False" in message and "\n" not in message

@@ -1,0 +1,1 @@
+"""Measurements for developers: `python -m benchmarks SUBCOMMAND`, a module for each subcommand."""

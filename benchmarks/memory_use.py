@@ -1,0 +1,34 @@
+"""Measures the memory of a computation: the peak of its process above its earlier size."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import local
+
+
+def peak(make: Callable[..., Callable[[], object]], *args: object, calls: int = 2) -> float:
+    """Returns the bytes by which the resident set grows, at its peak, while a function is called.
+
+    Everything runs in a new process. make(*args) comes first: it is not counted and may run
+    TensorFlow's first operation. Then the function that it returns is called `calls` times, tracing
+    included.
+
+    Raises:
+      FileNotFoundError: the system is not Linux, which alone tells a process its peak.
+    """
+    return local.in_new_process(_peak, make, args, calls)
+
+
+def _peak(make, args, calls) -> float:
+    call = make(*args)
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    floor = _status("VmRSS")
+    for _ in range(calls):
+        call()
+    return _status("VmHWM") - floor
+
+
+def _status(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (value,) = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
+    return 1024.0 * int(value)

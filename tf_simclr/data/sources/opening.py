@@ -1,0 +1,65 @@
+"""The data set that a run's settings name."""
+
+from tf_simclr.config import Config, check_data_dir
+from tf_simclr.data.sources import folder, image_range
+from tf_simclr.data.sources.label_subset import ClassBalancedSubset
+from tf_simclr.data.sources.tfds_source import Source, open_source
+from tf_simclr.errors import ConfigError
+
+
+def open_data(config: Config, *, quiet: bool = False) -> Source:
+    """Opens the data set.
+
+    Says on stderr what a folder holds, and whether 16-bit images are nearly black.
+
+    Args:
+      config: its section Data names the data set.
+      quiet: say nothing, where another worker does.
+
+    Raises:
+      ConfigError: the data set cannot be opened, or not with these settings.
+    """
+    check_data_dir(config)
+    data = config.data
+    limits = image_range.parse(data.image_range)
+    source: Source
+    if data.dataset == folder.FOLDER:
+        source = folder.open_folder(
+            data.data_dir,
+            unlabelled=data.unlabelled,
+            image_range=limits,
+            max_megapixels=data.max_megapixels,
+            model_dir=config.runtime.model_dir,
+            quiet=quiet,
+        )
+    else:
+        source = open_source(
+            data.dataset,
+            data.data_dir,
+            image_range=limits,
+            image_key=data.image_key,
+            label_key=data.label_key,
+        )
+        if config.runtime.data_service and source.reads_in_this_process:
+            raise ConfigError(
+                f"data_service must be None with dataset={data.dataset}, got "
+                f"{config.runtime.data_service!r}: its array_record files are read in the process "
+                "that trains; or prepare it as TFRecord files"
+            )
+    if limits is None and not quiet:
+        image_range.warn_if_dark(source.name, source.sample_16_bit())
+    return source
+
+
+def with_few_labels(config: Config, source: Source) -> Source:
+    """Returns the data set with label_fraction of its training split, all of it for 1."""
+    data = config.data
+    if data.label_fraction == 1:
+        return source
+    return ClassBalancedSubset(
+        source,
+        split=data.train_split,
+        fraction=data.label_fraction,
+        seed=data.label_seed,
+        flag="train_split",
+    )

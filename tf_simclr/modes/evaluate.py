@@ -1,0 +1,190 @@
+"""mode=eval, and the evaluations of a run in training."""
+
+import time
+
+import tensorflow as tf
+
+from tf_simclr import preflight, run_state
+from tf_simclr.checkpoints import run_checkpoints, run_dir, weights
+from tf_simclr.checkpoints.run_checkpoints import Checkpointer
+from tf_simclr.config import Config
+from tf_simclr.data.sources.opening import with_few_labels
+from tf_simclr.devices import strategies, workers
+from tf_simclr.errors import one_line
+from tf_simclr.modes import prepare
+from tf_simclr.modes.export import Exporter
+from tf_simclr.run_state import RunState
+from tf_simclr.training import run_input
+from tf_simclr.training.evaluator import Evaluator
+from tf_simclr.training.summaries import EvalSummaries
+
+
+def run(config: Config) -> dict:
+    """Evaluates and exports each new checkpoint in model_dir, until that of the run's last step.
+
+    Raises:
+      ConfigError: a setting does not fit; or no checkpoint that can be read came in eval_timeout
+        seconds.
+    """
+    cluster = strategies.join_cluster(config)
+    with workers.lost_workers_named(cluster):
+        # The data set and the checks come first, because the wait below may take hours.
+        source = prepare.open_source(config, cluster)
+        source = with_few_labels(config, source)
+        plan = prepare.check_and_plan(config, source)
+        strategy = _await_checkpoint(config, cluster)
+        # Only the about.json beside a checkpoint tells the classes of its head.
+        source, class_names = prepare.match_classes(config, source, cluster)
+        strategy = strategy or strategies.from_config(config)
+        state = run_state.build(config, source, plan, strategy, class_names=class_names)
+        return _follow(state)
+
+
+def _await_checkpoint(
+    config: Config, cluster: tf.distribute.Strategy | None
+) -> tf.distribute.Strategy | None:
+    """Waits for the first checkpoint in model_dir, after a look at the devices.
+
+    Returns:
+      The strategy, unless it has not been made yet.
+
+    Raises:
+      ConfigError: the settings do not fit the devices, or no checkpoint came in time.
+    """
+    directory = config.runtime.model_dir
+    assert directory is not None, "experiment.run refuses a run without one"
+    if tf.train.latest_checkpoint(directory):
+        return cluster
+    strategy = cluster or strategies.from_config(config)
+    preflight.check_devices(config, strategy)
+    run_checkpoints.wait_for_first(directory, timeout=config.training.eval_timeout or None)
+    return strategy
+
+
+def _follow(state: RunState) -> dict:
+    """Evaluates and exports checkpoints as they come; returns the results of the last one."""
+    evaluation, exporter = Evaluation(state), Exporter(state)
+    timeout = state.config.training.eval_timeout or None
+    results, exported, began = None, None, time.monotonic()
+    for prefix in tf.train.checkpoints_iterator(
+        state.model_dir, min_interval_secs=1, timeout=timeout
+    ):
+        try:
+            state.checkpointer.restore(prefix, weights_only=True)
+        except weights.READ_ERRORS as error:
+            state.say(f"{prefix} cannot be read ({one_line(error)}): waiting for the next")
+            continue
+        results = evaluation()
+        exported = exporter.export_latest()
+        line = ", ".join(f"{name} {value:.4f}" for name, value in results.items())
+        print(f"{prefix}: {line}", flush=True)  # in a log, too, while the run goes on
+        if state.step >= state.plan.total_steps:
+            break
+    if results is None:
+        raise run_checkpoints.none_came(state.model_dir, time.monotonic() - began)
+    return summary(state, results, exported)
+
+
+def summary(state: RunState, results: dict, exported: str | None) -> dict:
+    """Returns what a run returns: results, step, and the paths of checkpoint and SavedModel."""
+    part = state.plan.evaluated_part(state.config.training.eval_batch_size)
+    if run_dir.TOP_1 in results and part:
+        results = results | {"evaluated": (part, state.plan.num_eval)}
+    return results | {
+        "step": state.step,
+        "checkpoint": state.checkpointer.latest,
+        "saved_model": exported,
+    }
+
+
+class Evaluation:
+    """Evaluates a run as often as it is called; model and input are traced once."""
+
+    def __init__(self, state: RunState):
+        """Makes the input, and traces nothing yet."""
+        config = state.config
+        self._state = state
+        self._evaluator = Evaluator(state.strategy, state.model)
+        self._batches: tf.distribute.DistributedDataset | None = None
+        directory = run_dir.eval_directory(state.model_dir, config.training.eval_name)
+        self._summaries = EvalSummaries(directory)
+        self._told_left_out = False
+
+    def __call__(self) -> dict[str, float]:
+        """Evaluates the weights as they are; the chief writes result.json.
+
+        Returns:
+          Results under the names of the official code; none where there is nothing to evaluate,
+          which is said on stderr.
+        """
+        state = self._state
+        if reason := _nothing_to_evaluate(state):
+            state.say(reason)
+            return {}
+        # Each replica may have its own statistics; a checkpoint holds their mean.
+        workers.average_over_replicas(state.strategy, state.model.per_replica_statistics())
+        results = {"eval/regularization_loss": float(state.task.weight_decay.loss())}
+        if self._batches is None:
+            self._batches = state.strategy.distribute_datasets_from_function(
+                lambda context: run_input.eval_batches(
+                    state.config, state.source, state.config.data.eval_split, context
+                )
+            )
+        results |= self._evaluator(self._batches, num_batches=state.plan.eval_batches)
+        self._tell_left_out(results)
+        if state.is_chief:
+            name = state.config.training.eval_name
+            run_dir.write_results(state.model_dir, results, step=state.step, name=name)
+            self._summaries.write(results, step=state.step)
+        if state.best_checkpointer is not None:
+            _keep_if_best(state, state.best_checkpointer, results)
+        return results
+
+    def _tell_left_out(self, results: dict[str, float]):
+        """Says, once, how many examples the evaluation left out."""
+        if self._told_left_out:
+            return
+        self._told_left_out = True
+        split = self._state.config.data.eval_split
+        total = self._state.source.num_examples(split)
+        if count := results.get("eval/skipped_examples"):
+            self._state.say(
+                f"{count:.0f} of {total} examples of split {split} could not be decoded and "
+                "were left out (--strict_data makes this an error)"
+            )
+        if count := results.get("eval/unlabelled_examples"):
+            self._state.say(
+                f"{count:.0f} of {total} examples of split {split} have no label and were left out"
+            )
+
+
+def _nothing_to_evaluate(state: RunState) -> str | None:
+    """Returns why the model cannot be evaluated on this data; None where it can."""
+    if state.num_classes is None:
+        return (
+            "No labels or no supervised head (lineareval_while_pretraining=False): "
+            "nothing to evaluate. Fine-tune to learn what the features are worth."
+        )
+    source = state.source
+    # A teacher may know as many classes as the data set, but other ones.
+    other_names = state.class_names is not None and state.class_names != source.class_names
+    if state.num_classes != source.num_classes or other_names:
+        return (
+            f"{source.name} has no labels of the teacher's {state.num_classes} "
+            "classes: nothing to evaluate."
+        )
+    return None
+
+
+def _keep_if_best(state: RunState, checkpointer: Checkpointer, results: dict[str, float]):
+    """Saves the weights in model_dir/best, if no evaluation was better so far."""
+    best = run_dir.read_best(state.model_dir)
+    if best and results[run_dir.TOP_1] <= best[run_dir.TOP_1]:
+        return
+    workers.wait_for_all(state.strategy)  # all have read the file before it is written
+    if state.is_chief:
+        tf.io.gfile.makedirs(checkpointer.directory)
+        run_dir.write_about(checkpointer.directory, state.about())
+    checkpointer.save()
+    if state.is_chief:
+        run_dir.write_best(state.model_dir, results, step=state.step)

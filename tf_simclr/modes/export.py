@@ -1,0 +1,78 @@
+"""SavedModels of a run, and copies of its model that one worker can use alone."""
+
+import os
+
+from tf_simclr.checkpoints import run_dir
+from tf_simclr.checkpoints.formats import saved_model
+from tf_simclr.devices import workers
+from tf_simclr.models.from_config import make_model
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.run_state import RunState
+
+
+class Exporter:
+    """Exports a run as often as it is asked to; the model is copied and traced once."""
+
+    def __init__(self, state: RunState):
+        self._state = state
+        self._copies: dict[str, SimCLR] = {}  # by precision
+        self._exportable = None  # of the copy in float32
+
+    def export_latest(self) -> str | None:
+        """Writes saved_model/STEP of the weights as they are; returns its path on the chief."""
+        state = self._state
+        if not state.is_chief:
+            return None
+        keep = state.config.training.keep_hub_module_max
+        return self._write("saved_model", state.step, keep=keep)
+
+    def export_best(self) -> dict:
+        """Writes saved_model_best/STEP of the best checkpoint, with eval_every_epochs.
+
+        The weights are those of the latest checkpoint before and after.
+
+        Returns:
+          best_step, best_top_1 and best_saved_model; nothing without eval_every_epochs.
+        """
+        state = self._state
+        if state.best_checkpointer is None:
+            return {}
+        best, latest = run_dir.read_best(state.model_dir), state.checkpointer.latest
+        assert best and latest, "the run has been evaluated and saved"
+        step, top_1 = int(best["global_step"]), best[run_dir.TOP_1]
+        prefix = os.path.join(state.best_checkpointer.directory, f"ckpt-{step}")
+        state.best_checkpointer.restore(prefix, weights_only=True)
+        path = self._write("saved_model_best", step, keep=1) if state.is_chief else None
+        state.checkpointer.restore(latest)
+        return {"best_step": step, "best_top_1": top_1, "best_saved_model": path}
+
+    def local_model(self, precision: str | None = None) -> SimCLR:
+        """Returns the model as this worker can use it alone: itself, or a copy where needed.
+
+        Args:
+          precision: another than the run's.
+        """
+        state = self._state
+        config = state.config.replace(precision=precision) if precision else state.config
+        if workers.num_workers(state.strategy) == 1 and config == state.config:
+            return state.model
+        key = config.training.precision
+        if key not in self._copies:
+            self._copies[key] = make_model(config, state.num_classes)
+        weights = state.model.variables_by_path()
+        for path, variable in self._copies[key].variables_by_path().items():
+            variable.assign(workers.local_variable(weights[path]))
+        return self._copies[key]
+
+    def _write(self, name: str, step: int, *, keep: int) -> str:
+        """Writes model_dir/NAME/STEP, which computes in float32 wherever it is loaded."""
+        model = self.local_model(precision="float32")
+        if self._exportable is None:
+            self._exportable = saved_model.exportable(model)
+        return saved_model.write(
+            self._exportable,
+            os.path.join(self._state.model_dir, name),
+            step,
+            keep=keep,
+            about=self._state.about(),
+        )

@@ -1,0 +1,205 @@
+"""Every refusal that needs more than the settings, in the order in which they are checked.
+
+All of them come before the model is built and before anything is written. (What settings alone can
+tell is refused when they are parsed: config/rules.py.) A refusal is a ConfigError: one line that
+names the flag, its value and a way out.
+"""
+
+import tensorflow as tf
+
+from tf_simclr.checkpoints import teacher, weights
+from tf_simclr.config import Config
+from tf_simclr.data.pipeline import service
+from tf_simclr.data.sources import folder, labels
+from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.devices import strategies
+from tf_simclr.errors import ConfigError
+from tf_simclr.models import bounds
+
+
+def check_settings(config: Config):
+    """Raises ConfigError where the settings ask for what no device could hold."""
+    bounds.check_size(config)
+
+
+def check_data(config: Config, source: Source):
+    """Raises ConfigError where the settings do not fit the data set."""
+    for check in (class_count, training_labels, evaluation_possible, probe_possible):
+        check(config, source)
+
+
+def check_files(config: Config, source: Source, *, evaluates: bool):
+    """Raises ConfigError where something that the run will need is missing.
+
+    Args:
+      evaluates: whether the run will evaluate on eval_split.
+    """
+    if evaluates:
+        way_out = "evaluate on another split, or train by --mode=train"
+        labels.require(source, config.data.eval_split, flag="eval_split", way_out=way_out)
+    if config.runtime.data_service:
+        service.check(config.runtime.data_service)
+    pretrained_weights(config)
+    if config.distill.teacher:
+        teacher.find(config.distill.teacher)
+
+
+def check_devices(config: Config, strategy: tf.distribute.Strategy):
+    """Raises ConfigError where the settings do not fit the devices."""
+    divisible("train_batch_size", config.training.train_batch_size, strategy)
+    divisible("eval_batch_size", config.training.eval_batch_size, strategy)
+    microbatches(config, strategy)
+    precision(config, strategy)
+    compilable(config, strategy)
+
+
+# --- The data set.
+
+
+def has_supervised_head(config: Config) -> bool:
+    """Returns whether the model has a supervised head to train."""
+    if config.training.train_mode != "pretrain":
+        return True
+    return config.model.lineareval_while_pretraining and not config.data.unlabelled
+
+
+def class_count(config: Config, source: Source):
+    """Refuses data of a single class where labels are used.
+
+    A single class is always guessed right, and there is nothing to learn from it.
+    """
+    if source.num_classes != 1:
+        return
+    training, mode = config.training, config.runtime.mode
+    without_labels = "--lineareval_while_pretraining=False"
+    if source.name == folder.FOLDER:
+        without_labels = f"--unlabelled, or {without_labels}"
+    if mode == "probe":
+        way_out = "name data of two or more classes to probe with"
+    elif training.train_mode == "finetune":
+        way_out = "fine-tuning and its evaluation need pictures of at least one other class"
+    elif training.train_mode == "distill":
+        if not config.distill.distill_label_weight:
+            return
+        way_out = "distill without labels by --distill_label_weight=0"
+    elif config.model.lineareval_while_pretraining:
+        way_out = f"pretrain without labels by {without_labels}"
+    elif training.probe_summary:
+        way_out = "leave out the probes by --probe_summary=False"
+    else:
+        return
+    name = f" {source.class_names[0]!r}" if source.class_names else ""
+    directory = f" in data_dir {config.data.data_dir!r}" if source.name == folder.FOLDER else ""
+    raise ConfigError(
+        f"dataset {source.name} has the class{name} only{directory}, and labels need at least two "
+        f"classes: {way_out}"
+    )
+
+
+def training_labels(config: Config, source: Source):
+    """Refuses data without the labels that training needs."""
+    ways_out = {
+        "pretrain": "pretrain without them by --lineareval_while_pretraining=False",
+        "finetune": "fine-tuning needs a data set with labels",
+        "distill": "distill without them by --distill_label_weight=0",
+    }
+    train_mode = config.training.train_mode
+    if not has_supervised_head(config):
+        return
+    if train_mode == "distill" and not config.distill.distill_label_weight:
+        return
+    if source.num_classes is None:
+        why = f" ({source.label_note})" if source.label_note else ""
+        raise ConfigError(f"dataset {source.name} has no class labels{why}: {ways_out[train_mode]}")
+    if config.runtime.mode != "eval":
+        labels.require(
+            source, config.data.train_split, flag="train_split", way_out=ways_out[train_mode]
+        )
+
+
+def evaluation_possible(config: Config, source: Source):
+    """Refuses evaluations during training where there is nothing to evaluate."""
+    head = has_supervised_head(config)
+    if config.training.eval_every_epochs and not (head and source.num_classes):
+        raise ConfigError(
+            "eval_every_epochs must be 0 without labels or without a supervised head (dataset "
+            f"{source.name}, lineareval_while_pretraining={head}), got "
+            f"{config.training.eval_every_epochs}: there is nothing to evaluate"
+        )
+
+
+def probe_possible(config: Config, source: Source):
+    """Refuses probes at the end of a run on data without classes."""
+    if config.training.probe_summary and source.num_classes is None:
+        raise ConfigError(
+            f"probe_summary must be False with dataset {source.name}, which has no class labels to "
+            "probe with"
+        )
+
+
+# --- Files.
+
+
+def pretrained_weights(config: Config):
+    """Refuses a --checkpoint that is not there, and fine-tuning that would start from nothing."""
+    training = config.training
+    if training.checkpoint:
+        weights.find(training.checkpoint)
+        return
+    if config.runtime.mode == "eval" or training.train_mode != "finetune" or training.from_scratch:
+        return
+    if not tf.train.latest_checkpoint(config.runtime.model_dir):
+        raise ConfigError(
+            "checkpoint must be given with train_mode=finetune, got None: name the pretrained run "
+            "by --checkpoint=DIR, or train the supervised baseline by --from_scratch"
+        )
+
+
+# --- The devices.
+
+
+def divisible(flag: str, batch_size: int, strategy: tf.distribute.Strategy):
+    """Refuses a batch that the replicas cannot share equally.
+
+    Args:
+      flag: name of the setting that holds batch_size.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        nearest = max(1, round(batch_size / replicas)) * replicas
+        raise ConfigError(
+            f"{flag} must be divisible by the {replicas} replicas, got {batch_size}; "
+            f"the nearest is {nearest}"
+        )
+
+
+def microbatches(config: Config, strategy: tf.distribute.Strategy):
+    """Refuses a micro-batch size that does not divide a replica's images."""
+    size = config.training.microbatch_size
+    images = config.training.train_batch_size // strategy.num_replicas_in_sync
+    if size and images % size:
+        divisors = [n for n in range(1, images + 1) if images % n == 0]
+        nearest = min(divisors, key=lambda n: (abs(n - size), n))
+        raise ConfigError(
+            f"microbatch_size must divide the {images} images of a replica, got {size}; the "
+            f"nearest is {nearest}"
+        )
+
+
+def precision(config: Config, strategy: tf.distribute.Strategy):
+    """Refuses a precision in which the devices cannot train."""
+    if config.training.precision == "float16" and strategies.is_tpu(strategy):
+        raise ConfigError(
+            "precision must be bfloat16 or float32 on a TPU, got float16: it has no "
+            "float16, nor does bfloat16 need its loss scaling"
+        )
+
+
+def compilable(config: Config, strategy: tf.distribute.Strategy):
+    """Refuses to compile a step in which replicas meet."""
+    replicas = strategy.num_replicas_in_sync
+    if config.training.jit_compile and replicas > 1 and not strategies.is_tpu(strategy):
+        raise ConfigError(
+            f"jit_compile must be False on {replicas} replicas, got True: what they exchange "
+            "cannot be compiled; a TPU compiles without it"
+        )

@@ -1,0 +1,233 @@
+"""The parts of a run, made once and handed from station to station."""
+
+import dataclasses
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tf_simclr import preflight
+from tf_simclr.checkpoints import run_dir, teacher
+from tf_simclr.checkpoints.examples_seen import ExamplesSeen
+from tf_simclr.checkpoints.run_checkpoints import Checkpointer
+from tf_simclr.config import Config, saved_settings
+from tf_simclr.data.augment import host
+from tf_simclr.data.augment.device_views import DeviceViews
+from tf_simclr.data.batch import TrainBatch
+from tf_simclr.data.sources import image_range
+from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.devices import same_settings, strategies, workers
+from tf_simclr.errors import ConfigError
+from tf_simclr.models.from_config import make_model, num_microbatches
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.optim import policy
+from tf_simclr.optim.loss_scale import LossScale
+from tf_simclr.training.plan import Plan, make_schedule
+from tf_simclr.training.tasks import Task, make_task
+from tf_simclr.training.train_step import SCALED_METRICS, train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class RunState:
+    """A model on its devices, with its optimizer, its data and its files.
+
+    Attributes:
+      config: the settings, the same on all workers.
+      source: the data set; its class numbers are those of the model's head.
+      plan: the run's length.
+      class_names: of the head's classes; None where nobody knows them, or without a head.
+      strategy: the devices.
+      model: what is trained.
+      task: what it is trained for.
+      learning_rate: step -> learning rate.
+      optimizer: its iterations are the step.
+      loss_scale: for float16, else None.
+      examples_seen: how many training examples the run has used.
+      checkpointer: of the checkpoints in model_dir.
+      best_checkpointer: of the best checkpoint, where eval_every_epochs keeps one.
+      saved_settings: that the run had before this start, by name.
+    """
+
+    config: Config
+    source: Source
+    plan: Plan
+    class_names: tuple[str, ...] | None
+    strategy: tf.distribute.Strategy
+    model: SimCLR
+    task: Task
+    learning_rate: Callable
+    optimizer: Any
+    loss_scale: LossScale | None
+    examples_seen: ExamplesSeen
+    checkpointer: Checkpointer
+    best_checkpointer: Checkpointer | None
+    saved_settings: dict[str, Any]
+
+    @property
+    def model_dir(self) -> str:
+        """The directory of the run."""
+        return self.checkpointer.directory
+
+    @property
+    def step(self) -> int:
+        """Steps that the optimizer has taken."""
+        return self.checkpointer.step
+
+    @property
+    def num_classes(self) -> int | None:
+        """Classes of the supervised head; None for a model without one."""
+        return self.model.output_widths().get("logits_sup")
+
+    @property
+    def microbatch_size(self) -> int:
+        """Images of a micro-batch; 0 where a replica computes all of its images at once."""
+        several = num_microbatches(self.config, self.strategy.num_replicas_in_sync) > 1
+        return self.config.training.microbatch_size if several else 0
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of what `train_step` returns."""
+        return self.task.metrics + (SCALED_METRICS if self.loss_scale else ())
+
+    def train_step(self, batch: TrainBatch) -> dict[str, tf.Tensor]:
+        """Takes one training step on one replica, and returns its metrics."""
+        return train_step(
+            self.task,
+            self.optimizer,
+            batch,
+            microbatch_size=self.microbatch_size,
+            loss_scale=self.loss_scale,
+        )
+
+    def preview(self, batch: TrainBatch, count: int) -> tf.Tensor:
+        """Returns the first views of the first images, float32 (count, s, s, 3)."""
+        return self.task.device_views.preview(
+            batch,
+            step=self.optimizer.iterations,
+            count=count,
+            microbatch_size=self.microbatch_size,
+        )
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this worker writes checkpoints, summaries, exports and progress."""
+        return workers.is_chief(self.strategy)
+
+    def say(self, text: str):
+        """Prints to stderr, once for all workers."""
+        if self.is_chief:
+            print(text, file=sys.stderr)
+
+    def about(self) -> dict:
+        """Returns what about.json tells of the model (`run_dir.write_about`)."""
+        names, data = list(self.class_names or ()), self.config.data
+        return {
+            "image_size": data.image_size,
+            "class_names": names if names and len(names) == self.num_classes else None,
+            "preparation": host.evaluation_preparation(
+                data.image_size, image_range.parse(data.image_range)
+            ),
+        }
+
+
+def build(
+    config: Config,
+    source: Source,
+    plan: Plan,
+    strategy: tf.distribute.Strategy,
+    *,
+    class_names: tuple[str, ...] | None = None,
+) -> RunState:
+    """Builds the parts of a run, and compares them with the checkpoints that are there.
+
+    Args:
+      config: checked settings, the seed among them.
+      source: the data set.
+      plan: the run's length.
+      strategy: the devices.
+      class_names: of the supervised head (`class_names.match`).
+
+    Raises:
+      ConfigError: the settings do not fit the devices; the workers' settings or class names
+        differ; model_dir holds a checkpoint of another model; the teacher cannot be loaded, or
+        knows other classes.
+    """
+    config = same_settings.agree(config, strategy, class_names)
+    preflight.check_devices(config, strategy)
+    learning_rate = make_schedule(config, plan)
+    model_dir = config.runtime.model_dir
+    assert model_dir is not None, "experiment.run refuses a run without one"
+    saved = saved_settings.read_of_run(model_dir)
+    with strategy.scope():
+        loaded_teacher = _load_teacher(config, source)
+        num_classes = source.num_classes if preflight.has_supervised_head(config) else None
+        if loaded_teacher:
+            num_classes = loaded_teacher.num_classes
+        model = make_model(config, num_classes)
+        optimizer = policy.make_optimizer(
+            model,
+            config.optimizer.optimizer,
+            learning_rate,
+            momentum=config.optimizer.momentum,
+            weight_decay=config.optimizer.weight_decay,
+        )
+        loss_scale = LossScale() if config.training.precision == "float16" else None
+        examples_seen = ExamplesSeen(
+            config.training.train_batch_size, batch_size_before=saved.get("train_batch_size")
+        )
+        make_checkpointer = functools.partial(
+            Checkpointer,
+            model,
+            optimizer,
+            strategy=strategy,
+            loss_scale=loss_scale,
+            seen=examples_seen,
+        )
+        latest, best = _checkpointers(config, model_dir, make_checkpointer)
+    latest.check_latest()
+    device_views = DeviceViews(config, compiled=strategies.on_cpu(strategy))
+    return RunState(
+        config=config,
+        source=source,
+        plan=plan,
+        class_names=class_names,
+        strategy=strategy,
+        model=model,
+        task=make_task(config, model, device_views, loaded_teacher),
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        loss_scale=loss_scale,
+        examples_seen=examples_seen,
+        checkpointer=latest,
+        best_checkpointer=best,
+        saved_settings=saved,
+    )
+
+
+def _checkpointers(
+    config: Config, model_dir: str, make: Callable
+) -> tuple[Checkpointer, Checkpointer | None]:
+    """Returns those of the latest checkpoints and, where it is kept, of the best."""
+    latest = make(model_dir, max_to_keep=config.training.keep_checkpoint_max)
+    if not config.training.eval_every_epochs or config.runtime.mode == "eval":
+        return latest, None
+    run_dir.read_best(model_dir)  # a spoilt file would otherwise end the run much later
+    return latest, make(os.path.join(model_dir, run_dir.BEST), max_to_keep=1)
+
+
+def _load_teacher(config: Config, source: Source) -> teacher.Teacher | None:
+    distill = config.distill
+    if not distill.teacher:
+        return None
+    loaded = teacher.Teacher(distill.teacher, image_size=config.data.image_size)
+    compares = distill.distill_label_weight or config.training.eval_every_epochs
+    if compares and loaded.num_classes != source.num_classes:
+        raise ConfigError(
+            f"teacher {distill.teacher!r} knows {loaded.num_classes} classes, dataset "
+            f"{source.name} has {source.num_classes}: choose data of the same "
+            "classes, or --distill_label_weight=0 --eval_every_epochs=0"
+        )
+    return loaded

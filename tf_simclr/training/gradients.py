@@ -1,0 +1,34 @@
+"""Metrics and gradients of one replica's batch, computed at once."""
+
+import tensorflow as tf
+
+from tf_simclr import compat
+from tf_simclr.data.batch import TrainBatch
+from tf_simclr.devices.replicas import num_replicas, replica_id
+from tf_simclr.training.loss_terms import Targets
+from tf_simclr.training.tasks import Task
+
+
+def gradients(
+    task: Task, batch: TrainBatch, targets: Targets | None, *, step, scale=1.0
+) -> tuple[dict[str, tf.Tensor], list]:
+    """Differentiates a task's loss on this replica.
+
+    Args:
+      task: what is trained.
+      batch: this replica's n images.
+      targets: of the batch.
+      step: number of the step.
+      scale: factor on the loss (`optim.loss_scale`), () or a number.
+
+    Returns:
+      The metrics. And for each variable of task.trainable the gradient of
+      scale * total_loss / replicas; None where the loss does not reach the variable.
+    """
+    variables = [compat.tf_variable(variable) for variable in task.trainable]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(variables)
+        outputs = task.forward(batch, step=step, place=replica_id())
+        metrics = task.loss(outputs, targets)
+        loss = scale * metrics["total_loss"] / num_replicas()
+    return metrics, tape.gradient(loss, variables)

@@ -1,0 +1,156 @@
+"""What a run reports while it trains: a progress bar, and summaries for TensorBoard."""
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tf_simclr.console import progress
+from tf_simclr.training.device_loop import COUNTS, NUM_SUMMARY_IMAGES
+from tf_simclr.training.hooks import Chunk, Hook, next_multiple
+
+PICTURES_EVERY = 10  # summaries: pictures take far more space than scalars
+_COUNT_MESSAGES = {
+    "skipped_examples": "undecodable examples were replaced by others in steps {first} to {last} "
+    "(--strict_data makes this an error)",
+    "unlabelled_examples": "examples without a label were left out of the supervised loss in steps "
+    "{first} to {last}",
+}
+
+
+class Metrics(Hook):
+    """Means of the metrics, and sums of the counts, since they were last popped.
+
+    Sums are taken step by step in float64, so that they do not depend on how many steps a call had.
+    """
+
+    def __init__(self, names: Sequence[str], *, first_step: int, is_chief: bool):
+        self._names, self._first_step, self._is_chief = names, first_step, is_chief
+        self._last_step = first_step
+        self._sums, self._num_steps = np.zeros(len(names)), 0
+        self._totals = np.zeros(len(COUNTS), int)
+        self._popped = np.zeros(len(COUNTS), int)
+
+    def after(self, chunk: Chunk) -> None:
+        for row in chunk.metrics:
+            self._sums = self._sums + row
+        self._num_steps += len(chunk.metrics)
+        self._last_step = chunk.last_step
+        self._totals = self._totals + np.rint(chunk.counts.sum(axis=0)).astype(int)
+
+    def means(self) -> dict[str, float]:
+        """Returns the means of the metrics since the last pop."""
+        return dict(zip(self._names, (self._sums / self._num_steps).tolist(), strict=True))
+
+    def pop(self) -> dict[str, float]:
+        """Returns means and counts since the last pop, and begins anew.
+
+        Unlabelled examples are only counted where the run has met any.
+        """
+        means, since = self.means(), self._totals - self._popped
+        self._sums, self._num_steps = np.zeros(len(self._names)), 0
+        self._popped = self._totals
+        counts = zip(COUNTS, since.tolist(), self._totals.tolist(), strict=True)
+        return means | {
+            name: count for name, count, total in counts if total or name == "skipped_examples"
+        }
+
+    def __exit__(self, *_) -> None:
+        for name, total in zip(COUNTS, self._totals, strict=True):
+            if total and self._is_chief:
+                text = _COUNT_MESSAGES[name].format(first=self._first_step, last=self._last_step)
+                print(f"{total} {text}", file=sys.stderr)
+
+
+class Progress(Hook):
+    """A progress bar on a terminal, lines in a log: images per second, loss, accuracies."""
+
+    def __init__(
+        self,
+        description: str,
+        metrics: Metrics,
+        *,
+        first_step: int,
+        total_steps: int,
+        batch_size: int,
+        is_chief: bool,
+    ):
+        self._metrics, self._batch_size = metrics, batch_size
+        self._bar = progress(
+            total=total_steps,
+            initial=first_step,
+            desc=description,
+            unit="step",
+            leave=True,
+            disable=not is_chief,
+        )
+
+    def __enter__(self):
+        self._bar.__enter__()
+        return self
+
+    def after(self, chunk: Chunk) -> None:
+        count = chunk.last_step - chunk.first_step
+        rate = self._batch_size * count / chunk.seconds if chunk.seconds else None
+        self._bar.set_postfix_str(self._text(rate), refresh=False)
+        self._bar.update(count)
+
+    def _text(self, images_per_second: float | None) -> str:
+        means = self._metrics.means()
+        # total_loss includes the loss of the supervised head, which only watches the pretraining.
+        loss = means.get("contrast_loss", means["total_loss"])
+        parts = [] if images_per_second is None else [f"{images_per_second:.0f} images/s"]
+        parts.append(f"loss {loss:.3f}")
+        for name in ("contrast_acc", "supervised_acc"):
+            if name in means:
+                parts.append(f"{name} {means[name]:.3f}")
+        return ", ".join(parts)
+
+    def __exit__(self, *error) -> None:
+        self._bar.__exit__(*error)
+
+
+class Summaries(Hook):
+    """Writes means, counts, the learning rate and pictures for TensorBoard.
+
+    Pictures go into the first summary, into every PICTURES_EVERY-th after it, and into the last.
+    """
+
+    def __init__(
+        self,
+        writer: tf.summary.SummaryWriter,
+        metrics: Metrics,
+        learning_rate: Callable,
+        *,
+        every_steps: int,
+    ):
+        """Takes over the writer, and closes it in the end.
+
+        Args:
+          every_steps: steps between summaries; 0 for one summary at the end.
+        """
+        self._writer, self._metrics, self._learning_rate = writer, metrics, learning_rate
+        self._every_steps = every_steps
+
+    def next_boundary(self, step: int) -> float:
+        return next_multiple(step, self._every_steps) if self._every_steps else math.inf
+
+    def after(self, chunk: Chunk) -> None:
+        step, every = chunk.last_step, self._every_steps
+        if not chunk.is_end and (not every or step % every):
+            return
+        with self._writer.as_default(step=step):
+            for name, value in self._metrics.pop().items():
+                tf.summary.scalar(f"train/{name}", value)
+            tf.summary.scalar("learning_rate", self._learning_rate(step))
+            if chunk.is_end or step // every % PICTURES_EVERY == 1:
+                tf.summary.image("image", chunk.views, max_outputs=NUM_SUMMARY_IMAGES)
+
+    def flush(self) -> None:
+        """Brings what is written so far to disk."""
+        self._writer.flush()
+
+    def __exit__(self, *_) -> None:
+        self._writer.close()

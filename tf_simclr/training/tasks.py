@@ -1,0 +1,225 @@
+"""What a run trains: pretraining, fine-tuning or distillation.
+
+A task says what the model computes (forward) and what is minimized (loss). Everything else about a
+step is the same for all tasks (train_step.py).
+
+Losses are means over a replica's images. train_step.py divides them by the number of replicas, so
+that gradients summed over the replicas are those of the global loss (official code).
+"""
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import ClassVar
+
+import tensorflow as tf
+
+from tf_simclr.config import Config
+from tf_simclr.data.augment.device_views import DeviceViews
+from tf_simclr.data.batch import TrainBatch
+from tf_simclr.losses.distillation import distillation
+from tf_simclr.losses.nt_xent import nt_xent_stacked
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.optim import policy
+from tf_simclr.training.loss_terms import Targets, WeightDecay, supervised_loss
+
+OUTPUTS = ("proj_head_output", "logits_sup")
+SUPERVISED_METRICS = ("supervised_loss", "supervised_acc")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task(abc.ABC):
+    """Base of the tasks.
+
+    Attributes:
+      model: that is trained.
+      device_views: makes the model's inputs of a batch.
+      weight_decay: a term of every loss.
+      couples_images: whether the loss of an image depends on the other images of the batch. If so,
+        micro-batches must exchange their outputs before the loss can be computed.
+    """
+
+    model: SimCLR
+    device_views: DeviceViews
+    weight_decay: WeightDecay
+
+    couples_images: ClassVar[bool] = False
+
+    @property
+    def trainable(self) -> list:
+        """The variables that the optimizer moves."""
+        return policy.trainable_variables(self.model)
+
+    @property
+    @abc.abstractmethod
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what `loss` returns."""
+
+    @abc.abstractmethod
+    def targets(self, labels: tf.Tensor) -> Targets | None:
+        """Returns the targets of one-hot labels (n, classes); None where the loss needs none."""
+
+    @abc.abstractmethod
+    def forward(self, batch: TrainBatch, *, step, place) -> dict[str, tf.Tensor]:
+        """Computes what the loss needs of a batch.
+
+        Args:
+          batch: n images, all of a replica's or a micro-batch of them.
+          step: number of the step; with the place it seeds the views (`DeviceViews.views`).
+          place: number of these images' replica or micro-batch.
+
+        Returns:
+          {name: float32 (rows, width)}; rows is n, or 2n for two views of each image.
+        """
+
+    @abc.abstractmethod
+    def loss(self, outputs: dict[str, tf.Tensor], targets: Targets | None) -> dict[str, tf.Tensor]:
+        """Computes the metrics, () each, from what `forward` returns; total_loss is minimized."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrain(Task):
+    """Contrastive pretraining (SimCLR paper, section 2.1).
+
+    The supervised head, where there is one, is a linear classifier that only watches: the model
+    stops its gradient before it reaches the backbone.
+    """
+
+    temperature: float = 0.1
+    hidden_norm: bool = True
+    block_rows: int = 0
+
+    couples_images: ClassVar[bool] = True
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        contrastive = ("contrast_loss", "contrast_acc", "contrast_entropy")
+        supervised = SUPERVISED_METRICS if self.model.supervised_head is not None else ()
+        return ("weight_decay", "total_loss", *contrastive, *supervised)
+
+    def targets(self, labels: tf.Tensor) -> Targets | None:
+        return None if self.model.supervised_head is None else Targets.from_labels(labels)
+
+    def forward(self, batch: TrainBatch, *, step, place) -> dict[str, tf.Tensor]:
+        """Returns proj_head_output (2n, d) and logits_sup (2n, classes), first views first."""
+        views = self.device_views.views(batch, step=step, place=place)
+        endpoints = self.model(tf.concat(views, axis=0), training=True)  # of (2n, s, s, 3)
+        return {name: endpoints[name] for name in OUTPUTS if name in endpoints}
+
+    def loss(self, outputs: dict[str, tf.Tensor], targets: Targets | None) -> dict[str, tf.Tensor]:
+        metrics = nt_xent_stacked(
+            outputs["proj_head_output"],
+            temperature=self.temperature,
+            hidden_norm=self.hidden_norm,
+            block_rows=self.block_rows,
+        )
+        metrics["weight_decay"] = self.weight_decay.loss()
+        loss = metrics["contrast_loss"] + metrics["weight_decay"]
+        if targets is not None:
+            metrics |= supervised_loss(outputs["logits_sup"], targets.of_both_views())
+            loss += metrics["supervised_loss"]
+        return metrics | {"total_loss": loss}
+
+
+@dataclasses.dataclass(frozen=True)
+class Finetune(Task):
+    """Supervised training of the head, and of as much of the encoder as is not frozen."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return ("weight_decay", "total_loss", *SUPERVISED_METRICS)
+
+    def targets(self, labels: tf.Tensor) -> Targets:
+        return Targets.from_labels(labels)
+
+    def forward(self, batch: TrainBatch, *, step, place) -> dict[str, tf.Tensor]:
+        """Returns logits_sup (n, classes)."""
+        (view,) = self.device_views.views(batch, step=step, place=place)
+        return {"logits_sup": self.model(view, training=True)["logits_sup"]}
+
+    def loss(self, outputs: dict[str, tf.Tensor], targets: Targets | None) -> dict[str, tf.Tensor]:
+        assert targets is not None
+        metrics = supervised_loss(outputs["logits_sup"], targets)
+        metrics["weight_decay"] = self.weight_decay.loss()
+        return metrics | {"total_loss": metrics["supervised_loss"] + metrics["weight_decay"]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Distill(Task):
+    """Distillation of a teacher (SimCLRv2 paper, equations 2 and 3).
+
+    Attributes:
+      teacher: function from images (n, s, s, 3) to logits (n, classes).
+      temperature: of the class probabilities of both networks.
+      label_weight: weight of the labels' loss, 1 - alpha in the paper; the rest is the teacher's.
+        0 needs no labels.
+    """
+
+    teacher: Callable[[tf.Tensor], tf.Tensor]
+    temperature: float = 1.0
+    label_weight: float = 0.0
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        supervised = SUPERVISED_METRICS if self.label_weight else ()
+        return ("weight_decay", "total_loss", "distill_loss", "teacher_agreement", *supervised)
+
+    def targets(self, labels: tf.Tensor) -> Targets | None:
+        return Targets.from_labels(labels) if self.label_weight else None
+
+    def forward(self, batch: TrainBatch, *, step, place) -> dict[str, tf.Tensor]:
+        """Returns logits_sup and teacher_logits, (n, classes) each; both see the same view."""
+        (view,) = self.device_views.views(batch, step=step, place=place)
+        logits = self.model(view, training=True)["logits_sup"]
+        return {"logits_sup": logits, "teacher_logits": self.teacher(view)}
+
+    def loss(self, outputs: dict[str, tf.Tensor], targets: Targets | None) -> dict[str, tf.Tensor]:
+        logits = outputs["logits_sup"]
+        metrics = distillation(logits, outputs["teacher_logits"], temperature=self.temperature)
+        metrics["weight_decay"] = self.weight_decay.loss()
+        loss = (1.0 - self.label_weight) * metrics["distill_loss"] + metrics["weight_decay"]
+        if targets is not None:
+            metrics |= supervised_loss(logits, targets)
+            loss += self.label_weight * metrics["supervised_loss"]
+        return metrics | {"total_loss": loss}
+
+
+def make_task(
+    config: Config,
+    model: SimCLR,
+    device_views: DeviceViews | None = None,
+    teacher: Callable[[tf.Tensor], tf.Tensor] | None = None,
+) -> Task:
+    """Makes the task of config.training.train_mode.
+
+    Args:
+      config: its seed must be set.
+      model: to be trained.
+      device_views: makes the model's inputs; by default as the settings say.
+      teacher: for train_mode=distill.
+    """
+    device_views = device_views or DeviceViews(config)
+    decayed = policy.loss_decay_variables(model, config.optimizer.optimizer)
+    weight_decay = WeightDecay(decayed, config.optimizer.weight_decay)
+    match config.training.train_mode:
+        case "pretrain":
+            return Pretrain(
+                model,
+                device_views,
+                weight_decay,
+                temperature=config.loss.temperature,
+                hidden_norm=config.loss.hidden_norm,
+                block_rows=config.loss.loss_block_rows,
+            )
+        case "finetune":
+            return Finetune(model, device_views, weight_decay)
+        case "distill" if teacher is not None:
+            return Distill(
+                model,
+                device_views,
+                weight_decay,
+                teacher,
+                temperature=config.distill.distill_temperature,
+                label_weight=config.distill.distill_label_weight,
+            )
+    raise ValueError(f"train_mode {config.training.train_mode!r} with teacher {teacher!r}")

@@ -1,1 +1,0 @@
-"""The measurements of tools/benchmark.py, one module a subcommand, and the frame they share."""
