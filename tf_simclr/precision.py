@@ -5,7 +5,7 @@ import tensorflow as tf
 HALF = ("bfloat16", "float16")
 
 
-def policy_of(x) -> str:
+def policy_of(x: tf.Tensor) -> str:
     """Returns the dtype policy of a layer that computes in the type of the Keras tensor x.
 
     Its weights are at least float32.

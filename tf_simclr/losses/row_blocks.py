@@ -29,7 +29,7 @@ class RowBlocks:
         paddings = [[0, self.padded - self.n]] + [[0, 0]] * (len(tensor.shape) - 1)
         return tf.pad(tensor, paddings)
 
-    def take(self, tensor: tf.Tensor, start) -> tf.Tensor:
+    def take(self, tensor: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
         """Returns the block that begins at row start: (padded, ...) -> (rows, ...)."""
         return take_rows(tensor, start, self.rows)
 
@@ -78,20 +78,20 @@ class Circle(RowBlocks):
         self.window_rows = half * self.rows
         self.shared_rows = self.window_rows - (self.rows if self.count % 2 == 0 else 0)
 
-    def positions(self, start) -> tf.Tensor:
+    def positions(self, start: tf.Tensor) -> tf.Tensor:
         """Returns the places int32 (rows,) of the block that begins at row start."""
         return start + tf.range(self.rows)
 
-    def add_to_block(self, sums, start, values) -> tf.Tensor:
+    def add_to_block(self, sums: tf.Tensor, start: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
         """Adds values (rows, ...) to sums (padded, ...) at the block."""
         return _add_at(sums, self.positions(start), values)
 
-    def add_to_shared(self, sums, start, values) -> tf.Tensor:
+    def add_to_shared(self, sums: tf.Tensor, start: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
         """Adds values (shared_rows, ...) to sums (padded, ...) at the shared rows of the window."""
         positions = (start + self.rows + tf.range(self.shared_rows)) % self.padded
         return _add_at(sums, positions, values)
 
-    def for_each_block(self, function, variables: list) -> list:
+    def for_each_block(self, function: Callable[..., list], variables: list) -> list:
         """Calls function(start, *variables) -> variables for each block in turn."""
 
         def body(start, *variables):
@@ -124,16 +124,16 @@ class Ring:
         self._circle = circle
         self._twice = tf.concat([self.rows, self.rows], axis=0)  # so that no window is cut in two
 
-    def block(self, start) -> tf.Tensor:
+    def block(self, start: tf.Tensor) -> tf.Tensor:
         """Returns the block that begins at row start: (rows, ...)."""
         return self._circle.take(self.rows, start)
 
-    def window(self, start) -> tf.Tensor:
+    def window(self, start: tf.Tensor) -> tf.Tensor:
         """Returns the rows that follow this block: (window_rows, ...)."""
         return take_rows(self._twice, start + self._circle.rows, self._circle.window_rows)
 
 
-def take_rows(tensor: tf.Tensor, start, count: int) -> tf.Tensor:
+def take_rows(tensor: tf.Tensor, start: tf.Tensor, count: int) -> tf.Tensor:
     """Slices the first axis: (m, ...) -> (count, ...)."""
     begin = [start] + [0] * (tensor.shape.rank - 1)
     return tf.slice(tensor, begin, [count, *tensor.shape[1:]])

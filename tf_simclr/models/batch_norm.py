@@ -40,7 +40,9 @@ class BatchNorm(keras.layers.BatchNormalization):
         """Returns the arguments of the constructor."""
         return super().get_config() | {"fused_in_float32": self._fused_in_float32}
 
-    def call(self, inputs: tf.Tensor, training=None, mask=None) -> tf.Tensor:
+    def call(
+        self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Normalizes inputs (n, ..., c), in training by the statistics of the batch."""
         dtype = tf.as_dtype(inputs.dtype).name
         by_batch = training and self.trainable

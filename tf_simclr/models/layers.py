@@ -34,14 +34,20 @@ class BatchNormSettings:
     fused: bool = False
 
 
-def activation(x, kind: str, name: str):
+def activation(x: tf.Tensor, kind: str, name: str) -> tf.Tensor:
     """Applies the activation function of this Keras name."""
     return keras.layers.Activation(kind, name=name, dtype=policy_of(x))(x)
 
 
 def batch_norm(
-    x, name: str, settings: BatchNormSettings, *, relu=True, center=True, zero_gamma=False
-):
+    x: tf.Tensor,
+    name: str,
+    settings: BatchNormSettings,
+    *,
+    relu: bool = True,
+    center: bool = True,
+    zero_gamma: bool = False,
+) -> tf.Tensor:
     """Applies batch normalization (epsilon 1e-5), then ReLU unless relu=False."""
     x = BatchNorm(
         momentum=settings.momentum,
@@ -56,7 +62,15 @@ def batch_norm(
     return activation(x, "relu", f"{name}.relu") if relu else x
 
 
-def conv(x, name: str, *, filters: int, kernel_size: int, strides: int = 1, use_bias=False):
+def conv(
+    x: tf.Tensor,
+    name: str,
+    *,
+    filters: int,
+    kernel_size: int,
+    strides: int = 1,
+    use_bias: bool = False,
+) -> tf.Tensor:
     """Applies a convolution whose padding does not depend on the size of the input.
 
     A strided kernel pads (k-1)//2 before and the rest after, then computes without padding. So the
@@ -82,12 +96,12 @@ def conv(x, name: str, *, filters: int, kernel_size: int, strides: int = 1, use_
     )(x)
 
 
-def subsample(x, name: str, strides: int):
+def subsample(x: tf.Tensor, name: str, strides: int) -> tf.Tensor:
     """Keeps every `strides`-th row and column, those that a strided 1x1 convolution reads."""
     return keras.layers.AveragePooling2D(1, strides, name=name, dtype=policy_of(x))(x)
 
 
-def fixed_padding(x, name: str, kernel_size: int):
+def fixed_padding(x: tf.Tensor, name: str, kernel_size: int) -> tf.Tensor:
     """Pads kernel_size - 1 zeros: (kernel_size - 1) // 2 before, the rest after."""
     before = (kernel_size - 1) // 2
     after = kernel_size - 1 - before
@@ -98,13 +112,13 @@ def fixed_padding(x, name: str, kernel_size: int):
     )(x)
 
 
-def global_pool(x, name: str):
+def global_pool(x: tf.Tensor, name: str) -> tf.Tensor:
     """Averages over the pixels in at least float32: (n, h, w, c) -> (n, 1, 1, c)."""
     dtype = "float32" if tf.as_dtype(x.dtype).name in HALF else policy_of(x)
     return keras.layers.GlobalAveragePooling2D(keepdims=True, name=name, dtype=dtype)(x)
 
 
-def squeeze_excitation(x, name: str, *, filters: int, ratio: float):
+def squeeze_excitation(x: tf.Tensor, name: str, *, filters: int, ratio: float) -> tf.Tensor:
     """Applies squeeze-and-excitation to the channels (arXiv:1709.01507), with biases.
 
     The bottleneck has max(1, int(filters * ratio)) channels, where filters is the base width of the
@@ -161,8 +175,8 @@ class StreamMix(keras.layers.Layer):
 
 
 def selective_kernel(
-    x, name: str, *, filters: int, strides: int, ratio: float, bn: BatchNormSettings
-):
+    x: tf.Tensor, name: str, *, filters: int, strides: int, ratio: float, bn: BatchNormSettings
+) -> tf.Tensor:
     """Applies a selective-kernel 3x3 convolution with BN and ReLU (arXiv:1903.06586, SimCLRv2).
 
     One convolution of twice the width computes two streams, the simplification of SimCLRv2. Their

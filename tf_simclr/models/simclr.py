@@ -200,7 +200,7 @@ class SimCLR(keras.Model):
         return super().get_config() | network | arguments
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects=None) -> "SimCLR":
+    def from_config(cls, config: dict[str, Any], custom_objects: dict | None = None) -> "SimCLR":
         """Makes an untrained model from what `get_config` returned."""
         network = {name: value for name, value in config.items() if name in _NETWORK_SETTINGS}
         arguments = {name: value for name, value in config.items() if name not in network}

@@ -72,7 +72,12 @@ def loss_decay_variables(model: SimCLR, optimizer: str) -> list:
 
 
 def make_optimizer(
-    model: SimCLR, optimizer: str, learning_rate, *, momentum: float, weight_decay: float
+    model: SimCLR,
+    optimizer: str,
+    learning_rate: compat.LearningRate,
+    *,
+    momentum: float,
+    weight_decay: float,
 ) -> keras.optimizers.Optimizer:
     """Makes an optimizer and builds it for the trainable variables of a model.
 
