@@ -1,18 +1,21 @@
-# make demo and make test set up all they need: Python 3.10 or 3.11 (or a later one, for the modern
-# stack), and make.
+# make demo, make check and make test set up all they need. They ask for make and for Python 3.10 or
+# 3.11 (a later one gets the modern stack).
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long demo-keras3 test-keras3 test-long-keras3 lint clean
+.PHONY: help demo check test test-fast test-long demo-keras3 test-keras3 test-long-keras3 clean
 
 # The first Python on this machine that has the reference stack, else one with the modern stack.
 PYTHON := $(shell for p in python3.11 python3.10 python3 python python3.13 python3.12; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && \
 	echo $$p && break; done)
-# Tracing keeps one core busy: files of tests run two at a time.
+# Test files run two at a time, because tracing keeps only one core busy.
 PARALLEL := -n 2 --dist=loadfile --no-loadscope-reorder
-# One after the other, because TensorFlow does not give all of its memory back.
+# FIRST and THEN run one after the other, because TensorFlow does not return all of its memory.
 FIRST := tests/data tests/training tests/checkpoints tests/devices
 THEN := $(FIRST:%=--ignore=%)
-# More arguments for the long tests, e.g. LONG=--share=1/2 for half of those that are shared out.
+# Unit tests that neither train nor start TensorFlow in another process.
+FAST := tests/config tests/cli tests/losses tests/models tests/optim tests/data/augment \
+	tests/data/sources tests/test_*.py
+# More arguments for the long tests, e.g. LONG=--share=1/2 for half of the tests marked `shared`.
 LONG :=
 # More arguments for the demo, e.g. DEMO='--gin_file=demo --train_steps=20' for a short one.
 DEMO :=
@@ -20,17 +23,26 @@ VENV := .venv
 VENV3 := .venv-keras3
 
 help:
-	@echo "make demo   pretrain, probe and export on an embedded data set: 3 minutes on 2 cores, no network"
-	@echo "make test   the tests of the parts and one whole run: 5 minutes; make test-long runs all others"
-	@echo "make demo-keras3, make test-keras3, make test-long-keras3   the same on TensorFlow 2.21"
-	@echo "make lint   ruff"
-	@echo "make clean  removes $(VENV) and $(VENV3)"
+	@echo "make demo       pretrain, probe and export on an embedded data set: 3 minutes on 2 cores, no network"
+	@echo "make check      format, lint and types: ruff format, ruff check, mypy"
+	@echo "make test-fast  unit tests: under 90 seconds, no training"
+	@echo "make test       make check, the tests of all parts, one whole run: 5 minutes"
+	@echo "make test-long  all other tests: whole runs, clusters, every preset, the table of settings"
+	@echo "make clean      removes $(VENV) and $(VENV3)"
+	@echo "make demo-keras3, test-keras3, test-long-keras3   the same on TensorFlow 2.21"
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python run.py --mode=train_then_eval $(DEMO)
 
-test: $(VENV)/installed
+check: $(VENV)/installed
+	$(VENV)/bin/python -m ruff format --check .
 	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m mypy
+
+test-fast: $(VENV)/installed
+	$(VENV)/bin/python -m pytest $(PARALLEL) $(FAST)
+
+test: check
 	$(VENV)/bin/python -m pytest $(PARALLEL) $(FIRST)
 	$(VENV)/bin/python -m pytest $(PARALLEL) $(THEN)
 
@@ -47,18 +59,15 @@ test-keras3: $(VENV3)/installed
 test-long-keras3: $(VENV3)/installed
 	$(VENV3)/bin/python -m pytest $(PARALLEL) -m long $(LONG)
 
-lint: $(VENV)/installed
-	$(VENV)/bin/python -m ruff check .
-
 $(VENV)/installed: requirements.txt requirements-test.txt setup.cfg pyproject.toml
-	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 to 3.13 found: install one, or say make PYTHON=..."; exit 1; }
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 to 3.13 found: install one, or run make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
 $(VENV3)/installed: requirements-keras3.txt requirements-test.txt setup.cfg pyproject.toml
-	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 to 3.13 found: install one, or say make PYTHON=..."; exit 1; }
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 to 3.13 found: install one, or run make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV3)
 	$(VENV3)/bin/python -m pip install --quiet --upgrade pip
 	$(VENV3)/bin/python -m pip install --quiet -r requirements-keras3.txt -r requirements-test.txt

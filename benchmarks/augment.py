@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from benchmarks import report, timing
 from benchmarks.report import Report, measured
-from tf_simclr.data.augment import color, on_device
+from tf_simclr.data.augment import distortion, on_device
 
 STRENGTH, IMPL = 1.0, "simclrv2"
 NOTES = """\
@@ -91,7 +91,7 @@ def _official(views):
     def distort(index, view):
         seeds = tf.random.experimental.stateless_split([tf.cast(index, tf.int32), 7], 2)
         view = tf.image.stateless_random_flip_left_right(on_device.to_float(view), seeds[0])
-        return color.color_distortion(view, seeds[1], strength=STRENGTH, impl=IMPL)
+        return distortion.color_distortion(view, seeds[1], strength=STRENGTH, impl=IMPL)
 
     dataset = tf.data.Dataset.from_tensor_slices(views).repeat().enumerate()
     dataset = dataset.map(

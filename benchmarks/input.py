@@ -19,7 +19,7 @@ from tf_simclr.config import Config
 from tf_simclr.data.augment import color
 from tf_simclr.data.augment.device_views import DeviceViews
 from tf_simclr.data.sources import opening
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.training import run_input
 
 WHERE = ("device", "host")
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
     setting = f"{args.dataset}, {args.image_size} pixels, batch {args.batch}"
     setting += f", {args.cache} in memory" if args.cache else ""
     baseline = official(source, config, cache=args.cache)
-    made = {
+    pipelines = {
         where: run_input.train_batches(
             config.replace(augment_on=where), source, tf.distribute.get_strategy(), examples_seen=0
         )
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
     step = _augment_step(config)
     if args.cache:
         epoch = source.num_examples(config.data.train_split) // args.batch + 2
-        for dataset in (baseline, *made.values()):
+        for dataset in (baseline, *pipelines.values()):
             for _ in zip(range(epoch), dataset, strict=False):
                 pass
 
@@ -94,11 +94,11 @@ def run(args: argparse.Namespace) -> None:
         calls = [functools.partial(_seconds, data, args.batches, step) for data, step in sides]
         seconds = timing.in_turns(calls, repetitions=args.repetitions)
         images = args.batch * args.batches
-        return [images / statistics.median(taken) for taken in seconds]
+        return [images / statistics.median(times) for times in seconds]
 
     for what, side in (
-        *((f"host's work, augment_on={where}", (made[where], None)) for where in WHERE),
-        ("all, augment_on=device", (made["device"], step)),
+        *((f"host's work, augment_on={where}", (pipelines[where], None)) for where in WHERE),
+        ("all, augment_on=device", (pipelines["device"], step)),
     ):
         out.add(measured(what, setting, "images/s", rates(side, (baseline, None))))
     out.add(
@@ -119,8 +119,8 @@ def _seconds(dataset: tf.data.Dataset, count: int, step) -> float:
             batch = next(iterator)
             last = step(batch) if step else batch
         tf.nest.map_structure(lambda tensor: tensor.numpy(), last)
-        taken = time.perf_counter() - began
-    return taken
+        seconds = time.perf_counter() - began
+    return seconds
 
 
 def _augment_step(config: Config):
@@ -142,10 +142,10 @@ def official(source: Source, config: Config, *, cache: str | None) -> tf.data.Da
 
             factors = max(0.0, 1 - 0.8 * strength), 1 + 0.8 * strength
             ops = (
-                clipped(color.brightness, *factors),
-                clipped(color.contrast, *factors),
-                clipped(color.saturation, *factors),
-                clipped(color.hue, -0.2 * strength, 0.2 * strength),
+                clipped(color.BRIGHTNESS.on_image, *factors),
+                clipped(color.CONTRAST.on_image, *factors),
+                clipped(color.SATURATION.on_image, *factors),
+                clipped(color.HUE.on_image, -0.2 * strength, 0.2 * strength),
             )
             for which in tf.unstack(tf.random.shuffle(tf.range(4))):
                 image = tf.switch_case(which, [functools.partial(op, image) for op in ops])

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from benchmarks import memory_use, report, timing
 from benchmarks.report import Report, measured
-from tf_simclr.config.config import Loss
+from tf_simclr.config.sections import Loss
 from tf_simclr.losses.nt_xent import automatic_block_rows, nt_xent_stacked
 
 NOTES = """\

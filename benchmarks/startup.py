@@ -58,14 +58,14 @@ def run(args: argparse.Namespace) -> None:
     sides = [_OURS] + ([args.baseline] if args.baseline else [])
     options = [f"--data_dir={args.data_dir}"] if args.data_dir else []
     calls = [functools.partial(_seconds, side, options) for side in sides]
-    taken = timing.in_turns(calls, repetitions=args.repetitions, untimed=1)
+    side_runs = timing.in_turns(calls, repetitions=args.repetitions, untimed=1)
     imports = [
         _seconds_of([sys.executable, "-c", "import tensorflow"])[WHOLE]
         for _ in range(args.repetitions)
     ]
     out.add(measured("import tensorflow", "", "ms", [1e3 * statistics.median(imports)]))
     for moment in (*_MOMENTS, WHOLE):
-        times = [1e3 * statistics.median(run[moment] for run in runs) for runs in taken]
+        times = [1e3 * statistics.median(run[moment] for run in runs) for runs in side_runs]
         out.add(measured(moment, setting, "ms", times))
     out.finish(NOTES)
 

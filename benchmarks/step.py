@@ -17,12 +17,12 @@ from benchmarks import matrix_ops, report, timing
 from benchmarks.loss import official_loss
 from benchmarks.report import Report, measured
 from tf_simclr.config import Config
-from tf_simclr.config.config import PRECISIONS
+from tf_simclr.config.choices import PRECISIONS
 from tf_simclr.data.batch import ViewBatch
 from tf_simclr.models import from_config, layers
 from tf_simclr.optim import policy
 from tf_simclr.optim.loss_scale import LossScale
-from tf_simclr.training.loss_terms import supervised_loss
+from tf_simclr.training.loss_terms import Targets, supervised_loss
 from tf_simclr.training.tasks import Pretrain, make_task
 from tf_simclr.training.train_step import train_step
 
@@ -126,7 +126,7 @@ class Step:
 
 def ours(config: Config) -> Step:
     """Makes the step of `run.py` with these settings."""
-    model, optimizer = _made(config)
+    model, optimizer = _make_parts(config)
     task = make_task(config, model)
     scale = LossScale() if config.training.precision == "float16" else None
 
@@ -137,9 +137,11 @@ def ours(config: Config) -> Step:
 
 
 class OfficialPretrain(Pretrain):
-    """Pretraining with the official code's loss."""
+    """Pretrains with the official code's loss."""
 
-    def loss(self, outputs, targets):
+    def loss(self, outputs: dict[str, tf.Tensor], targets: Targets | None) -> dict[str, tf.Tensor]:
+        """Computes the total loss () alone."""
+        assert targets is not None
         value = official_loss(outputs["proj_head_output"], temperature=self.temperature)
         value += self.weight_decay.loss()
         both_views = targets.of_both_views()
@@ -151,11 +153,11 @@ def official(config: Config, *, naive: bool = False) -> Step:
     """Makes the official code's step; `naive` uses the global policy mixed_bfloat16."""
 
     def batch_norm(*, fused_in_float32, **settings):
-        del fused_in_float32  # which is ours
+        del fused_in_float32  # the official code has no such argument
         return keras.layers.BatchNormalization(**settings)
 
     with mock.patch.object(layers, "BatchNorm", batch_norm):
-        model, optimizer = _made(config.replace(precision="bfloat16" if naive else "float32"))
+        model, optimizer = _make_parts(config.replace(precision="bfloat16" if naive else "float32"))
     ours = make_task(config, model)
     task = OfficialPretrain(
         ours.model, ours.device_views, ours.weight_decay, temperature=config.loss.temperature
@@ -163,7 +165,7 @@ def official(config: Config, *, naive: bool = False) -> Step:
     return Step(config, lambda batch: train_step(task, optimizer, batch))
 
 
-def _made(config: Config):
+def _make_parts(config: Config):
     model = from_config.make_model(config, 10)
     optimizer = policy.make_optimizer(
         model,

@@ -33,8 +33,8 @@ def medians(functions: Sequence[Callable[[], object]], *, repetitions: int) -> l
     Two earlier calls do not count, because the first one traces and compiles.
     """
     timed = [functools.partial(_seconds, function) for function in functions]
-    taken = in_turns(timed, repetitions=repetitions, untimed=2)
-    return [1e3 * statistics.median(seconds) for seconds in taken]
+    results = in_turns(timed, repetitions=repetitions, untimed=2)
+    return [1e3 * statistics.median(seconds) for seconds in results]
 
 
 def _seconds(function: Callable[[], object]) -> float:

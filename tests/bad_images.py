@@ -1,4 +1,4 @@
-"""A TFDS data set some of whose images cannot be decoded, in the ways that occur."""
+"""A TFDS data set in which some images cannot be decoded, each in a way that occurs."""
 
 import io
 
@@ -6,12 +6,14 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+import small
+
 NUM_TRAIN, NUM_TEST, NUM_ROTTEN = 48, 20, 20
 BAD_TRAIN, BAD_TEST = (3, 11, 17, 30, 41), (0, 7, 19)
 
 
 def good_image(index: int) -> bytes:
-    """One gray level, 5 * index, so that any crop tells which example it is; some are PNG."""
+    """Encodes an image of gray level 5 * index, which any crop tells; some are PNG."""
     pixels = np.full((20 + index, 30, 3), 5 * index, np.uint8)
     encode = tf.io.encode_png if index % 8 == 0 else tf.io.encode_jpeg
     return encode(pixels).numpy()
@@ -51,21 +53,13 @@ KINDS = (truncated_jpeg, random_bytes, empty, png_with_wrong_checksum, jpeg_that
 
 
 class BadImages(tfds.core.GeneratorBasedBuilder):
-    """Example i has label i; splits train and test with bad examples among good ones, and rotten,
-    which has no good one."""
+    """Example i has label i. Splits train and test have some bad examples, rotten only such."""
 
     VERSION = tfds.core.Version("1.0.0")
 
     def _info(self):
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-                    "label": tfds.features.ClassLabel(num_classes=NUM_TRAIN),
-                }
-            ),
-        )
+        features = small.image_features(NUM_TRAIN, encoding_format="jpeg")
+        return tfds.core.DatasetInfo(builder=self, features=features)
 
     def _split_generators(self, dl_manager):
         return {

@@ -1,4 +1,4 @@
-"""What all tests share: four CPU devices, golden numbers, tiny models, event files."""
+"""What all tests share: four CPU devices, golden numbers, small models, event files."""
 
 import contextlib
 import os
@@ -10,7 +10,8 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+# Tools are programs: they import one another from their own folder.
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
@@ -132,15 +133,15 @@ def golden(golden_dir):
 @pytest.fixture(scope="session")
 def replicas():
     """Function: number -> a strategy over as many CPU devices."""
-    made = {}
+    strategies = {}
 
     def make(number: int) -> tf.distribute.Strategy:
-        if number not in made:
-            made[number] = tf.distribute.MirroredStrategy(
+        if number not in strategies:
+            strategies[number] = tf.distribute.MirroredStrategy(
                 [f"CPU:{i}" for i in range(number)],
                 cross_device_ops=tf.distribute.ReductionToOneDevice(),
             )
-        return made[number]
+        return strategies[number]
 
     return make
 
@@ -211,12 +212,10 @@ def tiny_model():
 @pytest.fixture(scope="session")
 def short_model(tiny_model):
     """Like tiny_model, but of one block a group and with gammas that let every layer count."""
-    from tf_simclr.models import resnet
+    import small
 
     def make(**settings):
-        with pytest.MonkeyPatch.context() as patch:
-            for depth in (18, 50):
-                patch.setitem(resnet.BLOCKS_PER_GROUP, depth, (1, 1, 1, 1))
+        with small.one_block_a_group():
             model = tiny_model(**settings)
         for path, variable in model.variables_by_path().items():
             if path.endswith("/gamma"):
@@ -256,6 +255,16 @@ def values():
         }
 
     return read
+
+
+@pytest.fixture
+def evil(tmp_path, monkeypatch):
+    """Makes evil_module, which creates a file when it is imported; returns that file's path."""
+    marker = tmp_path / "executed"
+    (tmp_path / "evil_module.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("evil_module", None)
+    return marker
 
 
 @pytest.fixture(scope="session")

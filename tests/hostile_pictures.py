@@ -1,4 +1,4 @@
-"""A folder of pictures as people have them: of every make, broken, and files that are none."""
+"""A folder of pictures as people have them: all formats, broken files, and other files."""
 
 import io
 import os
@@ -15,7 +15,7 @@ RED, BLUE = (200, 30, 40), (20, 60, 220)
 
 
 def halves(width=24, height=16) -> Image.Image:
-    """Red on the left, blue on the right."""
+    """Draws red on the left and blue on the right."""
     pixels = np.empty((height, width, 3), np.uint8)
     pixels[:, : width // 2], pixels[:, width // 2 :] = RED, BLUE
     return Image.fromarray(pixels)
@@ -34,7 +34,7 @@ def turned(orientation: int) -> bytes:
 
 
 def gray_16_bits() -> bytes:
-    """Two levels that clipping to 8 bits would make one."""
+    """Draws two gray levels that clipping to 8 bits would merge."""
     return tf.io.encode_png(two_levels()[..., None]).numpy()
 
 
@@ -49,7 +49,7 @@ def noise(side=64) -> Image.Image:
 
 
 def claims_to_be(width: int, height: int) -> bytes:
-    """A PNG's header says so; there are few pixels behind it."""
+    """Makes a PNG whose header claims a size that its few pixels do not have."""
     whole = bytearray(saved(halves(), format="PNG"))
     whole[16:24] = struct.pack(">II", width, height)
     whole[29:33] = struct.pack(">I", zlib.crc32(whole[12:29]))
@@ -57,7 +57,7 @@ def claims_to_be(width: int, height: int) -> bytes:
 
 
 def tagged(**tags: int) -> bytes:
-    """A TIFF of `halves` with further tags, by number as in t254=1."""
+    """Makes a TIFF of `halves` with further tags, given by number as in t254=1."""
     info = TiffImagePlugin.ImageFileDirectory_v2()
     for name, value in tags.items():
         info[int(name[1:])] = value
@@ -65,14 +65,14 @@ def tagged(**tags: int) -> bytes:
 
 
 def with_text(size: int) -> bytes:
-    """A PNG with a compressed comment of so many bytes."""
+    """Makes a PNG with a compressed comment of so many bytes."""
     text = PngImagePlugin.PngInfo()
     text.add_text("Comment", "x" * size, zip=True)
     return saved(halves(), format="PNG", pnginfo=text)
 
 
 def used() -> dict[str, bytes]:
-    """Files that hold `halves`, in one way or another (16-bit ones in two grays)."""
+    """Makes files that show `halves` in all formats (16-bit ones in two grays)."""
     image, transparent = halves(), halves().convert("RGBA")
     transparent.putalpha(255)
     words = "JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000"
@@ -117,7 +117,7 @@ def used() -> dict[str, bytes]:
 
 
 def left_out() -> dict[str, tuple[bytes, str]]:
-    """Files that are seen not to be usable, and the reason."""
+    """Makes files that an inspection refuses, with the reason."""
     none, small, large = "not a picture", "smaller than 8 pixels", "larger than 256 megapixels"
     raw = "camera raw"
     return {
@@ -156,7 +156,7 @@ def left_out() -> dict[str, tuple[bytes, str]]:
 
 
 def broken() -> dict[str, bytes]:
-    """Files whose beginning is that of a picture, and which cannot be decoded."""
+    """Makes files that begin like a picture but cannot be decoded."""
     jpeg, png = saved(noise(), format="JPEG"), saved(noise(), format="PNG")
     wrong = bytearray(png)
     wrong[len(png) // 2] ^= 0xFF
@@ -175,7 +175,7 @@ def write(folder: Path, files: dict[str, bytes]):
 
 
 def make(root: Path) -> Path:
-    """root/train/{halves,other}/ with all of these, and some tricks of file systems."""
+    """Writes root/train/{halves,other}/ with all of these, and some tricks of file systems."""
     folder = root / "train" / "halves"
     write(folder, used() | broken() | {n: content for n, (content, _) in left_out().items()})
     write(folder / "deeper" / "still", {"plain.png": saved(halves(), format="PNG")})

@@ -1,27 +1,22 @@
-"""A TFDS data set some of whose labels are missing, as in STL-10 and ImageNet's test split."""
+"""A TFDS data set in which some labels are missing, as in STL-10 and ImageNet's test split."""
 
 import numpy as np
 import tensorflow_datasets as tfds
+
+import small
 
 NUM_TRAIN, NUM_TEST, NUM_CLASSES = 48, 20, 6
 UNLABELLED_TRAIN, UNLABELLED_TEST = range(0, NUM_TRAIN, 3), (1, 2, 12, 19)
 
 
 class PartlyLabelled(tfds.core.GeneratorBasedBuilder):
-    """Example i has the label i % 6, or none; the split `none` has no label at all."""
+    """Example i has the label i % 6, or none. The split `none` has no label at all."""
 
     VERSION = tfds.core.Version("1.0.0")
 
     def _info(self):
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(None, None, 3)),
-                    "label": tfds.features.ClassLabel(num_classes=NUM_CLASSES),
-                }
-            ),
-        )
+        features = small.image_features(NUM_CLASSES)
+        return tfds.core.DatasetInfo(builder=self, features=features)
 
     def _split_generators(self, dl_manager):
         return {

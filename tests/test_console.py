@@ -1,4 +1,4 @@
-"""Progress in a log: whole lines, seldom, and no figure that may be false."""
+"""Progress in a log: full lines, rarely, and no number that could be wrong."""
 
 import sys
 
@@ -21,7 +21,7 @@ class Terminal:
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The time as a list of one number, in seconds."""
+    """A list with the current time, in seconds."""
     now = [100.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     return now
@@ -53,7 +53,7 @@ def test_the_end_is_reported_once_and_has_no_time_left(clock, capfd):
     assert lines == ["pretrain: step 1 of 2", "pretrain: step 2 of 2"]
 
 
-def test_work_on_the_side_that_is_done_in_time_says_nothing(clock, capfd):
+def test_short_work_reports_nothing(clock, capfd):
     for batch in console.progress(range(5), total=5, desc="evaluate", unit="batch"):
         clock[0] += 10 if batch else 31
     assert capfd.readouterr().err.splitlines() == [

@@ -7,7 +7,7 @@ import pytest
 
 # From the top down; a module imports from its own row or from lower ones, and never in a circle.
 ROWS = [
-    {"run", "tools", "benchmarks"},
+    {"run", "tools", "benchmarks", "examples"},
     {"cli"},
     {"experiment"},
     {"modes"},
@@ -31,7 +31,7 @@ PRINT_VERSIONS = {"tf_simclr", "cli", "tools", "benchmarks"}
 
 def _row(module: str) -> int:
     found = [number for number, parts in enumerate(ROWS) if _part(module) in parts]
-    assert found, f"{module} has no place in ROWS: say where it belongs"
+    assert found, f"{module} is missing in ROWS: add its row"
     return found[0]
 
 
@@ -45,7 +45,7 @@ def _part(module: str) -> str:
 def sources(repo_root):
     """{module: syntax tree} of the package and of the programs beside it."""
     files = [repo_root / "run.py"]
-    for folder in ("tf_simclr", "tools", "benchmarks"):
+    for folder in ("tf_simclr", "tools", "benchmarks", "examples"):
         files += sorted((repo_root / folder).rglob("*.py"))
     found = {}
     for file in files:

@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from PIL import Image
 
+import small
 from tf_simclr import __version__
 from tf_simclr.cli import gin_files
 
@@ -29,21 +30,20 @@ SOURCES = (
     "MANIFEST.in",
     "README.md",
     "LICENSE",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "CITATION.cff",
     "Makefile",
     "run.py",
     "requirements.txt",
     "requirements-keras3.txt",
     "requirements-test.txt",
 )
-FOLDERS = ("tf_simclr", "gin", "docs", "tools", "benchmarks")
+FOLDERS = ("tf_simclr", "gin", "docs", "tools", "benchmarks", "examples")
 TINY = (
+    *small.RUN,
     "--dataset=shapes",
-    "--resnet_depth=18",
-    "--width_multiplier=0.0625",
-    "--warmup_epochs=0",
-    "--train_batch_size=16",
     "--train_steps=1",
-    "--seed=3",
 )
 
 

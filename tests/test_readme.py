@@ -47,5 +47,5 @@ def test_what_is_named_is_there():
     for pattern in re.findall(r"`(gin/\S+\.gin)`", PAGES):
         assert list(ROOT.glob(pattern)), pattern
     [tools] = re.findall(r"^\| tools/ \| (.*) \|$", README, re.MULTILINE)
-    there = {path.stem for path in (ROOT / "tools").glob("*.py")} - {"runs"}
-    assert set(tools.split(", ")) == there
+    programs = {path.stem for path in (ROOT / "tools").glob("*.py")} - {"runs"}
+    assert set(tools.split(", ")) == programs

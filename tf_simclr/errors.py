@@ -1,20 +1,21 @@
-"""The error that every wrong setting becomes, and the words it is made of."""
+"""The error for a wrong setting, and helpers that word it."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class ConfigError(ValueError):
-    """A setting is wrong. One line that names the setting, its value and the way out."""
+    """Says in one line which setting is wrong, what its value is, and how to fix it."""
 
 
-def one_line(error) -> str:
-    """An error's text in one line, at most 300 characters; its type's name if it has no text."""
+def one_line(error: object) -> str:
+    """Returns an error's text in one line of at most 300 characters, or the name of its type."""
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def did_you_mean(name: str, names: Iterable[str], prefix: str = "") -> str:
-    """'; did you mean --learning_rate?' for the nearest names, or ''."""
-    names = {n.lower(): n for n in names}
-    near = [prefix + names[n] for n in difflib.get_close_matches(name.lower(), names)]
+    """Returns '; did you mean --learning_rate?' with the nearest names, or ''."""
+    by_lower_case = {n.lower(): n for n in names}
+    matches = difflib.get_close_matches(name.lower(), by_lower_case)
+    near = [prefix + by_lower_case[match] for match in matches]
     return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -1,7 +1,7 @@
-"""Small text files that somebody else may have written, on this machine or behind a URL.
+"""Small text files from unknown sources, on this machine or at a URL.
 
-A file is read up to a limit and parsed as data. What is wrong with it becomes a ConfigError of one
-line that names the file.
+A file is read up to a limit and parsed as data. If it is not valid, a ConfigError of one line names
+the file and what is wrong with it.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from typing import Any
+from typing import Any, NoReturn
 
 from tf_simclr.errors import ConfigError, one_line
 
@@ -17,22 +17,22 @@ MAX_BYTES = 2**20
 
 
 def is_url(path: str) -> bool:
-    """Returns whether TensorFlow's file system must read a path, as in gs://bucket/file."""
+    """Returns whether a path must be read through TensorFlow, such as gs://bucket/file."""
     return re.match(r"\w+://", path) is not None
 
 
-def open_url(path: str):
-    """Opens a remote file. TensorFlow is imported only here, where a URL is named."""
+def open_url(path: str) -> Any:
+    """Opens a remote file. TensorFlow is imported only when this is called."""
     import tensorflow as tf
 
     return tf.io.gfile.GFile(path)
 
 
 def is_file(path: str) -> bool:
-    """Returns whether there is a file.
+    """Returns whether a file exists.
 
     Raises:
-      ConfigError: the remote file system cannot be asked.
+      ConfigError: the remote file system does not answer.
     """
     if not is_url(path):
         return os.path.isfile(path)
@@ -48,7 +48,7 @@ def read_text(path: str) -> str:
     """Reads a UTF-8 file of at most MAX_BYTES.
 
     Raises:
-      ConfigError: it is larger, it is not text, or it cannot be read.
+      ConfigError: the file is larger, is not UTF-8, or cannot be read.
     """
     try:
         with contextlib.closing(open_url(path) if is_url(path) else open(path, "rb")) as file:
@@ -57,56 +57,71 @@ def read_text(path: str) -> str:
             content = content.decode("utf-8")
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text: restore it or remove it") from None
-    except Exception as error:  # TensorFlow's errors are not imported for a local file
+    except Exception as error:  # TensorFlow, and with it its errors, may not be imported
         raise ConfigError(f"{path} cannot be read: {one_line(error)}") from None
     if len(content) > MAX_BYTES:
         raise ConfigError(f"{path} is larger than {MAX_BYTES} bytes: restore it or remove it")
     return content
 
 
-def _no_constant(name: str):
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a finite number")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _refuse_repeated_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{repeated!r} is there twice")
-    return found
+        raise ValueError(f"{repeated!r} occurs twice")
+    return values
 
 
 def parse_json_object(text: str, path: str) -> dict[str, Any]:
-    """Parses a JSON object, without NaN, Infinity and repeated names.
+    """Parses a JSON object. NaN, Infinity and repeated names are not allowed.
 
     Args:
-      path: file that the text is from, for the message.
+      text: the JSON text.
+      path: the file it comes from, for the error message.
 
     Raises:
       ConfigError: the text is anything else.
     """
     try:
-        found = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
+        content = json.loads(
+            text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated_names
+        )
     except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path} is not valid JSON ({one_line(error)}): restore it or remove it"
         ) from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise ConfigError(f"{path} is not a JSON object: restore it or remove it")
-    return found
+    return content
 
 
 def read_json_object(path: str) -> dict[str, Any]:
-    """Reads a JSON object from a file (`read_text`, `parse_json_object`)."""
+    """Reads a JSON object from a file. Raises like `read_text` and `parse_json_object`."""
     return parse_json_object(read_text(path), path)
 
 
-def remove(path: str):
-    """Removes a file or a directory; of a symbolic link the link, and not what it leads to."""
+def write_text(path: str, content: str) -> None:
+    """Writes a text file. A reader sees the old file or the complete new one, never a part."""
+    import tensorflow as tf
+
+    unfinished = path + ".unfinished"
+    with tf.io.gfile.GFile(unfinished, "w") as file:
+        file.write(content)
+    tf.io.gfile.rename(unfinished, path, overwrite=True)
+
+
+def remove(path: str) -> None:
+    """Removes a file, a directory, or a symbolic link (but not its target)."""
     if not is_url(path):
-        is_folder = os.path.isdir(path) and not os.path.islink(path)
-        (shutil.rmtree if is_folder else os.remove)(path)
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.remove(path)
         return
     import tensorflow as tf
 

@@ -1,33 +1,33 @@
-"""What a path may look like before anything is looked up: `~`, and characters of patterns."""
+"""The text of paths: a leading `~`, and characters that TensorFlow reads as a pattern."""
 
 import os
 
-# TensorFlow matches file names as patterns when it restores a checkpoint or deletes an old one. On
-# Windows a backslash separates folders.
+# TensorFlow reads file names as patterns when it restores a checkpoint or deletes an old one. On
+# Windows, a backslash separates directories.
 PATTERN = "*?[" + ("" if os.sep == "\\" else "\\")
 
 
 def expand_home(path: str) -> str:
     """Replaces a leading `~` or `~NAME` by a home directory.
 
-    A shell does this for `--flag ~/x` and leaves `--flag=~/x` alone. A path whose home directory is
-    not known is returned as it is.
+    A shell does this for `--flag ~/x` but not for `--flag=~/x`. If the home directory is not
+    known, the path is returned unchanged.
     """
     return os.path.expanduser(path)
 
 
 def lacks_home(path: str) -> bool:
-    """Returns whether an expanded path still begins with somebody's home directory."""
+    """Returns whether an expanded path still begins with `~`: that home directory is not known."""
     return path == "~" or (path.startswith("~") and "/" in path)
 
 
 def is_pattern(path: str) -> bool:
-    """Returns whether TensorFlow could take a path for a pattern that matches other files."""
+    """Returns whether TensorFlow could read a path as a pattern that matches other files."""
     return any(character in path for character in PATTERN)
 
 
 def is_utf8(path: str) -> bool:
-    """Returns whether a path is text, as TensorFlow wants it, and not other bytes."""
+    """Returns whether a path can be encoded in UTF-8, which TensorFlow requires."""
     try:
         path.encode()
     except UnicodeEncodeError:

@@ -11,24 +11,24 @@ from tf_simclr.checkpoints import teacher, weights
 from tf_simclr.config import Config
 from tf_simclr.data.pipeline import service
 from tf_simclr.data.sources import folder, labels
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import strategies
 from tf_simclr.errors import ConfigError
 from tf_simclr.models import bounds
 
 
-def check_settings(config: Config):
+def check_settings(config: Config) -> None:
     """Raises ConfigError where the settings ask for what no device could hold."""
     bounds.check_size(config)
 
 
-def check_data(config: Config, source: Source):
+def check_data(config: Config, source: Source) -> None:
     """Raises ConfigError where the settings do not fit the data set."""
     for check in (class_count, training_labels, evaluation_possible, probe_possible):
         check(config, source)
 
 
-def check_files(config: Config, source: Source, *, evaluates: bool):
+def check_files(config: Config, source: Source, *, evaluates: bool) -> None:
     """Raises ConfigError where something that the run will need is missing.
 
     Args:
@@ -44,7 +44,7 @@ def check_files(config: Config, source: Source, *, evaluates: bool):
         teacher.find(config.distill.teacher)
 
 
-def check_devices(config: Config, strategy: tf.distribute.Strategy):
+def check_devices(config: Config, strategy: tf.distribute.Strategy) -> None:
     """Raises ConfigError where the settings do not fit the devices."""
     divisible("train_batch_size", config.training.train_batch_size, strategy)
     divisible("eval_batch_size", config.training.eval_batch_size, strategy)
@@ -63,7 +63,7 @@ def has_supervised_head(config: Config) -> bool:
     return config.model.lineareval_while_pretraining and not config.data.unlabelled
 
 
-def class_count(config: Config, source: Source):
+def class_count(config: Config, source: Source) -> None:
     """Refuses data of a single class where labels are used.
 
     A single class is always guessed right, and there is nothing to learn from it.
@@ -96,7 +96,7 @@ def class_count(config: Config, source: Source):
     )
 
 
-def training_labels(config: Config, source: Source):
+def training_labels(config: Config, source: Source) -> None:
     """Refuses data without the labels that training needs."""
     ways_out = {
         "pretrain": "pretrain without them by --lineareval_while_pretraining=False",
@@ -117,7 +117,7 @@ def training_labels(config: Config, source: Source):
         )
 
 
-def evaluation_possible(config: Config, source: Source):
+def evaluation_possible(config: Config, source: Source) -> None:
     """Refuses evaluations during training where there is nothing to evaluate."""
     head = has_supervised_head(config)
     if config.training.eval_every_epochs and not (head and source.num_classes):
@@ -128,7 +128,7 @@ def evaluation_possible(config: Config, source: Source):
         )
 
 
-def probe_possible(config: Config, source: Source):
+def probe_possible(config: Config, source: Source) -> None:
     """Refuses probes at the end of a run on data without classes."""
     if config.training.probe_summary and source.num_classes is None:
         raise ConfigError(
@@ -140,7 +140,7 @@ def probe_possible(config: Config, source: Source):
 # --- Files.
 
 
-def pretrained_weights(config: Config):
+def pretrained_weights(config: Config) -> None:
     """Refuses a --checkpoint that is not there, and fine-tuning that would start from nothing."""
     training = config.training
     if training.checkpoint:
@@ -158,7 +158,7 @@ def pretrained_weights(config: Config):
 # --- The devices.
 
 
-def divisible(flag: str, batch_size: int, strategy: tf.distribute.Strategy):
+def divisible(flag: str, batch_size: int, strategy: tf.distribute.Strategy) -> None:
     """Refuses a batch that the replicas cannot share equally.
 
     Args:
@@ -173,7 +173,7 @@ def divisible(flag: str, batch_size: int, strategy: tf.distribute.Strategy):
         )
 
 
-def microbatches(config: Config, strategy: tf.distribute.Strategy):
+def microbatches(config: Config, strategy: tf.distribute.Strategy) -> None:
     """Refuses a micro-batch size that does not divide a replica's images."""
     size = config.training.microbatch_size
     images = config.training.train_batch_size // strategy.num_replicas_in_sync
@@ -186,7 +186,7 @@ def microbatches(config: Config, strategy: tf.distribute.Strategy):
         )
 
 
-def precision(config: Config, strategy: tf.distribute.Strategy):
+def precision(config: Config, strategy: tf.distribute.Strategy) -> None:
     """Refuses a precision in which the devices cannot train."""
     if config.training.precision == "float16" and strategies.is_tpu(strategy):
         raise ConfigError(
@@ -195,7 +195,7 @@ def precision(config: Config, strategy: tf.distribute.Strategy):
         )
 
 
-def compilable(config: Config, strategy: tf.distribute.Strategy):
+def compilable(config: Config, strategy: tf.distribute.Strategy) -> None:
     """Refuses to compile a step in which replicas meet."""
     replicas = strategy.num_replicas_in_sync
     if config.training.jit_compile and replicas > 1 and not strategies.is_tpu(strategy):

@@ -10,15 +10,15 @@ from typing import Any
 import tensorflow as tf
 
 from tf_simclr import preflight
-from tf_simclr.checkpoints import run_dir, teacher
+from tf_simclr.checkpoints import result_files, teacher
 from tf_simclr.checkpoints.examples_seen import ExamplesSeen
 from tf_simclr.checkpoints.run_checkpoints import Checkpointer
 from tf_simclr.config import Config, saved_settings
-from tf_simclr.data.augment import host
+from tf_simclr.data.augment import views
 from tf_simclr.data.augment.device_views import DeviceViews
 from tf_simclr.data.batch import TrainBatch
 from tf_simclr.data.sources import image_range
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import same_settings, strategies, workers
 from tf_simclr.errors import ConfigError
 from tf_simclr.models.from_config import make_model, num_microbatches
@@ -116,18 +116,18 @@ class RunState:
         """Whether this worker writes checkpoints, summaries, exports and progress."""
         return workers.is_chief(self.strategy)
 
-    def say(self, text: str):
+    def say(self, text: str) -> None:
         """Prints to stderr, once for all workers."""
         if self.is_chief:
             print(text, file=sys.stderr)
 
     def about(self) -> dict:
-        """Returns what about.json tells of the model (`run_dir.write_about`)."""
+        """Returns what about.json tells of the model (`about_file.write_about`)."""
         names, data = list(self.class_names or ()), self.config.data
         return {
             "image_size": data.image_size,
             "class_names": names if names and len(names) == self.num_classes else None,
-            "preparation": host.evaluation_preparation(
+            "preparation": views.evaluation_preparation(
                 data.image_size, image_range.parse(data.image_range)
             ),
         }
@@ -214,8 +214,8 @@ def _checkpointers(
     latest = make(model_dir, max_to_keep=config.training.keep_checkpoint_max)
     if not config.training.eval_every_epochs or config.runtime.mode == "eval":
         return latest, None
-    run_dir.read_best(model_dir)  # a spoilt file would otherwise end the run much later
-    return latest, make(os.path.join(model_dir, run_dir.BEST), max_to_keep=1)
+    result_files.read_best(model_dir)  # a spoilt file would otherwise end the run much later
+    return latest, make(os.path.join(model_dir, result_files.BEST), max_to_keep=1)
 
 
 def _load_teacher(config: Config, source: Source) -> teacher.Teacher | None:

@@ -23,11 +23,12 @@ from absl import logging  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from conversion import official_source  # noqa: E402
-from tf_simclr.checkpoints import run_checkpoints, run_dir, weights  # noqa: E402
+from tf_simclr import files  # noqa: E402
+from tf_simclr.checkpoints import run_checkpoints  # noqa: E402
 from tf_simclr.checkpoints.formats import saved_model  # noqa: E402
-from tf_simclr.cli import flags  # noqa: E402
+from tf_simclr.cli import flags, help  # noqa: E402
 from tf_simclr.config import Config, saved_settings, settings
-from tf_simclr.config.config import NO_PATTERN
+from tf_simclr.config.setting import NO_PATTERN
 from tf_simclr.errors import ConfigError, one_line
 from tf_simclr.models import from_config
 from tf_simclr.models.simclr import SimCLR  # noqa: E402
@@ -80,8 +81,7 @@ def convert(source: str, output: str, config: Config) -> Converted:
             raise ConfigError(f"{flag} must be {NO_PATTERN.text}, got {path!r}")
     _check_output(output)
     stored, official_step = official_source.read(source)
-    bias = stored.shapes.get(f"{weights.SUPERVISED_HEAD}dense/bias")
-    num_classes = bias[0] if bias else None
+    num_classes = stored.num_classes
     if num_classes is None and config.training.train_mode == "finetune":
         raise ConfigError(
             f"train_mode must be pretrain, got finetune: source {source!r} has no supervised head"
@@ -122,7 +122,7 @@ def _write(output: str, model: SimCLR, config: Config):
             (saved_settings.JSON, saved_settings.to_json(config)),
             (saved_settings.GIN, saved_settings.to_gin(config)),
         ):
-            run_dir.write_text(os.path.join(unfinished, name), text)
+            files.write_text(os.path.join(unfinished, name), text)
         saved_model.export(model, os.path.join(unfinished, "saved_model"), 0, keep=1)
         _remove(output)
         tf.io.gfile.rename(unfinished, output)
@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         spec = settings()[name]
         parser.add_argument(
             f"--{name}",
-            metavar=flags.type_name(spec),
+            metavar=help.type_name(spec),
             help=f"{spec.help} (default {spec.default})".replace("%", "%%"),
         )
     args = vars(parser.parse_args(argv))

@@ -28,7 +28,8 @@ import runs
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(runs.ROOT))
 
-from tf_simclr.data.sources.tfds_source import is_prepared, open_source  # noqa: E402
+from tf_simclr.data.sources.tfds_prepare import is_prepared  # noqa: E402
+from tf_simclr.data.sources.tfds_source import open_source  # noqa: E402
 from tf_simclr.probes.metrics import metric_of  # noqa: E402
 
 

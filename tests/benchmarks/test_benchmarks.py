@@ -13,10 +13,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from benchmarks.__main__ import main
-from benchmarks.collectives import GATHER, SUM, Collective
-from benchmarks.report import Row
 
+import small
 from benchmarks import (
     collectives,
     communication,
@@ -29,6 +27,9 @@ from benchmarks import (
     startup,
     timing,
 )
+from benchmarks.__main__ import main
+from benchmarks.collectives import GATHER, SUM, Collective
+from benchmarks.report import Row
 from tf_simclr.config import Model
 from tf_simclr.devices.replicas import gather_views
 from tf_simclr.models import resnet
@@ -272,19 +273,7 @@ def test_network_is_that_of_a_built_model(settings, monkeypatch):
     assert sorted(found.bn_channels) == sorted(channels)
 
 
-@pytest.mark.parametrize(
-    "depth, width, sk_ratio, millions",
-    [
-        (50, 1, 0, 24),
-        (50, 1, 0.0625, 35),
-        (50, 2, 0, 94),
-        (50, 2, 0.0625, 140),
-        (101, 1, 0, 43),
-        (101, 1, 0.0625, 65),
-        (152, 1, 0, 58),
-        (152, 3, 0.0625, 795),
-    ],
-)
+@pytest.mark.parametrize("depth, width, sk_ratio, millions", small.PUBLISHED_SIZES)
 def test_parameters_are_those_of_the_paper(depth, width, sk_ratio, millions):
     """SimCLRv2, table 1."""
     found, _ = network.encoder(resnet_depth=depth, width_multiplier=width, sk_ratio=sk_ratio)
@@ -346,20 +335,16 @@ def test_wrong_arguments_are_named(capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
+def measure(folder: Path, *arguments: str) -> list[dict]:
+    """Runs a benchmark once and returns the rows of its table."""
+    path = folder / "rows.jsonl"
+    main([*arguments, "--repetitions=1", f"--json={path}"])
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 @pytest.mark.long
 def test_loss_measures_both_sides(tmp_path, capsys):
-    path = tmp_path / "rows.jsonl"
-    main(
-        [
-            "loss",
-            "--batch=24",
-            "--dim=4",
-            "--loss_block_rows=8",
-            "--repetitions=1",
-            f"--json={path}",
-        ]
-    )
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = measure(tmp_path, "loss", "--batch=24", "--dim=4", "--loss_block_rows=8")
     assert [(row["what"], row["unit"]) for row in rows] == [
         ("loss and gradient", "ms"),
         ("loss and gradient: memory", "MB"),
@@ -380,19 +365,14 @@ def test_memory_is_that_of_the_call():
 
 @pytest.mark.long
 def test_input_measures_rates(shapes_dir, tmp_path, capsys):
-    path = tmp_path / "rows.jsonl"
-    main(
-        [
-            "input",
-            "--dataset=shapes",
-            f"--data_dir={shapes_dir}",
-            "--batch=16",
-            "--batches=1",
-            "--repetitions=1",
-            f"--json={path}",
-        ]
+    rows = measure(
+        tmp_path,
+        "input",
+        "--dataset=shapes",
+        f"--data_dir={shapes_dir}",
+        "--batch=16",
+        "--batches=1",
     )
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["what"] for row in rows] == [
         "host's work, augment_on=device",
         "host's work, augment_on=host",
@@ -405,17 +385,7 @@ def test_input_measures_rates(shapes_dir, tmp_path, capsys):
 
 @pytest.mark.long
 def test_step_measures_all_sides(tmp_path, capsys):
-    path = tmp_path / "rows.jsonl"
-    main(
-        [
-            "step",
-            "--network=tiny",
-            "--precision=bfloat16,float32+fused",
-            "--repetitions=1",
-            f"--json={path}",
-        ]
-    )
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = measure(tmp_path, "step", "--network=tiny", "--precision=bfloat16,float32+fused")
     assert [(row["what"].split(",")[0].partition(" ")[0], row["unit"]) for row in rows] == [
         *[("step", "images/s")] * 3,
         *[("in", "%")] * 3,
@@ -443,19 +413,14 @@ def test_flops_are_those_of_the_convolutions_and_products():
 
 @pytest.mark.long  # four processes, each of which imports, traces and trains
 def test_memory_measures_both_sides(tmp_path, capsys):
-    path = tmp_path / "rows.jsonl"
-    main(
-        [
-            "memory",
-            "--batch=8",
-            "--microbatch_size=4",
-            "--width_multiplier=0.0625",
-            "--image_size=16",
-            "--repetitions=1",
-            f"--json={path}",
-        ]
+    rows = measure(
+        tmp_path,
+        "memory",
+        "--batch=8",
+        "--microbatch_size=4",
+        "--width_multiplier=0.0625",
+        "--image_size=16",
     )
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(row["what"], row["unit"]) for row in rows] == [
         ("step: memory", "MB"),
         ("step: time of an image", "ms"),
@@ -465,18 +430,7 @@ def test_memory_measures_both_sides(tmp_path, capsys):
 
 @pytest.mark.long
 def test_augment_measures_both_sides(tmp_path, capsys):
-    path = tmp_path / "rows.jsonl"
-    main(
-        [
-            "augment",
-            "--image_size=16,24",
-            "--batch=6",
-            "--batches=2",
-            "--repetitions=1",
-            f"--json={path}",
-        ]
-    )
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = measure(tmp_path, "augment", "--image_size=16,24", "--batch=6", "--batches=2")
     assert [row["setting"] for row in rows] == ["16 pixels, 6 views", "24 pixels, 6 views"]
     assert all(row["ours"] > 0 and row["baseline"] > 0 for row in rows)
 

@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 
+import small
 from benchmarks import kill_series
 
 
@@ -12,18 +13,13 @@ from benchmarks import kill_series
 @pytest.mark.shared
 def test_kill_9_at_every_stage_changes_nothing(shapes_dir, tmp_path):
     arguments = [
+        *small.RUN,
         "--dataset=shapes",
         f"--data_dir={shapes_dir}",
         "--train_split=train[:64]",
         "--eval_split=test[:100]",
-        "--image_size=32",
-        "--resnet_depth=18",
-        "--width_multiplier=0.0625",
-        "--train_batch_size=16",
         "--train_steps=40",
         "--checkpoint_steps=4",
-        "--warmup_epochs=0",
-        "--seed=3",
     ]
     moments = ["checkpoint", "export"]  # while it trains: tests/e2e/test_multi_worker.py
     rows, difference = kill_series.kill_series(

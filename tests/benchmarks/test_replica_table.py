@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from benchmarks.__main__ import main
 
 from benchmarks import replica_table
+from benchmarks.__main__ import main
 
 
 def test_difference_is_the_largest_relative_norm():

@@ -5,7 +5,7 @@ import json
 import pytest
 import tensorflow as tf
 
-from tf_simclr.checkpoints import class_names, run_dir
+from tf_simclr.checkpoints import about_file, class_names
 from tf_simclr.cli import flags
 from tf_simclr.data.sources.relabel import RelabelledSource
 from tf_simclr.errors import ConfigError
@@ -30,7 +30,7 @@ def write_run(directory, names, *, classes: int | None = None) -> str:
     checkpoint = tf.train.Checkpoint(model=parts)
     tf.train.CheckpointManager(checkpoint, str(directory), 1, checkpoint_name="ckpt").save(0)
     if names:
-        run_dir.write_about(str(directory), {"image_size": 32, "class_names": list(names)})
+        about_file.write_about(str(directory), {"image_size": 32, "class_names": list(names)})
     return str(directory)
 
 
@@ -53,24 +53,24 @@ def trained(tmp_path) -> str:
 
 def test_a_new_run_has_the_names_of_its_data(tmp_path):
     source = FakeSource("a", "b")
-    found = match(source, f"--model_dir={tmp_path}", *FINETUNE)
-    assert found == class_names.Matched(source, ("a", "b"))
+    result = match(source, f"--model_dir={tmp_path}", *FINETUNE)
+    assert result == class_names.Matched(source, ("a", "b"))
     # A run without a checkpoint has no weights to which the names would belong.
-    run_dir.write_about(str(tmp_path), {"class_names": ["x"]})
-    assert match(source, f"--model_dir={tmp_path}", *FINETUNE) == found
+    about_file.write_about(str(tmp_path), {"class_names": ["x"]})
+    assert match(source, f"--model_dir={tmp_path}", *FINETUNE) == result
 
 
 def test_a_run_without_a_head_has_no_names(trained):
     source = FakeSource("a")
-    found = match(source, f"--model_dir={trained}", has_head=False)
-    assert found == class_names.Matched(source, None)
+    result = match(source, f"--model_dir={trained}", has_head=False)
+    assert result == class_names.Matched(source, None)
 
 
 @pytest.mark.parametrize("start", ["model_dir", "checkpoint"])
 def test_equal_names_need_nothing(trained, tmp_path, start):
     source = FakeSource("cat", "dog", "owl")
-    found = match(source, *arguments(start, trained, tmp_path))
-    assert found == class_names.Matched(source, ("cat", "dog", "owl"))
+    result = match(source, *arguments(start, trained, tmp_path))
+    assert result == class_names.Matched(source, ("cat", "dog", "owl"))
 
 
 @pytest.mark.parametrize("start", ["model_dir", "checkpoint"])
@@ -82,11 +82,11 @@ def test_equal_names_need_nothing(trained, tmp_path, start):
     ],
 )
 def test_known_names_are_mapped_and_a_line_says_so(trained, tmp_path, start, names, known):
-    found = match(FakeSource(*names), *arguments(start, trained, tmp_path))
-    assert isinstance(found.source, RelabelledSource)
-    assert found.names == found.source.class_names == ("cat", "dog", "owl")
-    assert f"mapped by class name to those of {start} '{trained}'" in found.note
-    assert known in found.note and "\n" not in found.note
+    result = match(FakeSource(*names), *arguments(start, trained, tmp_path))
+    assert isinstance(result.source, RelabelledSource)
+    assert result.names == result.source.class_names == ("cat", "dog", "owl")
+    assert f"mapped by class name to those of {start} '{trained}'" in result.note
+    assert known in result.note and "\n" not in result.note
 
 
 def arguments(start: str, trained: str, tmp_path) -> tuple[str, ...]:
@@ -118,8 +118,8 @@ def test_unknown_names_are_refused_with_the_way_out(trained, tmp_path):
 )
 def test_the_names_of_a_head_that_is_left_out_do_not_matter(trained, tmp_path, way_out):
     source = FakeSource("0new", "cat")
-    found = match(source, *arguments("checkpoint", trained, tmp_path), way_out)
-    assert found == class_names.Matched(source, ("0new", "cat"))
+    result = match(source, *arguments("checkpoint", trained, tmp_path), way_out)
+    assert result == class_names.Matched(source, ("0new", "cat"))
     # They do where the run itself is taken up again.
     assert "0new" in refused(source, f"--model_dir={trained}", way_out)
 
@@ -127,16 +127,16 @@ def test_the_names_of_a_head_that_is_left_out_do_not_matter(trained, tmp_path, w
 def test_a_checkpoint_without_a_head_has_no_say(tmp_path):
     pretrained = write_run(tmp_path / "pretrained", (), classes=0)
     source = FakeSource("a", "b")
-    found = match(source, *arguments("checkpoint", pretrained, tmp_path))
-    assert found == class_names.Matched(source, ("a", "b"))
+    result = match(source, *arguments("checkpoint", pretrained, tmp_path))
+    assert result == class_names.Matched(source, ("a", "b"))
 
 
 def test_unknown_names_of_a_head_are_taken_from_the_data_and_a_line_says_so(tmp_path):
     old = write_run(tmp_path / "old", (), classes=2)
     source = FakeSource("a", "b")
-    found = match(source, *arguments("checkpoint", old, tmp_path))
-    assert (found.source, found.names) == (source, ("a", "b"))
-    assert f"The class names of checkpoint {old!r} are not on record" in found.note
+    result = match(source, *arguments("checkpoint", old, tmp_path))
+    assert (result.source, result.names) == (source, ("a", "b"))
+    assert f"The class names of checkpoint {old!r} are not on record" in result.note
 
 
 def test_names_that_are_not_as_many_as_the_classes_are_refused(tmp_path):
@@ -161,7 +161,7 @@ def write_saved_model(path: str, names):
     )
     tf.saved_model.save(module, path)
     tf.io.gfile.makedirs(f"{path}/assets")
-    run_dir.write_about(f"{path}/assets", {"class_names": list(names)})
+    about_file.write_about(f"{path}/assets", {"class_names": list(names)})
 
 
 DISTILL = ("--train_mode=distill", "--teacher={teacher}", "--model_dir={tmp}/student")
@@ -219,23 +219,23 @@ def test_a_students_own_head_must_have_the_teachers_classes(trained, tmp_path):
 def test_a_damaged_about_is_one_line_that_names_the_file(tmp_path, content, reason):
     (tmp_path / "about.json").write_bytes(content)
     with pytest.raises(ConfigError) as error:
-        run_dir.read_about(str(tmp_path))
+        about_file.read_about(str(tmp_path))
     message = str(error.value)
     assert f"{tmp_path}/about.json" in message and reason in message
     assert "\n" not in message and len(message) < 600
 
 
 def test_about_has_a_largest_size_and_depth(tmp_path):
-    for content in (b'"' + b"a" * run_dir.MAX_ABOUT_BYTES + b'"', b"[" * 100_000):
+    for content in (b'"' + b"a" * about_file.MAX_BYTES + b'"', b"[" * 100_000):
         (tmp_path / "about.json").write_bytes(content)
         with pytest.raises(ConfigError, match="about.json.* cannot be used"):
-            run_dir.read_about(str(tmp_path))
+            about_file.read_about(str(tmp_path))
 
 
 def test_a_folder_in_place_of_about_is_an_error_too(tmp_path):
     (tmp_path / "about.json").mkdir()
     with pytest.raises(ConfigError, match="about.json.* cannot be used"):
-        run_dir.read_about(str(tmp_path))
+        about_file.read_about(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_a_folder_in_place_of_about_is_an_error_too(tmp_path):
         (None, (None, None, None)),
         ({}, (None, None, None)),
         ({"class_names": None, "image_size": None, "preparation": None}, (None, None, None)),
-        ({"class_names": ["a", "b\n"], "image_size": 32, "more": 1}, (32, ["a", "b\n"], None)),
+        ({"class_names": ["a", "b\n"], "image_size": 32, "more": 1}, (32, ("a", "b\n"), None)),
         ({"preparation": {"crop_proportion": "?", "image_range": None}}, (None, None, None)),
         ({"preparation": {"image_range": [5, 4095]}}, (None, None, (5, 4095))),
     ],
@@ -252,5 +252,4 @@ def test_a_folder_in_place_of_about_is_an_error_too(tmp_path):
 def test_what_about_does_not_say_is_none(tmp_path, about, expected):
     if about is not None:
         (tmp_path / "about.json").write_text(json.dumps(about))
-    found = run_dir.read_about(str(tmp_path))
-    assert found == dict(zip(("image_size", "class_names", "image_range"), expected, strict=True))
+    assert about_file.read_about(str(tmp_path)) == about_file.About(*expected)

@@ -1,17 +1,20 @@
 """Files of a run that somebody else has written: each is right, or an error of one line."""
 
-import json
-
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-from tf_simclr.checkpoints import examples_seen, object_graph, run_checkpoints, run_dir, weights
+from tf_simclr.checkpoints import (
+    examples_seen,
+    run_checkpoints,
+    weights,
+)
+from tf_simclr.checkpoints.formats import object_graph
 from tf_simclr.errors import ConfigError
 from tf_simclr.optim import policy
 
-SUFFIX = run_checkpoints.SUFFIX
+SUFFIX = object_graph.SUFFIX
 HUGE = 2**40  # float32 values: four terabytes
 STEM = "model/base_model/stem/conv/kernel"
 OFFICIAL_STEM = "model/resnet_model/initial_conv_relu_max_pool/0/conv2d/kernel"
@@ -232,57 +235,3 @@ def test_removing_a_link_leaves_what_it_leads_to(tmp_path, model):
     (folder / "ckpt-3_temp").symlink_to(precious)
     assert checkpointer_for(model, folder).restore_latest() is None
     assert (precious / "file").exists() and not (folder / "ckpt-3_temp").exists()
-
-
-# --- best/result.json.
-
-TOP_1 = run_dir.TOP_1
-
-
-def write_best(folder, text: str, step: int = 3):
-    (folder / "best").mkdir()
-    (folder / "best" / f"ckpt-{step}.index").touch()
-    (folder / "best" / "result.json").write_text(text)
-
-
-def test_the_best_is_read_back(tmp_path):
-    (tmp_path / "best").mkdir()
-    (tmp_path / "best" / "ckpt-3.index").touch()
-    assert run_dir.read_best(str(tmp_path)) is None
-    run_dir.write_best(str(tmp_path), {TOP_1: 0.5}, step=3)
-    assert run_dir.read_best(str(tmp_path)) == {TOP_1: 0.5, "global_step": 3}
-    (tmp_path / "best" / "ckpt-3.index").unlink()
-    assert run_dir.read_best(str(tmp_path)) is None
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        {},
-        {"global_step": 3},
-        {TOP_1: 0.5},
-        {TOP_1: "0.5", "global_step": 3},
-        {TOP_1: True, "global_step": 3},
-        {TOP_1: [0.5], "global_step": 3},
-        {TOP_1: 0.5, "global_step": "../../3"},
-        {TOP_1: 0.5, "global_step": -3},
-        {TOP_1: 0.5, "global_step": "x" * 10_000},
-    ],
-    ids=lambda content: str(content)[:60],
-)
-def test_a_best_result_that_is_none_is_an_error_of_one_line(tmp_path, content):
-    write_best(tmp_path, json.dumps(content))
-    message = error_of(run_dir.read_best, str(tmp_path))
-    assert message.startswith(f"{tmp_path}/best/result.json is not the result") and (
-        len(message) < 1000
-    )
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", "[]", "null", '{"global_step": NaN}', " " * 2**21],
-    ids=["empty", "cut short", "a list", "null", "NaN", "huge"],
-)
-def test_a_best_result_that_is_spoilt_is_an_error_of_one_line(tmp_path, text):
-    write_best(tmp_path, text)
-    assert error_of(run_dir.read_best, str(tmp_path)).startswith(f"{tmp_path}/best/result.json")

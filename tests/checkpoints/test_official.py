@@ -31,10 +31,10 @@ def test_endpoints_equal_those_of_the_official_code(golden, tiny_model, randomis
     names = [name.removeprefix("eval|") for name in expected if name.startswith("eval|")]
     assert len(names) == 9
     for name in names:
-        found = endpoints[name].numpy()
-        found = found.mean((1, 2)) if found.ndim == 4 else found
+        result = endpoints[name].numpy()
+        result = result.mean((1, 2)) if result.ndim == 4 else result
         np.testing.assert_allclose(
-            found, expected[f"eval|{name}"], rtol=1e-3, atol=1e-4, err_msg=name
+            result, expected[f"eval|{name}"], rtol=1e-3, atol=1e-4, err_msg=name
         )
 
 
@@ -50,9 +50,9 @@ def test_each_variable_has_its_counterpart_of_the_same_shape(golden, tiny_model,
     model = tiny_model(
         num_classes=10, proj_out_dim=128, image_size=64, width_multiplier=0.125, **settings
     )
-    found = official_tf2.read(str(golden(f"models/{name}") / "ckpt-0"))
+    result = official_tf2.read(str(golden(f"models/{name}") / "ckpt-0"))
     ours = {path: tuple(v.shape) for path, v in model.variables_by_path().items()}
-    assert {path: value.shape for path, value in found.items()} == ours
+    assert {path: value.shape for path, value in result.items()} == ours
 
 
 @pytest.fixture

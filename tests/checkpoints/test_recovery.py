@@ -25,12 +25,12 @@ def parts():
 def checkpointer(parts, tmp_path):
     """A run with checkpoints at steps 1 and 2; the head's bias holds the step."""
     model, optimizer = parts
-    made = Checkpointer(model, optimizer, str(tmp_path), max_to_keep=3)
+    created = Checkpointer(model, optimizer, str(tmp_path), max_to_keep=3)
     for step in (1, 2):
         set_step(parts, step)
-        made.save()
+        created.save()
     set_step(parts, 0)
-    return made
+    return created
 
 
 def set_step(parts, step):

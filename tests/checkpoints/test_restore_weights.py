@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.checkpoints import run_checkpoints, weights
-from tf_simclr.checkpoints.formats import saved_model
+from tf_simclr.checkpoints import weights
+from tf_simclr.checkpoints.formats import object_graph, saved_model
 from tf_simclr.checkpoints.run_checkpoints import Checkpointer
 from tf_simclr.checkpoints.weights import restore_weights
 from tf_simclr.errors import ConfigError
@@ -72,7 +72,7 @@ def test_prefix_and_directory(model_dir, short_model, expected, values, path):
 
 def test_saved_model(tmp_path, source, short_model, expected, values, monkeypatch):
     # The functions in it do not matter here, and take long to trace.
-    module = tf.train.Checkpoint(model=run_checkpoints.variable_tree(source.variables_by_path()))
+    module = tf.train.Checkpoint(model=object_graph.variable_tree(source.variables_by_path()))
     module.variables = [v for v in tf.nest.flatten(source.variables_by_path())]
     module.__call__ = tf.function(lambda images: {"images": images})
     monkeypatch.setattr(saved_model, "exportable", lambda model: module)

@@ -5,13 +5,14 @@ import pytest
 import tensorflow as tf
 
 from tf_simclr import compat
+from tf_simclr.checkpoints.formats import object_graph
 from tf_simclr.checkpoints.run_checkpoints import Checkpointer
 from tf_simclr.checkpoints.weights import find, read_weights
 from tf_simclr.errors import ConfigError
 from tf_simclr.optim import policy
 from tf_simclr.optim.schedule import WarmUpAndCosineDecay
 
-SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+SUFFIX = object_graph.SUFFIX
 
 
 def optimizer_for(model, name="lars"):
@@ -31,8 +32,8 @@ def step(model, optimizer, seed):
 
 
 def slots(optimizer) -> list[np.ndarray]:
-    found = compat.optimizer_slots(optimizer)
-    return [np.array(v) for name in sorted(found) for v in found[name]]
+    result = compat.optimizer_slots(optimizer)
+    return [np.array(v) for name in sorted(result) for v in result[name]]
 
 
 def same(first, second) -> bool:
@@ -135,8 +136,8 @@ def test_a_checkpoint_of_another_run_is_refused(
 ):
     Checkpointer(model, optimizer_for(model), str(tmp_path), max_to_keep=1).save()
     other = short_model(**settings)
-    made = optimizer_for(other, optimizer)
-    checkpointer = Checkpointer(other, made, str(tmp_path), max_to_keep=1)
+    created = optimizer_for(other, optimizer)
+    checkpointer = Checkpointer(other, created, str(tmp_path), max_to_keep=1)
     with pytest.raises(ConfigError) as error:
         checkpointer.check_latest()
     for part in (*parts, "model_dir", str(tmp_path)):

@@ -14,9 +14,9 @@ IMAGES = np.random.default_rng(0).uniform(size=(4, 32, 32, 3)).astype(np.float32
 
 @pytest.fixture(scope="module")
 def model(short_model, randomise):
-    made = short_model(stop_supervised_gradient=True)
-    randomise(made)
-    return made
+    created = short_model(stop_supervised_gradient=True)
+    randomise(created)
+    return created
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +30,10 @@ def loaded(path):
     return tf.saved_model.load(path)
 
 
-def assert_same(found, expected, rtol=1e-4, atol=1e-4):
-    assert set(found) == set(expected)
+def assert_same(result, expected, rtol=1e-4, atol=1e-4):
+    assert set(result) == set(expected)
     for name in expected:
-        np.testing.assert_allclose(found[name], expected[name], rtol, atol, err_msg=name)
+        np.testing.assert_allclose(result[name], expected[name], rtol, atol, err_msg=name)
 
 
 def test_lies_under_its_step(path):
@@ -44,13 +44,13 @@ def test_lies_under_its_step(path):
 def test_endpoints_are_the_models_for_any_size(model, loaded, size):
     images = np.random.default_rng(1).uniform(size=(2, size, size, 3)).astype(np.float32)
     expected = model(images, training=False)
-    for found in (
+    for result in (
         loaded(images),
         loaded(images, trainable=False),
         loaded(images, False),
         loaded(images, training=False),
     ):
-        assert_same(found, expected)
+        assert_same(result, expected)
 
 
 def test_trainable_normalises_by_the_batch_and_has_no_blur(model, values, loaded):
@@ -67,8 +67,8 @@ def test_trainable_normalises_by_the_batch_and_has_no_blur(model, values, loaded
 
 
 def test_serving_default_is_inference(model, loaded):
-    found = loaded.signatures["serving_default"](images=tf.constant(IMAGES))
-    assert_same(found, model(IMAGES, training=False))
+    result = loaded.signatures["serving_default"](images=tf.constant(IMAGES))
+    assert_same(result, model(IMAGES, training=False))
 
 
 def test_can_be_trained(model, loaded):

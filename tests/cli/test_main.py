@@ -1,4 +1,4 @@
-"""What is answered without a run: versions, presets, and where presets are found."""
+"""What needs no run: the version line, the list of presets, and where presets are found."""
 
 import os
 import shutil
@@ -33,23 +33,6 @@ def test_presets_are_listed_by_the_names_that_gin_file_takes(monkeypatch, capsys
         assert title.strip().endswith(".") and title.strip()[0] != "#"
 
 
-@pytest.mark.parametrize(
-    "argv0, program",
-    [
-        ("run.py", "python run.py"),
-        ("../a b/run.py", "python '../a b/run.py'"),
-        ("/env/bin/tf-simclr", "tf-simclr"),
-        ("tf-simclr.exe", "tf-simclr"),
-    ],
-)
-def test_help_names_the_command_that_was_typed(argv0, program, capsys):
-    with pytest.raises(SystemExit):
-        flags.parse([argv0, "--help"])
-    text = capsys.readouterr().out
-    assert text.startswith(f"Usage: {program} [--name=value ...]\n")
-    assert f"\n  {program} --mode=train_then_eval\n" in text
-
-
 def test_a_local_file_wins_over_a_preset(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gin").mkdir()
@@ -62,14 +45,14 @@ def test_a_local_file_wins_over_a_preset(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["../setup", "gin/../setup.cfg", "gin", "gin/", ""])
-def test_what_is_no_preset_is_refused(name, tmp_path, monkeypatch):
+def test_other_names_are_not_presets(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="does not exist; the presets are gin/cifar10_"):
         gin_files.find_gin_file(name)
 
 
 def test_an_installed_package_finds_its_presets_without_a_checkout(repo_root, tmp_path):
-    """The layout of a wheel: presets/ within the package. No TensorFlow is imported."""
+    """A wheel has presets/ inside the package. TensorFlow is not imported."""
     site = tmp_path / "site"
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(repo_root / "tf_simclr", site / "tf_simclr", ignore=ignore)

@@ -1,4 +1,4 @@
-"""Every file in gin/ parses from anywhere, and its head tells how to run it."""
+"""Every file in gin/ can be read from any directory, and its head says how to run it."""
 
 import re
 import shlex
@@ -185,12 +185,12 @@ EXPECTED = {
 
 
 def extra(name) -> list[str]:
-    """What a preset cannot do without."""
+    """Returns the flags without which a preset cannot run."""
     return ["--teacher=a"] if EXPECTED[name].get("train_mode") == "distill" else []
 
 
 def _head(name):
-    """The comment lines that a preset begins with, without their marks."""
+    """Returns the comment lines at the head of a preset, without #."""
     lines = []
     for line in (flags.PRESETS / name).read_text().splitlines():
         if not line.startswith("#"):
@@ -210,10 +210,10 @@ def test_values(name, tmp_path, monkeypatch):
     values = config.to_dict()
     assert {key: values[key] for key in EXPECTED[name]} == EXPECTED[name]
     assert config != Config()
-    if name == "demo.gin":  # it must run with nothing else typed, and always alike
+    if name == "demo.gin":  # it runs without any flag, and the same way each time
         assert values["model_dir"] == "runs/demo" and values["seed"] is not None
         return
-    # Where and what now is for the command line.
+    # These belong on the command line.
     for key in ("mode", "model_dir", "use_tpu", "master", "seed", "data_dir"):
         assert values[key] == Config().to_dict()[key]
 

@@ -1,4 +1,4 @@
-"""What is left out of stderr, and what is not, in processes that write what TensorFlow does."""
+"""Which lines are filtered out of stderr, in processes that write what TensorFlow writes."""
 
 import os
 import pty
@@ -17,7 +17,7 @@ KEPT = (
     "E0000 00:00:1795717605.068759   28224 cuda_platform.cc:52] failed call to cuInit",
     "F0000 00:00:1795717605.068759   28224 cpu_feature_guard.cc:36] The TensorFlow library was",
     "pretrain: step 1 of 6, loss 2.299",
-    "I0000 is how a sentence of ours may begin",
+    "I0000 can also begin one of our own lines",
 )
 PROGRAM = """
 import os, signal, sys
@@ -43,7 +43,7 @@ def run(root, *arguments, stderr=subprocess.PIPE, **environment):
     )
 
 
-def test_a_log_has_no_chatter_and_everything_else(repo_root):
+def test_a_log_has_everything_but_chatter(repo_root):
     done = run(repo_root, "log", "exit")
     assert done.stderr.splitlines() == [*KEPT, "the last line", "after False"]
     assert done.returncode == 1
@@ -55,20 +55,20 @@ def test_the_last_words_of_a_process_that_aborts_come_through(repo_root):
     assert done.returncode == -signal.SIGABRT
 
 
-def test_who_asks_for_everything_gets_it(repo_root):
+def test_log_level_0_filters_nothing(repo_root):
     done = run(repo_root, "log", "exit", TF_CPP_MIN_LOG_LEVEL="0")
     assert done.stderr.splitlines()[:-2] == [*CHATTER, *KEPT]
 
 
-def test_a_terminal_stays_one_but_for_the_import(repo_root):
+def test_a_terminal_stays_a_terminal_except_during_the_import(repo_root):
     for which, lines in (("log", [*CHATTER, *KEPT]), ("terminal", list(KEPT))):
         main, terminal = pty.openpty()
         run(repo_root, which, "exit", stderr=terminal)
         os.close(terminal)
-        found = b""
-        while b"after" not in found:
-            found += os.read(main, 4096)
+        output = b""
+        while b"after" not in output:
+            output += os.read(main, 4096)
         os.close(main)
-        *shown, last, after = found.decode().splitlines()
+        *shown, last, after = output.decode().splitlines()
         assert shown == lines and last == "the last line"
         assert after == ("after True" if which == "log" else "after False")

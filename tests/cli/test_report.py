@@ -1,4 +1,4 @@
-"""The lines that end a run."""
+"""The summary at the end of a run."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from tf_simclr.cli import flags, report
-from tf_simclr.config import Config
+from tf_simclr.config import Config, saved_settings
 
 RESULTS = {
     "step": 7,
@@ -19,7 +19,7 @@ RESULTS = {
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words of each command to type next, as the shell takes them apart."""
+    """Returns the words of each suggested command, as a shell splits them."""
     blocks = re.findall(r"^(?:Next, |Or ).*:\n((?:.*\\\n)*.*)$", text, re.MULTILINE)
     return [shlex.split(block.replace("\\\n", " ")) for block in blocks]
 
@@ -35,27 +35,10 @@ def test_says_how_good_and_where():
 
 def test_an_accuracy_of_a_part_of_the_split_says_so():
     config = Config().replace(train_mode="finetune", model_dir="runs/x", eval_split="test")
-    line = "Classifier on {}imagenet2012 test: top-1 25.0%"
+    line = "Classifier, on {}imagenet2012 test: top-1 25.0%"
     assert line.format("") in report.format_results(config, RESULTS)
     text = report.format_results(config, RESULTS | {"evaluated": (256, 10_000)})
     assert line.format("256 of 10000 images of ") in text
-
-
-def test_what_has_not_been_measured_is_left_out():
-    """Of few classes there is no top-5."""
-    config = Config().replace(train_mode="finetune", model_dir="runs/x")
-    text = report.format_results(config, {k: v for k, v in RESULTS.items() if "top_5" not in k})
-    assert "top-1 25.0%\n" in text and "top-5" not in text
-    results = {
-        "checkpoint": "runs/x/ckpt-7",
-        "dataset": "cats",
-        "path": "runs/p/result.json",
-        "examples": {"train": 90, "test": 10},
-        "metric": "top_1",
-        "encoders": {"pretrained": {"knn_1": {"top_1": 0.5, "mean_per_class": 0.4}}},
-    }
-    text = report.format_results(Config().replace(mode="probe", model_dir="runs/p"), results)
-    assert re.search(r"classifier +top-1 +per class\n.* 50\.00 +40\.00\n", text)
 
 
 def test_says_which_checkpoint_was_best():
@@ -67,14 +50,14 @@ def test_says_which_checkpoint_was_best():
 
 def test_a_probe_is_a_table():
     accuracies = {"top_1": 0.5, "top_5": 0.75, "mean_per_class": 0.4}
-    found = {"logistic": accuracies | {"l2": 0.0316}, "knn_200": accuracies | {"top_1": 0.25}}
+    classifiers = {"logistic": accuracies | {"l2": 0.0316}, "knn_200": accuracies | {"top_1": 0.25}}
     results = {
         "checkpoint": "runs/x/ckpt-7",
         "dataset": "oxford_flowers102",
         "path": "runs/p/result.json",
         "examples": {"train": 90, "test": 10},
         "metric": "mean_per_class",
-        "encoders": {"pretrained": found, "raw_pixels": found},
+        "encoders": {"pretrained": classifiers, "raw_pixels": classifiers},
     }
     text = report.format_results(Config().replace(mode="probe", model_dir="runs/p"), results)
     rows = [re.split(r"  +", line.strip()) for line in text.splitlines() if line.startswith("  ")]
@@ -85,16 +68,16 @@ def test_a_probe_is_a_table():
             for name in ("pretrained", "raw pixels")
             for row in (
                 [name, "logistic, l2 0.032", "50.00", "75.00", "40.00"],
-                [name, "nearest neighbours, 200", "25.00", "75.00", "40.00"],
+                [name, "nearest neighbors, 200", "25.00", "75.00", "40.00"],
             )
         ),
     ]
-    assert "The literature gives per class for oxford_flowers102." in text
+    assert "The literature reports per class for oxford_flowers102." in text
     assert "runs/p/result.json" in text and "90 training and 10 test images" in text
 
 
 def test_top_5_is_left_out_where_it_was_not_computed():
-    """Of fewer than five classes it would be 100% whatever the model says."""
+    """With fewer than five classes it would always be 100%."""
     results = {k: v for k, v in RESULTS.items() if "top_5" not in k}
     config = Config().replace(train_mode="finetune", model_dir="runs/x")
     text = report.format_results(config, results)
@@ -109,7 +92,8 @@ def test_top_5_is_left_out_where_it_was_not_computed():
         "encoders": {"pretrained": {"knn_20": accuracies}},
     }
     text = report.format_results(Config().replace(mode="probe", model_dir="runs/p"), results)
-    assert "top-5" not in text and "50.00       40.00" in text
+    assert "top-5" not in text
+    assert re.search(r"classifier +top-1 +per class\n.* 50\.00 +40\.00\n", text)
 
 
 def test_predictions_are_counted():
@@ -129,14 +113,14 @@ PROBES = {
 }
 
 
-def test_probes_and_neighbours_take_the_place_of_the_classifier_on_the_side():
+def test_probes_and_neighbors_replace_the_accuracy_of_the_linear_classifier():
     text = report.format_results(Config().replace(model_dir="runs/x"), RESULTS | PROBES)
     rows = re.findall(r"^  (\w+ \w+) +([\d.]+)%", text, re.MULTILINE)
     names = ["raw pixels", "untrained encoder", "pretrained encoder"]
     shares = ["10.0", "20.0", "80.0", "12.0", "14.0", "65.0"]
     assert rows == list(zip(names * 2, shares, strict=True))
     assert "Nearest 7 of 10,000 training images of the same class:" in text
-    assert "on the side" not in text
+    assert "trained during pretraining" not in text
 
 
 def test_after_fine_tuning_the_classifier_counts_and_the_encoder_is_called_fine_tuned():
@@ -162,7 +146,7 @@ def test_the_commands_to_type_next_parse(tmp_path, name):
         ]
     ).config
     with open(os.path.join(model_dir, "config.gin"), "w") as file:
-        file.write(flags.to_gin(config))
+        file.write(saved_settings.to_gin(config))
     look, probe, finetune = commands(report.format_results(config, RESULTS))
     assert look == ["tensorboard", f"--logdir={model_dir}"]
     assert probe[:2] == finetune[:2] == ["python", "run.py"]
@@ -225,7 +209,7 @@ def test_commands_of_a_run_in_a_bucket(model_dir, config_gin, finetuned):
 
 
 def test_commands_start_the_way_the_run_was_started(tmp_path, monkeypatch):
-    """By a name that the shell finds, else by the path: make demo's environment is not on PATH."""
+    """By name if it is on PATH, otherwise by path: the environment of make demo is not on PATH."""
     folder = tmp_path / "it is/bin"
     folder.mkdir(parents=True)
     for name in ("python3.99", "tf-simclr", "tensorboard"):

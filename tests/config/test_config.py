@@ -1,13 +1,16 @@
-"""Settings: the official flags, the checks of values and of their combinations."""
+"""Settings: the official flags, the checks of values and the rules between settings."""
 
 import dataclasses
 import math
+import re
+import types
 
 import pytest
 
 from tf_simclr import config as config_lib
-from tf_simclr.config import Config, check, settings
+from tf_simclr.config import RULES, Config, check, choices, settings
 from tf_simclr.errors import ConfigError
+from tf_simclr.models import resnet
 
 # Name, type, default and choices of the official code's flags. use_tpu is the one that differs.
 OFFICIAL = """
@@ -116,16 +119,16 @@ def test_official_flag(row):
         assert type(spec.default).__name__ == type_name and not spec.optional
     if choices:
         official = tuple(choices[0].split(","))
-        assert spec.choices[: len(official)] == official  # ours come after them
+        assert spec.choices[: len(official)] == official  # ours follow
 
 
 def test_no_other_settings():
     assert set(settings()) == {row[0] for row in OFFICIAL} | OURS
 
 
-def test_own_settings():
-    own = {name: (settings()[name].default, settings()[name].choices) for name in OURS}
-    assert own == {
+def test_our_settings():
+    ours = {name: (settings()[name].default, settings()[name].choices) for name in OURS}
+    assert ours == {
         "use_tpu": ("auto", (True, False, "auto")),
         "color_jitter_impl": ("simclrv2", ("simclrv2", "simclrv1")),
         "frozen_batch_norm": ("inference", ("inference", "training")),
@@ -162,14 +165,14 @@ def test_own_settings():
     }
 
 
-def test_names_are_unique_across_sections_and_helped():
+def test_names_are_unique_across_sections_and_have_help():
     fields = [f.name for section in config_lib.SECTIONS for f in dataclasses.fields(section)]
     assert len(fields) == len(set(fields)) == len(settings())
     for spec in settings().values():
         assert spec.help.endswith(".") and len(spec.help) > 10, spec.name
 
 
-def test_unsaved_settings_are_where_and_what_now():
+def test_settings_of_a_single_start_are_not_saved():
     assert {n for n, s in settings().items() if not s.saved} == {
         "mode",
         "model_dir",
@@ -281,7 +284,7 @@ def test_bad_value(name, value, message):
 
 
 def _with_raw_value(name, value):
-    """As replace, past the int-to-float conversion: the message names what was written."""
+    """Replaces a value without converting it: the message names what was written."""
     config = Config().replace(**{name: value})
     object.__setattr__(getattr(config, settings()[name].section.lower()), name, value)
     return config
@@ -321,8 +324,14 @@ def test_good_value(values):
 
 
 BAD_COMBINATIONS = [
-    (dict(fine_tune_after_block=2), "fine_tune_after_block must be -1 when pretraining, got 2"),
-    (dict(train_batch_size=1), "train_batch_size must be at least 2 when pretraining, got 1"),
+    (
+        dict(fine_tune_after_block=2),
+        "fine_tune_after_block must be -1 with train_mode=pretrain, got 2",
+    ),
+    (
+        dict(train_batch_size=1),
+        "train_batch_size must be at least 2 with train_mode=pretrain, got 1",
+    ),
     (
         dict(ft_proj_selector=4),
         "ft_proj_selector must be between -1 and 3 with proj_head_mode=nonlinear, got 4",
@@ -340,12 +349,23 @@ BAD_COMBINATIONS = [
     ),
     (dict(images="x"), "images must be None with mode=train, got 'x'"),
     (dict(mode="predict", model_dir="x"), "images must be given with mode=predict, got None"),
-    (dict(mode="predict", images="x"), "checkpoint must be given with mode=predict, got None"),
+    (
+        dict(mode="predict", images="x"),
+        "checkpoint must be given with mode=predict and no model_dir, got None",
+    ),
     (
         dict(strategy="multi_worker", mode="predict", images="x", model_dir="x"),
         "strategy must be auto with mode=predict",
     ),
     (dict(mode="probe"), "model_dir must be given with mode=probe"),
+    (
+        dict(dataset="folder", image_key="x"),
+        "image_key must be None with dataset=folder, got 'x': it names a feature",
+    ),
+    (
+        dict(dataset="shapes", label_key="x"),
+        "label_key must be None with dataset=shapes, got 'x': it names a feature",
+    ),
     (dict(unlabelled=True), "unlabelled must be False with dataset=imagenet2012, got True"),
     (dict(dataset="folder", data_service="grpc://a:1"), "data_service must be None with dataset="),
     (dict(label_fraction=0.1), "label_fraction must be 1 with train_mode=pretrain, got 0.1"),
@@ -354,12 +374,12 @@ BAD_COMBINATIONS = [
         dict(from_scratch=True, train_mode="finetune", checkpoint="runs/x"),
         "from_scratch must be False with checkpoint=runs/x, got True",
     ),
-    (dict(train_epochs=0), "train_epochs or train_steps must be at least 1"),
-    (dict(checkpoint_epochs=0), "checkpoint_epochs or checkpoint_steps must be at least 1"),
+    (dict(train_epochs=0), "train_epochs must be at least 1 with train_steps=0, got 0"),
+    (dict(checkpoint_epochs=0), "checkpoint_epochs must be at least 1 with checkpoint_steps=0"),
     (dict(mode="eval"), "model_dir must be given with mode=eval"),
     (
         dict(strategy="multi_worker", mode="eval", model_dir="x"),
-        "strategy must be auto with mode=eval, got multi_worker",
+        "strategy must be auto with mode=eval, got 'multi_worker'",
     ),
     (dict(strategy="multi_worker", cpu_replicas=2), "strategy must be auto with cpu_replicas"),
     (dict(strategy="multi_worker", use_tpu=True), "strategy must be auto with use_tpu"),
@@ -369,6 +389,29 @@ BAD_COMBINATIONS = [
         "False: there is no supervised head to evaluate",
     ),
 ]
+
+
+def test_each_rule_is_broken_by_one_of_these_combinations():
+    broken = set()
+    for values, _ in BAD_COMBINATIONS:
+        flat = types.SimpleNamespace(**Config().replace(**values).to_dict())
+        broken.add(next(rule for rule in RULES if rule.is_broken(flat)))
+    assert broken == set(RULES)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.setting)
+def test_a_rule_names_settings_and_is_a_sentence(rule):
+    assert rule.setting in settings()
+    sentence = rule.sentence()
+    assert re.fullmatch(r"Must be [^{}]+ with [^{}]+\.", sentence)
+    message = rule.message(Config())
+    assert message.startswith(f"{rule.setting} must be ") and not set("{}\n") & set(message)
+
+
+def test_each_list_of_choices_is_that_of_a_setting():
+    lists = {n: v for n, v in vars(choices).items() if isinstance(v, tuple)}
+    assert set(lists.values()) == {s.choices for s in settings().values() if s.choices}
+    assert set(resnet.BLOCKS_PER_GROUP) == set(choices.RESNET_DEPTHS)
 
 
 @pytest.mark.parametrize("values,message", BAD_COMBINATIONS)

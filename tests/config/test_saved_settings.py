@@ -1,4 +1,4 @@
-"""What a run saves of its settings is read back to the same values, as data and nothing else."""
+"""The settings that a run saves are read back with the same values, and only as data."""
 
 import json
 
@@ -108,8 +108,8 @@ def test_gin_of_a_run_is_plain_assignments(tmp_path, line):
         ("Los", "temperature", 0.5, "unknown section 'Los'; did you mean Loss?"),
         ("Loss", "temprature", 0.5, "unknown setting Loss.temprature; did you mean temperature"),
         ("Model", "learning_rate", 0.5, "learning_rate belongs to Optimizer, not to Model"),
-        ("Runtime", "model_dir", "/etc", "model_dir says what to do now"),
-        ("Predict", "output", "../x.csv", "output says what to do now"),
+        ("Runtime", "model_dir", "/etc", "model_dir is for a single start"),
+        ("Predict", "output", "../x.csv", "output is for a single start"),
         ("Model", "resnet_depth", "18", "Model.resnet_depth must be an int, got '18'"),
         ("Model", "resnet_depth", True, "Model.resnet_depth must be an int, got True"),
         ("Loss", "temperature", [0.5], "Loss.temperature must be a float, got [0.5]"),
@@ -132,11 +132,11 @@ def test_values_are_checked_in_both_files(tmp_path, section, name, value, messag
         ("", "is not valid JSON"),
         ("{", "is not valid JSON"),
         ("[1]", "is not a JSON object"),
-        ("{}", "does not hold the settings of a run"),
+        ("{}", "does not contain the settings of a run"),
         ("[" * 100_000, "is not valid JSON"),
         (
             '{"format": "other", "version": 1, "settings": {}}',
-            "does not hold the settings of a run",
+            "does not contain the settings of a run",
         ),
         ('{"format": "F", "version": 2, "settings": {}}', "was written by a newer tf_simclr"),
         ('{"format": "F", "version": true, "settings": {}}', "version must be 1, got True"),
@@ -156,7 +156,7 @@ def test_values_are_checked_in_both_files(tmp_path, section, name, value, messag
         ),
         (
             '{"format": "F", "version": 1, "version": 2, "settings": {}}',
-            "is not valid JSON ('version' is there twice)",
+            "is not valid JSON ('version' occurs twice)",
         ),
         (b"\xff\xfe", "is not UTF-8 text"),
         (b" " * (files.MAX_BYTES + 1), "is larger than 1048576"),

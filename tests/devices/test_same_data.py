@@ -34,8 +34,8 @@ CHIEF = {"train": 120, "train/cat": 60, "train/dog": 60}
     ],
 )
 def test_the_first_difference_is_named(other, message):
-    found = same_data._difference(NAMES, [(7, CHIEF), (7, CHIEF), (8, other)])
-    assert found == message
+    result = same_data._difference(NAMES, [(7, CHIEF), (7, CHIEF), (8, other)])
+    assert result == message
 
 
 class Data:

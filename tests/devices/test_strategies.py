@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.devices import strategies
+from tf_simclr.config import Config
+from tf_simclr.devices import strategies, tpu
 from tf_simclr.errors import ConfigError
 
 
@@ -15,7 +16,7 @@ from tf_simclr.errors import ConfigError
 def no_tpu(monkeypatch):
     for name in ("TPU_NAME", "TF_CONFIG", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(strategies, "_tpu_is_attached", lambda: False)
+    monkeypatch.setattr(tpu, "is_attached", lambda: False)
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_a_cpu_alone_is_one_device(gpus, use_tpu):
 
 
 def test_cpu_replicas_work_together(gpus):
-    strategy = strategies.make_strategy(use_tpu=False, cpu_replicas=3)
+    strategy = strategies.from_config(Config().replace(use_tpu=False, cpu_replicas=3))
     assert strategy.num_replicas_in_sync == 3
     assert strategies.describe(strategy) == "1 CPU as 3 replicas"
 
@@ -65,13 +66,13 @@ def test_more_cpu_replicas_than_devices(gpus):
 
 
 def test_gpus_come_before_the_cpu(gpus, monkeypatch):
-    made = []
-    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda devices: made.append(devices))
-    monkeypatch.setattr(tf.distribute, "OneDeviceStrategy", lambda device: made.append(device))
+    created = []
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda devices: created.append(devices))
+    monkeypatch.setattr(tf.distribute, "OneDeviceStrategy", lambda device: created.append(device))
     for number in (2, 1):
         gpus(number)
         strategies.make_strategy(cpu_replicas=4)
-    assert made == [["GPU:0", "GPU:1"], "GPU:0"]
+    assert created == [["GPU:0", "GPU:1"], "GPU:0"]
 
 
 class FakeTPU:
@@ -154,10 +155,10 @@ def test_bring_up_of_one_tpu_vm_and_of_a_slice(monkeypatch, address, workers):
 
 
 def test_a_named_tpu_is_taken(monkeypatch):
-    tpu = FakeTPU(monkeypatch)
+    fake_tpu = FakeTPU(monkeypatch)
     strategy = strategies.make_strategy(tpu_name="mine", tpu_zone="z", gcp_project="p")
-    assert strategy is tpu
-    assert tpu.calls == [
+    assert strategy is fake_tpu
+    assert fake_tpu.calls == [
         ("resolve", "mine", {"zone": "z", "project": "p"}),
         ("connect",),
         ("initialize",),
@@ -174,28 +175,28 @@ def test_a_named_tpu_is_taken(monkeypatch):
     ],
 )
 def test_address_of_the_tpu(monkeypatch, settings, address):
-    tpu = FakeTPU(monkeypatch)
+    fake_tpu = FakeTPU(monkeypatch)
     strategies.make_strategy(**settings)
-    assert tpu.calls[0][1] == address
-    assert (("connect",) in tpu.calls) == (address != "local")
+    assert fake_tpu.calls[0][1] == address
+    assert (("connect",) in fake_tpu.calls) == (address != "local")
 
 
 def test_a_tpu_named_by_the_environment_or_attached_is_taken(monkeypatch):
-    tpu = FakeTPU(monkeypatch)
-    monkeypatch.setattr(strategies, "_tpu_is_attached", lambda: True)
+    fake_tpu = FakeTPU(monkeypatch)
+    monkeypatch.setattr(tpu, "is_attached", lambda: True)
     strategies.make_strategy()
-    assert tpu.calls[0][1] == "local"
+    assert fake_tpu.calls[0][1] == "local"
     monkeypatch.setenv("TPU_NAME", "mine")
-    tpu.calls.clear()
+    fake_tpu.calls.clear()
     strategies.make_strategy()
-    assert tpu.calls[0][1] == "mine"
+    assert fake_tpu.calls[0][1] == "mine"
 
 
 def test_use_tpu_false_leaves_a_tpu_alone(monkeypatch, gpus):
-    tpu = FakeTPU(monkeypatch)
-    monkeypatch.setattr(strategies, "_tpu_is_attached", lambda: True)
+    fake_tpu = FakeTPU(monkeypatch)
+    monkeypatch.setattr(tpu, "is_attached", lambda: True)
     strategies.make_strategy(use_tpu=False, tpu_name="mine")
-    assert tpu.calls == []
+    assert fake_tpu.calls == []
 
 
 @pytest.mark.parametrize("call", ["resolve", "connect", "initialize"])
@@ -235,7 +236,7 @@ def test_an_address_where_nobody_listens_is_told_in_one_line(monkeypatch, free_p
 
 def test_a_tpu_worker_that_does_not_answer_in_time_is_told_in_one_line(monkeypatch):
     refuse(monkeypatch)
-    monkeypatch.setattr(strategies, "TPU_ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(tpu, "ANSWER_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         port = full.getsockname()[1]
         waiting = [socket.socket() for _ in range(3)]

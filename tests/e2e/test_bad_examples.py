@@ -1,5 +1,6 @@
 """A run on a data set with examples that cannot be decoded: goes through, counts, resumes."""
 
+import functools
 import json
 import shutil
 
@@ -7,32 +8,25 @@ import numpy as np
 import pytest
 
 import bad_images
+import small
 from tf_simclr import experiment
 from tf_simclr.checkpoints import weights
-from tf_simclr.cli import flags
 
 pytestmark = pytest.mark.long
 
 TINY = (
+    *small.RUN,
     "--dataset=bad_images",
     "--eval_split=test",
-    "--image_size=32",
-    "--resnet_depth=18",
-    "--width_multiplier=0.0625",
-    "--train_batch_size=16",
     "--eval_batch_size=8",
-    "--warmup_epochs=0",
     "--train_steps=4",
     "--checkpoint_steps=2",
     "--train_summary_steps=2",
-    "--seed=3",
     "--mode=train_then_eval",
 )
 
 
-def run(*arguments):
-    config = flags.parse(["run.py", *TINY, *arguments]).config
-    return experiment.run(config)
+run = functools.partial(small.run, *TINY)
 
 
 def final_weights(model_dir):

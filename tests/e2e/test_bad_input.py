@@ -1,36 +1,17 @@
 """Wrong settings: one line that names the flag and the way out, before anything is written."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from tf_simclr import experiment
-from tf_simclr.cli import flags
-from tf_simclr.errors import ConfigError
+import small
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = (
+    *small.RUN,
     "--dataset=shapes",
     "--eval_split=test",
-    "--image_size=32",
-    "--resnet_depth=18",
-    "--width_multiplier=0.0625",
-    "--train_batch_size=16",
     "--train_steps=1",
 )
-
-
-def refuse(*arguments) -> str:
-    """The error that run.py would print for these arguments."""
-    with pytest.raises(ConfigError) as caught:
-        config = flags.parse(["run.py", *arguments]).config
-        experiment.run(config.replace(seed=1))
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 CASES = {
@@ -85,7 +66,9 @@ CASES = {
 def test_a_wrong_setting_is_one_line_and_leaves_nothing(name, shapes_dir, tmp_path):
     arguments, words = CASES[name]
     model_dir = tmp_path / "run"
-    message = refuse(*TINY, f"--data_dir={shapes_dir}", f"--model_dir={model_dir}", *arguments)
+    message = small.refused(
+        *TINY, f"--data_dir={shapes_dir}", f"--model_dir={model_dir}", *arguments
+    )
     for word in words:
         assert word in message, message
     assert not model_dir.exists()
@@ -94,35 +77,27 @@ def test_a_wrong_setting_is_one_line_and_leaves_nothing(name, shapes_dir, tmp_pa
 @pytest.mark.long
 def test_a_model_dir_of_another_model_is_refused_and_left_alone(shapes_dir, tmp_path):
     settings = (*TINY, f"--data_dir={shapes_dir}", f"--model_dir={tmp_path}")
-    config = flags.parse(["run.py", *settings]).config.replace(seed=1)
-    experiment.run(config)
+    small.run(*settings)
     before = sorted((p.name, p.stat().st_mtime_ns) for p in tmp_path.iterdir())
-    message = refuse(*settings, "--width_multiplier=0.125", "--train_steps=2")
+    message = small.refused(*settings, "--width_multiplier=0.125", "--train_steps=2")
     assert "model_dir" in message and "another model" in message and "base_model/" in message
-    message = refuse(*settings, "--optimizer=adam", "--train_steps=2")
+    message = small.refused(*settings, "--optimizer=adam", "--train_steps=2")
     assert "model_dir" in message and "another optimizer" in message
     assert sorted((p.name, p.stat().st_mtime_ns) for p in tmp_path.iterdir()) == before
 
 
 def test_without_model_dir_the_error_says_where_to_put_one():
-    assert "--model_dir=" in refuse(*TINY)
+    assert "--model_dir=" in small.refused(*TINY)
 
 
 def test_the_program_prints_one_line_and_exits_nonzero(shapes_dir, tmp_path):
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "run.py"),
-            *TINY,
-            f"--data_dir={shapes_dir}",
-            f"--model_dir={tmp_path / 'run'}",
-            "--train_batch_size=20000",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
+    done = small.run_alone(
+        *TINY,
+        f"--data_dir={shapes_dir}",
+        f"--model_dir={tmp_path / 'run'}",
+        "--train_batch_size=20000",
+        expect=1,
     )
-    assert done.returncode == 1
     # TensorFlow 2.21 itself writes lines about the machine before anything can silence it.
     noise = re.compile(r"[IW]0000 |WARNING: All|To enable the following")
     lines = [line for line in done.stderr.splitlines() if not noise.match(line)]

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import json
 import os
 
@@ -9,37 +10,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr import experiment
+import small
 from tf_simclr.checkpoints.formats import saved_model
 from tf_simclr.checkpoints.weights import read_weights
-from tf_simclr.cli import flags
 from tf_simclr.modes.export import Exporter
 from tf_simclr.training import evaluator
 
 pytestmark = pytest.mark.long
 
-TINY = (
-    "--dataset=shapes",
-    "--train_split=train[:64]",
-    "--eval_split=test[:200]",
-    "--image_size=32",
-    "--resnet_depth=18",
-    "--width_multiplier=0.0625",
-    "--train_batch_size=16",
-    "--train_mode=finetune",
-    "--from_scratch",
-    "--optimizer=momentum",
-    "--learning_rate=3",
-    "--warmup_epochs=0",
-    "--train_steps=6",
-    "--checkpoint_steps=2",
-    "--seed=3",
-)
-
-
-def run(*arguments) -> dict:
-    config = flags.parse(["run.py", *TINY, *arguments]).config
-    return experiment.run(config)
+run = functools.partial(small.run, *small.FINETUNE, "--train_steps=6", "--checkpoint_steps=2")
 
 
 def checkpoints(folder) -> list[str]:

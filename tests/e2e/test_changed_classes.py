@@ -9,25 +9,20 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tf_simclr import experiment, run_state
-from tf_simclr.checkpoints import run_checkpoints, weights
-from tf_simclr.cli import flags
+import small
+from tf_simclr import run_state
+from tf_simclr.checkpoints import waiting, weights
 from tf_simclr.errors import ConfigError
 
 pytestmark = pytest.mark.long
 
 TINY = (
+    *small.RUN,
     "--dataset=folder",
-    "--image_size=32",
-    "--resnet_depth=18",
-    "--width_multiplier=0.0625",
-    "--train_batch_size=16",
     "--eval_batch_size=8",
     "--train_mode=finetune",
-    "--seed=3",
     "--optimizer=momentum",
     "--learning_rate=3",
-    "--warmup_epochs=0",
     "--eval_split=test",
 )
 COLOURS = {"a": (220, 30, 30), "b": (30, 220, 30), "c": (30, 30, 220)}
@@ -48,18 +43,6 @@ def write_pictures(root, colours: dict[str, tuple]) -> str:
                 pixels = np.clip(noise + colour, 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / f"{number}.png")
     return str(root)
-
-
-def run(*arguments) -> dict:
-    config = flags.parse(["run.py", *arguments]).config
-    return experiment.run(config)
-
-
-def refused(*arguments) -> str:
-    with pytest.raises(ConfigError) as error:
-        run(*arguments)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def contents(folder) -> dict[str, bytes]:
@@ -88,7 +71,7 @@ def data(tmp_path_factory) -> dict[str, str]:
 def trained(data, tmp_path_factory):
     """model_dir of a run that tells the three classes apart."""
     model_dir = tmp_path_factory.mktemp("runs") / "trained"
-    results = run(
+    results = small.run(
         *TINY,
         data["all"],
         f"--model_dir={model_dir}",
@@ -114,7 +97,7 @@ def test_the_names_lie_beside_all_weights(trained):
 
 
 def test_a_data_set_with_fewer_classes_is_evaluated_by_name(data, copy, capsys):
-    results = run(
+    results = small.run(
         *TINY, data["fewer"], f"--model_dir={copy}", "--mode=eval", f"--train_steps={STEPS}"
     )
     assert results[TOP_1] == 1  # 0 if b counted as a, and c as b
@@ -132,8 +115,8 @@ def test_evaluation_reads_the_names_when_the_first_checkpoint_comes(
         assert directory == str(model_dir) and timeout == 60
         shutil.copytree(trained, model_dir)
 
-    monkeypatch.setattr(run_checkpoints, "wait_for_first", arrive)
-    results = run(
+    monkeypatch.setattr(waiting, "wait_for_first", arrive)
+    results = small.run(
         *TINY,
         data["fewer"],
         f"--model_dir={model_dir}",
@@ -145,7 +128,7 @@ def test_evaluation_reads_the_names_when_the_first_checkpoint_comes(
 
 
 def test_a_run_goes_on_with_fewer_classes_under_their_numbers(data, copy, capsys):
-    results = run(
+    results = small.run(
         *TINY,
         data["fewer"],
         f"--model_dir={copy}",
@@ -162,7 +145,7 @@ def test_a_run_goes_on_with_fewer_classes_under_their_numbers(data, copy, capsys
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_an_unknown_class_is_refused_by_name_and_nothing_is_written(data, copy, mode):
     before = contents(copy)
-    message = refused(
+    message = small.refused(
         *TINY, data["more"], f"--model_dir={copy}", f"--mode={mode}", f"--train_steps={STEPS + 2}"
     )
     assert f"model_dir '{copy}' was not trained on: '0new'" in message
@@ -178,16 +161,16 @@ def test_a_head_for_other_classes_is_not_taken_over(data, trained, tmp_path):
         f"--checkpoint={trained}",
         "--train_steps=1",
     )
-    message = refused(*arguments)
+    message = small.refused(*arguments)
     assert "'0new'" in message and "--zero_init_logits_layer" in message
     assert not new.exists()
-    run(*arguments, "--zero_init_logits_layer")
+    small.run(*arguments, "--zero_init_logits_layer")
     assert class_names(new) == ["0new", *NAMES]
 
 
 def test_a_head_is_taken_over_with_its_names(data, trained, tmp_path):
     new = tmp_path / "new"
-    results = run(
+    results = small.run(
         *TINY,
         data["fewer"],
         f"--model_dir={new}",
@@ -206,7 +189,7 @@ def test_predictions_have_the_names_of_the_weights(data, trained, tmp_path, wher
     pictures = f"{data['fewer'].partition('=')[2]}/test/c"
     output = tmp_path / "out.csv"
     # Whatever --data_dir says.
-    run(
+    small.run(
         "--mode=predict",
         data["more"],
         f"--checkpoint={trained}/{where}".rstrip("/"),
@@ -223,7 +206,7 @@ def test_predictions_have_the_names_of_the_weights(data, trained, tmp_path, wher
 def test_a_student_is_not_evaluated_by_labels_of_other_classes(data, trained, tmp_path, capsys):
     """As many classes as the teacher's, but others, among images that need no labels."""
     student = tmp_path / "student"
-    results = run(
+    results = small.run(
         *TINY,
         data["others"],
         f"--model_dir={student}",
@@ -238,7 +221,7 @@ def test_a_student_is_not_evaluated_by_labels_of_other_classes(data, trained, tm
 
 
 def test_workers_that_see_other_names_are_refused(monkeypatch):
-    config = flags.parse(["run.py", *TINY, "--model_dir=x", "--from_scratch"]).config
+    config = small.parse(*TINY, "--model_dir=x", "--from_scratch")
     numbers = []
 
     def all_same(strategy, number):

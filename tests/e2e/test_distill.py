@@ -1,47 +1,33 @@
 """train_mode=distill through experiment.run: a teacher, students, and what is refused."""
 
+import functools
 import os
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr import experiment
+import small
 from tf_simclr.checkpoints.weights import read_weights
-from tf_simclr.cli import flags
-from tf_simclr.errors import ConfigError
 from tf_simclr.models import from_config
 from tf_simclr.training import run_input
 
 pytestmark = pytest.mark.long
 
 TINY = (
+    *small.RUN,
     "--dataset=shapes",
     "--train_split=train[:64]",
     "--eval_split=test[:100]",
-    "--image_size=32",
-    "--resnet_depth=18",
-    "--train_batch_size=16",
     "--optimizer=momentum",
     "--learning_rate=1",
-    "--warmup_epochs=0",
     "--train_steps=3",
     "--train_summary_steps=1",
-    "--seed=3",
-    "--width_multiplier=0.0625",
 )
 
 
-def run(*arguments) -> dict:
-    config = flags.parse(["run.py", *TINY, *arguments]).config
-    return experiment.run(config)
-
-
-def refused(*arguments) -> str:
-    with pytest.raises(ConfigError) as error:
-        run(*arguments)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+run = functools.partial(small.run, *TINY)
+refused = functools.partial(small.refused, *TINY)
 
 
 @pytest.fixture(scope="module")
@@ -104,17 +90,14 @@ def test_the_loss_is_that_of_the_teachers_logits(distilled, teacher, data, event
     """The first loss again, from the models and the batch by themselves."""
     from tf_simclr.data.sources.tfds_source import open_source
 
-    config = flags.parse(
-        [
-            "run.py",
-            *TINY,
-            data,
-            "--train_mode=distill",
-            f"--teacher={teacher}",
-            "--model_dir=x",
-            "--augment_on=host",
-        ]
-    ).config
+    config = small.parse(
+        *TINY,
+        data,
+        "--train_mode=distill",
+        f"--teacher={teacher}",
+        "--model_dir=x",
+        "--augment_on=host",
+    )
     source = open_source("shapes", config.data.data_dir)
     model = from_config.make_model(config, 10)
     batches = run_input.train_batches(config, source, tf.distribute.get_strategy(), examples_seen=0)

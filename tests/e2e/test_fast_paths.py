@@ -1,34 +1,24 @@
 """All that makes a run smaller or faster, at once, as a user types it."""
 
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import small
 from tf_simclr.checkpoints.weights import read_weights
 
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.mark.parametrize("more", [(), pytest.param(("--jit_compile",), marks=pytest.mark.shared)])
 def test_micro_batches_of_float16_with_a_trace(shapes_dir, events, tmp_path, more):
-    command = [
-        sys.executable,
-        str(ROOT / "run.py"),
+    command = small.command(
+        *small.RUN,
         "--dataset=shapes",
         f"--data_dir={shapes_dir}",
         "--train_split=train[:64]",
-        "--image_size=32",
-        "--resnet_depth=18",
-        "--width_multiplier=0.0625",
-        "--train_batch_size=16",
-        "--warmup_epochs=0",
-        "--seed=3",
         "--train_summary_steps=1",
         "--precision=float16",
         "--microbatch_size=8",
@@ -38,7 +28,7 @@ def test_micro_batches_of_float16_with_a_trace(shapes_dir, events, tmp_path, mor
         "--keep_checkpoint_max=9",
         f"--model_dir={tmp_path}",
         *more,
-    ]
+    )
     subprocess.run(
         [*command, "--train_steps=6", "--profile_steps=2,3"],
         check=True,

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import small
 from tf_simclr.checkpoints import weights
 
 pytestmark = pytest.mark.long
@@ -24,19 +25,14 @@ ROOT = Path(__file__).resolve().parents[2]
 # At the default temperature so small a model is so badly conditioned that float32's rounding grows
 # to a thousandth within five steps.
 TINY = (
+    *small.RUN,
     "--dataset=shapes",
     "--train_split=train[:64]",
     "--eval_split=test[:100]",
-    "--image_size=32",
-    "--resnet_depth=18",
-    "--width_multiplier=0.0625",
-    "--train_batch_size=16",
     "--eval_batch_size=24",
-    "--warmup_epochs=0",
     "--learning_rate=0.03",
     "--temperature=1",
     "--train_summary_steps=1",
-    "--seed=3",
 )
 MINUTE = 60
 
@@ -56,7 +52,7 @@ def start(number: int, log_dir: Path, *arguments) -> list[subprocess.Popen]:
         with open(log_dir / f"worker_{index}", "a") as log:
             workers.append(
                 subprocess.Popen(
-                    [sys.executable, str(ROOT / "run.py"), "--strategy=multi_worker", *arguments],
+                    small.command("--strategy=multi_worker", *arguments),
                     env=os.environ | {"TF_CONFIG": json.dumps(task)},
                     stdout=log,
                     stderr=log,

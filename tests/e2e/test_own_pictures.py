@@ -11,35 +11,31 @@ import tensorflow as tf
 from PIL import Image
 
 import hostile_pictures
-from tf_simclr import experiment
-from tf_simclr.cli import flags, report
+import small
+from tf_simclr.cli import report
 from tf_simclr.data import errors
-from tf_simclr.data.augment import host
+from tf_simclr.data.augment import views
 from tf_simclr.data.sources import folder, image_files
 from tf_simclr.data.sources.tfds_source import open_source
 from tf_simclr.errors import ConfigError
-from tf_simclr.modes import predict, tables
+from tf_simclr.modes import pictures as picture_batches
+from tf_simclr.modes import tables
 
 pytestmark = pytest.mark.long
 
 TINY = (
+    *small.RUN,
     "--dataset=folder",
-    "--image_size=32",
-    "--resnet_depth=18",
-    "--width_multiplier=0.0625",
     "--train_batch_size=8",
     "--train_steps=1",
-    "--warmup_epochs=0",
-    "--seed=3",
 )
 CLASSES = ("circle", "cross")
 BATCH = "--eval_batch_size=8"
 
 
 def run(*arguments) -> dict:
-    config = flags.parse(["run.py", *arguments]).config
-    results = experiment.run(config)
-    assert report.format_results(config, results)
+    results = small.run(*arguments)
+    assert report.format_results(small.parse(*arguments), results)
     return results
 
 
@@ -51,10 +47,10 @@ def pictures(shapes_dir, tmp_path_factory):
     for number, example in enumerate(source.examples("train[:48]")):
         image = Image.fromarray(example["image"].numpy())
         content = hostile_pictures.saved(image, format="PNG" if number % 2 else "WEBP")
-        place = f"sorted/{'test' if number >= 36 else 'train'}/{CLASSES[number % 2]}"
+        folder = f"sorted/{'test' if number >= 36 else 'train'}/{CLASSES[number % 2]}"
         hostile_pictures.write(root / "pile" / str(number % 3), {f"{number:02}.img": content})
         if number >= 24:
-            hostile_pictures.write(root / place, {f"{number:02}.img": content})
+            hostile_pictures.write(root / folder, {f"{number:02}.img": content})
     broken = hostile_pictures.broken()
     hostile_pictures.write(
         root / "pile",
@@ -195,7 +191,7 @@ def test_parquet_holds_what_csv_holds(pictures, finetuned, tmp_path):
 
 
 def test_about_is_told_by_the_run_and_its_export(finetuned):
-    preparation = host.evaluation_preparation(32)
+    preparation = views.evaluation_preparation(32)
     assert preparation["crop_proportion"] is None and preparation["image_size"] == 32
     about = {"image_size": 32, "class_names": list(CLASSES), "preparation": preparation}
     for path in ("about.json", "saved_model/1/assets/about.json"):
@@ -262,13 +258,13 @@ def test_two_replicas_say_the_same(pictures, replicas):
     found = []
     for number in (1, 2):
         strategy = replicas(number)
-        batches = predict._values(
+        batches = picture_batches.compute_batches(
             strategy,
             lambda images: tf.reduce_mean(images, axis=[1, 2]),
             paths,
-            32,
-            4,
-            predict._reader(None, 256, problems={}),
+            picture_batches.PictureReader(None, 256),
+            image_size=32,
+            batch_size=4,
         )
         files, good, values = zip(*batches, strict=True)
         assert sum(files, []) == paths

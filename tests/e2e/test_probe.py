@@ -7,8 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tf_simclr import experiment
-from tf_simclr.cli import flags
+import small
 from tf_simclr.errors import ConfigError
 from tf_simclr.models import from_config
 from tf_simclr.modes import probe
@@ -18,29 +17,19 @@ from tf_simclr.training import run_input
 pytestmark = pytest.mark.long
 
 TINY = (
+    *small.RUN,
     "--dataset=shapes",
     "--train_split=train[:200]",
     "--eval_split=test[:80]",
-    "--image_size=32",
-    "--resnet_depth=18",
-    "--width_multiplier=0.0625",
-    "--train_batch_size=16",
     "--train_steps=1",
     "--eval_batch_size=50",
-    "--warmup_epochs=0",
-    "--seed=3",
 )
-
-
-def run(*arguments) -> dict:
-    config = flags.parse(["run.py", *arguments]).config
-    return experiment.run(config)
 
 
 @pytest.fixture(scope="module")
 def pretrained(shapes_dir, tmp_path_factory) -> str:
     model_dir = str(tmp_path_factory.mktemp("runs") / "pretrained")
-    results = run(
+    results = small.run(
         *TINY,
         f"--data_dir={shapes_dir}",
         f"--model_dir={model_dir}",
@@ -79,7 +68,7 @@ def test_a_run_of_its_own_is_probed_and_left_alone(pretrained, tmp_path, capsys)
     model_dir = str(tmp_path / "run")
     shutil.copytree(pretrained, model_dir)
     before = content(model_dir)
-    results = run("--mode=probe", f"--model_dir={model_dir}")
+    results = small.run("--mode=probe", f"--model_dir={model_dir}")
     lines = [line for line in capsys.readouterr().err.splitlines() if "Features of" in line]
     assert len(lines) == 2 and all("images, kept in " in line for line in lines)
     after = content(model_dir)
@@ -99,7 +88,7 @@ def test_a_run_of_its_own_is_probed_and_left_alone(pretrained, tmp_path, capsys)
     assert found["logistic"]["fits"] == 45
 
     # Once more: the same, without the encoder.
-    again = run("--mode=probe", f"--model_dir={model_dir}")
+    again = small.run("--mode=probe", f"--model_dir={model_dir}")
     assert again == results
     lines = [line for line in capsys.readouterr().err.splitlines() if "Features of" in line]
     assert len(lines) == 2 and all("images, from " in line for line in lines)
@@ -121,7 +110,7 @@ def test_baselines_and_a_validation_split_beside_a_checkpoint(pretrained, tmp_pa
 
     monkeypatch.setattr(probe.features, "extract", watched)
     model_dir = tmp_path / "probe"
-    results = run(
+    results = small.run(
         "--mode=probe",
         f"--checkpoint={pretrained}/saved_model/1",
         f"--model_dir={model_dir}",
@@ -146,9 +135,7 @@ def test_the_features_are_the_encoder_s(pretrained, tmp_path):
     from tf_simclr.checkpoints.weights import restore_weights
     from tf_simclr.data.sources.tfds_source import open_source
 
-    config = flags.parse(
-        ["run.py", "--mode=probe", f"--checkpoint={pretrained}", f"--model_dir={tmp_path}"]
-    ).config
+    config = small.parse("--mode=probe", f"--checkpoint={pretrained}", f"--model_dir={tmp_path}")
     probe.run(config)
     model = from_config.make_model(config, None)
     restore_weights(model, pretrained, variable_schema="base_model/")
@@ -173,7 +160,7 @@ def test_the_features_are_the_encoder_s(pretrained, tmp_path):
 def test_what_cannot_be_probed_is_refused(pretrained, tmp_path, arguments, message):
     new = tmp_path / "new"
     with pytest.raises(ConfigError) as error:
-        run(
+        small.run(
             "--mode=probe",
             f"--gin_file={pretrained}/config.gin",
             f"--checkpoint={pretrained}",

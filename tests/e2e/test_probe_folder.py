@@ -2,49 +2,40 @@
 
 import pytest
 
+import small
 from hostile_pictures import noise, saved, write
-from tf_simclr import experiment
-from tf_simclr.cli import flags
 from tf_simclr.data.sources import opening
 
 pytestmark = pytest.mark.long
 
 TINY = (
+    *small.RUN,
     "--dataset=folder",
     "--image_size=8",
-    "--resnet_depth=18",
-    "--width_multiplier=0.0625",
     "--train_batch_size=8",
     "--eval_batch_size=8",
     "--train_steps=1",
-    "--warmup_epochs=0",
-    "--seed=3",
     "--eval_split=test",
 )
-
-
-def run(*arguments) -> dict:
-    config = flags.parse(["run.py", *arguments]).config
-    return experiment.run(config)
 
 
 @pytest.fixture(scope="module")
 def probed(tmp_path_factory):
     """(data_dir, model_dir) of a run whose features are cached."""
     root = tmp_path_factory.mktemp("run")
-    for place in ("train/cat", "train/dog", "test/cat", "test/dog"):
+    for folder in ("train/cat", "train/dog", "test/cat", "test/dog"):
         files = {f"{i}.png": saved(noise(8 + i), format="PNG") for i in range(8)}
-        write(root / "data" / place, files)
+        write(root / "data" / folder, files)
     data_dir, model_dir = root / "data", root / "run"
-    run(*TINY, f"--data_dir={data_dir}", f"--model_dir={model_dir}", "--mode=train")
-    run("--mode=probe", f"--model_dir={model_dir}")
+    small.run(*TINY, f"--data_dir={data_dir}", f"--model_dir={model_dir}", "--mode=train")
+    small.run("--mode=probe", f"--model_dir={model_dir}")
     return data_dir, model_dir
 
 
 def cached(model_dir, capsys) -> list[bool]:
     """Whether the features of train and test come from files."""
     capsys.readouterr()
-    run("--mode=probe", f"--model_dir={model_dir}")
+    small.run("--mode=probe", f"--model_dir={model_dir}")
     lines = [line for line in capsys.readouterr().err.splitlines() if "Features of" in line]
     assert len(lines) == 2
     return ["images, from" in line for line in lines]
@@ -63,7 +54,7 @@ def test_another_range_of_values_is_another_data_set(probed, capsys):
     _, model_dir = probed
     cached(model_dir, capsys)
     capsys.readouterr()
-    run("--mode=probe", f"--model_dir={model_dir}", "--image_range=0,4095")
+    small.run("--mode=probe", f"--model_dir={model_dir}", "--image_range=0,4095")
     assert capsys.readouterr().err.count("images, kept in") == 2
 
 
@@ -72,9 +63,7 @@ def test_a_limited_data_set_has_a_fingerprint_of_its_own(probed):
 
     def fingerprint(**settings) -> int:
         arguments = [f"--{name}={value}" for name, value in settings.items()]
-        config = flags.parse(
-            ["run.py", *TINY, f"--data_dir={data_dir}", "--train_mode=finetune", *arguments]
-        ).config
+        config = small.parse(*TINY, f"--data_dir={data_dir}", "--train_mode=finetune", *arguments)
         return opening.with_few_labels(config, opening.open_data(config)).fingerprint()
 
     found = {

@@ -5,39 +5,21 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import small
 from tf_simclr.checkpoints.weights import read_weights
-from tf_simclr.cli import flags
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = (
+    *small.RUN,
     "--dataset=shapes",
     "--eval_split=test[:100]",
-    "--image_size=32",
-    "--resnet_depth=18",
-    "--width_multiplier=0.0625",
-    "--train_batch_size=16",
     "--eval_batch_size=48",
-    "--warmup_epochs=0",
-    "--seed=3",
 )
-
-
-def command(*arguments):
-    return [sys.executable, str(ROOT / "run.py"), *arguments]
-
-
-def run(*arguments, expect=0):
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300)
-    assert done.returncode == expect, done.stderr[-3000:]
-    return done
 
 
 def weights(model_dir, step):
@@ -53,7 +35,7 @@ def tiny(shapes_dir):
 def pretrained(tiny, tmp_path_factory):
     """A run of 7 steps, checkpoints every 3, never interrupted."""
     model_dir = tmp_path_factory.mktemp("runs") / "pretrained"
-    done = run(
+    done = small.run_alone(
         *tiny,
         "--mode=train_then_eval",
         "--train_split=train[:64]",
@@ -90,7 +72,7 @@ def test_train_then_eval_trains_exactly_train_steps_and_leaves_every_file(pretra
 @pytest.mark.long
 def test_a_second_run_has_identical_metrics(pretrained, tiny, events, tmp_path):
     model_dir = tmp_path / "again"
-    run(
+    small.run_alone(
         *tiny,
         "--mode=train_then_eval",
         "--train_split=train[:64]",
@@ -121,7 +103,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(pretrained, tiny, tmp_pat
         f"--model_dir={model_dir}",
     )
     process = subprocess.Popen(
-        command(*settings, "--train_steps=7"), stderr=subprocess.PIPE, text=True
+        small.command(*settings, "--train_steps=7"), stderr=subprocess.PIPE, text=True
     )
     deadline = time.time() + 200
     while not (model_dir / "ckpt-3.index").exists() and time.time() < deadline:
@@ -132,17 +114,17 @@ def test_an_interrupted_run_ends_with_the_same_weights(pretrained, tiny, tmp_pat
     if process.returncode:  # else it was through before the signal came
         assert process.returncode == 128 + signal.SIGTERM, stderr[-3000:]
         assert "the same command goes on from there" in stderr
-        run(f"--model_dir={model_dir}")  # its config.gin knows the rest
-    there, here = weights(pretrained[0], 7), weights(model_dir, 7)
-    assert there.keys() == here.keys()
-    for path in there:
-        np.testing.assert_array_equal(here[path], there[path], err_msg=path)
+        small.run_alone(f"--model_dir={model_dir}")  # its config.gin knows the rest
+    expected, resumed = weights(pretrained[0], 7), weights(model_dir, 7)
+    assert expected.keys() == resumed.keys()
+    for path in expected:
+        np.testing.assert_array_equal(resumed[path], expected[path], err_msg=path)
 
 
 @pytest.mark.long
 def test_a_finished_run_is_not_trained_again(pretrained):
     before = weights(pretrained[0], 7)
-    done = run("--mode=train", f"--model_dir={pretrained[0]}")
+    done = small.run_alone("--mode=train", f"--model_dir={pretrained[0]}")
     assert "is trained already: step 7 of 7" in done.stderr
     after = weights(pretrained[0], 7)
     assert all(np.array_equal(before[path], after[path]) for path in before)
@@ -151,7 +133,7 @@ def test_a_finished_run_is_not_trained_again(pretrained):
 @pytest.mark.long
 def test_linear_evaluation_from_the_pretrained_run_freezes_the_encoder(pretrained, tiny, tmp_path):
     model_dir = tmp_path / "finetuned"
-    done = run(
+    done = small.run_alone(
         *tiny,
         "--mode=train_then_eval",
         "--train_mode=finetune",
@@ -178,7 +160,7 @@ def test_linear_evaluation_from_the_pretrained_run_freezes_the_encoder(pretraine
 @pytest.mark.long
 def test_eval_follows_the_checkpoints_to_the_last(pretrained):
     (pretrained[0] / "result.json").unlink()
-    done = run("--mode=eval", f"--model_dir={pretrained[0]}", "--eval_name=again")
+    done = small.run_alone("--mode=eval", f"--model_dir={pretrained[0]}", "--eval_name=again")
     assert "ckpt-7: " in done.stdout
     again = json.loads((pretrained[0] / "result_again_7.json").read_text())
     first = json.loads((pretrained[0] / "result_7.json").read_text())
@@ -186,7 +168,7 @@ def test_eval_follows_the_checkpoints_to_the_last(pretrained):
 
 
 def test_eval_without_a_checkpoint_gives_up_after_eval_timeout(tiny, tmp_path):
-    done = run(
+    done = small.run_alone(
         *tiny, "--mode=eval", "--eval_timeout=1", f"--model_dir={tmp_path / 'none'}", expect=1
     )
     assert "got no checkpoint" in done.stderr and "eval_timeout" in done.stderr
@@ -209,7 +191,7 @@ def test_the_saved_model_answers_as_the_checkpoint_does(pretrained):
 
 @pytest.mark.long
 def test_pretraining_without_labels_exports_and_says_what_to_do(tiny, tmp_path):
-    done = run(
+    done = small.run_alone(
         *tiny,
         "--mode=train_then_eval",
         "--lineareval_while_pretraining=False",
@@ -225,7 +207,7 @@ def test_pretraining_without_labels_exports_and_says_what_to_do(tiny, tmp_path):
 
 @pytest.mark.long
 def test_two_cpu_replicas_train_through_run_py(tiny, tmp_path):
-    done = run(
+    done = small.run_alone(
         *tiny,
         "--train_split=train[:64]",
         "--train_steps=2",
@@ -248,10 +230,10 @@ def test_the_official_cifar10_commands_run_as_they_are(tmp_path, shared_dir):
         "--eval_split=test --resnet_depth=18 --use_blur=False --color_jitter_strength=0.5 "
         "--use_tpu=False"
     ).split()
-    parsed = flags.parse(["run.py", *arguments, data, f"--model_dir={model_dir}"])
-    assert parsed.config.training.train_epochs == 1000
+    config = small.parse(*arguments, data, f"--model_dir={model_dir}")
+    assert config.training.train_epochs == 1000
     # The width of the real thing takes minutes a step here; the rest of the command is as it is.
-    run(
+    small.run_alone(
         "--mode=train_then_eval",
         *arguments,
         data,

@@ -8,44 +8,24 @@ import sys
 import pytest
 import tensorflow as tf
 
-from tf_simclr import experiment
-from tf_simclr.checkpoints import run_checkpoints
+import small
+from tf_simclr import run_state
 from tf_simclr.checkpoints.formats import saved_model
-from tf_simclr.cli import flags
 from tf_simclr.config import saved_settings
 from tf_simclr.modes.export import Exporter
 from tf_simclr.training import run_input
 
 pytestmark = pytest.mark.long
 
-TINY = (
-    "--dataset=shapes",
-    "--train_split=train[:64]",
-    "--eval_split=test[:200]",
-    "--image_size=32",
-    "--resnet_depth=18",
-    "--width_multiplier=0.0625",
-    "--train_batch_size=16",
-    "--train_mode=finetune",
-    "--from_scratch",
-    "--optimizer=momentum",
-    "--learning_rate=3",
-    "--warmup_epochs=0",
-    "--seed=3",
-)
+TINY = small.FINETUNE
 EXAMPLES_KEY = "examples/.ATTRIBUTES/VARIABLE_VALUE"
-
-
-def run(*arguments) -> dict:
-    config = flags.parse(["run.py", *arguments]).config
-    return experiment.run(config)
 
 
 @pytest.fixture(scope="module")
 def trained(shapes_dir, tmp_path_factory) -> str:
     """A run of two steps."""
     folder = str(tmp_path_factory.mktemp("trained") / "run")
-    run(*TINY, f"--data_dir={shapes_dir}", f"--model_dir={folder}", "--train_steps=2")
+    small.run(*TINY, f"--data_dir={shapes_dir}", f"--model_dir={folder}", "--train_steps=2")
     return folder
 
 
@@ -112,14 +92,14 @@ def test_a_run_leaves_the_same_settings_twice(trained):
 
 
 def test_another_batch_size_is_said_and_counted(copy, capsys, seen_by_pipeline):
-    results = run(f"--model_dir={copy}", "--train_batch_size=32", "--train_steps=4")
+    results = small.run(f"--model_dir={copy}", "--train_batch_size=32", "--train_steps=4")
     assert results["step"] == 4 and seen_by_pipeline == [32]
     assert (
         "Step 2 goes on with other settings: train_batch_size 16 -> 32, train_steps 2 -> 4. "
         "Learning rate: 0 by the old settings, 0.1875 now. Seen so far: 32 images, 0.50 epochs."
     ) in capsys.readouterr().err
     # Now 2 * 16 + 2 * 32 images, which no multiplication of steps by a batch size tells.
-    run(f"--model_dir={copy}", "--train_steps=5")
+    small.run(f"--model_dir={copy}", "--train_steps=5")
     assert seen_by_pipeline == [32, 96]
     assert "Seen so far: 96 images, 1.50 epochs." in capsys.readouterr().err
 
@@ -132,7 +112,7 @@ def test_going_on_with_the_same_settings_says_nothing(shapes_dir, tmp_path, caps
     with monkeypatch.context() as patch:
         patch.setattr(Exporter, "export_latest", stop)
         with pytest.raises(KeyboardInterrupt):
-            run(*arguments, "--checkpoint_steps=1")
+            small.run(*arguments, "--checkpoint_steps=1")
     for name in os.listdir(tmp_path):
         if name.startswith("ckpt-2") or name == "checkpoint":
             os.remove(tmp_path / name)
@@ -140,7 +120,7 @@ def test_going_on_with_the_same_settings_says_nothing(shapes_dir, tmp_path, caps
         'model_checkpoint_path: "ckpt-1"\nall_model_checkpoint_paths: "ckpt-1"\n'
     )
     capsys.readouterr()
-    assert run(f"--model_dir={tmp_path}")["step"] == 2
+    assert small.run(f"--model_dir={tmp_path}")["step"] == 2
     error = capsys.readouterr().err
     assert "steps 1 to 2 of 16 images" in error and "other settings" not in error
 
@@ -149,16 +129,19 @@ def test_a_run_of_an_earlier_version_goes_on(
     shapes_dir, tmp_path, capsys, monkeypatch, seen_by_pipeline
 ):
     """Such a run has left config.gin alone, and no number of examples in its checkpoints."""
-    original = run_checkpoints.Checkpointer
+    original = run_state.Checkpointer
     with monkeypatch.context() as patch:
         patch.setattr(
-            run_checkpoints, "Checkpointer", lambda *args, seen, **kwargs: original(*args, **kwargs)
+            run_state, "Checkpointer", lambda *args, seen, **kwargs: original(*args, **kwargs)
         )
-        run(*TINY, f"--data_dir={shapes_dir}", f"--model_dir={tmp_path}", "--train_steps=2")
+        small.run(*TINY, f"--data_dir={shapes_dir}", f"--model_dir={tmp_path}", "--train_steps=2")
     os.remove(tmp_path / "config.json")
     keys = [name for name, _ in tf.train.list_variables(str(tmp_path / "ckpt-2"))]
     assert EXAMPLES_KEY not in keys
-    assert run(f"--model_dir={tmp_path}", "--train_steps=3", "--train_batch_size=32")["step"] == 3
+    assert (
+        small.run(f"--model_dir={tmp_path}", "--train_steps=3", "--train_batch_size=32")["step"]
+        == 3
+    )
     assert seen_by_pipeline == [0, 32]
     assert "Seen so far: 32 images, 0.50 epochs." in capsys.readouterr().err
     keys = [name for name, _ in tf.train.list_variables(str(tmp_path / "ckpt-3"))]
@@ -173,7 +156,7 @@ def picture(tmp_path) -> str:
 
 
 def predict(checkpoint_path, picture, output) -> dict:
-    return run(
+    return small.run(
         "--mode=predict",
         f"--checkpoint={checkpoint_path}",
         f"--images={picture}",

@@ -1,28 +1,23 @@
 """Runs on data some of whose labels are missing: they are left out of every figure and counted."""
 
+import functools
 import json
 
 import pytest
 
 import partly_labelled as data
-from tf_simclr import experiment
-from tf_simclr.cli import flags
+import small
 from tf_simclr.errors import ConfigError
 
 pytestmark = pytest.mark.long
 
 TINY = (
+    *small.RUN,
     "--dataset=partly_labelled",
     "--eval_split=test",
-    "--image_size=32",
-    "--resnet_depth=18",
-    "--width_multiplier=0.0625",
-    "--train_batch_size=16",
     "--eval_batch_size=8",
-    "--warmup_epochs=0",
     "--train_steps=3",
     "--train_summary_steps=3",
-    "--seed=3",
     "--mode=train_then_eval",
 )
 SIXTEENTHS = data.NUM_TEST - len(data.UNLABELLED_TEST)
@@ -33,11 +28,7 @@ def run(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("partly_labelled"))
     data.PartlyLabelled(data_dir=folder).download_and_prepare()
 
-    def run(*arguments):
-        config = flags.parse(["run.py", *TINY, f"--data_dir={folder}", *arguments]).config
-        return experiment.run(config)
-
-    return run
+    return functools.partial(small.run, *TINY, f"--data_dir={folder}")
 
 
 def assert_share(value: float, of: int):

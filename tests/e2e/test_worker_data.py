@@ -7,12 +7,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+import small
 from hostile_pictures import noise, saved, write
 from tf_simclr.data.sources import image_files
 
@@ -20,16 +20,12 @@ pytestmark = [pytest.mark.long, pytest.mark.shared]
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = (
+    *small.RUN,
     "--strategy=multi_worker",
     "--dataset=folder",
     "--data_dir=data",
-    "--image_size=32",
-    "--resnet_depth=18",
-    "--width_multiplier=0.0625",
     "--train_batch_size=8",
     "--train_steps=2",
-    "--warmup_epochs=0",
-    "--seed=3",
 )
 PICTURE = saved(noise(16), format="PNG")
 
@@ -52,12 +48,7 @@ def run_in(tmp_path, free_ports):
             task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
             started.append(
                 subprocess.Popen(
-                    [
-                        sys.executable,
-                        str(ROOT / "run.py"),
-                        *SETTINGS,
-                        f"--model_dir={tmp_path}/run",
-                    ],
+                    small.command(*SETTINGS, f"--model_dir={tmp_path}/run"),
                     env=os.environ | {"TF_CONFIG": json.dumps(task)},
                     cwd=folder,
                     text=True,

@@ -11,8 +11,8 @@ from PIL import Image
 
 from tf_simclr.checkpoints.formats import saved_model
 from tf_simclr.cli import flags
-from tf_simclr.data.augment import host
-from tf_simclr.data.sources import image_files
+from tf_simclr.data.augment import views
+from tf_simclr.data.sources import image_decoding
 from tf_simclr.modes import predict
 
 SIZE = 40
@@ -63,10 +63,10 @@ def pictures(tmp_path_factory):
 
 @pytest.mark.parametrize("image_size", [32, SIZE, 224])
 def test_the_documents_code_makes_the_view_of_evaluation(pictures, prepare, image_size):
-    preparation = host.evaluation_preparation(image_size)
+    preparation = views.evaluation_preparation(image_size)
     for name, _, _ in FILES:
-        image = image_files.pixels((pictures / name).read_bytes())
-        view = host.evaluation_view(tf.constant(image), image_size=image_size)
+        image = image_decoding.pixels((pictures / name).read_bytes())
+        view = views.evaluation_view(tf.constant(image), image_size=image_size)
         found = prepare(pictures / name, image_size, preparation["crop_proportion"])
         np.testing.assert_allclose(found, view, atol=1e-5, err_msg=name)
 
@@ -74,7 +74,7 @@ def test_the_documents_code_makes_the_view_of_evaluation(pictures, prepare, imag
 def test_about_is_what_the_document_shows(document):
     [block] = re.findall(r"```json\n(.*?)```", document, re.S)
     about = json.loads(block)
-    assert about["preparation"] == host.evaluation_preparation(about["image_size"])
+    assert about["preparation"] == views.evaluation_preparation(about["image_size"])
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def exported(short_model, randomise, tmp_path_factory) -> str:
     """An encoder that lies where nothing but its own about.json tells of its run."""
     model = short_model(num_classes=None, image_size=SIZE)
     randomise(model)
-    preparation = host.evaluation_preparation(SIZE, (0, 4095))
+    preparation = views.evaluation_preparation(SIZE, (0, 4095))
     about = {"image_size": SIZE, "class_names": None, "preparation": preparation}
     folder = tmp_path_factory.mktemp("copied")
     return saved_model.export(model, str(folder), 7, keep=1, about=about)
@@ -119,10 +119,10 @@ def test_embeddings_agree_with_those_of_predict(pictures, prepare, exported, emb
     size, crop_proportion = preparation["image_size"], preparation["crop_proportion"]
     images = np.stack([prepare(pictures / name, size, crop_proportion) for name, _, _ in FILES])
     endpoints = tf.saved_model.load(exported)(images, trainable=False)
-    found = endpoints["final_avg_pool"].numpy()
+    result = endpoints["final_avg_pool"].numpy()
     expected = np.stack([embeddings[name] for name, _, _ in FILES])
-    assert not np.allclose(found[0], found[1], atol=0.1), "the encoder must tell images apart"
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    assert not np.allclose(result[0], result[1], atol=0.1), "the encoder must tell images apart"
+    np.testing.assert_allclose(result, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_copied_saved_model_keeps_the_range_of_its_16_bit_images(

@@ -3,7 +3,7 @@
 import pytest
 
 from tf_simclr.errors import ConfigError
-from tf_simclr.modes import predict, tables
+from tf_simclr.modes import pictures, tables
 
 
 def test_pictures_are_named_by_a_file_a_folder_or_a_pattern(tmp_path):
@@ -12,9 +12,9 @@ def test_pictures_are_named_by_a_file_a_folder_or_a_pattern(tmp_path):
     files = [str(folder / name) for name in ("a [1].png", "a [2].png")]
     for file in files:
         open(file, "w").close()
-    assert predict._find(files[0]) == files[:1]  # as a pattern it would match "a 1.png"
-    assert predict._find(str(folder)) == files
-    assert predict._find(f"{tmp_path}/*/a*.png") == files
+    assert pictures.find(files[0]) == files[:1]  # as a pattern it would match "a 1.png"
+    assert pictures.find(str(folder)) == files
+    assert pictures.find(f"{tmp_path}/*/a*.png") == files
 
 
 def test_an_output_that_cannot_be_is_refused_before_anything_is_computed(tmp_path):

@@ -28,8 +28,8 @@ def test_a_class_named_like_another_column_gets_a_name_of_its_own(tmp_path, suff
     with tables.open_table(path, NAMES, 4) as table:
         table.write(["a.png"], values)
     if suffix == ".parquet":
-        found = parquet.read_table(path)
-        names, row = found.column_names, [column[0].as_py() for column in found.columns]
+        result = parquet.read_table(path)
+        names, row = result.column_names, [column[0].as_py() for column in result.columns]
     else:
         with open(path, newline="") as file:
             names, row = csv.reader(file)

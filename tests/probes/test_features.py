@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tf_simclr.data import errors
+from tf_simclr.data.batch import EvalBatch
 from tf_simclr.probes import features
 from tf_simclr.probes.features import RAW_PIXELS, Features
 
@@ -21,7 +22,7 @@ def batches(num_examples=11, batch=4, bad=(), side=2, unlabelled=()):
     weights = np.concatenate([np.ones(num_examples), np.zeros(missing)]).astype(np.float32)
     skipped = np.zeros_like(weights)
     skipped[list(bad)] = 1
-    padded = (
+    padded = EvalBatch(
         np.concatenate([images, np.full((missing, side, side, 3), 9, np.float32)]),
         np.concatenate([one_hot, np.zeros((missing, 5), np.float32)]),
         weights - skipped,
@@ -52,15 +53,15 @@ def extract(strategy, dataset, *, with_pixels=True):
 @pytest.mark.parametrize("number", [1, 2])
 def test_the_order_is_kept_and_the_padding_dropped(replicas, number):
     images, labels, dataset = batches()
-    found = extract(replicas(number), dataset)
-    np.testing.assert_array_equal(found.labels, labels)
-    assert set(found.arrays) == {RAW_PIXELS, "once", "twice"}
-    np.testing.assert_array_equal(found.arrays[RAW_PIXELS], np.round(images * 255))
-    np.testing.assert_allclose(found.matrix(RAW_PIXELS), images.reshape(11, 12), rtol=1e-6)
-    np.testing.assert_allclose(found.images(), images, rtol=1e-6)
-    np.testing.assert_allclose(found.matrix("once"), images.mean((1, 2)), rtol=1e-5)
-    np.testing.assert_allclose(found.matrix("twice"), 2 * images.mean((1, 2)), rtol=1e-5)
-    assert found.skipped == 0
+    result = extract(replicas(number), dataset)
+    np.testing.assert_array_equal(result.labels, labels)
+    assert set(result.arrays) == {RAW_PIXELS, "once", "twice"}
+    np.testing.assert_array_equal(result.arrays[RAW_PIXELS], np.round(images * 255))
+    np.testing.assert_allclose(result.matrix(RAW_PIXELS), images.reshape(11, 12), rtol=1e-6)
+    np.testing.assert_allclose(result.images(), images, rtol=1e-6)
+    np.testing.assert_allclose(result.matrix("once"), images.mean((1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(result.matrix("twice"), 2 * images.mean((1, 2)), rtol=1e-5)
+    assert result.skipped == 0
 
 
 def test_large_images_are_made_smaller_and_pixels_are_kept_only_on_request(replicas):
@@ -73,20 +74,20 @@ def test_large_images_are_made_smaller_and_pixels_are_kept_only_on_request(repli
 
 def test_what_cannot_be_decoded_is_left_out_and_counted(replicas):
     images, labels, dataset = batches(bad=(0, 5))
-    found = extract(replicas(1), dataset)
-    assert found.skipped == 2
-    np.testing.assert_array_equal(found.labels, np.delete(labels, (0, 5)))
+    result = extract(replicas(1), dataset)
+    assert result.skipped == 2
+    np.testing.assert_array_equal(result.labels, np.delete(labels, (0, 5)))
     left = np.delete(images, (0, 5), 0)
-    np.testing.assert_allclose(found.matrix("once"), left.mean((1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(result.matrix("once"), left.mean((1, 2)), rtol=1e-5)
 
 
 def test_what_has_no_label_is_left_out_and_counted(replicas):
     images, labels, dataset = batches(bad=(0,), unlabelled=(0, 2, 5))
-    found = extract(replicas(2), dataset)
-    assert (found.skipped, found.unlabelled) == (1, 2)
-    np.testing.assert_array_equal(found.labels, np.delete(labels, (0, 2, 5)))
+    result = extract(replicas(2), dataset)
+    assert (result.skipped, result.unlabelled) == (1, 2)
+    np.testing.assert_array_equal(result.labels, np.delete(labels, (0, 2, 5)))
     left = np.delete(images, (0, 2, 5), 0)
-    np.testing.assert_allclose(found.matrix("once"), left.mean((1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(result.matrix("once"), left.mean((1, 2)), rtol=1e-5)
     with pytest.raises(errors.UndecodableError, match="not one example has a label"):
         extract(replicas(1), batches(unlabelled=range(11))[2])
 
@@ -98,7 +99,7 @@ def test_nothing_but_bad_examples_is_an_error(replicas):
 
 
 @pytest.fixture
-def made():
+def created():
     """A function that makes features and counts how often."""
 
     def make():
@@ -111,34 +112,34 @@ def made():
     return make
 
 
-def test_features_are_made_once(tmp_path, made):
-    first, from_file = features.cached(str(tmp_path / "features"), "key", made)
-    assert not from_file and made.calls == 1
-    again, from_file = features.cached(str(tmp_path / "features"), "key", made)
-    assert from_file and made.calls == 1
+def test_features_are_made_once(tmp_path, created):
+    first, from_file = features.cached(str(tmp_path / "features"), "key", created)
+    assert not from_file and created.calls == 1
+    again, from_file = features.cached(str(tmp_path / "features"), "key", created)
+    assert from_file and created.calls == 1
     assert again.arrays.keys() == first.arrays.keys() and again.skipped == 4
     for name, array in first.arrays.items():
         np.testing.assert_array_equal(again.arrays[name], array)
         assert again.arrays[name].dtype == array.dtype
     np.testing.assert_array_equal(again.labels, first.labels)
-    _, from_file = features.cached(str(tmp_path / "features"), "other key", made)
-    assert not from_file and made.calls == 2
+    _, from_file = features.cached(str(tmp_path / "features"), "other key", created)
+    assert not from_file and created.calls == 2
 
 
-def test_a_spoilt_file_and_one_of_another_key_are_replaced(tmp_path, made):
+def test_a_spoilt_file_and_one_of_another_key_are_replaced(tmp_path, created):
     folder = str(tmp_path)
-    features.cached(folder, "key", made)
+    features.cached(folder, "key", created)
     [name] = os.listdir(folder)
     path = tmp_path / name
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"not a zip file"):
         path.write_bytes(content)
-        calls = made.calls
-        assert features.cached(folder, "key", made)[1] is False and made.calls == calls + 1
-        assert features.cached(folder, "key", made)[1] is True
+        calls = created.calls
+        assert features.cached(folder, "key", created)[1] is False and created.calls == calls + 1
+        assert features.cached(folder, "key", created)[1] is True
     # By chance under the same name: the key in the file counts.
-    features.cached(folder, "second", made)
+    features.cached(folder, "second", created)
     [other] = set(os.listdir(folder)) - {name}
     os.replace(tmp_path / other, path)
-    assert features.cached(folder, "key", made)[1] is False
+    assert features.cached(folder, "key", created)[1] is False
     assert not [n for n in os.listdir(folder) if "unfinished" in n]

@@ -30,11 +30,11 @@ def test_votes_are_those_of_the_k_most_similar(blocks, monkeypatch):
     if blocks:  # memory for few at a time must not change anything
         monkeypatch.setattr(knn, "_TRAIN_BLOCK", 17)
         monkeypatch.setattr(knn, "_SIMILARITIES", 5 * 17)
-    found = knn.classify(TRAIN, LABELS, TEST, TEST_LABELS, counts=(1, 5, 20))
+    result = knn.classify(TRAIN, LABELS, TEST, TEST_LABELS, counts=(1, 5, 20))
     for k in (1, 5, 20):
         expected = metrics.ranks(by_hand(k, 0.07), TEST_LABELS)
-        np.testing.assert_array_equal(found[k], expected)
-        assert 0 < np.mean(found[k] == 0) < 1
+        np.testing.assert_array_equal(result[k], expected)
+        assert 0 < np.mean(result[k] == 0) < 1
 
 
 def test_the_temperature_weighs_the_votes():
@@ -53,23 +53,23 @@ def test_one_neighbour_is_scikit_learn_s():
 
 
 def test_more_neighbours_than_there_are():
-    found = knn.classify(TRAIN, LABELS, TEST, TEST_LABELS, counts=(60, 200))
-    np.testing.assert_array_equal(found[200], found[60])
+    result = knn.classify(TRAIN, LABELS, TEST, TEST_LABELS, counts=(60, 200))
+    np.testing.assert_array_equal(result[200], result[60])
 
 
 def test_equal_votes_are_right_about_neither():
     train = np.array([[1.0, 0.0], [1.0, 0.0]], np.float32)
-    found = knn.classify(train, np.array([1, 0]), train, np.array([0, 1]), counts=(2,))
-    assert found[2].tolist() == [1, 1]
+    result = knn.classify(train, np.array([1, 0]), train, np.array([0, 1]), counts=(2,))
+    assert result[2].tolist() == [1, 1]
 
 
 def test_classes_without_votes_are_in_no_top_5():
     """Of seven classes one has all the votes; the six others tie."""
     train = np.tile(np.float32([[1.0, 0.0]]), (3, 1))
-    found = knn.classify(train, np.array([6, 6, 6]), train, np.array([6, 0, 5]), counts=(3,))
-    assert found[3].tolist() == [0, 6, 6]
+    result = knn.classify(train, np.array([6, 6, 6]), train, np.array([6, 0, 5]), counts=(3,))
+    assert result[3].tolist() == [0, 6, 6]
 
 
 def test_a_class_that_was_never_seen_is_no_hit():
-    found = knn.classify(TRAIN[:3], np.zeros(3, int), TEST[:1], np.array([4]), counts=(3,))
-    assert found[3][0] > 5
+    result = knn.classify(TRAIN[:3], np.zeros(3, int), TEST[:1], np.array([4]), counts=(3,))
+    assert result[3][0] > 5

@@ -53,9 +53,9 @@ def test_the_strength_is_that_of_the_definition(l2):
     best = minimize(objective, np.zeros(12), method="BFGS").x
     logits = x @ best[:8].reshape(2, 4) + best[8:]
     probe = logistic.fit(x, labels, l2=l2, iterations=1000)
-    found = probe._model.predict_proba(probe._scaler.transform(x))
+    result = probe._model.predict_proba(probe._scaler.transform(x))
     expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    np.testing.assert_allclose(found, expected, atol=2e-3)
+    np.testing.assert_allclose(result, expected, atol=2e-3)
     assert probe.converged
 
 
@@ -149,7 +149,7 @@ def test_classes_keep_their_numbers_where_some_do_not_occur():
 def test_a_probe_of_constant_features_is_right_about_one_class_at_most():
     """A collapsed encoder: of equally many examples no class is the first."""
     labels = np.arange(40) % 4
-    found = metrics.accuracies(
+    result = metrics.accuracies(
         logistic.fit(np.ones((40, 3)), labels).ranks(np.ones((40, 3)), labels), labels
     )
-    assert found["top_1"] <= 0.25
+    assert result["top_1"] <= 0.25

@@ -13,23 +13,23 @@ LABELS = np.concatenate([np.arange(9), RNG.choice(9, size=191, p=[0.4] + [0.075]
 
 
 def test_accuracies_are_scikit_learn_s():
-    found = metrics.accuracies(metrics.ranks(SCORES, LABELS), LABELS)
-    assert found == pytest.approx(
+    result = metrics.accuracies(metrics.ranks(SCORES, LABELS), LABELS)
+    assert result == pytest.approx(
         {
             "top_1": np.mean(SCORES.argmax(1) == LABELS),
             "top_5": top_k_accuracy_score(LABELS, SCORES, k=5),
             "mean_per_class": balanced_accuracy_score(LABELS, SCORES.argmax(1)),
         }
     )
-    assert len(set(found.values())) == 3
+    assert len(set(result.values())) == 3
 
 
 def test_few_classes():
     """Of fewer than five classes top-5 is 100% whatever the classifier says."""
-    found = metrics.accuracies(metrics.ranks(SCORES[:, :4], LABELS % 4), LABELS % 4, num_classes=4)
-    assert found.keys() == {"top_1", "mean_per_class"} and 0 < found["top_1"] < 1
-    found = metrics.accuracies(metrics.ranks(SCORES[:, :5], LABELS % 5), LABELS, num_classes=5)
-    assert "top_5" in found
+    result = metrics.accuracies(metrics.ranks(SCORES[:, :4], LABELS % 4), LABELS % 4, num_classes=4)
+    assert result.keys() == {"top_1", "mean_per_class"} and 0 < result["top_1"] < 1
+    result = metrics.accuracies(metrics.ranks(SCORES[:, :5], LABELS % 5), LABELS, num_classes=5)
+    assert "top_5" in result
 
 
 SCORES_WITH_TIES = np.array(
@@ -53,8 +53,8 @@ def test_the_right_class_is_the_worst_among_equals(label):
 
 
 def test_a_class_without_a_score_is_never_right():
-    found = metrics.ranks(SCORES[:2, :3], np.array([3, 1]))
-    assert found[0] == metrics.NEVER > 5 > found[1]
+    result = metrics.ranks(SCORES[:2, :3], np.array([3, 1]))
+    assert result[0] == metrics.NEVER > 5 > result[1]
 
 
 @pytest.mark.parametrize(

@@ -1,25 +1,13 @@
-"""What the tests of whole settings share: tiny depths, pictures, a teacher, a way to run."""
+"""What the tests of whole settings share: shallow networks, pictures, a teacher."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tf_simclr import experiment
-from tf_simclr.cli import flags
-from tf_simclr.models import resnet
+import small
+from small import shallow  # noqa: F401 (a fixture that all tests of this folder use)
 
 NUM_TRAIN, NUM_TEST = 260, 40
-
-
-@pytest.fixture(scope="session")
-def run():
-    """Function: arguments of run.py -> what it returns, in this process."""
-
-    def run(*arguments) -> dict:
-        config = flags.parse(["run.py", *arguments]).config
-        return experiment.run(config)
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +25,6 @@ def pictures(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module", autouse=True)
-def shallow():
-    """One block a group: deeper networks have no other layers, and take minutes to trace."""
-    with pytest.MonkeyPatch.context() as patch:
-        for depth in resnet.BLOCKS_PER_GROUP:
-            patch.setitem(resnet.BLOCKS_PER_GROUP, depth, (1, 1, 1, 1))
-        yield
-
-
 @pytest.fixture(scope="module")
 def address(data_service):
     """The address of a tf.data service with one worker."""
@@ -54,22 +33,17 @@ def address(data_service):
 
 
 @pytest.fixture(scope="module")
-def teacher(shapes_dir, tmp_path_factory, run):
+def teacher(shapes_dir, tmp_path_factory):
     """The model_dir of a fine-tuned run that knows the ten classes of shapes."""
     folder = tmp_path_factory.mktemp("teacher") / "run"
-    run(
+    small.run(
+        *small.RUN,
         "--dataset=shapes",
         f"--data_dir={shapes_dir}",
         "--train_mode=finetune",
         "--from_scratch",
-        "--resnet_depth=18",
-        "--width_multiplier=0.0625",
-        "--image_size=32",
         "--mode=train",
-        "--train_batch_size=16",
         "--train_steps=1",
-        "--warmup_epochs=0",
-        "--seed=1",
         f"--model_dir={folder}",
     )
     return folder

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import small
 from tf_simclr.cli import flags
 from tf_simclr.devices import strategies
 
@@ -23,14 +24,14 @@ PRETRAINED = {
 
 
 @pytest.fixture(scope="module")
-def train(run, shapes_dir, shared_dir):
+def train(shapes_dir, shared_dir):
     """Function: (name of a preset, model_dir, more arguments) -> what run.py returns."""
 
     def train(preset: str, folder, *more) -> dict:
-        parsed = flags.parse(["run.py", f"--gin_file={preset}", f"--model_dir={folder}", *more])
-        dataset = parsed.config.data.dataset.split("_subset")[0]
+        config = small.parse(f"--gin_file={preset}", f"--model_dir={folder}", *more)
+        dataset = config.data.dataset.split("_subset")[0]
         split = {"shapes": "train", "cifar10": "train[:2000]", "imagenet2012": "train"}[dataset]
-        return run(
+        return small.run(
             f"--gin_file={preset}",
             "--mode=train",
             f"--dataset={dataset}",
@@ -84,6 +85,6 @@ def test_a_preset_trains_and_exports(
 def test_all_presets_that_fine_tune_have_a_checkpoint_to_start_from():
     for preset in PRESETS:
         teacher = ["--teacher=runs/teacher"] if "distill" in preset else []
-        config = flags.parse(["run.py", f"--gin_file={preset}", *teacher]).config
+        config = small.parse(f"--gin_file={preset}", *teacher)
         starts = any(preset.startswith(name) for name in PRETRAINED)
         assert starts == (config.training.train_mode == "finetune"), preset

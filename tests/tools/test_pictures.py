@@ -1,15 +1,11 @@
 """The contact sheet: a picture per place, of the right class, at full crispness."""
 
-import sys
-from pathlib import Path
-
 import matplotlib.image
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import pictures  # noqa: E402
-from tf_simclr.data.sources import shapes  # noqa: E402
+import pictures
+from tf_simclr.data.sources import shapes
 
 
 def _examples(count):

@@ -1,24 +1,21 @@
 """Series of runs: what is made, what is not made twice, and the tables."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import distillation
+import few_labels
+import runs
 from tf_simclr.cli import flags
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import distillation  # noqa: E402
-import few_labels  # noqa: E402
-import runs  # noqa: E402
 
 
 @pytest.fixture
 def fake_runs(monkeypatch):
     """run.py's place is taken by a function that notes its arguments and writes results."""
-    made = []
+    configs = []
 
     class Done:
         returncode = 0
@@ -26,7 +23,7 @@ def fake_runs(monkeypatch):
     def run(program, stdout, stderr):
         arguments = program[2:]
         parsed = flags.parse(["run.py", *arguments]).config  # they must be right
-        made.append(parsed)
+        configs.append(parsed)
         # From scratch half of what a checkpoint gives, and a hundredth more for each seed.
         top_1 = (0.4 if parsed.training.checkpoint else 0.2) + parsed.runtime.seed / 100
         model_dir = Path(parsed.runtime.model_dir)
@@ -35,7 +32,7 @@ def fake_runs(monkeypatch):
         return Done()
 
     monkeypatch.setattr(runs.subprocess, "run", run)
-    run.made, run.done = made, Done
+    run.configs, run.done = configs, Done
     return run
 
 
@@ -53,10 +50,10 @@ def test_a_run_is_made_once(tmp_path, fake_runs):
         assert runs.result(folder, ["--seed=3", "--from_scratch", "--train_mode=finetune"]) == {
             runs.TOP_1: 0.23
         }
-    assert len(fake_runs.made) == 1
+    assert len(fake_runs.configs) == 1
     assert (folder / "run.log").read_text() == "output\n"
     runs.result(folder, ["--seed=4", "--from_scratch", "--train_mode=finetune"])
-    assert len(fake_runs.made) == 2
+    assert len(fake_runs.configs) == 2
 
 
 def test_a_failed_run_shows_its_last_lines_and_is_made_again(tmp_path, fake_runs, monkeypatch):
@@ -65,7 +62,7 @@ def test_a_failed_run_shows_its_last_lines_and_is_made_again(tmp_path, fake_runs
         runs.result(tmp_path / "run", ["--seed=3"])
     monkeypatch.setattr(fake_runs.done, "returncode", 0)
     runs.result(tmp_path / "run", ["--seed=3"])
-    assert len(fake_runs.made) == 2
+    assert len(fake_runs.configs) == 2
 
 
 def test_percent_and_table():
@@ -102,7 +99,7 @@ def test_few_labels(tmp_path, checkpoint, fake_runs, capsys):
             c.data.label_seed,
             c.runtime.seed,
         )
-        for c in fake_runs.made
+        for c in fake_runs.configs
     ]
     expected = []
     for pretrained in (True, False):
@@ -110,7 +107,7 @@ def test_few_labels(tmp_path, checkpoint, fake_runs, capsys):
         for share, epochs in ((0.01, 60), (1.0, 3)):
             expected += [(pretrained, -1, share, epochs, seed, seed) for seed in (1, 2)]
     assert seen == expected
-    for config in fake_runs.made:
+    for config in fake_runs.configs:
         assert config.model.resnet_depth == 18 and config.training.train_mode == "finetune"
         assert config.data.data_dir == str(tmp_path)
         assert config.training.from_scratch == (not config.training.checkpoint)
@@ -138,7 +135,7 @@ def test_distillation(tmp_path, checkpoint, fake_runs, capsys):
         "| all | 41.5 ± 0.7 | 21.5 ± 0.7 | 21.5 ± 0.7 | 41.5 ± 0.7 |\n"
     )
     for seed in (1, 2):
-        teacher, labels, distilled, itself = fake_runs.made[4 * (seed - 1) : 4 * seed]
+        teacher, labels, distilled, itself = fake_runs.configs[4 * (seed - 1) : 4 * seed]
         assert teacher.training.checkpoint == itself.training.checkpoint == str(checkpoint)
         assert labels.training.from_scratch and distilled.training.checkpoint is None
         assert [c.model.width_multiplier for c in (teacher, labels, distilled, itself)] == [

@@ -2,16 +2,13 @@
 
 import csv
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
+import runs
+import transfer
 from tf_simclr.cli import flags
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import runs  # noqa: E402
-import transfer  # noqa: E402
 
 
 @pytest.fixture
@@ -23,7 +20,7 @@ def checkpoint(tmp_path) -> Path:
 
 
 @pytest.fixture
-def made(monkeypatch):
+def run_configs(monkeypatch):
     """The settings of each run; in the place of run.py. Larger rates are better, up to 0.01."""
     configs = []
 
@@ -52,7 +49,7 @@ def made(monkeypatch):
     return configs
 
 
-def test_table_and_missing(tmp_path, checkpoint, made, monkeypatch, capsys, shapes_dir):
+def test_table_and_missing(tmp_path, checkpoint, run_configs, monkeypatch, capsys, shapes_dir):
     monkeypatch.setattr(transfer, "is_prepared", lambda name, data_dir: name != "cars196")
     work_dir = tmp_path / "work"
     transfer.main(
@@ -79,16 +76,16 @@ def test_table_and_missing(tmp_path, checkpoint, made, monkeypatch, capsys, shap
     with open(work_dir / "table.csv", newline="") as file:
         rows = list(csv.reader(file))
     assert rows[1] == ["Linear evaluation", "90.0", "-", "-", "80.0", "90.0"]
-    assert [c.data.dataset for c in made] == ["cifar10", "oxford_flowers102", "shapes"]
-    assert [c.probe.probe_validation_split for c in made] == [None, "validation", None]
-    for config in made:
+    assert [c.data.dataset for c in run_configs] == ["cifar10", "oxford_flowers102", "shapes"]
+    assert [c.probe.probe_validation_split for c in run_configs] == [None, "validation", None]
+    for config in run_configs:
         assert config.runtime.mode == "probe" and config.data.eval_split == "test"
         assert config.training.checkpoint == str(checkpoint)
         assert config.training.eval_batch_size == 64 and config.model.resnet_depth == 18
 
 
 def test_fine_tuning_chooses_on_the_validation_part_and_trains_on_all(
-    tmp_path, checkpoint, made, capsys, shapes_dir
+    tmp_path, checkpoint, run_configs, capsys, shapes_dir
 ):
     transfer.main(
         [
@@ -103,7 +100,7 @@ def test_fine_tuning_chooses_on_the_validation_part_and_trains_on_all(
         ]
     )
     assert "| Fine-tuned (top-1) | 51.0 |" in capsys.readouterr().out
-    tuned = [c for c in made if c.runtime.mode != "probe"]
+    tuned = [c for c in run_configs if c.runtime.mode != "probe"]
     assert len(tuned) == 3 * 2 + 1
     for config in tuned[:-1]:
         assert (config.data.train_split, config.data.eval_split) == ("train[:90%]", "train[90%:]")

@@ -1,12 +1,9 @@
-"""Accuracy against NumPy on a split that does not fill its last batch, and the result files."""
-
-import json
+"""Accuracy against NumPy on a split that does not fill its last batch."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.checkpoints import run_dir
 from tf_simclr.data import errors
 from tf_simclr.data.batch import EvalBatch
 from tf_simclr.training.evaluator import Evaluator, evaluation_step
@@ -143,40 +140,6 @@ def test_takes_as_many_batches_as_it_is_told(replicas):
     dataset = strategy.experimental_distribute_dataset(batches())
     found = Evaluator(strategy, model)(dataset, num_batches=2)
     assert found["eval/label_top_1_accuracy"] == pytest.approx(top(1, examples=2 * BATCH))
-
-
-@pytest.mark.parametrize("name, suffix", [(None, ""), ("small", "_small")])
-def test_result_files(tmp_path, name, suffix):
-    results = {"eval/label_top_1_accuracy": 0.25, "eval/regularization_loss": 1.5}
-    run_dir.write_results(str(tmp_path), results, step=12, name=name)
-    files = {path.name for path in tmp_path.iterdir()}
-    assert files == {f"result{suffix}.json", f"result{suffix}_12.json"}
-    for file in (f"result{suffix}.json", f"result{suffix}_12.json"):
-        assert json.loads((tmp_path / file).read_text()) == results | {"global_step": 12}
-    assert run_dir.eval_directory("runs/x", name) == f"runs/x/eval{suffix}"
-
-
-def test_later_results_replace_the_earlier(tmp_path):
-    for step in (1, 2):
-        run_dir.write_results(str(tmp_path), {"eval/x": float(step)}, step=step, name=None)
-    assert json.loads((tmp_path / "result.json").read_text())["global_step"] == 2
-    assert json.loads((tmp_path / "result_1.json").read_text())["global_step"] == 1
-
-
-def test_a_file_is_replaced_in_full_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    run_dir.write_text(str(path), "old")
-    run_dir.write_text(str(path), "new")
-    assert path.read_text() == "new"
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
-
-    def full(self, content):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(tf.io.gfile.GFile, "write", full)
-    with pytest.raises(OSError, match="no space"):
-        run_dir.write_text(str(path), "newer")
-    assert path.read_text() == "new"
 
 
 def test_evaluation_step_counts_hits_without_padding():

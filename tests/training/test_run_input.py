@@ -38,8 +38,8 @@ def test_a_run_goes_on_at_whole_steps_of_its_batch_size(monkeypatch, seen, start
     """Which may have changed: 40 images are no whole number of batches of 16."""
     starts = []
 
-    def train_batches(source, *, start_example, **settings):
-        starts.append(start_example)
+    def train_batches(source, settings, views):
+        starts.append(settings.start_example)
         return tf.data.Dataset.from_tensors(0)
 
     monkeypatch.setattr(run_input.batches, "train_batches", train_batches)
@@ -52,8 +52,8 @@ def test_every_start_has_a_job_of_its_own_in_the_data_service(monkeypatch):
     """Whatever the run's seed: under an old name the service goes on where that start ended."""
     names = []
 
-    def train_batches(source, *, service, **settings):
-        names.append(service.job_name)
+    def train_batches(source, settings, views):
+        names.append(settings.service.job_name)
         return tf.data.Dataset.from_tensors(0)
 
     monkeypatch.setattr(run_input.batches, "train_batches", train_batches)

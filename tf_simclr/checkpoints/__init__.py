@@ -1,1 +1,1 @@
-"""What is read from disk and written there: checkpoints, SavedModels, a run's small files."""
+"""Everything that is read from and written to disk: checkpoints, SavedModels, a run's files."""

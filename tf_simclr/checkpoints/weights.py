@@ -1,26 +1,25 @@
-"""Weights out of any checkpoint that has them: ours, a SavedModel's, the official TF2 code's."""
+"""The model's weights from a checkpoint of ours, a SavedModel, or the official TF2 code."""
 
 import contextlib
 import dataclasses
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from tf_simclr.checkpoints import object_graph
-from tf_simclr.checkpoints.formats import official_tf2
-from tf_simclr.checkpoints.object_graph import OBJECT_GRAPH  # noqa: F401  Tools name it, too.
+from tf_simclr.checkpoints.formats import object_graph, official_tf2
 from tf_simclr.errors import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR
 
-# What TensorFlow's readers raise on files that are cut short or spoilt.
+# What TensorFlow's readers raise for files that are cut short or damaged.
 READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError, DecodeError)
 SUPERVISED_HEAD = "head_supervised/"
-# What to do where a shape differs, by part of the model.
-_HINTS = {
+# What to do if a shape differs, by the part of the model.
+_WAYS_OUT = {
     "base_model": "give the model flags that it was trained with",
     "head_contrastive": "give the projection head's flags that it was trained with, or leave both "
     "heads out with --variable_schema='(?!head)'",
@@ -31,23 +30,29 @@ _HINTS = {
 
 @dataclasses.dataclass(frozen=True)
 class RestoreReport:
-    """Paths of the variables that restore_weights took, left out, and did not find."""
+    """What `restore_weights` did with each variable of the model.
+
+    Attributes:
+      restored: paths of the variables that were set from the checkpoint.
+      skipped: paths of those that the settings leave out.
+      missing: paths of those that the checkpoint does not have.
+    """
 
     restored: list[str]
     skipped: list[str]
     missing: list[str]
 
-    def __str__(self):
-        """A table of how many variables of each part of the model went which way."""
-        ways = {
+    def __str__(self) -> str:
+        """Formats a table of the number of variables in each part of the model."""
+        columns = {
             "restored": self.restored,
             "left out": self.skipped,
             "missing": self.missing,
         }
-        parts = sorted({path.split("/")[0] for paths in ways.values() for path in paths})
-        rows = [f"  {'variables':<18}" + "".join(f"{way:>11}" for way in ways)]
+        parts = sorted({path.split("/")[0] for paths in columns.values() for path in paths})
+        rows = [f"  {'variables':<18}" + "".join(f"{title:>11}" for title in columns)]
         for part in parts:
-            counts = (sum(p.split("/")[0] == part for p in paths) for paths in ways.values())
+            counts = (sum(p.split("/")[0] == part for p in paths) for paths in columns.values())
             rows.append(f"  {part:<18}" + "".join(f"{count or '-':>11}" for count in counts))
         return "\n".join(rows)
 
@@ -62,65 +67,71 @@ def restore_weights(
     """Sets the model's variables from a checkpoint of ours or of the official TF2 code.
 
     Args:
-      path: prefix, directory of checkpoints (model_dir: the latest is taken) or SavedModel.
-      variable_schema: regular expression; only variables whose path it matches (re.match) are set.
-      zero_init_logits_layer: the supervised head is not restored but zeroed.
+      model: the model whose variables are set.
+      path: a prefix, a directory of checkpoints (the latest is taken) or a SavedModel.
+      variable_schema: regular expression. Only variables whose path it matches (re.match) are set.
+      zero_init_logits_layer: zero the supervised head instead of restoring it.
 
     Raises:
-      ConfigError: no such checkpoint; a part of the encoder that the schema selects is not in it; a
-        shape differs. Nothing is assigned in these cases.
+      ConfigError: there is no such checkpoint, it lacks a part of the encoder that the schema
+        selects, or a shape differs. No variable is changed then.
     """
-    stored = Stored(path)
-    chosen, skipped, missing = {}, [], []
+    stored = StoredWeights(path)
+    selected, skipped, missing = {}, [], []
     for name, variable in model.variables_by_path().items():
-        supervised = name.startswith(SUPERVISED_HEAD)
+        is_supervised = name.startswith(SUPERVISED_HEAD)
         if variable_schema is not None and not re.match(variable_schema, name):
             skipped.append(name)
-        elif supervised and zero_init_logits_layer:
+        elif is_supervised and zero_init_logits_layer:
             skipped.append(name)
         elif name not in stored.shapes:
             missing.append(name)
         elif stored.shapes[name] != tuple(variable.shape):
             raise ConfigError(
                 f"checkpoint {path!r}: {name} has shape {stored.shapes[name]} there and "
-                f"{tuple(variable.shape)} here; {_HINTS[name.split('/')[0]]}"
+                f"{tuple(variable.shape)} here; {_WAYS_OUT[name.split('/')[0]]}"
             )
         else:
-            chosen[name] = variable
-    lost = [name for name in missing if name.startswith("base_model/")]
-    if lost or not chosen:
-        what = f"lacks {lost[0]}" if lost else "has no variable that variable_schema selects"
-        raise ConfigError(
-            f"checkpoint {path!r} {what}: is it of another model? Give the model flags that it was "
-            "trained with"
+            selected[name] = variable
+    missing_encoder = [name for name in missing if name.startswith("base_model/")]
+    if missing_encoder or not selected:
+        problem = (
+            f"lacks {missing_encoder[0]}"
+            if missing_encoder
+            else "has no variable that variable_schema selects"
         )
-    values = {name: stored.read(name) for name in chosen}
-    for name, variable in chosen.items():
+        raise ConfigError(
+            f"checkpoint {path!r} {problem}: is it of another model? Give the model flags that it "
+            "was trained with"
+        )
+    # All values are read before the first is assigned: reading may fail.
+    values = {name: stored.read(name) for name in selected}
+    for name, variable in selected.items():
         variable.assign(values[name])
     if zero_init_logits_layer and model.supervised_head is not None:
         for variable in model.supervised_head.variables:
             variable.assign(tf.zeros_like(tf.convert_to_tensor(variable)))
-    return RestoreReport(list(chosen), skipped, missing)
+    return RestoreReport(list(selected), skipped, missing)
 
 
-class Stored:
-    """The model's variables in a checkpoint or SavedModel, each of them read when asked for.
+class StoredWeights:
+    """The model's variables in a checkpoint or SavedModel. Each is read only when asked for.
 
-    A file may claim any shape, so compare `shapes` before reading.
+    A file may claim any shape, so compare `shapes` with the model before reading a value.
 
     Attributes:
-      shapes: {our path: shape}, without a value being read.
+      shapes: {our path: shape}, known without reading a value.
     """
 
     def __init__(self, path: str):
-        """Opens the file that `find` finds.
+        """Opens the checkpoint or SavedModel that a path names (`find`).
 
         Raises:
-          ConfigError: there is none, it is spoilt, or its variables have unknown names or are no
-            numbers.
+          ConfigError: there is none, it is damaged, or its variables have unknown names or do not
+            hold floating-point numbers.
         """
         self._path = path
-        with self._in_one_line():
+        with self._read_errors_in_one_line():
             self._reader, self._keys = _open(find(path))
             shapes = self._reader.get_variable_to_shape_map()
             types = self._reader.get_variable_to_dtype_map()
@@ -131,24 +142,32 @@ class Stored:
             )
         for name, key in self._keys.items():
             if key not in shapes or not types[key].is_floating:
-                what = types[key].name if key in shapes else "not in the file"
+                problem = types[key].name if key in shapes else "not in the file"
                 raise ConfigError(
-                    f"checkpoint {path!r} is not one that a run has written ({name} is {what}): "
+                    f"checkpoint {path!r} is not one that a run has written ({name} is {problem}): "
                     "give another"
                 )
-        self.shapes = {name: tuple(shapes[key]) for name, key in self._keys.items()}
+        self.shapes: dict[str, tuple] = {
+            name: tuple(shapes[key]) for name, key in self._keys.items()
+        }
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes of the supervised head; None if there is no such head."""
+        bias = self.shapes.get(f"{SUPERVISED_HEAD}dense/bias")
+        return bias[0] if bias else None
 
     def read(self, name: str) -> np.ndarray:
         """Reads the value of one variable.
 
         Raises:
-          ConfigError: the file is spoilt.
+          ConfigError: the file is damaged.
         """
-        with self._in_one_line():
+        with self._read_errors_in_one_line():
             return self._reader.get_tensor(self._keys[name])
 
     @contextlib.contextmanager
-    def _in_one_line(self):
+    def _read_errors_in_one_line(self) -> Iterator[None]:
         try:
             yield
         except ConfigError:
@@ -160,31 +179,40 @@ class Stored:
 
 
 def read_weights(path: str) -> dict[str, np.ndarray]:
-    """{our path: value} of the model's variables in a checkpoint or SavedModel.
+    """Reads all variables of the model from a checkpoint or SavedModel.
+
+    Returns:
+      {our path: value}.
 
     Raises:
-      ConfigError: there is none, or its variables have unknown names.
+      ConfigError: there is no such file, or its variables have unknown names.
     """
-    stored = Stored(path)
+    stored = StoredWeights(path)
     return {name: stored.read(name) for name in stored.shapes}
 
 
 def read_shapes(prefix: str) -> dict[str, tuple]:
-    """{our path: shape} of the model's variables in one of our checkpoints.
+    """Reads the shapes of the model's variables from one of our checkpoints.
+
+    Returns:
+      {our path: shape}.
 
     Raises:
-      READ_ERRORS: the file is cut short or spoilt.
+      READ_ERRORS: the file is cut short or damaged.
     """
     reader = tf.train.load_checkpoint(prefix)
     shapes = reader.get_variable_to_shape_map()
     keys = object_graph.model_keys(reader)
-    if lost := [key for key in keys.values() if key not in shapes]:
-        raise ValueError(f"it lacks {lost[0]}, which it lists")
+    if missing := [key for key in keys.values() if key not in shapes]:
+        raise ValueError(f"it lacks {missing[0]}, which it lists")
     return {path: tuple(shapes[key]) for path, key in keys.items()}
 
 
 def find(path: str) -> str:
-    """Prefix of the checkpoint that a path names: prefix, directory or SavedModel.
+    """Finds the checkpoint that a path names: a prefix, a directory or a SavedModel.
+
+    Returns:
+      The prefix of the checkpoint.
 
     Raises:
       ConfigError: there is none.
@@ -194,8 +222,9 @@ def find(path: str) -> str:
     if tf.io.gfile.isdir(path):
         if latest := tf.train.latest_checkpoint(path):
             return latest
-        if copied := tf.io.gfile.glob(os.path.join(path, "*-*.index")):  # without their list
-            return max(copied, key=_step_of).removesuffix(".index")
+        # Checkpoints that were copied without the file `checkpoint`, which lists them.
+        if indices := tf.io.gfile.glob(os.path.join(path, "*-*.index")):
+            return max(indices, key=_step).removesuffix(".index")
         saved_model = os.path.join(path, "variables", "variables")
         if tf.io.gfile.exists(saved_model + ".index"):
             return saved_model
@@ -206,14 +235,14 @@ def find(path: str) -> str:
     )
 
 
-def _step_of(index: str) -> int:
-    """42 for DIR/ckpt-42.index; -1 where there is no number."""
+def _step(index: str) -> int:
+    """Returns 42 for DIR/ckpt-42.index, and -1 for a name without a number."""
     number = index.removesuffix(".index").rpartition("-")[2]
     return int(number) if number.isdecimal() else -1
 
 
 def _open(prefix: str) -> tuple[Any, dict[str, str]]:
-    """Opens a checkpoint: a reader and {our path: key in the file}."""
+    """Opens a checkpoint in any of the formats: (reader, {our path: key in the file})."""
     reader = tf.train.load_checkpoint(prefix)
     if official_tf2.is_official(reader.get_variable_to_shape_map()):
         return reader, official_tf2.checkpoint_keys(reader)

@@ -1,1 +1,1 @@
-"""The command line: flags, gin files, help, and what a run prints at its end."""
+"""The command line: flags, gin files, help, and the summary at the end of a run."""

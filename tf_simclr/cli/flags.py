@@ -1,70 +1,52 @@
 """Command line and gin files -> one Config.
 
-Precedence: field default < --gin_file (of several, the later) < --gin_bindings < a flag given on
-the command line. Where --gin_file is not given, the base is what the run in model_dir has saved
-(config.json, or config.gin of an earlier version); else, for modes that only look at --checkpoint,
-what is saved beside that; else, if only Runtime flags are given, gin/demo.gin.
+Precedence, from low to high: default, --gin_file (later files override earlier ones),
+--gin_bindings, flag on the command line.
 
-Each call of `parse` fills flags of its own, and leaves gin as empty as gin can be, so that nothing
-outlasts it. absl's flags (--verbosity and the like) go to absl's global FLAGS, for app.run.
+Without --gin_file, the settings start from what the run in model_dir has saved: config.json, or
+config.gin of an earlier version. If there is no such run, modes that only read --checkpoint start
+from what is saved beside that checkpoint. If only Runtime flags are given, they start from
+gin/demo.gin.
+
+Each call of `parse` fills new flags and clears gin, which leaves no state behind. absl's own flags
+(--verbosity and the like) go to absl's global FLAGS, for app.run.
 """
 
 import contextlib
 import dataclasses
 import os
 import re
-import shlex
-import shutil
 import sys
-import textwrap
+from typing import Any
 
 from absl import flags
 
-from tf_simclr import config as config_lib
-from tf_simclr import paths
-from tf_simclr.cli import gin_files
-from tf_simclr.config import Config, Setting, saved_settings, settings
+from tf_simclr.cli import gin_files, help, report
+from tf_simclr.config import Config, Setting, check, saved_settings, settings
 from tf_simclr.errors import ConfigError, did_you_mean, one_line
 
 PRESETS = gin_files.PRESETS
 DEMO = PRESETS / "demo.gin"
+to_gin = saved_settings.to_gin
 
-_GIN_FLAGS = {
-    "gin_file": "File of settings: a path or the name of a preset (below). Repeatable; the later "
-    "wins. A file called config.gin or config.json is taken for what a run has saved, "
-    "and read as plain values. Other gin files may use includes and macros.",
-    "gin_bindings": "One setting, as a gin file has it: --gin_bindings='Loss.temperature = 0.5'. "
-    "Repeatable; the later wins.",
-}
-_ALLOW_GIN_IMPORTS = "allow_gin_imports"
-_ALLOW_GIN_IMPORTS_HELP = (
-    "Let --gin_file and --gin_bindings import Python modules and refer to what these register "
-    "(@name), which runs code. What a run has saved never may."
-)
-# Modes that only look at a checkpoint. They may start from what its run has saved, but not from
-# these: they tell where that run itself began, and where its data lay.
-_OF_ITS_TRAINING = {
+# Modes that only read a checkpoint. They may start from the settings of its run, except for these,
+# which say where that run itself began and where its data was.
+_NOT_TAKEN_OVER = {
     "probe": ("checkpoint", "from_scratch", "label_fraction"),
     "predict": ("checkpoint", "from_scratch", "data_dir", "dataset", "unlabelled"),
 }
 _HELP_FLAGS = ("--help", "-help", "-h", "-?", "--helpfull", "--helpshort")
-IN_A_CHECKOUT = "python run.py"
-_EXAMPLES = """\
-{program} --mode=train_then_eval
-{program} --gin_file=gin/cifar10_resnet18.gin --model_dir=/tmp/simclr
-{program} --gin_file=gin/cifar10_linear_eval.gin --mode=train_then_eval \\
-    --checkpoint=/tmp/simclr --model_dir=/tmp/simclr_ft"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Parsed:
-    """What a command line amounts to.
+    """Holds the result of parsing a command line.
 
     Attributes:
-        config: The settings, checked.
-        is_demo: Whether gin/demo.gin was chosen because nothing else was asked for.
-        base_files: Paths of the gin files it starts from, in order.
-        explicit: Names of the settings given as flags.
+      config: checked settings.
+      is_demo: whether gin/demo.gin was chosen because the command line asks for nothing else.
+      base_files: paths of the files that the settings start from, in order.
+      explicit: names of the settings given as flags.
     """
 
     config: Config
@@ -73,43 +55,39 @@ class Parsed:
     explicit: frozenset[str]
 
 
-# --- Flags.
-
-
 class _SettingParser(flags.ArgumentParser):
-    """Reads one setting from a string, and checks it."""
+    """Converts the text of one flag to a value, and checks it."""
 
     def __init__(self, spec: Setting):
         self.spec = spec
         self.syntactic_help = ""
 
     def flag_type(self) -> str:
-        return type_name(self.spec)
+        return help.type_name(self.spec)
 
-    def parse(self, argument):
-        if not isinstance(argument, str):  # absl parses defaults too.
+    def parse(self, argument: Any) -> Any:
+        if not isinstance(argument, str):  # absl parses the defaults too.
             return argument
-        value = self._convert(argument)
+        value = self.spec.normalize(self._convert(argument))
         wrong = self.spec.complaint(value)
         if wrong:
             raise ConfigError(f"{self.spec.name} {wrong}")
         return value
 
-    def _convert(self, text: str):
-        spec = self.spec
-        if spec.optional and text in ("", "None"):
+    def _convert(self, text: str) -> Any:
+        """Returns a value of the setting's type, or the text itself."""
+        if self.spec.optional and text in ("", "None"):
             return None
         by_type = {bool: flags.BooleanParser, int: flags.IntegerParser, float: flags.FloatParser}
-        for kind in spec.types:
+        for kind in self.spec.types:
             if kind in by_type:
                 with contextlib.suppress(ValueError, TypeError):
                     return by_type[kind]().parse(text)
-        # A string, or what its complaint then names.
-        return paths.expand_home(text) if spec.is_path else text
+        return text
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-    """Defines a flag for every setting, and those of gin."""
+    """Defines a flag for every setting, and the flags for gin."""
     for name, spec in settings().items():
         flags.DEFINE_flag(
             flags.Flag(
@@ -123,55 +101,65 @@ def define_flags(flag_values: flags.FlagValues) -> None:
             flag_values=flag_values,
             module_name=__name__,
         )
-    for name, text in _GIN_FLAGS.items():
+    for name, text in gin_files.FLAGS.items():
         flags.DEFINE_multi_string(name, [], text, flag_values=flag_values)
-    flags.DEFINE_bool(_ALLOW_GIN_IMPORTS, False, _ALLOW_GIN_IMPORTS_HELP, flag_values=flag_values)
+    flags.DEFINE_bool(
+        gin_files.ALLOW_IMPORTS, False, gin_files.ALLOW_IMPORTS_HELP, flag_values=flag_values
+    )
 
 
 def parse(argv: list[str]) -> Parsed:
-    """Resolves a command line; argv[0], the program's name, is skipped.
+    """Parses a command line.
+
+    Args:
+      argv: the program's name and its arguments, as in sys.argv.
 
     Raises:
-        ConfigError: in one line, what is wrong and the way out.
-        SystemExit: with status 0, after --help is printed.
+      ConfigError: says in one line what is wrong and what to do.
+      SystemExit: with status 0, after printing --help.
     """
     if any(argument in _HELP_FLAGS for argument in argv[1:]):
-        print(format_help(program=program_name(argv[0])))
+        print(help.format_help(program=report.program_words(argv[0], sys.executable)))
         raise SystemExit(0)
-    given = _parse_flags(argv)
-    explicit = {name: given[name].value for name in settings() if given[name].present}
-    base_files, is_demo = _base_files(given, explicit)
+    flag_values = _parse_flags(argv)
+    explicit = {name: flag_values[name].value for name in settings() if flag_values[name].present}
+    bindings = flag_values.gin_bindings
+    base_files, is_demo = _base_files(explicit, flag_values.gin_file, bindings)
     values = gin_files.read_gin(
-        base_files, given.gin_bindings, allow_imports=given[_ALLOW_GIN_IMPORTS].value
+        base_files, bindings, allow_imports=flag_values[gin_files.ALLOW_IMPORTS].value
     )
     config = Config().replace(**values)
-    for name in _OF_ITS_TRAINING.get(given["mode"].value, ()):
-        if not _is_bound(name, given):
+    for name in _NOT_TAKEN_OVER.get(flag_values["mode"].value, ()):
+        if not _is_bound(name, bindings):
             config = config.replace(**{name: settings()[name].default})
     config = config.replace(**explicit)
-    _check_saved_dataset(config, base_files, given)
-    config_lib.check(config)
+    if "dataset" not in explicit and not _is_bound("dataset", bindings):
+        _check_saved_dataset(config, base_files)
+    check(config)
     return Parsed(config, is_demo, tuple(base_files), frozenset(explicit))
 
 
-def _is_bound(name: str, given: flags.FlagValues) -> bool:
-    """Returns whether --gin_bindings give a setting."""
-    return any(re.match(rf"\s*\w+\.{name}\s*=", text) for text in given.gin_bindings)
+def _is_bound(name: str, bindings: list[str]) -> bool:
+    """Returns whether --gin_bindings set a setting."""
+    return any(re.match(rf"\s*\w+\.{name}\s*=", text) for text in bindings)
 
 
-def _check_saved_dataset(config: Config, base_files: list[str], given: flags.FlagValues):
-    """Refuses a data set of code from elsewhere that only the settings of a run name."""
-    named = given["dataset"].present or _is_bound("dataset", given)
-    saved = any(map(saved_settings.is_saved_settings, base_files))
-    if saved and not named and re.match(r"[\w-]+:(?![\d*])", config.data.dataset):
+def _check_saved_dataset(config: Config, base_files: list[str]) -> None:
+    """Raises ConfigError if saved settings name a data set whose code would be downloaded."""
+    is_saved = any(map(saved_settings.is_saved_settings, base_files))
+    if is_saved and re.match(r"[\w-]+:(?![\d*])", config.data.dataset):
         raise ConfigError(
-            f"dataset {config.data.dataset!r} is fetched with its code, and is named by "
-            f"{' and '.join(base_files)}: if you trust it, give it as --dataset"
+            f"dataset {config.data.dataset!r} is downloaded together with code that it runs, and "
+            f"only {' and '.join(base_files)} names it: if you trust it, give it as --dataset"
         )
 
 
 def parse_or_exit(argv: list[str]) -> Parsed:
-    """`parse` for app.run(main, flags_parser=parse_or_exit): a ConfigError exits with status 2."""
+    """Parses a command line for app.run(main, flags_parser=parse_or_exit).
+
+    Raises:
+      SystemExit: with status 2, after printing what is wrong.
+    """
     try:
         parsed = parse(argv)
     except ConfigError as error:
@@ -180,142 +168,62 @@ def parse_or_exit(argv: list[str]) -> Parsed:
         )
         if any("multi_worker" in argument for argument in argv):
             print(
-                "This worker has not joined the cluster. If others were started with other "
-                "settings, they wait for it: stop them.",
+                "This worker has not joined the cluster. If other workers were started with "
+                "different settings, they are waiting for it: stop them.",
                 file=sys.stderr,
             )
         raise SystemExit(2) from None
     for path in parsed.base_files:
         print(f"Settings start from {path}", file=sys.stderr)
     config = parsed.config
-    saved = any(map(saved_settings.is_saved_settings, parsed.base_files))
+    is_saved = any(map(saved_settings.is_saved_settings, parsed.base_files))
     trains = config.runtime.mode in ("train", "train_then_eval")
-    if saved and trains and config.distill.teacher and "teacher" not in parsed.explicit:
+    if is_saved and trains and config.distill.teacher and "teacher" not in parsed.explicit:
         print(
             f"They name the teacher {config.distill.teacher!r}, a SavedModel, whose graph can "
-            "read and write files. Go on only if you trust it.",
+            "read and write files. Continue only if you trust it.",
             file=sys.stderr,
         )
     return parsed
 
 
 def _parse_flags(argv: list[str]) -> flags.FlagValues:
-    ours = flags.FlagValues()
-    ours.set_gnu_getopt(True)  # Else the first stray argument hides the flags after it.
-    define_flags(ours)
+    """Returns the flags of a command line, each converted and checked."""
+    flag_values = flags.FlagValues()
+    # Without this, the first stray argument would hide the flags after it.
+    flag_values.set_gnu_getopt(True)
+    define_flags(flag_values)
     try:
-        rest = flags.FLAGS(ours(argv, known_only=True), known_only=True)[1:]
+        unparsed = flags.FLAGS(flag_values(argv, known_only=True), known_only=True)[1:]
     except (flags.Error, ValueError) as error:
-        # absl wraps what a parser raises in longer words.
+        # absl wraps the error of a parser in longer words.
         if isinstance(error.__context__, ConfigError):
             raise error.__context__ from None
         raise ConfigError(one_line(error)) from None
-    for argument in rest:
+    for argument in unparsed:
         name = argument.lstrip("-").split("=")[0]
         if not argument.startswith("-") or not name:
             raise ConfigError(
                 f"unexpected argument {argument!r}; settings are written --name=value"
             )
-        near = did_you_mean(name, ours, "--") or "; --help lists them all"
+        near = did_you_mean(name, flag_values, "--") or "; --help lists them all"
         raise ConfigError(f"unknown flag --{name}{near}")
-    return ours
+    return flag_values
 
 
-def _base_files(given: flags.FlagValues, explicit: dict) -> tuple[list[str], bool]:
-    """(files to start from, whether that is the demo)."""
-    if given.gin_file:
-        return [gin_files.find_gin_file(name) for name in given.gin_file], False
+def _base_files(
+    explicit: dict[str, Any], gin_file_names: list[str], bindings: list[str]
+) -> tuple[list[str], bool]:
+    """Returns the files that the settings start from, and whether that is the demo."""
+    if gin_file_names:
+        return [gin_files.find_gin_file(name) for name in gin_file_names], False
     saved = None
     if explicit.get("model_dir"):
         saved = saved_settings.find(explicit["model_dir"])
-    if not saved and given["mode"].value in _OF_ITS_TRAINING and explicit.get("checkpoint"):
+    if not saved and explicit.get("mode") in _NOT_TAKEN_OVER and explicit.get("checkpoint"):
         saved = saved_settings.find_beside(explicit["checkpoint"])
     if saved:
         return [saved], False
-    asked = given.gin_bindings or any(settings()[n].section != "Runtime" for n in explicit)
-    return ([], False) if asked else ([str(DEMO)], True)
-
-
-to_gin = saved_settings.to_gin
-
-
-# --- Help.
-
-
-def type_name(spec: Setting) -> str:
-    """'float', 'train|eval', 'True|False': what --help shows after the equals sign."""
-    if spec.choices:
-        return "|".join(map(str, spec.choices))
-    return "True|False" if bool in spec.types else spec.types[0].__name__.upper()
-
-
-def program_name(argv0: str) -> str:
-    """Returns how the user called this program: "python run.py", "tf-simclr"."""
-    if argv0.endswith(".py"):
-        return f"python {shlex.quote(argv0)}"
-    return os.path.basename(argv0).removesuffix(".exe")
-
-
-def format_help(width: int | None = None, *, program: str = IN_A_CHECKOUT) -> str:
-    """Formats the text of --help: every flag under its section.
-
-    Args:
-        width: of a line, in columns; None takes that of the terminal.
-        program: how the user calls it.
-    """
-    width = width or min(shutil.get_terminal_size().columns, 100)
-
-    def paragraph(text: str, indent: int) -> str:
-        return textwrap.fill(
-            text,
-            width,
-            initial_indent=" " * indent,
-            subsequent_indent=" " * indent,
-            break_on_hyphens=False,
-        )
-
-    out = [
-        f"Usage: {program} [--name=value ...]",
-        f"       {program} presets | --version",
-        "",
-        paragraph(
-            "SimCLR: pretrain an image encoder without labels, fine-tune and evaluate it. "
-            "Without flags, a small demonstration runs.",
-            0,
-        ),
-        "",
-        "Examples:",
-        textwrap.indent(_EXAMPLES.format(program=program), "  "),
-        "",
-        paragraph(
-            "A switch is --name or --noname; --name= unsets an optional setting. The "
-            "settings start from their defaults, over which go --gin_file, then "
-            "--gin_bindings, then flags. Without --gin_file, a --model_dir with a run in "
-            "it starts from what that run has saved (config.json).",
-            0,
-        ),
-    ]
-    for section in config_lib.SECTIONS:
-        out += ["", paragraph(f"{section.__name__}: {section.__doc__}", 0)]
-        for field in dataclasses.fields(section):
-            spec = settings()[field.name]
-            default = (
-                "unset"
-                if spec.default is None
-                else (f"{spec.default:g}" if isinstance(spec.default, float) else spec.default)
-            )
-            out += [
-                f"  --{spec.name}={type_name(spec)} (default {default})",
-                paragraph(spec.help, 6),
-            ]
-    out += ["", "Gin: files of settings."]
-    for name, text in _GIN_FLAGS.items():
-        out += [f"  --{name}=STR", paragraph(text, 6)]
-    out += [
-        f"  --{_ALLOW_GIN_IMPORTS}=True|False (default False)",
-        paragraph(_ALLOW_GIN_IMPORTS_HELP, 6),
-    ]
-    out += ["", "Presets:"]
-    for name, title in gin_files.preset_titles().items():
-        out += [f"  gin/{name}.gin", paragraph(title, 6)]
-    return "\n".join(out)
+    if bindings or any(settings()[name].section != "Runtime" for name in explicit):
+        return [], False
+    return [str(DEMO)], True

@@ -1,4 +1,4 @@
-"""The program: `tf-simclr` where the package is installed, `python run.py` in a checkout."""
+"""The program: `tf-simclr` in an installed package, `python run.py` in a checkout."""
 
 import importlib.metadata
 import os
@@ -6,7 +6,7 @@ import platform
 import random
 import sys
 
-# TensorFlow and TFDS chatter at start-up; errors that matter come as exceptions.
+# TensorFlow and TFDS log a lot at start-up. Errors that matter are raised as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import app, logging  # noqa: E402
@@ -15,16 +15,16 @@ from tf_simclr import __version__  # noqa: E402
 from tf_simclr.cli import flags, gin_files, quiet, report  # noqa: E402
 from tf_simclr.errors import ConfigError  # noqa: E402
 
-# Tells a scheduler to start the run again. Windows does not have os.EX_TEMPFAIL, which is this.
+# Exit status that tells a scheduler to start the run again: os.EX_TEMPFAIL, which Windows lacks.
 TRY_AGAIN = 75
 
 
-def main():
+def main() -> None:
     """Does what the command line asks for.
 
     Raises:
-      SystemExit: with 1 or 2 after an error; with 75, 130, 138 or 143 where the same command
-        goes on.
+      SystemExit: with status 1 or 2 after an error; with 75, 130, 138 or 143 if the same command
+        resumes the run.
     """
     if "--version" in sys.argv[1:]:
         print(_versions())
@@ -34,8 +34,8 @@ def main():
         app.run(run, flags_parser=flags.parse_or_exit)
 
 
-def run(parsed: flags.Parsed):
-    """Runs what was parsed, and prints what came out.
+def run(parsed: flags.Parsed) -> None:
+    """Runs the experiment of a command line, and prints a summary.
 
     Raises:
       SystemExit: see `main`.
@@ -46,9 +46,9 @@ def run(parsed: flags.Parsed):
         _run(parsed)
 
 
-def _run(parsed: flags.Parsed):
+def _run(parsed: flags.Parsed) -> None:
     with quiet.without_chatter(on_terminal=True):
-        from tf_simclr import experiment  # TensorFlow, only once the settings are right
+        from tf_simclr import experiment  # loads TensorFlow, so only after the settings are checked
 
     program = os.path.basename(sys.argv[0])
     config = parsed.config
@@ -70,7 +70,7 @@ def _run(parsed: flags.Parsed):
 
 
 def _versions() -> str:
-    """Returns one line for the head of a bug report: our version, and what it runs on."""
+    """Returns one line for a bug report: our version and those of TensorFlow, Keras and Python."""
     versions = {"tf_simclr": __version__}
     for package in ("tensorflow", "keras"):
         try:
@@ -82,7 +82,7 @@ def _versions() -> str:
 
 
 def _list_presets() -> str:
-    """Returns a line for each preset: the name that --gin_file takes, and its title."""
+    """Returns a line for each preset: the name to give to --gin_file, and its title."""
     titles = gin_files.preset_titles()
     width = max(map(len, titles), default=0)
     return "\n".join(f"{name:<{width}}  {title}" for name, title in titles.items())

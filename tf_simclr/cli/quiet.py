@@ -1,10 +1,10 @@
-"""Keeps TensorFlow's chatter out of a run's log; errors, warnings and unknown lines stay.
+"""Filters TensorFlow's chatter out of a run's log; errors, warnings and unknown lines stay.
 
-TF_CPP_MIN_LOG_LEVEL reaches only the older parts of TensorFlow. The newer ones log by Abseil, which
-writes information to stderr too until the program has set it up, which Python programs cannot. Some
-of its lines come while the libraries are loaded, before anything could be called. So a filter is
-all that helps. It is a process of its own (this file, run as a program), so that what TensorFlow
-says when it aborts still comes through.
+TF_CPP_MIN_LOG_LEVEL affects only the older parts of TensorFlow. The newer parts log with Abseil,
+which also writes information to stderr until the program initializes it, and Python programs cannot
+do that. Some of its lines appear while the libraries are loaded, before any function can be called.
+Only a filter on stderr helps. It is a separate process (this file, run as a program), because it
+must pass on what TensorFlow writes when it aborts.
 """
 
 import contextlib
@@ -26,13 +26,13 @@ _SECONDS_TO_END = 5  # for the filter, after the last line
 
 @contextlib.contextmanager
 def without_chatter(*, on_terminal: bool = False) -> Iterator[None]:
-    """Leaves chatter out of what this process writes to stderr, by any library.
+    """Filters chatter out of what this process and its libraries write to stderr.
 
-    A TF_CPP_MIN_LOG_LEVEL of 0 in the environment leaves all of it in.
+    If the environment sets TF_CPP_MIN_LOG_LEVEL to 0, nothing is filtered.
 
     Args:
-      on_terminal: False filters a log only. True filters a terminal only, which looks like a log
-        to the process meanwhile, so that progress bars are out of place: for the import.
+      on_terminal: False filters only a log. True filters only a terminal. Meanwhile the terminal
+        looks like a log to the process, and progress bars would not work: use it for imports.
     """
     unable = sys.stderr is None or not sys.executable
     wants_all = os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0"
@@ -41,34 +41,35 @@ def without_chatter(*, on_terminal: bool = False) -> Iterator[None]:
         return
     command = [sys.executable, "-I", "-S", os.path.abspath(__file__)]
     sys.stderr.flush()
-    # In a session of its own, because Ctrl-C goes to all processes of the terminal's.
-    filtering = subprocess.Popen(
+    # Ctrl-C goes to all processes in the terminal's session, and must not stop the filter.
+    log_filter = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
     )
     unfiltered = os.dup(2)
-    os.dup2(filtering.stdin.fileno(), 2)
-    filtering.stdin.close()
+    assert log_filter.stdin is not None
+    os.dup2(log_filter.stdin.fileno(), 2)
+    log_filter.stdin.close()
     try:
         yield
     finally:
         sys.stderr.flush()
         os.dup2(unfiltered, 2)
         os.close(unfiltered)
-        with contextlib.suppress(subprocess.TimeoutExpired):  # a child of ours may hold stderr
-            filtering.wait(_SECONDS_TO_END)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a child process may hold stderr
+            log_filter.wait(_SECONDS_TO_END)
 
 
-def _pass_on():
-    """Copies stdin's lines to stderr, without chatter."""
+def _filter_lines() -> None:
+    """Copies lines from stdin to stderr, without chatter."""
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):  # Slurm signals every process of a job
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     for line in sys.stdin.buffer:
         if not _CHATTER.match(line):
-            with contextlib.suppress(OSError):  # a full disk: the run itself is not to end of it
+            with contextlib.suppress(OSError):  # a full disk must not end the run
                 sys.stderr.buffer.write(line)
                 sys.stderr.buffer.flush()
 
 
 if __name__ == "__main__":
-    _pass_on()
+    _filter_lines()

@@ -1,9 +1,10 @@
-"""The few lines that end a run: what came out, where it lies, what to type next."""
+"""The summary at the end of a run: its results, where they are, and what to run next."""
 
 import os
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from tf_simclr.config import Config
 
@@ -16,10 +17,10 @@ PROGRAM = ("python", "run.py")
 
 
 def program_words(started_as: str, interpreter: str) -> tuple[str, ...]:
-    """Returns the words that start this program once more from the same directory.
+    """Returns the words that start this program again from the same directory.
 
-    The interpreter and a console command are named by their paths unless the shell finds the same
-    file by its name. `make demo` uses an environment that the user's shell knows nothing of.
+    The interpreter and a console command are given by their paths, unless the shell finds the same
+    file by its name. `make demo` uses an environment that is not on the user's PATH.
 
     Args:
       started_as: sys.argv[0]: a script such as run.py, or a console command.
@@ -34,23 +35,25 @@ def program_words(started_as: str, interpreter: str) -> tuple[str, ...]:
 
 
 def _as_typed(path: str) -> str:
-    """The shortest text by which a shell in this directory runs the file."""
+    """Returns the shortest text with which a shell in this directory runs a file."""
     name = os.path.basename(path)
-    found = shutil.which(name)
-    # Links are not followed: the interpreters of all environments lead to the same file.
-    if found and os.path.abspath(found) == os.path.abspath(path):
+    on_path = shutil.which(name)
+    # Do not resolve links: the interpreters of all environments may link to the same file.
+    if on_path and os.path.abspath(on_path) == os.path.abspath(path):
         return name
-    below = os.path.relpath(path)
-    return path if below.startswith(os.pardir) or os.sep not in below else below
+    relative = os.path.relpath(path)
+    return path if relative.startswith(os.pardir) or os.sep not in relative else relative
 
 
-def format_results(config: Config, results: dict, *, program: Sequence[str] = PROGRAM) -> str:
-    """Formats a summary of what experiment.run returned.
+def format_results(
+    config: Config, results: dict[str, Any], *, program: Sequence[str] = PROGRAM
+) -> str:
+    """Formats the summary of a run.
 
     Args:
-      config: of the run.
-      results: of experiment.run.
-      program: words that start this program (`program_words`), for the commands to type next.
+      config: settings of the run.
+      results: what experiment.run returned.
+      program: the words that start this program (`program_words`), for the commands to run next.
     """
     if config.runtime.mode == "probe":
         return _format_probe(results)
@@ -58,7 +61,7 @@ def format_results(config: Config, results: dict, *, program: Sequence[str] = PR
         return f"{results['path']}: {results['written']} pictures, {results['left_out']} left out"
     has_probes = "probe/raw_pixels" in results
     lines = ["", f"Step {results['step']}."]
-    # In pretraining the classifier is only an indication, of which the probes are a better one.
+    # After pretraining, the probes measure the features better than the linear classifier does.
     if not (config.training.train_mode == "pretrain" and has_probes):
         lines += _accuracy(config, results)
     if "best_step" in results:
@@ -80,25 +83,27 @@ def format_results(config: Config, results: dict, *, program: Sequence[str] = PR
     return "\n".join(lines)
 
 
-def _accuracy(config: Config, results: dict) -> list[str]:
-    """The line with the supervised head's accuracy, where it was evaluated."""
+def _accuracy(config: Config, results: dict[str, Any]) -> list[str]:
+    """Returns the line with the accuracy of the supervised head, or [] if it was not evaluated."""
     if "eval/label_top_1_accuracy" not in results:
         return []
     split = f"{config.data.dataset} {config.data.eval_split}"
-    part, whole = results.get("evaluated", (None, None))  # where eval_steps cut it short
-    evaluated = f"{part} of {whole} images of {split}" if part else split
-    pretraining = config.training.train_mode == "pretrain"
-    shares = [
+    images = split
+    if "evaluated" in results:  # eval_steps ended the evaluation early
+        num_evaluated, num_images = results["evaluated"]
+        images = f"{num_evaluated} of {num_images} images of {split}"
+    accuracies = [
         f"top-{k} {100 * results[key]:.1f}%"
         for k in (1, 5)
         if (key := f"eval/label_top_{k}_accuracy") in results
     ]
-    classifier = "Classifier trained on the side" if pretraining else "Classifier"
-    return [f"{classifier} on {evaluated}: {', '.join(shares)}"]
+    pretraining = config.training.train_mode == "pretrain"
+    classifier = "Linear classifier trained during pretraining" if pretraining else "Classifier"
+    return [f"{classifier}, on {images}: {', '.join(accuracies)}"]
 
 
-def _encoders(config: Config, results: dict) -> list[str]:
-    """Bars that compare pixels, the untrained and the trained encoder (`probing.summarise`)."""
+def _encoders(config: Config, results: dict[str, Any]) -> list[str]:
+    """Returns bars that compare raw pixels, the untrained encoder and the trained encoder."""
     lines = []
     split = f"{config.data.dataset} {config.data.eval_split}"
     titles = {"probe": f"Linear probes on {split}, top-1:"}
@@ -109,28 +114,33 @@ def _encoders(config: Config, results: dict) -> list[str]:
         for key, name in ENCODERS.items():
             if config.training.train_mode != "pretrain":
                 name = name.replace("pretrained", "fine-tuned")
-            share = 100 * results[f"{kind}/{key}"]
-            lines.append(f"  {name:<20}{share:5.1f}%  {'#' * round(share / 2)}")
+            percent = 100 * results[f"{kind}/{key}"]
+            lines.append(f"  {name:<20}{percent:5.1f}%  {'#' * round(percent / 2)}")
     return lines
 
 
-# --- Commands to type next.
+# --- Commands to run next.
 
 
-def _next_commands(config: Config, program: tuple[str, ...]):
-    """Yields (what for, the command's words) of what fits the run."""
+def _next_commands(
+    config: Config, program: tuple[str, ...]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yields (purpose, words of the command) for what can follow the run."""
     model_dir = config.runtime.model_dir
+    assert model_dir is not None  # every training run has one
     folder = os.path.dirname(program[0])  # tensorboard is installed beside the program
     tensorboard = os.path.join(folder, "tensorboard")
-    look = (tensorboard, f"--logdir={model_dir}")
-    yield "look at the learning curves and the augmented images", look
+    yield (
+        "view the learning curves and the augmented images",
+        (tensorboard, f"--logdir={model_dir}"),
+    )
     if config.training.train_mode != "pretrain":
         return
     if config.model.lineareval_while_pretraining and not config.data.unlabelled:
-        # The head on the side has needed labels, so there are some.
-        if config.runtime.mode != "train":  # else nobody has looked for the evaluation split
+        # The linear classifier needs labels, so the data set has some.
+        if config.runtime.mode != "train":  # otherwise the evaluation split may not exist
             yield (
-                "measure the features more thoroughly, by many classifiers",
+                "measure the features more thoroughly, with several classifiers",
                 (
                     *program,
                     "--mode=probe",
@@ -138,10 +148,10 @@ def _next_commands(config: Config, program: tuple[str, ...]):
                     f"--model_dir={_beside(model_dir, 'probe')}",
                 ),
             )
-        yield "fine-tune the pretrained encoder", (*program, *_finetuning(config))
+        yield "fine-tune the pretrained encoder", (*program, *_finetuning_flags(config, model_dir))
     elif config.data.dataset == "folder" and config.data.data_dir:
         yield (
-            "write the embeddings of the pictures",
+            "write the embeddings of the images",
             (
                 *program,
                 "--mode=predict",
@@ -152,9 +162,8 @@ def _next_commands(config: Config, program: tuple[str, ...]):
         )
 
 
-def _finetuning(config: Config) -> tuple[str, ...]:
-    model_dir = config.runtime.model_dir
-    options = {
+def _finetuning_flags(config: Config, model_dir: str) -> tuple[str, ...]:
+    values = {
         "mode": "train" if config.runtime.mode == "train" else "train_then_eval",
         "train_mode": "finetune",
         "gin_file": os.path.join(model_dir, "config.gin"),
@@ -165,18 +174,18 @@ def _finetuning(config: Config) -> tuple[str, ...]:
         "learning_rate": "0.05",
         "warmup_epochs": "0",
     }
-    return tuple(f"--{name}={value}" for name, value in options.items())
+    return tuple(f"--{name}={value}" for name, value in values.items())
 
 
 def _beside(model_dir: str, name: str) -> str:
-    """MODEL_DIR_NAME, or MODEL_DIR/NAME where model_dir is a bucket, beside which is nothing."""
+    """Returns MODEL_DIR_NAME, or MODEL_DIR/NAME if model_dir is a bucket."""
     path = model_dir.rstrip("/")
     is_bucket = "://" in path and "/" not in path.split("://")[1]
     return f"{path}/{name}" if is_bucket else f"{path}_{name}"
 
 
 def _for_the_shell(words: Sequence[str]) -> str:
-    """The command, quoted and indented, in rows of at most about 100 characters."""
+    """Quotes a command, and breaks it into indented rows of about 100 characters."""
     rows = ["  "]
     for word in map(shlex.quote, words):
         if len(rows[-1]) + len(word) > 96 and rows[-1].strip():
@@ -185,10 +194,15 @@ def _for_the_shell(words: Sequence[str]) -> str:
     return " \\\n".join(row.rstrip() for row in rows)
 
 
-def _format_probe(results: dict) -> str:
-    """Formats a table of what mode=probe found: rows are classifiers on encoders, per cent."""
+def _format_probe(results: dict[str, Any]) -> str:
+    """Formats the results of mode=probe, in percent: a row for each encoder and classifier."""
     metrics = {"top_1": "top-1", "top_5": "top-5", "mean_per_class": "per class"}
-    measured = {m for found in results["encoders"].values() for row in found.values() for m in row}
+    measured = {
+        metric
+        for classifiers in results["encoders"].values()
+        for accuracies in classifiers.values()
+        for metric in accuracies
+    }
     metrics = {m: title for m, title in metrics.items() if m in measured}
     examples = results["examples"]
     lines = [
@@ -197,13 +211,15 @@ def _format_probe(results: dict) -> str:
         f"{results['checkpoint']}",
         f"  {'features':<14}{'classifier':<26}" + "".join(f"{m:>12}" for m in metrics.values()),
     ]
-    for encoder, found in results["encoders"].items():
-        for name, accuracies in found.items():
+    for encoder, classifiers in results["encoders"].items():
+        for name, accuracies in classifiers.items():
             if name == "logistic":
                 name = f"logistic, l2 {accuracies['l2']:.2g}"
-            name = name.replace("knn_", "nearest neighbours, ")
+            name = name.replace("knn_", "nearest neighbors, ")
             cells = "".join(f"{100 * accuracies[m]:>12.2f}" for m in metrics)
             lines.append(f"  {encoder.replace('_', ' '):<14}{name:<26}{cells}")
     if results["metric"] != "top_1":
-        lines.append(f"The literature gives {metrics[results['metric']]} for {results['dataset']}.")
+        lines.append(
+            f"The literature reports {metrics[results['metric']]} for {results['dataset']}."
+        )
     return "\n".join([*lines, f"Results:     {results['path']}"])

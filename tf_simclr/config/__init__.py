@@ -1,13 +1,19 @@
-"""Every setting of a run, once: its name, default, allowed values and help, and what fits what."""
+"""Every setting of a run: its name, type, default, allowed values and help, and the rules."""
 
-from tf_simclr.config.config import (
-    SECTIONS,
-    Config,
-    Model,
-    Setting,
-    check,
-    check_data_dir,
-    settings,
-)
+from tf_simclr.config.config import Config
+from tf_simclr.config.rules import RULES, Rule, check, check_data_dir, rules_of
+from tf_simclr.config.sections import SECTIONS, Model, settings
+from tf_simclr.config.setting import Setting
 
-__all__ = ["SECTIONS", "Config", "Model", "Setting", "check", "check_data_dir", "settings"]
+__all__ = [
+    "RULES",
+    "SECTIONS",
+    "Config",
+    "Model",
+    "Rule",
+    "Setting",
+    "check",
+    "check_data_dir",
+    "rules_of",
+    "settings",
+]

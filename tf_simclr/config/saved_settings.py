@@ -1,8 +1,8 @@
-"""The settings that a run leaves in its model_dir, written and read as data.
+"""The settings that a run saves in its model_dir, written and read as data.
 
-config.json is the record. config.gin holds the same for people to read, and is all that runs of
-earlier versions left. People share these files, so neither is ever executed: config.gin is read
-here as plain assignments, `Section.name = LITERAL`, and not by gin, which can import modules.
+config.json is the record. config.gin contains the same settings for people to read; earlier
+versions wrote only config.gin. People share these files, so neither is ever executed. config.gin is
+read here as plain assignments, `Section.name = LITERAL`, not by gin, which can import modules.
 """
 
 import ast
@@ -26,12 +26,12 @@ _SECTION_NAMES = tuple(section.__name__ for section in SECTIONS)
 
 
 def saved_values(config: Config) -> dict[str, Any]:
-    """{name: value} of the settings that are saved."""
+    """Returns {name: value} of the settings that a run saves."""
     return {name: value for _, name, value in config.items() if settings()[name].saved}
 
 
 def to_json(config: Config) -> str:
-    """The text of a config.json. Settings that say where and what to do now are left out."""
+    """Returns the text of a config.json, without the settings of a single start, such as mode."""
     sections: dict[str, dict[str, Any]] = {}
     for name, value in saved_values(config).items():
         sections.setdefault(settings()[name].section, {})[name] = value
@@ -40,16 +40,16 @@ def to_json(config: Config) -> str:
 
 
 def to_gin(config: Config) -> str:
-    """The text of a config.gin with the same settings as `to_json`."""
+    """Returns the text of a config.gin with the same settings as `to_json`."""
     lines = [
-        "# The settings of this run. A start with its --model_dir reads the same from config.json.",
+        "# The settings of this run. A start with its --model_dir reads them from config.json.",
     ]
-    section_before = None
+    previous_section = None
     for name, value in saved_values(config).items():
         section = settings()[name].section
-        if section != section_before:
+        if section != previous_section:
             lines += ["", f"# {section}"]
-            section_before = section
+            previous_section = section
         lines.append(f"{section}.{name} = {value!r}")
     return "\n".join(lines) + "\n"
 
@@ -58,12 +58,12 @@ def to_gin(config: Config) -> str:
 
 
 def is_saved_settings(path: str) -> bool:
-    """Returns whether a file's name is that of a run's own settings."""
+    """Returns whether a file is named like the saved settings of a run."""
     return os.path.basename(path) in (JSON, GIN)
 
 
 def find(folder: str) -> str | None:
-    """Returns the path of the settings in a model_dir: config.json, else config.gin, else None."""
+    """Returns the path of config.json in a model_dir, otherwise of config.gin, otherwise None."""
     for name in (JSON, GIN):
         path = os.path.join(folder, name)
         if files.is_file(path):
@@ -72,10 +72,10 @@ def find(folder: str) -> str | None:
 
 
 def find_beside(checkpoint: str) -> str | None:
-    """Returns the path of the settings of the run that a checkpoint belongs to, or None.
+    """Returns the path of the saved settings of a checkpoint's run, or None.
 
     Args:
-      checkpoint: a model_dir, a prefix in it, or model_dir/saved_model/STEP.
+      checkpoint: a model_dir, a checkpoint prefix in it, or model_dir/saved_model/STEP.
     """
     folder = checkpoint.rstrip("/")
     for _ in range(3):
@@ -92,19 +92,19 @@ def read(path: str) -> dict[str, Any]:
     """Reads {name: value} from a config.json or a config.gin.
 
     Raises:
-      ConfigError: one line with the file and, of a config.gin, the line number. The file is not
-        what a run writes, it is of a later version, or it has a setting that is unknown, that a
-        run does not save, or that is of another type.
+      ConfigError: the file is not what a run writes, is of a later version, or has a setting that
+        is unknown, that a run does not save, or whose type is wrong. The message names the file
+        and, for a config.gin, the line.
     """
     text = files.read_text(path)
     return _from_json(text, path) if path.endswith(".json") else _from_gin(text, path)
 
 
 def read_of_run(folder: str) -> dict[str, Any]:
-    """Reads {name: value} that the run in a model_dir has saved; {} where there is nothing.
+    """Reads {name: value} that the run in a model_dir saved; {} if there is no run.
 
     Raises:
-      ConfigError: as `read` does.
+      ConfigError: see `read`.
     """
     path = find(folder)
     return read(path) if path else {}
@@ -114,8 +114,8 @@ def _from_json(text: str, path: str) -> dict[str, Any]:
     content = files.parse_json_object(text, path)
     if content.get("format") != FORMAT:
         raise ConfigError(
-            f"{path} does not hold the settings of a run (format {FORMAT!r}): restore it or remove "
-            "it"
+            f"{path} does not contain the settings of a run (format {FORMAT!r}): restore it or "
+            "remove it"
         )
     version = content.get("version")
     if type(version) is int and version > VERSION:
@@ -130,7 +130,7 @@ def _from_json(text: str, path: str) -> dict[str, Any]:
     sections = content.get("settings")
     if not isinstance(sections, dict):
         raise ConfigError(f"{path}: settings must be an object, got {_short(sections)}")
-    values = {}
+    values: dict[str, Any] = {}
     for section, entries in sections.items():
         if not isinstance(entries, dict):
             raise ConfigError(f"{path}: {_short(section)} must be an object, got {_short(entries)}")
@@ -143,7 +143,7 @@ def _from_json(text: str, path: str) -> dict[str, Any]:
 def _from_gin(text: str, path: str) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd escapes in somebody else's strings
+            warnings.simplefilter("ignore")  # invalid escapes in strings are not our concern
             statements = ast.parse(text).body
     except SyntaxError as error:
         raise ConfigError(_not_plain(f"{path} line {error.lineno}", error.text)) from None
@@ -153,33 +153,32 @@ def _from_gin(text: str, path: str) -> dict[str, Any]:
     values = {}
     for statement in statements:
         where, line = f"{path} line {statement.lineno}", lines[statement.lineno - 1]
-        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
-        plain = (
-            isinstance(target, ast.Attribute)
-            and isinstance(target.value, ast.Name)
-            and len(statement.targets) == 1
-        )
-        if not plain:
-            raise ConfigError(_not_plain(where, line))
+        match statement:
+            case ast.Assign(
+                targets=[ast.Attribute(value=ast.Name(id=section), attr=name)], value=literal
+            ):
+                pass
+            case _:
+                raise ConfigError(_not_plain(where, line))
         try:
-            value = ast.literal_eval(statement.value)
+            value = ast.literal_eval(literal)
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             raise ConfigError(_not_plain(where, line)) from None
-        _check(target.value.id, target.attr, value, where)
-        values[target.attr] = value
+        _check(section, name, value, where)
+        values[name] = value
     return values
 
 
 def _not_plain(where: str, line: str | None) -> str:
     return (
-        f"{where}: a run's settings are data, lines such as Loss.temperature = 0.5 and nothing "
-        f"else, got {_short((line or '').strip())}; put other gin into a file of another name and "
-        "give it as --gin_file"
+        f"{where}: a run's settings are data, only lines such as Loss.temperature = 0.5, got "
+        f"{_short((line or '').strip())}; put any other gin into a file with another name, and "
+        "give that as --gin_file"
     )
 
 
-def _check(section: str, name: str, value, where: str):
-    """Raises ConfigError where a run does not save this section, setting or type of value."""
+def _check(section: str, name: str, value: Any, where: str) -> None:
+    """Raises ConfigError if a run does not save this section, setting or type of value."""
     if section not in _SECTION_NAMES:
         near = did_you_mean(section[:100], _SECTION_NAMES)
         raise ConfigError(f"{where}: unknown section {_short(section)}{near}")
@@ -194,8 +193,8 @@ def _check(section: str, name: str, value, where: str):
         raise ConfigError(f"{where}: {name} belongs to {spec.section}, not to {section}")
     if not spec.saved:
         raise ConfigError(
-            f"{where}: {name} says what to do now, so that it is not among a run's settings; "
-            f"remove it, and give --{name}"
+            f"{where}: {name} is for a single start, and is not a saved setting; remove it, and "
+            f"give --{name}"
         )
     wrong = spec.type_complaint(value)
     if not wrong and isinstance(value, float) and not math.isfinite(value):
@@ -204,5 +203,5 @@ def _check(section: str, name: str, value, where: str):
         raise ConfigError(f"{where}: {section}.{name} {one_line(wrong)}")
 
 
-def _short(value) -> str:
+def _short(value: object) -> str:
     return one_line(repr(value))

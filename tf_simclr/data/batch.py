@@ -1,10 +1,11 @@
 """What travels from the input pipeline to the devices.
 
-The type of a training batch says how much of its views the host has made, and so what is left for
-the device: nothing (ViewBatch), the colours (CropBatch), or the crops as well (ImageBatch).
+The type of a training batch says which part of the views the host has made. What is left for the
+device is the blur (ViewBatch), flips and color distortion as well (CropBatch), or everything from
+the crops on (ImageBatch).
 
 Shapes: n images of a batch, v views of an image (`num_views`), s the side of a view in pixels. All
-of them are static, which TPUs and XLA need.
+of them are static, as TPUs and XLA need.
 """
 
 from typing import NamedTuple
@@ -13,12 +14,12 @@ import tensorflow as tf
 
 
 class ViewBatch(NamedTuple):
-    """Views that the host has finished, but for the blur.
+    """Views that the host has finished, except for the blur.
 
     Attributes:
       views: float32 (n, v, s, s, 3) in [0, 1].
-      labels: float32 (n, classes), one-hot; a row of zeros for an image without a label. There are
-        no classes, (n, 0), where the data set has none.
+      labels: float32 (n, classes), one-hot; a row of zeros for an image without a label. For a data
+        set without classes it is (n, 0).
       skipped: float32 (n,), 1 where another image stands in for one that cannot be decoded.
     """
 
@@ -28,12 +29,12 @@ class ViewBatch(NamedTuple):
 
 
 class CropBatch(NamedTuple):
-    """Crops that the host has resized; the device flips them and distorts their colours.
+    """Crops that the host has resized; the device flips them and distorts their colors.
 
     Attributes:
       crops: uint8 (n, v, s, s, 3).
-      labels: as in ViewBatch.
-      skipped: as in ViewBatch.
+      labels: float32 (n, classes), as in ViewBatch.
+      skipped: float32 (n,), as in ViewBatch.
     """
 
     crops: tf.Tensor
@@ -47,8 +48,8 @@ class ImageBatch(NamedTuple):
     Attributes:
       images: uint8 (n, h, w, 3).
       boxes: int32 (n, v, 4): y, x, height, width in pixels.
-      labels: as in ViewBatch.
-      skipped: as in ViewBatch.
+      labels: float32 (n, classes), as in ViewBatch.
+      skipped: float32 (n,), as in ViewBatch.
     """
 
     images: tf.Tensor
@@ -61,12 +62,12 @@ TrainBatch = ViewBatch | CropBatch | ImageBatch
 
 
 class EvalBatch(NamedTuple):
-    """Images as evaluation sees them.
+    """Evaluation views.
 
     Attributes:
       images: float32 (n, s, s, 3) in [0, 1].
-      labels: as in ViewBatch.
-      weights: float32 (n,), 0 for padding and for an image that cannot be decoded, else 1.
+      labels: float32 (n, classes), as in ViewBatch.
+      weights: float32 (n,), 0 for padding and for an image that cannot be decoded, otherwise 1.
       skipped: float32 (n,), 1 for an image that cannot be decoded.
     """
 

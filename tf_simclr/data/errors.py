@@ -1,4 +1,4 @@
-"""Errors of data that are raised in graphs, and their way out: one line that says all there is."""
+"""Errors of data that are raised in graphs, turned into one line with the way out."""
 
 import contextlib
 import re
@@ -6,33 +6,39 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-# Around the text of an error raised in a graph, to find it again in what TensorFlow makes of it.
+# They enclose the text of an error raised in a graph, to find it in the message of TensorFlow.
 _BEGIN, _END = "UNDECODABLE ", " UNDECODABLE"
 
 
 class UndecodableError(Exception):
-    """Examples that cannot be decoded, where they must be. One line with the way out."""
+    """An example cannot be decoded, or a file not read. One line with the way out."""
 
 
 @contextlib.contextmanager
 def in_one_line() -> Iterator[None]:
-    """Turns what `require` raises in graphs into UndecodableError."""
+    """Turns errors that `require` and `marked` have written into UndecodableError."""
     try:
         yield
     except tf.errors.OpError as error:
-        found = re.search(f"{_BEGIN}(.*?){_END}", str(error), re.DOTALL)
-        if not found:
+        match = re.search(f"{_BEGIN}(.*?){_END}", str(error), re.DOTALL)
+        if not match:
             raise
-        raise UndecodableError(found[1]) from error
+        raise UndecodableError(match[1]) from error
 
 
 def marked(text: str) -> str:
-    """A text that `in_one_line` finds again in what TensorFlow makes of a Python error."""
+    """Marks the text of a Python error, for `in_one_line` to find in the message of TensorFlow."""
     return f"{_BEGIN}{text}{_END}"
 
 
 def require(condition: tf.Tensor, text: tuple, value: tf.Tensor) -> tf.Tensor:
-    """value, an error of the given text if the condition is False."""
+    """Returns `value`, after raising an error of the given text if the condition is False.
+
+    Args:
+      condition: bool ().
+      text: strings and tensors () that are joined to the message.
+      value: a tensor.
+    """
     parts = [
         part if not tf.is_tensor(part) or part.dtype == tf.string else tf.strings.as_string(part)
         for part in (_BEGIN, *text, _END)

@@ -1,1 +1,1 @@
-"""TensorFlow's strategies, the workers of a cluster, and what replicas exchange."""
+"""Strategies of TensorFlow, the workers of a cluster, and what replicas exchange."""

@@ -1,49 +1,61 @@
-"""What a replica knows of the others, and what it gets from them; outside of strategy.run one."""
+"""What replicas know about each other and exchange, inside of strategy.run.
+
+Outside of strategy.run these functions behave as if there were one replica.
+"""
 
 import tensorflow as tf
 
 
-def batch_size(tensor):
-    """Length of the first axis: an int where it is known when tracing (TPUs need it), else ()."""
+def batch_size(tensor: tf.Tensor) -> int | tf.Tensor:
+    """Returns the length of the first axis.
+
+    It is an int if the shape is static, which TPUs need, and else a scalar tensor.
+    """
     static = tensor.shape[0]
     return tf.shape(tensor)[0] if static is None else static
 
 
 def num_replicas() -> int:
-    """Of the strategy that this runs in; 1 outside of strategy.run."""
+    """Returns the number of replicas; 1 outside of strategy.run."""
     context = tf.distribute.get_replica_context()
     return 1 if context is None else context.num_replicas_in_sync
 
 
-def replica_id():
-    """This replica's place in the global batch; 0 outside of strategy.run."""
+def replica_id() -> int | tf.Tensor:
+    """Returns the number of this replica, from 0; 0 outside of strategy.run."""
     context = tf.distribute.get_replica_context()
     return 0 if context is None else context.replica_id_in_sync_group
 
 
-def total(tensor):
-    """Sums a tensor over the replicas: the same on each. All of them must call it."""
+def total(tensor: tf.Tensor) -> tf.Tensor:
+    """Sums a tensor over the replicas. All of them must call it, and all get the sum."""
     if num_replicas() == 1:
         return tensor
     context = tf.distribute.get_replica_context()
     return context.all_reduce(tf.distribute.ReduceOp.SUM, tensor)
 
 
-def own_rows(n):
-    """Places of this replica's n rows among those of all replicas: int32 (n,)."""
+def own_rows(n: int | tf.Tensor) -> tf.Tensor:
+    """Returns where the n rows of this replica lie in a gathered tensor, int32 (n,)."""
     return replica_id() * n + tf.range(n)
 
 
-def gather_views(a, b) -> list[tf.Tensor]:
-    """`gather` of both views' hiddens, (n, d) each, by one collective, which is faster than two."""
+def gather_views(a: tf.Tensor, b: tf.Tensor) -> list[tf.Tensor]:
+    """Gathers the projections of both views, (n, d) each (`gather`).
+
+    One collective is faster than two.
+
+    Returns:
+      Both, (n * replicas, d) each.
+    """
     return tf.split(gather(tf.concat([a, b], axis=1)), 2, axis=1)
 
 
-def gather(tensor):
-    """Concatenates every replica's tensor (n, d) to (n * replicas, d), in the replicas' order.
+def gather(tensor: tf.Tensor) -> tf.Tensor:
+    """Concatenates the tensors (n, d) of all replicas to (n * replicas, d), in order of replica.
 
-    Its gradient is the sum over the replicas of the gradients with respect to this replica's part.
-    (ReplicaContext.all_gather's own gradient is another one: it gathers the gradients.)
+    Its gradient sums, over all replicas, the gradients with respect to this replica's part. The
+    gradient of ReplicaContext.all_gather differs: it gathers the gradients instead.
     """
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
@@ -54,12 +66,12 @@ def gather(tensor):
         size, width = batch_size(part), part.shape[1]
 
         def gradient(upstream):
-            total = context.all_reduce(tf.distribute.ReduceOp.SUM, upstream)
+            summed = context.all_reduce(tf.distribute.ReduceOp.SUM, upstream)
             start = context.replica_id_in_sync_group * size
-            return tf.slice(total, [start, 0], [size, width])
+            return tf.slice(summed, [start, 0], [size, width])
 
         gathered = context.all_gather(part, axis=0)
-        # With collectives MirroredStrategy's all_gather forgets the shape.
+        # all_gather of MirroredStrategy loses the static shape when it uses collectives.
         return tf.reshape(gathered, [context.num_replicas_in_sync * size, width]), gradient
 
     return gather_with_gradient(tensor)

@@ -1,50 +1,59 @@
-"""A data set opened by all workers, which must find the same in it.
+"""A data set that all workers open, and that must be the same on all of them.
 
-Each worker derives the number of steps from what it sees, and workers of different numbers would
-wait for each other for ever.
+Each worker derives the number of steps from its data. Workers with different numbers of steps would
+wait for each other forever.
 """
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import workers
 from tf_simclr.errors import ConfigError
 
 _DIFFERENCES_SHOWN = 3
-_LONGEST = 100_000  # characters
+_MAX_CHARACTERS = 100_000  # of a data set's contents, which the workers exchange
 
 
-def open_on_all(strategy: tf.distribute.Strategy | None, open_data: Callable) -> Source:
-    """Opens the data set: first the chief, which may have to prepare it, then the other workers.
+def open_on_all(
+    strategy: tf.distribute.Strategy | None, open_data: Callable[..., Source]
+) -> Source:
+    """Opens the data set on the chief, which may have to prepare it, and then on other workers.
 
     Args:
       strategy: of the workers; None for a single one.
-      open_data: function of quiet (say nothing on stderr) that returns a Source.
+      open_data: function of quiet, whether to print nothing, that opens the data set.
 
     Raises:
-      ConfigError: on every worker, if one of them cannot open it or sees another one.
+      ConfigError: on every worker, if one of them cannot open the data set or if theirs differ.
     """
     if strategy is None or workers.num_workers(strategy) == 1:
         return open_data(quiet=False)
     is_chief = workers.is_chief(strategy)
-    source = None
-    for opens_now in (is_chief, not is_chief):
+    source: Source | None = None
+    for is_my_turn in (is_chief, not is_chief):
         failure = ""
-        if opens_now:
+        if is_my_turn:
             try:
                 source = open_data(quiet=not is_chief)
             except ConfigError as error:
                 failure = str(error)
-        _stop_all(strategy, failure)
+        _stop_all_if_one_failed(strategy, failure)
+    assert source is not None
     _require_same(strategy, source)
     return source
 
 
-def _stop_all(strategy: tf.distribute.Strategy, failure: str) -> None:
-    """Raises ConfigError on all workers if one calls with a text: its own, or another's."""
+def _stop_all_if_one_failed(strategy: tf.distribute.Strategy, failure: str) -> None:
+    """Raises ConfigError on all workers if one of them calls with a text.
+
+    Args:
+      strategy: of the workers.
+      failure: why this worker cannot go on, or "".
+    """
     failures = workers.gather_texts(strategy, failure)
     if failure:
         raise ConfigError(failure)
@@ -58,37 +67,38 @@ def _require_same(strategy: tf.distribute.Strategy, source: Source) -> None:
     if workers.all_same(strategy, source.fingerprint()):
         return
     contents = source.contents()
-    if len(json.dumps(contents)) > _LONGEST:
+    if len(json.dumps(contents)) > _MAX_CHARACTERS:
         contents = {name: contents[name] for name in source.splits}
     texts = workers.gather_texts(strategy, json.dumps([source.fingerprint(), contents]))
-    all_contents = [json.loads(text) for text in texts]
+    by_worker = [json.loads(text) for text in texts]
     raise ConfigError(
         f"dataset {source.name} is not the same on all workers, so all of them stop ("
-        f"{_difference(workers.names(strategy), all_contents)}): give all of them the same data "
+        f"{_difference(workers.names(strategy), by_worker)}): give all of them the same data "
         "in --data_dir"
     )
 
 
-def _difference(names: list[str], all_contents: list[tuple[int, dict]]) -> str:
-    """What tells the first worker that differs from the chief, for a message.
+def _difference(names: list[str], by_worker: list[tuple[int, dict[str, Any]]]) -> str:
+    """Describes how the first worker that differs from the chief differs.
 
     Args:
-      names: of the workers, the chief first.
-      all_contents: for each its data set's fingerprint and `contents`.
+      names: names of the workers, the chief first.
+      by_worker: (fingerprint, contents) of each worker's data set.
     """
-    (chief, *others), (expected, *found) = names, all_contents
-    other, content = next(
-        (name, content)
-        for name, content in zip(others, found, strict=True)
-        if content[0] != expected[0]
+    chief, (chief_fingerprint, expected) = names[0], by_worker[0]
+    worker, contents = next(
+        (name, contents)
+        for name, (fingerprint, contents) in zip(names, by_worker, strict=True)
+        if fingerprint != chief_fingerprint
     )
-    expected, content = expected[1], content[1]
-    different = [
-        f"{key}: {content.get(key, 0)} on {other}, {expected.get(key, 0)} on {chief}"
-        for key in sorted(expected.keys() | content.keys())
-        if content.get(key, 0) != expected.get(key, 0)
+    differences = [
+        f"{key}: {contents.get(key, 0)} on {worker}, {expected.get(key, 0)} on {chief}"
+        for key in sorted(expected.keys() | contents.keys())
+        if contents.get(key, 0) != expected.get(key, 0)
     ]
-    if not different:
-        return f"the numbers of examples agree, but names or contents differ on {other} and {chief}"
-    more = len(different) - _DIFFERENCES_SHOWN
-    return "; ".join(different[:_DIFFERENCES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    if not differences:
+        return (
+            f"the numbers of examples agree, but names or contents differ on {worker} and {chief}"
+        )
+    more = len(differences) - _DIFFERENCES_SHOWN
+    return "; ".join(differences[:_DIFFERENCES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,14 +1,16 @@
-"""Several workers: processes, as a rule on several machines, that run the same program together.
+"""Several workers: processes that run the same program together, usually on several machines.
 
-One of them, the chief, writes for all. What must be the same on all of them, but depends on a
-clock, a signal or a file, goes through `mean_over_workers`; whoever calls it must do so on all
-workers at the same point. With one worker everything here does nothing.
+One of them, the chief, writes files for all. A decision must be the same on all workers, even if it
+depends on a clock, a signal or a file, so it goes through `mean_over_workers`. All workers must
+call such a function at the same point, or they wait for each other forever. A single worker
+exchanges nothing.
 """
 
 import contextlib
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,11 +21,11 @@ TRAINING_JOBS = ("chief", "worker")
 
 
 class WorkerLost(Exception):
-    """Another worker of the cluster is gone; the run can be started again on all of them."""
+    """Another worker of the cluster is gone. The run can be started again on all workers."""
 
 
 def num_workers(strategy: tf.distribute.Strategy) -> int:
-    """How many processes share the strategy; 1 for all but multi_worker."""
+    """Returns the number of processes that share a strategy; 1 unless it is multi_worker."""
     resolver = strategy.cluster_resolver
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or resolver is None:
         return 1
@@ -32,7 +34,7 @@ def num_workers(strategy: tf.distribute.Strategy) -> int:
 
 
 def names(strategy: tf.distribute.Strategy) -> list[str]:
-    """The workers as messages call them, such as "worker 1", the chief first."""
+    """Returns the names of the workers for messages, such as "worker 1", the chief first."""
     if num_workers(strategy) == 1:
         return ["worker 0"]
     jobs = strategy.cluster_resolver.cluster_spec().as_dict()
@@ -40,15 +42,20 @@ def names(strategy: tf.distribute.Strategy) -> list[str]:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """True on the one worker that writes checkpoints, summaries, exports and progress."""
+    """Returns whether this worker writes the checkpoints, summaries, exports and progress."""
     return strategy.extended.should_checkpoint
 
 
-def mean_over_workers(strategy: tf.distribute.Strategy, values: Sequence[float]) -> np.ndarray:
-    """The mean over the workers of each value, float32: the same on all of them.
+def mean_over_workers(
+    strategy: tf.distribute.Strategy, values: Sequence[float] | np.ndarray
+) -> np.ndarray:
+    """Averages each value over the workers.
 
-    All workers must call it at the same point; it also waits for the last of them. With one worker
-    the values come back as they are.
+    All workers must call it at the same point. It waits for the last of them, so it is a barrier,
+    too.
+
+    Returns:
+      float32 of the shape of the values, the same on all workers.
     """
     if num_workers(strategy) == 1:
         return np.array(values, np.float32)
@@ -56,22 +63,26 @@ def mean_over_workers(strategy: tf.distribute.Strategy, values: Sequence[float])
 
 
 def from_chief(strategy: tf.distribute.Strategy, number: int) -> int:
-    """The chief's number (0 to 2**32 - 1), on all workers; all must call it at the same point."""
+    """Returns the chief's number (0 to 2**32 - 1). All workers must call it at the same point."""
     halves = divmod(number if is_chief(strategy) else 0, 2**16)  # float32 is exact up to 2**24
     high, low = mean_over_workers(strategy, halves) * num_workers(strategy)
     return int(round(high)) * 2**16 + int(round(low))
 
 
 def all_same(strategy: tf.distribute.Strategy, number: int) -> bool:
-    """Whether all workers call with the same number (0 to 2**32 - 1); all get the same answer."""
+    """Returns whether all workers call it with the same number (0 to 2**32 - 1).
+
+    All must call it at the same point, and all get the same answer.
+    """
     same = from_chief(strategy, number) == number
     return mean_over_workers(strategy, [same])[0] == 1
 
 
 def gather_texts(strategy: tf.distribute.Strategy, text: str) -> list[str]:
-    """One text from each worker, the chief's first; the same list on all of them.
+    """Collects one text from each worker. All must call it at the same point.
 
-    All must call it at the same point.
+    Returns:
+      The same list on all workers, the chief's text first.
     """
     number = num_workers(strategy)
     if number == 1:
@@ -83,21 +94,21 @@ def gather_texts(strategy: tf.distribute.Strategy, text: str) -> list[str]:
     def sum_over_workers(values: np.ndarray) -> np.ndarray:
         return np.rint(mean_over_workers(strategy, values) * number).astype(np.int64)
 
-    # A sum in which each worker fills one row, and the others hold zeros there.
-    lengths = np.zeros(number, np.float32)
-    lengths[row] = len(content)
-    lengths = sum_over_workers(lengths)
-    rows = np.zeros((number, max(1, lengths.max())), np.float32)
-    rows[row, : len(content)] = content
-    rows = sum_over_workers(rows).astype(np.uint8)
+    # Each worker fills one row and leaves zeros in all others, so the sum holds the rows of all.
+    length = np.zeros(number, np.float32)
+    length[row] = len(content)
+    lengths = sum_over_workers(length)
+    encoded = np.zeros((number, max(1, lengths.max())), np.float32)
+    encoded[row, : len(content)] = content
+    texts = sum_over_workers(encoded).astype(np.uint8)
     return [
         values[:length].tobytes().decode(errors="surrogateescape")
-        for values, length in zip(rows, lengths, strict=True)
+        for values, length in zip(texts, lengths, strict=True)
     ]
 
 
 @functools.lru_cache(maxsize=1)
-def _mean_over_replicas(strategy):
+def _mean_over_replicas(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
     @tf.function
     def mean(values):
         per_replica = strategy.run(tf.identity, args=(values,))
@@ -106,11 +117,11 @@ def _mean_over_replicas(strategy):
     return mean
 
 
-def local_variable(variable) -> tf.Variable:
-    """The part of a variable that this process's first replica holds.
+def local_variable(variable: Any) -> tf.Variable:
+    """Returns the copy of a Keras variable that the first replica of this process holds.
 
-    Reading it moves nothing. Reading the whole may reduce over all workers, and then waits for them
-    (Keras 2's moving averages).
+    Reading the copy moves no data. Reading the distributed variable may reduce it over all workers
+    and then waits for them, as with the moving averages of Keras 2.
     """
     variable = compat.tf_variable(variable)
     if isinstance(variable, tf.distribute.DistributedValues):
@@ -118,8 +129,13 @@ def local_variable(variable) -> tf.Variable:
     return variable
 
 
-def average_over_replicas(strategy: tf.distribute.Strategy, variables: Sequence):
-    """Sets variables of which each replica holds its own value to their mean, on all workers."""
+def average_over_replicas(strategy: tf.distribute.Strategy, variables: Sequence) -> None:
+    """Averages variables whose values differ between replicas, on all workers.
+
+    Args:
+      strategy: that the variables were made under.
+      variables: Keras variables. Each replica's copy is set to the mean over the replicas.
+    """
     variables = [compat.tf_variable(v) for v in variables]
     if strategy.num_replicas_in_sync == 1 or not variables:
         return
@@ -129,25 +145,27 @@ def average_over_replicas(strategy: tf.distribute.Strategy, variables: Sequence)
             part.assign(mean)
 
 
-@functools.lru_cache(maxsize=1)  # traced once, and not at each checkpoint
-def _means_over_replicas(strategy, references: tuple):
-    """A function () -> the means of variables, given by their `ref()`."""
+@functools.lru_cache(maxsize=1)  # traced once, not at each checkpoint
+def _means_over_replicas(
+    strategy: tf.distribute.Strategy, references: tuple
+) -> Callable[[], list[tf.Tensor]]:
+    """Makes a function that computes the means of variables, which are given by their `ref()`."""
     variables = [reference.deref() for reference in references]
 
     @tf.function
     def means():
-        own = strategy.run(lambda: [tf.identity(v) for v in variables])
-        return [strategy.reduce(tf.distribute.ReduceOp.MEAN, v, axis=None) for v in own]
+        values = strategy.run(lambda: [tf.identity(v) for v in variables])
+        return [strategy.reduce(tf.distribute.ReduceOp.MEAN, v, axis=None) for v in values]
 
     return means
 
 
 @contextlib.contextmanager
-def lost_workers_named(strategy: tf.distribute.Strategy | None):
-    """Turns what TensorFlow raises when another worker disappears into WorkerLost.
+def lost_workers_named(strategy: tf.distribute.Strategy | None) -> Iterator[None]:
+    """Turns the error that TensorFlow raises when another worker disappears into WorkerLost.
 
-    TensorFlow notices a lost connection at once, and a silent worker after some ten seconds
-    (the heartbeat of its coordination service).
+    TensorFlow notices a lost connection at once. It notices a silent worker after about ten
+    seconds, by the heartbeat of its coordination service.
     """
     try:
         yield
@@ -155,30 +173,30 @@ def lost_workers_named(strategy: tf.distribute.Strategy | None):
         if strategy is None or num_workers(strategy) == 1 or not _is_loss(error):
             raise
         resolver = strategy.cluster_resolver
-        named = re.findall(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", _aborted(error))
-        who = ", ".join(sorted({f"{job} {task}" for job, task in named})) or "another worker"
+        tasks = re.findall(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", _reason_of_abort(error))
+        lost = ", ".join(sorted({f"{job} {task}" for job, task in tasks})) or "another worker"
         raise WorkerLost(
-            f"{who} is gone, so this one, {resolver.task_type} {resolver.task_id}, stops: start "
+            f"{lost} is gone, so this one, {resolver.task_type} {resolver.task_id}, stops: start "
             "all workers again, and the run goes on from its last checkpoint"
         ) from error
 
 
 def _is_loss(error: tf.errors.OpError) -> bool:
-    lost = (
+    error_types = (
         tf.errors.UnavailableError,
         tf.errors.AbortedError,
         tf.errors.CancelledError,
         tf.errors.DeadlineExceededError,
         tf.errors.InternalError,
     )
-    return isinstance(error, lost) and bool(_aborted(error))
+    return isinstance(error, error_types) and bool(_reason_of_abort(error))
 
 
-def _aborted(error: tf.errors.OpError) -> str:
-    """What stands in the message after "Collective ops is aborted", or ""."""
+def _reason_of_abort(error: tf.errors.OpError) -> str:
+    """Returns what follows "Collective ops is aborted by" in the message, or ""."""
     return error.message.partition("Collective ops is aborted by")[2]
 
 
-def wait_for_all(strategy: tf.distribute.Strategy):
-    """Returns when all workers have called it."""
+def wait_for_all(strategy: tf.distribute.Strategy) -> None:
+    """Waits until all workers have called it."""
     mean_over_workers(strategy, [0.0])

@@ -13,7 +13,7 @@ from tf_simclr.models.simclr import SMALL_STEM_MAX_IMAGE_SIZE
 MAX_TIB = 1
 
 
-def check_size(config: Config):
+def check_size(config: Config) -> None:
     """Raises ConfigError where no device could hold the network, or one activation of one image.
 
     Only the settings are looked at, so that this comes before anything else.

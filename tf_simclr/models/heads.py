@@ -2,10 +2,9 @@
 
 import keras
 
+from tf_simclr.config.choices import PROJECTION_MODES
 from tf_simclr.models import layers
 from tf_simclr.models.layers import BatchNormSettings
-
-PROJECTION_MODES = ("none", "linear", "nonlinear")
 
 
 def projection_layers(

@@ -1,1 +1,1 @@
-"""What --mode asks for: each a story with stations."""
+"""One module for each --mode, which reads from top to bottom in the order of events."""

@@ -5,7 +5,7 @@ import time
 import tensorflow as tf
 
 from tf_simclr import preflight, run_state
-from tf_simclr.checkpoints import run_checkpoints, run_dir, weights
+from tf_simclr.checkpoints import about_file, result_files, waiting, weights
 from tf_simclr.checkpoints.run_checkpoints import Checkpointer
 from tf_simclr.config import Config
 from tf_simclr.data.sources.opening import with_few_labels
@@ -57,7 +57,7 @@ def _await_checkpoint(
         return cluster
     strategy = cluster or strategies.from_config(config)
     preflight.check_devices(config, strategy)
-    run_checkpoints.wait_for_first(directory, timeout=config.training.eval_timeout or None)
+    waiting.wait_for_first(directory, timeout=config.training.eval_timeout or None)
     return strategy
 
 
@@ -81,14 +81,14 @@ def _follow(state: RunState) -> dict:
         if state.step >= state.plan.total_steps:
             break
     if results is None:
-        raise run_checkpoints.none_came(state.model_dir, time.monotonic() - began)
+        raise waiting.no_checkpoint_error(state.model_dir, time.monotonic() - began)
     return summary(state, results, exported)
 
 
 def summary(state: RunState, results: dict, exported: str | None) -> dict:
     """Returns what a run returns: results, step, and the paths of checkpoint and SavedModel."""
     part = state.plan.evaluated_part(state.config.training.eval_batch_size)
-    if run_dir.TOP_1 in results and part:
+    if result_files.TOP_1 in results and part:
         results = results | {"evaluated": (part, state.plan.num_eval)}
     return results | {
         "step": state.step,
@@ -106,7 +106,7 @@ class Evaluation:
         self._state = state
         self._evaluator = Evaluator(state.strategy, state.model)
         self._batches: tf.distribute.DistributedDataset | None = None
-        directory = run_dir.eval_directory(state.model_dir, config.training.eval_name)
+        directory = result_files.eval_directory(state.model_dir, config.training.eval_name)
         self._summaries = EvalSummaries(directory)
         self._told_left_out = False
 
@@ -134,7 +134,7 @@ class Evaluation:
         self._tell_left_out(results)
         if state.is_chief:
             name = state.config.training.eval_name
-            run_dir.write_results(state.model_dir, results, step=state.step, name=name)
+            result_files.write_results(state.model_dir, results, step=state.step, name=name)
             self._summaries.write(results, step=state.step)
         if state.best_checkpointer is not None:
             _keep_if_best(state, state.best_checkpointer, results)
@@ -178,13 +178,13 @@ def _nothing_to_evaluate(state: RunState) -> str | None:
 
 def _keep_if_best(state: RunState, checkpointer: Checkpointer, results: dict[str, float]):
     """Saves the weights in model_dir/best, if no evaluation was better so far."""
-    best = run_dir.read_best(state.model_dir)
-    if best and results[run_dir.TOP_1] <= best[run_dir.TOP_1]:
+    best = result_files.read_best(state.model_dir)
+    if best and results[result_files.TOP_1] <= best[result_files.TOP_1]:
         return
     workers.wait_for_all(state.strategy)  # all have read the file before it is written
     if state.is_chief:
         tf.io.gfile.makedirs(checkpointer.directory)
-        run_dir.write_about(checkpointer.directory, state.about())
+        about_file.write_about(checkpointer.directory, state.about())
     checkpointer.save()
     if state.is_chief:
-        run_dir.write_best(state.model_dir, results, step=state.step)
+        result_files.write_best(state.model_dir, results, step=state.step)

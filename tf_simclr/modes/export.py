@@ -2,7 +2,7 @@
 
 import os
 
-from tf_simclr.checkpoints import run_dir
+from tf_simclr.checkpoints import result_files
 from tf_simclr.checkpoints.formats import saved_model
 from tf_simclr.devices import workers
 from tf_simclr.models.from_config import make_model
@@ -37,9 +37,9 @@ class Exporter:
         state = self._state
         if state.best_checkpointer is None:
             return {}
-        best, latest = run_dir.read_best(state.model_dir), state.checkpointer.latest
+        best, latest = result_files.read_best(state.model_dir), state.checkpointer.latest
         assert best and latest, "the run has been evaluated and saved"
-        step, top_1 = int(best["global_step"]), best[run_dir.TOP_1]
+        step, top_1 = int(best["global_step"]), best[result_files.TOP_1]
         prefix = os.path.join(state.best_checkpointer.directory, f"ckpt-{step}")
         state.best_checkpointer.restore(prefix, weights_only=True)
         path = self._write("saved_model_best", step, keep=1) if state.is_chief else None

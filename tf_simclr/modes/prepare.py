@@ -9,7 +9,7 @@ from tf_simclr import preflight
 from tf_simclr.checkpoints import class_names
 from tf_simclr.config import Config
 from tf_simclr.data.sources.opening import open_data
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import same_data, workers
 from tf_simclr.training.plan import Plan, make_plan
 

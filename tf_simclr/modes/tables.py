@@ -1,6 +1,6 @@
-"""Tables of predictions, written row by row: CSV, Parquet, or embeddings as .npy with their files.
+"""Tables of predictions, written batch by batch: CSV, Parquet, or .npy with a CSV of file names.
 
-A file appears under its name only when it is complete.
+A file gets its name only when it is complete.
 """
 
 import contextlib
@@ -8,6 +8,7 @@ import csv
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from typing import IO
 
 import numpy as np
 
@@ -18,8 +19,12 @@ _UNFINISHED = ".unfinished"
 _FIRST_COLUMNS = ("file", "prediction", "probability")
 
 
-def check(path: str):
-    """Raises ConfigError where no table can be written to a path."""
+def check(path: str) -> None:
+    """Checks that a table can be written to a path.
+
+    Raises:
+      ConfigError: it cannot.
+    """
     parent = os.path.dirname(path) or "."
     if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
         raise ConfigError(
@@ -45,71 +50,87 @@ def check(path: str):
             ) from error
 
 
+class Table(contextlib.ExitStack):
+    """A table that is open for writing. It is closed at the end of a `with` statement."""
+
+    @staticmethod
+    def paths(path: str) -> list[str]:
+        """Lists the files that a table at a path consists of."""
+        return [path]
+
+    def write(self, files: Sequence[str], values: np.ndarray) -> None:
+        """Appends n rows.
+
+        Args:
+          files: n paths of pictures.
+          values: (n, width).
+        """
+        raise NotImplementedError
+
+
 @contextlib.contextmanager
-def open_table(path: str, class_names: Sequence[str] | None, width: int) -> Iterator:
-    """Something to write(files, values (n, width)) to, any number of times.
+def open_table(path: str, class_names: Sequence[str] | None, width: int) -> Iterator[Table]:
+    """Opens a table for writing. An old one is replaced only if no error occurs.
 
     Args:
-      path: as `check` wants it.
-      class_names: for class probabilities: the columns are file, prediction, probability, and the
-        probability of each class under its name (class_NAME where that is the name of another
-        column). None for embeddings: float32 (n, width) in the .npy file, and in PATH.files.csv
-        the file of each row.
-      width: columns of the values.
+      path: of the table, which `check` has accepted. Its suffix chooses the format.
+      class_names: for class probabilities, the names of the classes; None for embeddings. The
+        columns of class probabilities are file, prediction, probability, and one for each class
+        under its name (class_NAME if another column has that name). Embeddings are float32
+        (n, width) in the .npy file, and PATH.files.csv holds the file of each row.
+      width: number of values in a row.
     """
     unfinished = path + _UNFINISHED
-    kind = {".csv": _Csv, ".parquet": _Parquet, EMBEDDINGS: _Embeddings}[os.path.splitext(path)[1]]
+    formats = {".csv": _Csv, ".parquet": _Parquet, EMBEDDINGS: _Embeddings}
+    table_format = formats[os.path.splitext(path)[1]]
+    unfinished_files = table_format.paths(unfinished)
     try:
-        with kind(unfinished, class_names, width) as table:
+        with table_format(unfinished, class_names or (), width) as table:
             yield table
-        for name in filter(os.path.exists, kind.written(unfinished)):
+        for name in filter(os.path.exists, unfinished_files):
             os.replace(name, name.removesuffix(_UNFINISHED))
     finally:
-        for name in filter(os.path.exists, kind.written(unfinished)):
+        for name in filter(os.path.exists, unfinished_files):
             os.remove(name)
 
 
 def _class_columns(class_names: Sequence[str]) -> list[str]:
-    """Names of the columns that hold the classes' probabilities: no two columns have the same."""
-    taken, columns = {*_FIRST_COLUMNS, *class_names}, []
+    """Names the columns of the classes so that no two columns of the table have the same name."""
+    used, columns = {*_FIRST_COLUMNS, *class_names}, []
     for name in class_names:
         if name in _FIRST_COLUMNS or name in columns:
-            while name in taken:
+            while name in used:
                 name = f"class_{name}"
-        taken.add(name)
+        used.add(name)
         columns.append(name)
     return columns
 
 
 def _utf_8(name: str) -> str:
-    """A file's name for Parquet, whose strings are UTF-8: other bytes in it become \\xNN."""
+    """Makes a file's name UTF-8, as Parquet's strings must be. Other bytes become \\xNN."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _text(path: str):
-    """A text file that takes whatever bytes a file's name is made of."""
+def _open_text(path: str) -> IO[str]:
+    """Opens a text file that can hold any bytes of a file's name."""
     return open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")
 
 
-class _Csv(contextlib.ExitStack):
+class _Csv(Table):
     def __init__(self, path: str, class_names: Sequence[str], width: int):
         super().__init__()
         self.class_names = class_names
-        self.rows = csv.writer(self.enter_context(_text(path)), lineterminator="\n")
+        self.rows = csv.writer(self.enter_context(_open_text(path)), lineterminator="\n")
         self.rows.writerow([*_FIRST_COLUMNS, *_class_columns(class_names)])
 
-    @staticmethod
-    def written(path: str) -> list[str]:
-        return [path]
-
-    def write(self, files: Sequence[str], values: np.ndarray):
+    def write(self, files: Sequence[str], values: np.ndarray) -> None:
         for file, row in zip(files, values, strict=True):
             best = int(row.argmax())
             numbers = (f"{p:.6g}" for p in (row[best], *row))
             self.rows.writerow([file, self.class_names[best], *numbers])
 
 
-class _Parquet(contextlib.ExitStack):
+class _Parquet(Table):
     def __init__(self, path: str, class_names: Sequence[str], width: int):
         import pyarrow
         import pyarrow.parquet
@@ -122,9 +143,7 @@ class _Parquet(contextlib.ExitStack):
         self.schema = pyarrow.schema(fields)
         self.file = self.enter_context(pyarrow.parquet.ParquetWriter(path, self.schema))
 
-    written = staticmethod(_Csv.written)
-
-    def write(self, files: Sequence[str], values: np.ndarray):
+    def write(self, files: Sequence[str], values: np.ndarray) -> None:
         if not len(values):
             return
         best = values.argmax(axis=1)
@@ -137,29 +156,29 @@ class _Parquet(contextlib.ExitStack):
         self.file.write_table(self.pyarrow.table(columns, schema=self.schema))
 
 
-class _Embeddings(contextlib.ExitStack):
-    """Rows first: the header of an .npy file holds their number."""
+class _Embeddings(Table):
+    """Writes the rows to a separate file first: an .npy file begins with their number."""
 
-    def __init__(self, path: str, class_names: None, width: int):
+    def __init__(self, path: str, class_names: Sequence[str], width: int):
         super().__init__()
-        rows, files = self.written(path)[1:]
+        _, rows, files = self.paths(path)
         self.path, self.width, self.count = path, width, 0
-        self.files = csv.writer(self.enter_context(_text(files)), lineterminator="\n")
+        self.files = csv.writer(self.enter_context(_open_text(files)), lineterminator="\n")
         self.files.writerow(["file"])
         self.rows = self.enter_context(open(rows, "w+b"))
 
     @staticmethod
-    def written(path: str) -> list[str]:
-        names = f"{path.removesuffix(_UNFINISHED)}.files.csv{_UNFINISHED}"
-        return [path, f"{path}.rows", names]
+    def paths(path: str) -> list[str]:
+        files = f"{path.removesuffix(_UNFINISHED)}.files.csv{_UNFINISHED}"
+        return [path, f"{path}.rows", files]
 
-    def write(self, files: Sequence[str], values: np.ndarray):
+    def write(self, files: Sequence[str], values: np.ndarray) -> None:
         self.files.writerows([file] for file in files)
         self.rows.write(np.ascontiguousarray(values, "<f4").tobytes())
         self.count += len(values)
 
-    def __exit__(self, kind, *_):
-        if kind is None:
+    def __exit__(self, error_type, *error) -> bool | None:
+        if error_type is None:
             header = {"descr": "<f4", "fortran_order": False, "shape": (self.count, self.width)}
             with open(self.path, "wb") as file:
                 np.lib.format.write_array_header_1_0(file, header)
@@ -167,4 +186,4 @@ class _Embeddings(contextlib.ExitStack):
                 shutil.copyfileobj(self.rows, file)
             self.rows.close()
             os.remove(f"{self.path}.rows")
-        return super().__exit__(kind, *_)
+        return super().__exit__(error_type, *error)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tf_simclr import run_state
-from tf_simclr.checkpoints import run_dir, weights
+from tf_simclr import files, run_state
+from tf_simclr.checkpoints import about_file, run_lock, weights
 from tf_simclr.config import Config, saved_settings
 from tf_simclr.data.sources.opening import with_few_labels
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import strategies, workers
 from tf_simclr.errors import ConfigError
 from tf_simclr.modes import prepare
@@ -49,7 +49,7 @@ def run(config: Config) -> dict:
         strategy = cluster or strategies.from_config(config)
         state = run_state.build(config, source, plan, strategy, class_names=class_names)
         # 4. From here on model_dir is written to, and belongs to this run.
-        with run_dir.lock(state.model_dir) if state.is_chief else contextlib.nullcontext():
+        with run_lock.lock(state.model_dir) if state.is_chief else contextlib.nullcontext():
             return _train_and_evaluate(state, opened)
 
 
@@ -105,13 +105,13 @@ def _write_settings(state: RunState):
     if not state.is_chief:
         return
     tf.io.gfile.makedirs(state.model_dir)
-    run_dir.write_about(state.model_dir, state.about())
+    about_file.write_about(state.model_dir, state.about())
     for name, content in (
         (saved_settings.JSON, saved_settings.to_json(state.config)),
         (saved_settings.GIN, saved_settings.to_gin(state.config)),
         ("flags.json", state.config.to_json() + "\n"),
     ):
-        run_dir.write_text(os.path.join(state.model_dir, name), content)
+        files.write_text(os.path.join(state.model_dir, name), content)
 
 
 def _train(state: RunState, evaluate: Callable[[], object]):
@@ -208,11 +208,11 @@ def _announce(state: RunState, examples: int):
 
 
 def _probe(state: RunState, exporter: Exporter) -> dict:
-    """Returns the chief's summary of what the encoder has learned (`probe.summarise`)."""
+    """Returns the chief's summary of what the encoder has learned (`probe_summary.summarize`)."""
     if not state.is_chief:
         return {}
-    from tf_simclr.modes import probe  # scikit-learn takes seconds, and most runs do without
+    from tf_simclr.modes import probe_summary  # importing scikit-learn takes seconds
 
-    return probe.summarise(
+    return probe_summary.summarize(
         state.config, state.source, exporter.local_model(), num_classes=state.num_classes
     )

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-SCALINGS = ("linear", "sqrt")
+from tf_simclr.config.choices import SCALINGS
 
 
 def scaled_learning_rate(learning_rate: float, scaling: str, global_batch_size: int) -> float:

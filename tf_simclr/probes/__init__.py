@@ -1,1 +1,1 @@
-"""What frozen features are worth: linear probes on top of them."""
+"""Classifiers and pictures that show what frozen features are worth."""

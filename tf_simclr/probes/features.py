@@ -1,4 +1,4 @@
-"""Features of a split as frozen encoders see it: extracted once, and kept in a file."""
+"""Features of a split, as frozen encoders see it: extracted once and kept in a file."""
 
 import contextlib
 import dataclasses
@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -16,20 +16,20 @@ from tf_simclr.data import errors
 from tf_simclr.data.batch import EvalBatch
 
 RAW_PIXELS = "raw_pixels"
-_ARRAY = "array/"  # what the encoders' names begin with in a file
-MAX_PIXELS_SIDE = 32  # of 224 pixels a side ImageNet would be 770 GB
+MAX_PIXELS_SIDE = 32  # at 224 pixels a side, the images of ImageNet would be 770 GB
+_ARRAY = "array/"  # the keys of the encoders' features in a file begin with it
 
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """A split as several encoders see it.
+    """The labeled examples of a split, as several encoders see them.
 
     Attributes:
-      arrays: {encoder's name: float32 (n, d)}, and, if asked for, under "raw_pixels" the images,
-        uint8 (n, h, w, 3), of at most 32 pixels a side.
-      labels: (n,) class numbers.
-      skipped: how many more there are in the split, which cannot be decoded.
-      unlabelled: how many more there are that have no label.
+      arrays: {encoder's name: float32 (n, d)}. If asked for, "raw_pixels" holds the images, uint8
+        (n, h, w, 3), of at most 32 pixels a side.
+      labels: class numbers (n,).
+      skipped: number of further examples in the split that cannot be decoded.
+      unlabelled: number of further examples that have no label.
     """
 
     arrays: dict[str, np.ndarray]
@@ -38,11 +38,14 @@ class Features:
     unlabelled: int = 0
 
     def images(self) -> np.ndarray:
-        """The raw pixels as images, float32 (n, h, w, 3) in [0, 1]."""
+        """Returns the raw pixels as images, float32 (n, h, w, 3) in [0, 1]."""
         return self.matrix(RAW_PIXELS).reshape(self.arrays[RAW_PIXELS].shape)
 
     def matrix(self, name: str) -> np.ndarray:
-        """The features of one encoder, float32 (n, d); of the pixels, in [0, 1], d = h * w * 3."""
+        """Returns the features of one encoder, float32 (n, d).
+
+        For the raw pixels, d is h * w * 3 and the values lie in [0, 1].
+        """
         array = self.arrays[name]
         if array.dtype == np.uint8:
             array = array.astype(np.float32) / 255
@@ -52,7 +55,7 @@ class Features:
 def extract(
     strategy: tf.distribute.Strategy,
     encoders: Mapping[str, Callable],
-    batches,
+    batches: Iterable[EvalBatch],
     *,
     num_batches: int,
     with_pixels: bool,
@@ -61,62 +64,65 @@ def extract(
     """Runs encoders over a split in one pass.
 
     Args:
-      strategy: whose replicas share the work; of one worker.
-      encoders: {name: function of (images, training=False) to endpoints, of which final_avg_pool
-        counts}.
+      strategy: its replicas share each batch. It must have a single worker.
+      encoders: {name: function}. A function takes (images, training=False) and returns endpoints;
+        the features are its endpoint final_avg_pool.
       batches: distributed data set of EvalBatch.
-      num_batches: how many of them there are.
-      with_pixels: keep the images, too.
+      num_batches: number of batches in it.
+      with_pixels: whether the images are kept, too.
       description: of the progress bar.
 
     Returns:
-      The Features of the labelled examples of weight 1, in their order.
+      The Features of the labeled examples of weight 1, in the order of the data set.
 
     Raises:
-      UndecodableError: there is none.
+      UndecodableError: no example can be decoded, or none has a label.
     """
 
-    def encode(batch: EvalBatch):
-        images, labels, weights, skipped = batch
-        found = {
-            name: encoder(images, training=False)["final_avg_pool"]
-            for name, encoder in encoders.items()
-        }
-        if with_pixels:
-            found[RAW_PIXELS] = _pixels(images)
-        labelled = tf.reduce_sum(labels, axis=1)
-        return found | {
-            "labels": tf.argmax(labels, axis=1),
-            "labelled": weights * labelled,
-            "unlabelled": weights * (1.0 - labelled),
-            "skipped": skipped,
-        }
-
     @tf.function
-    def encode_batch(batch):
-        return strategy.run(encode, args=(batch,))
+    def encode_on_replicas(batch):
+        return strategy.run(lambda b: _encode(encoders, b, with_pixels), args=(batch,))
 
     parts, iterator = [], iter(batches)
     left_out = {"skipped": 0, "unlabelled": 0}
     for _ in progress(range(num_batches), total=num_batches, desc=description, unit="batch"):
-        joined = {
+        part = {
             name: np.concatenate([v.numpy() for v in strategy.experimental_local_results(value)])
-            for name, value in encode_batch(next(iterator)).items()
+            for name, value in encode_on_replicas(next(iterator)).items()
         }
-        for name in left_out:
-            left_out[name] += int(joined.pop(name).sum())
-        labelled = joined.pop("labelled") > 0
-        parts.append({name: value[labelled] for name, value in joined.items()})
+        for reason in left_out:
+            left_out[reason] += int(part.pop(reason).sum())
+        is_labeled = part.pop("labeled") > 0
+        parts.append({name: value[is_labeled] for name, value in part.items()})
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     labels = arrays.pop("labels")
     if not len(labels):
-        why = "has a label" if left_out["unlabelled"] else "can be decoded"
-        raise errors.UndecodableError(f"{description}: not one example {why}")
+        missing = "has a label" if left_out["unlabelled"] else "can be decoded"
+        raise errors.UndecodableError(f"{description}: not one example {missing}")
     return Features(arrays, labels, **left_out)
 
 
+def _encode(
+    encoders: Mapping[str, Callable], batch: EvalBatch, with_pixels: bool
+) -> dict[str, tf.Tensor]:
+    """Computes one replica's part of a batch: features, class numbers, flags of 0 and 1."""
+    outputs = {
+        name: encoder(batch.images, training=False)["final_avg_pool"]
+        for name, encoder in encoders.items()
+    }
+    if with_pixels:
+        outputs[RAW_PIXELS] = _pixels(batch.images)
+    has_label = tf.reduce_sum(batch.labels, axis=1)
+    return outputs | {
+        "labels": tf.argmax(batch.labels, axis=1),
+        "labeled": batch.weights * has_label,
+        "unlabelled": batch.weights * (1.0 - has_label),
+        "skipped": batch.skipped,
+    }
+
+
 def _pixels(images: tf.Tensor) -> tf.Tensor:
-    """float32 (n, h, w, 3) in [0, 1] -> uint8, made smaller by areas."""
+    """Converts float32 (n, h, w, 3) in [0, 1] to uint8, and shrinks large images by area."""
     side = max(images.shape[1:3])
     if side > MAX_PIXELS_SIDE:
         images = tf.image.resize(images, [MAX_PIXELS_SIDE] * 2, method="area")
@@ -124,16 +130,16 @@ def _pixels(images: tf.Tensor) -> tf.Tensor:
 
 
 def cached(directory: str, key: str, make: Callable[[], Features]) -> tuple[Features, bool]:
-    """The features kept in a directory under a key, else made and kept there.
+    """Reads the features that a directory holds under a key, or makes and keeps them there.
 
     Args:
-      directory: is made if need be.
-      key: names all that the features depend on.
-      make: makes them.
+      directory: created if it does not exist.
+      key: names everything that the features depend on.
+      make: makes the features.
 
     Returns:
-      The features, and whether they come from the file. A file that is spoilt, or of another key,
-      is replaced.
+      The features, and whether they come from the file. A file that is damaged or belongs to
+      another key is replaced.
     """
     path = os.path.join(directory, hashlib.sha256(key.encode()).hexdigest()[:16] + ".npz")
     if tf.io.gfile.exists(path):
@@ -141,26 +147,25 @@ def cached(directory: str, key: str, make: Callable[[], Features]) -> tuple[Feat
             return _read(path, key), True
     features = make()
     tf.io.gfile.makedirs(directory)
-    _write(
-        path + ".unfinished",
-        {
-            **{f"{_ARRAY}{name}": array for name, array in features.arrays.items()},
-            "labels": features.labels,
-            "skipped": features.skipped,
-            "unlabelled": features.unlabelled,
-            "key": key,
-        },
-    )
+    content = {
+        **{f"{_ARRAY}{name}": array for name, array in features.arrays.items()},
+        "labels": features.labels,
+        "skipped": np.array(features.skipped),
+        "unlabelled": np.array(features.unlabelled),
+        "key": np.array(key),
+    }
+    _write(path + ".unfinished", content)
     tf.io.gfile.rename(path + ".unfinished", path, overwrite=True)
     return features, False
 
 
-def _write(path: str, arrays: dict[str, np.ndarray]):
+def _write(path: str, arrays: dict[str, np.ndarray]) -> None:
     if "://" not in path:
         with open(path, "wb") as file:
             np.savez(file, **arrays)
         return
-    content = io.BytesIO()  # a zip file is written to and fro, which remote files are not
+    # NumPy seeks back and forth while it writes, which a remote file does not allow.
+    content = io.BytesIO()
     np.savez(content, **arrays)
     with tf.io.gfile.GFile(path, "wb") as file:
         file.write(content.getvalue())
@@ -170,6 +175,6 @@ def _read(path: str, key: str) -> Features:
     with tf.io.gfile.GFile(path, "rb") as file:
         stored = np.load(io.BytesIO(file.read()) if "://" in path else path, allow_pickle=False)
     if str(stored["key"]) != key:
-        raise ValueError("of another key")
+        raise ValueError("the file belongs to another key")
     arrays = {n.removeprefix(_ARRAY): stored[n] for n in stored.files if n.startswith(_ARRAY)}
     return Features(arrays, stored["labels"], int(stored["skipped"]), int(stored["unlabelled"]))

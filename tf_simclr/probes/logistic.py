@@ -1,9 +1,10 @@
 """Multinomial logistic regression on frozen features by L-BFGS (SimCLR paper, appendix B.8).
 
-Minimises the sum of the cross-entropies plus l2 / 2 times the squared norm of the weights, the bias
-left out: scikit-learn's LogisticRegression with C = 1 / l2. Features are standardised by the
-training set's mean and deviation, which the paper does not mention; without, one strength means
-something else for each encoder, and L-BFGS takes many times as long.
+The loss is the sum of the cross-entropies plus l2 / 2 times the squared norm of the weights, not
+counting the bias: that of scikit-learn's LogisticRegression with C = 1 / l2. Features are
+standardized by the mean and standard deviation of the training set, which the paper does not
+mention. Otherwise the same l2 would mean something else for each encoder, and L-BFGS would take
+many times as long.
 """
 
 import copy
@@ -22,7 +23,7 @@ from tf_simclr.probes import metrics
 
 STRENGTHS = tuple(np.logspace(-6, 5, 45).tolist())
 MAX_ITERATIONS = 300  # of L-BFGS
-SWEEP_ITERATIONS = 30  # at each strength of a sweep, from where the one before ended
+SWEEP_ITERATIONS = 30  # at each strength of a sweep, starting from the fit before
 VALIDATION_SHARE = 0.1
 
 
@@ -31,8 +32,8 @@ class Probe:
     """A fitted classifier.
 
     Attributes:
-      l2: its strength.
-      converged: whether L-BFGS came to an end before its last iteration.
+      l2: the strength of its regularization.
+      converged: whether L-BFGS converged within the allowed iterations.
     """
 
     l2: float
@@ -41,10 +42,10 @@ class Probe:
     _model: LogisticRegression
 
     def ranks(self, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Ranks of the right classes (n,) of features (n, d), as `metrics.ranks` has them."""
-        parts = [slice(start, start + 10_000) for start in range(0, len(features), 10_000)]
+        """Returns the ranks (n,) of the right classes (`metrics.ranks`) for features (n, d)."""
+        blocks = [slice(start, start + 10_000) for start in range(0, len(features), 10_000)]
         return np.concatenate(
-            [_ranks(self._model, self._scaler.transform(features[p]), labels[p]) for p in parts]
+            [_ranks(self._model, self._scaler.transform(features[b]), labels[b]) for b in blocks]
         )
 
 
@@ -56,11 +57,14 @@ def fit(
     iterations: int = MAX_ITERATIONS,
     start: LogisticRegression | None = None,
 ) -> Probe:
-    """Fits features (n, d) and class numbers (n,) at one strength.
+    """Fits a classifier at one strength.
 
     Args:
-      iterations: of L-BFGS at most; what is still improving then counts as it is.
-      start: a model of the same classes to start from.
+      features: (n, d).
+      labels: class numbers (n,).
+      l2: the strength of the regularization.
+      iterations: limit for L-BFGS. A fit that has not converged by then is used as it is.
+      start: a model to start from. It is ignored if its classes are not those of the labels.
     """
     scaler = StandardScaler().fit(features)
     model = LogisticRegression(C=1.0 / l2, max_iter=iterations, warm_start=True)
@@ -77,81 +81,86 @@ def sweep(
     strengths: Sequence[float] = STRENGTHS,
     metric: str = "top_1",
     description: str = "L-BFGS",
-) -> tuple[Probe, dict]:
-    """Chooses the strength on a validation part, then fits training and validation part together.
+) -> tuple[Probe, dict[str, float]]:
+    """Chooses the strength on validation data, then fits training and validation data together.
 
     Args:
       features: (n, d).
-      labels: (n,) class numbers.
-      validation: features and labels to choose on; None holds a tenth of the training set out, of
-        every class.
-      strengths: to choose from. They are gone through from the strongest to the weakest, each
-        starting where the one before ended.
-      metric: to choose by, of `metrics.accuracies`; of equals the strongest regularisation.
+      labels: class numbers (n,).
+      validation: features and labels to choose on; None to hold out a tenth of the training set,
+        stratified by class if that is possible.
+      strengths: values of l2 to choose from. They are fitted from the strongest to the weakest,
+        each starting from the fit before.
+      metric: the entry of `metrics.accuracies` to choose by. The stronger regularization wins a
+        tie.
       description: of the progress bar.
 
     Returns:
-      The probe, and what happened: l2; validation, the best value of the metric; converged, whether
-      L-BFGS came to an end in the final fit; fits, the number of strengths, and fits_converged, for
-      how many of them it did.
+      The probe, and how it was chosen: l2; validation, the best value of the metric; converged,
+      whether the final fit converged; fits, the number of strengths; fits_converged, the number of
+      these fits that converged.
     """
     if validation is None:
-        rest, labels_of_rest, *held_out = _hold_out(features, labels)
+        train, train_labels, held_out, held_out_labels = _hold_out(features, labels)
     else:
-        rest, labels_of_rest, held_out = features, labels, validation
-    scaler = StandardScaler().fit(rest)
-    rest, checked = scaler.transform(rest), scaler.transform(held_out[0])
+        train, train_labels, (held_out, held_out_labels) = features, labels, validation
+    scaler = StandardScaler().fit(train)
+    train, held_out = scaler.transform(train), scaler.transform(held_out)
     model = LogisticRegression(max_iter=SWEEP_ITERATIONS, warm_start=True)
-    best_l2, best, best_model, converged = None, -1.0, None, 0
     ordered = sorted(strengths, reverse=True)
+    best_l2, best, best_model, num_converged = ordered[0], -1.0, None, 0
     with progress(ordered, total=len(ordered), desc=description, unit="fit") as bar:
         for l2 in bar:
             model.set_params(C=1.0 / l2)
-            converged += _fit(model, rest, labels_of_rest)
-            ranks = _ranks(model, checked, held_out[1])
-            found = metrics.accuracies(ranks, held_out[1])[metric]
-            if found > best:
-                best_l2, best, best_model = l2, found, copy.deepcopy(model)
+            num_converged += _fit(model, train, train_labels)
+            ranks = _ranks(model, held_out, held_out_labels)
+            value = metrics.accuracies(ranks, held_out_labels)[metric]
+            if value > best:
+                best_l2, best, best_model = l2, value, copy.deepcopy(model)
             bar.set_postfix_str(f"best {100 * best:.2f}% at l2 {best_l2:.2g}")
-    everything = np.concatenate([features, validation[0]]) if validation else features
-    all_labels = np.concatenate([labels, validation[1]]) if validation else labels
-    probe = fit(everything, all_labels, l2=best_l2, start=best_model)
+    if validation is not None:
+        features = np.concatenate([features, validation[0]])
+        labels = np.concatenate([labels, validation[1]])
+    probe = fit(features, labels, l2=best_l2, start=best_model)
     return probe, {
         "l2": best_l2,
         "validation": best,
         "converged": probe.converged,
         "fits": len(strengths),
-        "fits_converged": converged,
+        "fits_converged": num_converged,
     }
 
 
 def _ranks(model: LogisticRegression, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     scores = model.decision_function(features)
-    if scores.ndim == 1:  # of two classes
+    if scores.ndim == 1:  # there are two classes
         scores = np.stack([-scores, scores], axis=1)
-    places = np.searchsorted(model.classes_, labels).clip(max=len(model.classes_) - 1)
-    known = model.classes_[places] == labels
-    return metrics.ranks(scores, np.where(known, places, len(model.classes_)))
+    # Columns of the scores are the classes that occurred in training, sorted by their numbers.
+    columns = np.searchsorted(model.classes_, labels).clip(max=len(model.classes_) - 1)
+    known = model.classes_[columns] == labels
+    return metrics.ranks(scores, np.where(known, columns, len(model.classes_)))
 
 
 def _fit(model: LogisticRegression, features: np.ndarray, labels: np.ndarray) -> bool:
-    """Whether it converged: one that is still improving counts as it is."""
+    """Fits a model in place and returns whether it converged. It is usable in either case."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.fit(features, labels)
     return not any(issubclass(w.category, ConvergenceWarning) for w in caught)
 
 
-def _hold_out(features: np.ndarray, labels: np.ndarray):
-    """Features of the rest, their labels; features held out, their labels."""
+def _hold_out(
+    features: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Splits a training set into (features, labels, held-out features, held-out labels)."""
     _, counts = np.unique(labels, return_counts=True)
-    # A class of one example cannot be divided.
-    divisible = counts.min() > 1 and len(counts) <= VALIDATION_SHARE * len(labels)
-    rest, held_out, labels_of_rest, labels_held_out = train_test_split(
+    # A class with a single example cannot be on both sides.
+    can_stratify = counts.min() > 1 and len(counts) <= VALIDATION_SHARE * len(labels)
+    train, held_out, train_labels, held_out_labels = train_test_split(
         features,
         labels,
         test_size=VALIDATION_SHARE,
         random_state=0,
-        stratify=labels if divisible else None,
+        stratify=labels if can_stratify else None,
     )
-    return rest, labels_of_rest, held_out, labels_held_out
+    return train, train_labels, held_out, held_out_labels

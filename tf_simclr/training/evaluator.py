@@ -1,5 +1,6 @@
 """Top-1 and top-5 accuracy of the supervised head over a split."""
 
+import keras
 import tensorflow as tf
 
 from tf_simclr.console import progress
@@ -9,7 +10,7 @@ from tf_simclr.devices import workers
 from tf_simclr.ranks import rank
 
 
-def evaluation_step(model, batch: EvalBatch) -> dict[str, tf.Tensor]:
+def evaluation_step(model: keras.Model, batch: EvalBatch) -> dict[str, tf.Tensor]:
     """Counts hits among the labelled images of a batch, in inference mode.
 
     Returns:

@@ -10,7 +10,12 @@ from tf_simclr.training.tasks import Task
 
 
 def gradients(
-    task: Task, batch: TrainBatch, targets: Targets | None, *, step, scale=1.0
+    task: Task,
+    batch: TrainBatch,
+    targets: Targets | None,
+    *,
+    step: tf.Tensor | int,
+    scale: tf.Tensor | float = 1.0,
 ) -> tuple[dict[str, tf.Tensor], list]:
     """Differentiates a task's loss on this replica.
 

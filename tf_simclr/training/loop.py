@@ -26,13 +26,13 @@ STOP_SIGNALS = tuple(
 
 def train(
     run_steps: Callable,
-    iterator,
+    iterator: Iterator,
     hooks: Sequence[Hook],
     *,
     strategy: tf.distribute.Strategy,
     first_step: int,
     total_steps: int,
-):
+) -> None:
     """Trains from first_step to total_steps, exactly.
 
     Args:

@@ -45,7 +45,7 @@ class Targets(NamedTuple):
     weights: tf.Tensor
 
     @classmethod
-    def from_labels(cls, one_hot) -> "Targets":
+    def from_labels(cls, one_hot: tf.Tensor) -> "Targets":
         """Weighs the images by their one-hot labels (n, classes).
 
         All replicas must call it, each with its own n images.
@@ -60,7 +60,7 @@ class Targets(NamedTuple):
         return Targets(*(tf.concat([part, part], axis=0) for part in self))
 
 
-def supervised_loss(logits, targets: Targets) -> dict[str, tf.Tensor]:
+def supervised_loss(logits: tf.Tensor, targets: Targets) -> dict[str, tf.Tensor]:
     """Computes softmax cross-entropy and top-1 accuracy, means over the labelled images.
 
     Args:

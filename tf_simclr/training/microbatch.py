@@ -27,7 +27,13 @@ from tf_simclr.training.tasks import Task
 
 
 def gradients(
-    task: Task, batch: TrainBatch, targets: Targets | None, *, size: int, step, scale=1.0
+    task: Task,
+    batch: TrainBatch,
+    targets: Targets | None,
+    *,
+    size: int,
+    step: tf.Tensor | int,
+    scale: tf.Tensor | float = 1.0,
 ) -> tuple[dict[str, tf.Tensor], list]:
     """Differentiates a task's loss as `training.gradients.gradients` does, in less memory.
 

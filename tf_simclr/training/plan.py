@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from tf_simclr.config import Config, settings
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.errors import ConfigError
 from tf_simclr.optim import schedule
 

@@ -5,10 +5,14 @@ import secrets
 import tensorflow as tf
 
 from tf_simclr.config import Config
-from tf_simclr.data.augment import host
 from tf_simclr.data.pipeline import batches, device_crops, service
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.pipeline.settings import Shard, StreamSettings, ViewSettings
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import strategies, workers
+
+# Batches of larger views do not fit in the caches of a CPU, which then augments them faster one by
+# one (docs/performance.md).
+DEVICE_CROPS_ON_CPU_MAX_SIZE = 32
 
 
 def augments_on_device(config: Config, source: Source, strategy: tf.distribute.Strategy) -> bool:
@@ -25,7 +29,7 @@ def augments_on_device(config: Config, source: Source, strategy: tf.distribute.S
     if not strategies.on_cpu(strategy):
         return True
     size = config.data.image_size
-    return size <= host.SMALL_SIZE and device_crops.travels_whole(
+    return size <= DEVICE_CROPS_ON_CPU_MAX_SIZE and device_crops.travels_whole(
         source, image_size=size, train_mode=config.training.train_mode
     )
 
@@ -44,7 +48,8 @@ def train_batches(
     Returns:
       Distributed data set of TrainBatch, one part a replica.
     """
-    address, job_name = config.runtime.data_service, ""
+    seed, address, job_name = config.runtime.seed, config.runtime.data_service, ""
+    assert seed is not None, "experiment.run draws one"
     if address:
         # Not from Python's generator, which the run's seed has set: a later start would take up
         # the first one's stream.
@@ -52,32 +57,32 @@ def train_batches(
         job_name = f"tf_simclr_{number}"
 
     def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        num_shards, shard_index = context.num_input_pipelines, context.input_pipeline_id
-        reader = None
+        shard, reader = Shard(context.input_pipeline_id, context.num_input_pipelines), None
         if address:
-            reader = service.Service(address, job_name, shard_index, num_shards)
-            num_shards, shard_index = 1, 0  # all share one stream
+            reader = service.Service(address, job_name, shard.index, shard.count)
+            shard = Shard()  # all share one stream
         batch_size = config.training.train_batch_size
-        # Whole steps. Where the batch size has changed, the last may have been a part of one.
+        # Whole steps. If the batch size has changed, the last step may have been a part of one.
         steps_seen = -(-examples_seen // batch_size)
-        return batches.train_batches(
-            source,
+        settings = StreamSettings(
             split=config.data.train_split,
-            train_mode=config.training.train_mode,
-            image_size=config.data.image_size,
             batch_size=context.get_per_replica_batch_size(batch_size),
             global_batch_size=batch_size,
+            seed=seed,
+            start_example=steps_seen * (batch_size // shard.count),
+            cache=config.data.cache_dataset,
+            strict=config.data.strict_data,
+            shard=shard,
+            service=reader,
+        )
+        views = ViewSettings(
+            train_mode=config.training.train_mode,
+            image_size=config.data.image_size,
             color_jitter_strength=config.augment.color_jitter_strength,
             color_jitter_impl=config.augment.color_jitter_impl,
             augment_on_device=augments_on_device(config, source, strategy),
-            cache=config.data.cache_dataset,
-            strict=config.data.strict_data,
-            seed=config.runtime.seed,
-            start_example=steps_seen * (batch_size // num_shards),
-            num_shards=num_shards,
-            shard_index=shard_index,
-            service=reader,
         )
+        return batches.train_batches(source, settings, views)
 
     return strategy.distribute_datasets_from_function(make)
 
@@ -101,6 +106,5 @@ def eval_batches(
         image_size=config.data.image_size,
         batch_size=batch_size // context.num_input_pipelines,
         strict=config.data.strict_data,
-        num_shards=context.num_input_pipelines,
-        shard_index=context.input_pipeline_id,
+        shard=Shard(context.input_pipeline_id, context.num_input_pipelines),
     ).rebatch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)

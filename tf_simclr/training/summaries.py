@@ -24,7 +24,7 @@ _UNFINISHED = "summaries.unfinished"  # TensorBoard reads every file with tfeven
 _MAX_RECORD_BYTES = 2**26
 
 
-def drop_training_after(directory: str, step: int):
+def drop_training_after(directory: str, step: int) -> None:
     """Takes the summaries of training that come after a step out of a run's event files.
 
     Args:
@@ -34,7 +34,7 @@ def drop_training_after(directory: str, step: int):
     drop(directory, lambda event: event.step > step and _has_tag(event, _of_training))
 
 
-def drop(directory: str, is_stale: Callable[[tf.compat.v1.Event], bool]):
+def drop(directory: str, is_stale: Callable[[tf.compat.v1.Event], bool]) -> None:
     """Takes events out of all event files of a directory, which no writer may have open.
 
     A file without stale events is not touched, and one that holds nothing else is removed. The
@@ -89,7 +89,7 @@ class EvalSummaries:
         self._steps: set[int] | None = None  # that stand in the files
         self._writer: tf.summary.SummaryWriter | None = None
 
-    def write(self, results: dict[str, float], *, step: int):
+    def write(self, results: dict[str, float], *, step: int) -> None:
         """Writes {tag: value} of the evaluation at a step, to be seen at once.
 
         All tags begin with "eval/".
@@ -114,7 +114,7 @@ class EvalSummaries:
         writer.flush()
         self._steps.add(step)
 
-    def close(self):
+    def close(self) -> None:
         """Closes the event file; a later `write` begins another."""
         if self._writer is not None:
             self._writer.close()

@@ -60,7 +60,9 @@ class Task(abc.ABC):
         """Returns the targets of one-hot labels (n, classes); None where the loss needs none."""
 
     @abc.abstractmethod
-    def forward(self, batch: TrainBatch, *, step, place) -> dict[str, tf.Tensor]:
+    def forward(
+        self, batch: TrainBatch, *, step: tf.Tensor | int, place: tf.Tensor | int
+    ) -> dict[str, tf.Tensor]:
         """Computes what the loss needs of a batch.
 
         Args:
@@ -100,7 +102,9 @@ class Pretrain(Task):
     def targets(self, labels: tf.Tensor) -> Targets | None:
         return None if self.model.supervised_head is None else Targets.from_labels(labels)
 
-    def forward(self, batch: TrainBatch, *, step, place) -> dict[str, tf.Tensor]:
+    def forward(
+        self, batch: TrainBatch, *, step: tf.Tensor | int, place: tf.Tensor | int
+    ) -> dict[str, tf.Tensor]:
         """Returns proj_head_output (2n, d) and logits_sup (2n, classes), first views first."""
         views = self.device_views.views(batch, step=step, place=place)
         endpoints = self.model(tf.concat(views, axis=0), training=True)  # of (2n, s, s, 3)
@@ -132,7 +136,9 @@ class Finetune(Task):
     def targets(self, labels: tf.Tensor) -> Targets:
         return Targets.from_labels(labels)
 
-    def forward(self, batch: TrainBatch, *, step, place) -> dict[str, tf.Tensor]:
+    def forward(
+        self, batch: TrainBatch, *, step: tf.Tensor | int, place: tf.Tensor | int
+    ) -> dict[str, tf.Tensor]:
         """Returns logits_sup (n, classes)."""
         (view,) = self.device_views.views(batch, step=step, place=place)
         return {"logits_sup": self.model(view, training=True)["logits_sup"]}
@@ -167,7 +173,9 @@ class Distill(Task):
     def targets(self, labels: tf.Tensor) -> Targets | None:
         return Targets.from_labels(labels) if self.label_weight else None
 
-    def forward(self, batch: TrainBatch, *, step, place) -> dict[str, tf.Tensor]:
+    def forward(
+        self, batch: TrainBatch, *, step: tf.Tensor | int, place: tf.Tensor | int
+    ) -> dict[str, tf.Tensor]:
         """Returns logits_sup and teacher_logits, (n, classes) each; both see the same view."""
         (view,) = self.device_views.views(batch, step=step, place=place)
         logits = self.model(view, training=True)["logits_sup"]

@@ -5,6 +5,7 @@ pretraining, where each gathers the others' projections; in batch normalization 
 here, where the gradients are summed.
 """
 
+import keras
 import tensorflow as tf
 
 from tf_simclr import compat
@@ -19,7 +20,7 @@ SCALED_METRICS = ("loss_scale", "skipped_steps")
 
 def train_step(
     task: Task,
-    optimizer,
+    optimizer: keras.optimizers.Optimizer,
     batch: TrainBatch,
     *,
     microbatch_size: int = 0,

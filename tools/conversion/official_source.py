@@ -7,7 +7,7 @@ from collections.abc import Collection
 import tensorflow as tf
 
 from tf_simclr.checkpoints import weights
-from tf_simclr.checkpoints.formats import official_tf2
+from tf_simclr.checkpoints.formats import object_graph, official_tf2
 from tf_simclr.errors import ConfigError, one_line
 
 # The flags that decide the shape of a variable; the first pattern that matches counts.
@@ -21,7 +21,7 @@ _FLAGS_BY_PATH = (
 )
 
 
-def read(source: str) -> tuple[weights.Stored, int]:
+def read(source: str) -> tuple[weights.StoredWeights, int]:
     """Opens a checkpoint; returns its variables (not read yet) and its global step.
 
     Args:
@@ -35,9 +35,9 @@ def read(source: str) -> tuple[weights.Stored, int]:
         reader = tf.train.load_checkpoint(prefix)
         keys = reader.get_variable_to_shape_map()
         _check_official(source, keys)
-        step_key = "global_step" + official_tf2.SUFFIX
+        step_key = "global_step" + object_graph.SUFFIX
         step = int(reader.get_tensor(step_key)) if keys.get(step_key) == [] else 0
-        return weights.Stored(prefix), step
+        return weights.StoredWeights(prefix), step
     except ConfigError:
         raise
     except weights.READ_ERRORS as error:
@@ -86,10 +86,10 @@ def _check_official(source: str, keys: Collection[str]) -> None:
         return
     if any(key.startswith("model/base_model/") for key in keys):
         reason = "is one of ours already; use it as --checkpoint"
-    elif weights.OBJECT_GRAPH not in keys:
+    elif object_graph.OBJECT_GRAPH not in keys:
         reason = "is a TF1 checkpoint, which is not supported yet; name one of the TF2 code"
     else:
-        some = ", ".join(sorted(key for key in keys if key != weights.OBJECT_GRAPH)[:3])
+        some = ", ".join(sorted(key for key in keys if key != object_graph.OBJECT_GRAPH)[:3])
         reason = (
             f"is not one of the official TF2 code (its variables are called {some}); name "
             f"one whose variables are called {official_tf2.ENCODER}..."

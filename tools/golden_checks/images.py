@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from golden_checks.report import PIXEL, RESIZED_PIXEL, Report
-from tf_simclr.data.augment import color, host, on_device, planes
+from tf_simclr.data.augment import blur, color, crop, distortion, on_device
 
 _IMAGE = re.compile(r"image\d+(_patch)?")
 _RESIZED = re.compile(r"(image\d+)_eval(\d+)_crop")
@@ -22,11 +22,11 @@ _PIXEL_OP = re.compile(
 _JITTER = re.compile(rf"jitter_({'|'.join(color.JITTER_IMPLS)})_([\d.]+)_(mean|std)_rgb")
 _CROP_BOXES = re.compile(r"crop_boxes_(\d+)x(\d+)")
 _PIXEL_OPS = {
-    "brightness_v2": "brightness",
-    "brightness_v1": "brightness_additive",
-    "contrast": "contrast",
-    "saturation": "saturation",
-    "hue": "hue",
+    "brightness_v2": color.BRIGHTNESS,
+    "brightness_v1": color.BRIGHTNESS_ADDITIVE,
+    "contrast": color.CONTRAST,
+    "saturation": color.SATURATION,
+    "hue": color.HUE,
 }
 NUM_DRAWS = 3000
 _BATCH = 4  # images distorted at a time; each batch has one permutation of the ops
@@ -35,7 +35,7 @@ _BATCH = 4  # images distorted at a time; each batch has one permutation of the 
 def compare(
     report: Report, name: str, values: dict[str, np.ndarray], *, fast: bool = False
 ) -> None:
-    """Compares each field of augment.npz; with `fast`, uses the ops on batches and on planes."""
+    """Compares each field of augment.npz; with fast, of the ops on batches and on planes."""
     ops = _FAST if fast else _PLAIN
     draw_jitter = functools.cache(
         lambda impl, strength: ops.jitter(values["image0_patch"], impl, strength)
@@ -64,7 +64,7 @@ def _deterministic(key: str, values: dict[str, np.ndarray], ops: "_Ops"):
     """Computes a field that involves no resizing; None for other fields."""
     if match := _BLURRED.fullmatch(key):
         image = tf.image.convert_image_dtype(values[match[1]], tf.float32)
-        return host.gaussian_blur(image[None], int(match[2]), float(match[3]))[0]
+        return blur.gaussian_blur(image[None], int(match[2]), float(match[3]))[0]
     if match := _GRAY.fullmatch(key):
         return ops.gray(tf.image.convert_image_dtype(values[match[1]], tf.float32))
     if match := _PIXEL_OP.fullmatch(key):
@@ -77,7 +77,7 @@ def _jitter_statistics(patch: np.ndarray, impl: str, strength: float) -> dict[st
     """Computes means and standard deviations (draws, 3) over the pixels of distorted patches."""
 
     def statistics(seed):
-        image = color.color_distortion(tf.constant(patch), seed, strength=strength, impl=impl)
+        image = distortion.color_distortion(tf.constant(patch), seed, strength=strength, impl=impl)
         return tf.stack([tf.reduce_mean(image, (0, 1)), tf.math.reduce_std(image, (0, 1))])
 
     means, deviations = _draw(statistics, f"{impl} {strength}").transpose(1, 0, 2)
@@ -85,7 +85,7 @@ def _jitter_statistics(patch: np.ndarray, impl: str, strength: float) -> dict[st
 
 
 def _boxes(height: int, width: int, key: str) -> np.ndarray:
-    return _draw(lambda seed: host.random_crop_box(seed, height, width), key)
+    return _draw(lambda seed: crop.random_crop_box(seed, height, width), key)
 
 
 def _batched_jitter_statistics(patch: np.ndarray, impl: str, strength: float):
@@ -102,16 +102,16 @@ def _batched_jitter_statistics(patch: np.ndarray, impl: str, strength: float):
 
 def _batched_boxes(height: int, width: int, key: str) -> np.ndarray:
     seed = tf.constant([0, zlib.crc32(key.encode()) % 2**31])
-    return host.random_crop_boxes(NUM_DRAWS, seed, height, width).numpy()
+    return crop.random_crop_boxes(NUM_DRAWS, seed, height, width).numpy()
 
 
 def _batched_central_crop(image: np.ndarray, size: int):
-    box = host.central_crop_box(*image.shape[:2])
+    box = crop.central_crop_box(*image.shape[:2])
     return on_device.crop_and_resize(image[None], box[None], tf.constant([False]), size)[0]
 
 
-def _op_on_planes(name: str, image: np.ndarray, amount: float):
-    return tf.stack(getattr(planes, name)(tf.unstack(image, axis=-1), amount), axis=-1)
+def _op_on_planes(op: color.Operation, image: np.ndarray, amount: float):
+    return tf.stack(op.on_planes(tf.unstack(image, axis=-1), amount), axis=-1)
 
 
 def _draw(function: Callable, name: str) -> np.ndarray:
@@ -143,22 +143,22 @@ class _Ops(NamedTuple):
     central_crop: Callable  # (image, size) -> (size, size, 3)
     crops_are_clipped: bool  # if False, views are clipped at the end
     gray: Callable  # image -> image
-    pixel_op: Callable  # (name, image, amount) -> image
+    pixel_op: Callable  # (color.Operation, image, amount) -> image
 
 
 _PLAIN = _Ops(
     jitter=_jitter_statistics,
     boxes=_boxes,
-    central_crop=host.central_crop_and_resize,
+    central_crop=crop.central_crop_and_resize,
     crops_are_clipped=False,
     gray=color.to_grayscale,
-    pixel_op=lambda name, image, amount: getattr(color, name)(image, amount),
+    pixel_op=lambda op, image, amount: op.on_image(image, amount),
 )
 _FAST = _Ops(
     jitter=_batched_jitter_statistics,
     boxes=_batched_boxes,
     central_crop=_batched_central_crop,
     crops_are_clipped=True,
-    gray=lambda image: tf.stack([planes.luma(tf.unstack(image, axis=-1))] * 3, axis=-1),
+    gray=lambda image: tf.stack([color.luma(tf.unstack(image, axis=-1))] * 3, axis=-1),
     pixel_op=_op_on_planes,
 )

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from golden_checks.report import GRADIENT, LOSS, Report
-from tf_simclr.config.config import Loss
+from tf_simclr.config.sections import Loss
 from tf_simclr.losses.nt_xent import nt_xent_stacked, similarities, views
 
 _BLOCK_ROWS = 3  # fewer rows than any case has

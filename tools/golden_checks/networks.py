@@ -4,6 +4,7 @@ import dataclasses
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -116,7 +117,7 @@ def _compare_step(report: Report, name: str, expected: dict, model: SimCLR, conf
     """Compares losses, outputs, gradients and moving averages of one training step."""
     groups = policy.groups(model)
     trainable = [compat.tf_variable(v) for v in policy.trainable_variables(model)]
-    recorder = _Recorder(model)
+    recorder: Any = _Recorder(model)  # stands in for the SimCLR of a task
     with tf.GradientTape() as tape:
         metrics = _loss(recorder, model, expected, config)
     gradients = tape.gradient(metrics["total_loss"], trainable)
@@ -152,7 +153,7 @@ def _compare_step(report: Report, name: str, expected: dict, model: SimCLR, conf
                 _compare_moving(report, name, average, expected, model)
 
 
-def _loss(recorder: _Recorder, model: SimCLR, expected: dict, config: Config) -> dict:
+def _loss(recorder: SimCLR, model: SimCLR, expected: dict, config: Config) -> dict:
     """Computes the metrics of the training task on the views x, as they are."""
     config = config.replace(seed=0, use_blur=False)
     task = dataclasses.replace(make_task(config, model), model=recorder)

@@ -2,25 +2,16 @@
 
 import functools
 import itertools
-import pathlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from scipy import stats
 
-from tf_simclr.data.augment import color, host, on_device
-from tf_simclr.data.augment import planes as plane_ops
+from tf_simclr.data.augment import color, crop, distortion, on_device
 from tf_simclr.data.pipeline import undecodable
 
-GOLDEN_FILE = pathlib.Path(__file__).parents[2] / "golden" / "augment.npz"
 SEED = tf.constant([3, 4])
-
-
-@pytest.fixture(scope="module")
-def golden():
-    with np.load(GOLDEN_FILE) as file:
-        return dict(file)
 
 
 @functools.cache
@@ -32,7 +23,7 @@ def compiled(strength: float, impl: str):
 
 
 def distorted(image, count, *, strength=1.0, impl="simclrv2", batch_size=4):
-    """Many distortions of one image, in small batches, each of which has one permutation."""
+    """Distorts one image many times, in small batches, each with one permutation."""
     batch = tf.tile(image[None], (batch_size, 1, 1, 1))
     call = compiled(strength, impl)
     return np.concatenate([call(batch, tf.constant([i, 9])) for i in range(count // batch_size)])
@@ -41,17 +32,17 @@ def distorted(image, count, *, strength=1.0, impl="simclrv2", batch_size=4):
 @pytest.mark.parametrize("image", ["image0", "image1", "image2"])
 def test_pixel_ops_match_official(golden, image):
     ops = {
-        "brightness_v2": plane_ops.brightness,
-        "contrast": plane_ops.contrast,
-        "saturation": plane_ops.saturation,
-        "hue": plane_ops.hue,
+        "brightness_v2": color.BRIGHTNESS,
+        "contrast": color.CONTRAST,
+        "saturation": color.SATURATION,
+        "hue": color.HUE,
     }
     patch = golden[f"{image}_patch"]
     for name, op in ops.items():
         cases = [key for key in golden if key.startswith(f"{image}_{name}_")]
         amounts = [float(key.rsplit("_", 1)[1]) for key in cases]
         planes = tf.unstack(tf.tile(patch[None], (len(cases), 1, 1, 1)), axis=-1)
-        found = tf.stack(op(planes, tf.constant(amounts)[:, None, None]), axis=-1)
+        found = tf.stack(op.on_planes(planes, tf.constant(amounts)[:, None, None]), axis=-1)
         for key, result in zip(cases, np.clip(found, 0, 1), strict=True):
             np.testing.assert_allclose(result, golden[key], atol=1e-5, err_msg=key)
         assert cases
@@ -64,13 +55,13 @@ def test_color_distortion_matches_official_samples_and_the_host(golden, impl, st
     ours = distorted(patch, 3000, strength=strength, impl=impl)
     seeds = tf.data.Dataset.range(1500).map(lambda i: tf.stack([i, tf.constant(5, tf.int64)]))
     host = seeds.map(
-        lambda seed: color.color_distortion(patch, seed, strength=strength, impl=impl),
+        lambda seed: distortion.color_distortion(patch, seed, strength=strength, impl=impl),
         num_parallel_calls=2,
     )
     host = next(iter(host.batch(1500))).numpy()
     for name, function in (("mean", np.mean), ("std", np.std)):
-        # A fifth of the images is left alone, and a fifth of these made gray: that many equal
-        # values, which rounding in the last place must not tell apart.
+        # A fifth of the images is not distorted, and a fifth of these made gray. Their values are
+        # equal, and rounding in the last place must not tell them apart.
         values, on_host, official = (
             np.round(v, 5)
             for v in (
@@ -90,12 +81,13 @@ def test_color_distortion_matches_official_samples_and_the_host(golden, impl, st
 
 
 def test_orders_are_uniform_and_each_op_runs_once(monkeypatch):
-    # Stand-ins that write the order down: the image is a number in base 4.
+    # Stand-ins that record the order: the image is a number in base 4.
     def digit(d):
         return lambda planes, _: [(plane + d) / 4 for plane in planes]
 
-    for d, name in enumerate(("brightness", "contrast", "saturation", "hue")):
-        monkeypatch.setattr(plane_ops, name, digit(d))
+    ops = enumerate(color.OPERATIONS["simclrv2"])
+    ops = tuple(op._replace(on_planes=digit(d)) for d, op in ops)
+    monkeypatch.setitem(color.OPERATIONS, "simclrv2", ops)
 
     @tf.function
     def codes(order):
@@ -113,7 +105,7 @@ def test_orders_are_uniform_and_each_op_runs_once(monkeypatch):
 def test_amounts_and_flips_differ_from_image_to_image():
     images = tf.fill((64, 2, 2, 3), 0.3)
     result = compiled(0.5, "simclrv1")(images, SEED).numpy().reshape(64, -1)
-    assert len(np.unique(result.round(5), axis=0)) > 40  # a fifth are left as they are
+    assert len(np.unique(result.round(5), axis=0)) > 40  # a fifth are not distorted
     flips = on_device.random_flips(2000, SEED).numpy()
     assert abs(flips.mean() - 0.5) < 0.045  # four standard deviations
     rows = tf.reshape(tf.range(12.0), (2, 1, 2, 3))
@@ -125,12 +117,12 @@ def test_amounts_and_flips_differ_from_image_to_image():
 def test_crops_are_those_of_tf_image(size):
     shape = (24, 40, 48, 3)
     images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    boxes = host.random_crop_boxes(24, SEED, 40, 48)
+    boxes = crop.random_crop_boxes(24, SEED, 40, 48)
     flips = np.arange(24) % 2 == 1
-    crop = tf.function(
+    compiled_crop = tf.function(
         lambda *arguments: on_device.crop_and_resize(*arguments, size), jit_compile=True
     )
-    found = crop(images, boxes, flips)
+    found = compiled_crop(images, boxes, flips)
     for image, (y, x, height, width), flipped, result in zip(
         images, boxes.numpy(), flips, found, strict=True
     ):
@@ -141,14 +133,14 @@ def test_crops_are_those_of_tf_image(size):
 
 
 def test_crop_boxes_match_official_samples_and_tensorflow(golden):
-    found = host.random_crop_boxes(3000, SEED, 375, 500).numpy()
+    found = crop.random_crop_boxes(3000, SEED, 375, 500).numpy()
     for column in range(4):
         official = golden["crop_boxes_375x500"][:, column]
         assert stats.ks_2samp(found[:, column], official).pvalue > 1e-4, column
     for height, width in ((32, 32), (20, 100), (100, 10)):
-        found = host.random_crop_boxes(3000, SEED, height, width).numpy()
+        found = crop.random_crop_boxes(3000, SEED, height, width).numpy()
         seeds = tf.data.Dataset.range(2000).map(lambda i: tf.stack([i, tf.constant(7, tf.int64)]))
-        single = seeds.map(lambda s, h=height, w=width: host.random_crop_box(s, h, w))
+        single = seeds.map(lambda s, h=height, w=width: crop.random_crop_box(s, h, w))
         single = next(iter(single.batch(2000))).numpy()
         for column in range(4):
             pvalue = stats.ks_2samp(found[:, column], single[:, column]).pvalue

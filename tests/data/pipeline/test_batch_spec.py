@@ -1,4 +1,4 @@
-"""The promise of the input pipeline over the grid of settings that it depends on."""
+"""Specs of the input pipeline's batches, over the grid of settings on which they depend."""
 
 import itertools
 
@@ -7,14 +7,16 @@ import pytest
 import tensorflow as tf
 
 from tf_simclr.config import Config
+from tf_simclr.data.batch import ImageBatch
 from tf_simclr.data.pipeline import batch_spec
+from tf_simclr.data.pipeline.settings import ViewSettings
 from tf_simclr.data.sources import tfds_source
 from tf_simclr.training import microbatch, run_input
 
 SIZES, BATCHES, REPLICAS = (32, 64, 224), (2, 16, 64, 256), (1, 2)
 # 64 images of 64 pixels fit in a group; 256 do not, nor do 64 floats of 224.
 GRID = list(itertools.product(SIZES, BATCHES, ("pretrain", "finetune"), ("host", "device")))
-# Each size with each train mode and place, and each batch size three times. The others are long.
+# Each size with each train mode and augment_on, and each batch size three times. The rest is long.
 SHORT = [case for i, case in enumerate(GRID) if case[1] == BATCHES[(i + i // 16) % 4]]
 
 
@@ -31,14 +33,10 @@ def batches(source, strategy, **settings):
 
 
 def expected(source, settings: dict, batch_size: int) -> tuple:
-    return batch_spec.of_training(
-        source,
-        train_mode=settings["train_mode"],
-        image_size=settings["image_size"],
-        batch_size=batch_size,
-        augment_on_device=settings["augment_on"] == "device",
-        travels_whole=False,
-    )
+    views = ViewSettings(settings["train_mode"], settings["image_size"], 1.0, "simclrv2")
+    on_device = settings["augment_on"] == "device"
+    spec = batch_spec.of_crops if on_device else batch_spec.of_views
+    return spec(source, views, batch_size)
 
 
 @pytest.mark.parametrize(
@@ -54,15 +52,15 @@ def test_specs_over_the_grid(pictures, replicas, size, batch, train_mode, augmen
         augment_on=augment_on,
         train_split=split,
     )
-    cache = (size // 32 + batch) % 3 == 0  # each value of a setting meets each of another
+    cache = (size // 32 + batch) % 3 == 0  # each value of a setting meets each value of another
     found = batches(source, tf.distribute.get_strategy(), cache_dataset=cache, **settings)
     assert found.element_spec == expected(source, settings, batch)
 
     @tf.function
-    def in_parts(images, labels, skipped):
+    def in_parts(images, labels):
         return microbatch._split((images, labels), batch // 2)
 
-    parts = in_parts.get_concrete_function(*found.element_spec).structured_outputs
+    parts = in_parts.get_concrete_function(*found.element_spec[:2]).structured_outputs
     for part in tf.nest.flatten(parts):
         assert part.shape[:2] == (2, batch // 2)
 
@@ -103,7 +101,7 @@ def test_batches_keep_the_promise(pictures, size, batch, augment_on, cache):
 @pytest.mark.parametrize("cache", [False, True])
 def test_specs_of_images_that_travel_whole(shapes_dir, cache):
     source = tfds_source.open_source("shapes", str(shapes_dir))
-    images, labels, skipped = batches(
+    spec = batches(
         source,
         tf.distribute.get_strategy(),
         image_size=64,
@@ -111,11 +109,12 @@ def test_specs_of_images_that_travel_whole(shapes_dir, cache):
         augment_on="device",
         cache_dataset=cache,
     ).element_spec
-    assert images == {
-        "images": tf.TensorSpec((64, 32, 32, 3), tf.uint8),
-        "boxes": tf.TensorSpec((64, 2, 4), tf.int32),
-    }
-    assert labels == tf.TensorSpec((64, 10)) and skipped == tf.TensorSpec((64,))
+    assert spec == ImageBatch(
+        images=tf.TensorSpec((64, 32, 32, 3), tf.uint8),
+        boxes=tf.TensorSpec((64, 2, 4), tf.int32),
+        labels=tf.TensorSpec((64, 10)),
+        skipped=tf.TensorSpec((64,)),
+    )
 
 
 @pytest.mark.parametrize("size, batch, number", [(32, 8, 1), (64, 6, 2), (224, 256, 1)])

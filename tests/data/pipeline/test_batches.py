@@ -1,4 +1,4 @@
-"""Batches: what an epoch holds, where a resumed stream goes on, padding, shards."""
+"""Batches: what an epoch contains, where a resumed stream continues, padding, shards."""
 
 import collections
 import pathlib
@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import streams
-from tf_simclr.data.augment import host
+from tf_simclr.data.augment import views
 from tf_simclr.data.sources import tfds_source
 from tf_simclr.errors import ConfigError
 
@@ -19,7 +19,7 @@ NUM_TRAIN, NUM_TEST, NUM_CLASSES = 26, 11, 26
 
 
 class TinyPipeline(tfds.core.GeneratorBasedBuilder):
-    """Images of one gray level each, 9 * label, so that any crop tells which example it is."""
+    """Images of one gray level each, 9 * label: any crop tells which example it is."""
 
     VERSION = tfds.core.Version("1.0.0")
     LABELLED = True
@@ -56,7 +56,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(data_dir):
-    # In three files, so that the order of files counts.
+    # In three files, for the order of files to matter.
     builder = TinyPipeline(data_dir=data_dir)
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=3))
     return tfds_source.open_source("tiny_pipeline", data_dir)
@@ -71,12 +71,12 @@ def evaluation(source, **changes):
 
 
 def levels(images):
-    """Which example each image of a finetuning or evaluation batch is."""
+    """Tells which example each image of a fine-tuning or evaluation batch is."""
     return np.round(np.reshape(images, (len(images), -1)).mean(1) * 255 / 9).astype(int).tolist()
 
 
 def take(dataset, count):
-    """Images and labels of the first count batches of one example."""
+    """Returns images and labels of the first count batches of one example."""
     batches = list(dataset.take(count).as_numpy_iterator())
     images, labels, skipped = (np.concatenate(part) for part in zip(*batches, strict=True))
     assert not skipped.any()
@@ -122,7 +122,7 @@ def test_cache_reads_each_example_once(source, monkeypatch):
         reads[int(label)] += 1
         return label
 
-    original = tfds_source.Source.encoded_examples
+    original = tfds_source.TfdsSource.encoded_examples
 
     def counted(self, *args, **kwargs):
         def tap(x):
@@ -131,14 +131,14 @@ def test_cache_reads_each_example_once(source, monkeypatch):
 
         return original(self, *args, **kwargs).map(tap)
 
-    monkeypatch.setattr(tfds_source.Source, "encoded_examples", counted)
+    monkeypatch.setattr(tfds_source.TfdsSource, "encoded_examples", counted)
     take(train(source, cache=True), 3 * NUM_TRAIN)
     assert reads == collections.Counter(range(NUM_TRAIN))
 
 
 def test_epochs_before_the_start_are_not_read(source, monkeypatch):
     opened = []
-    original = tfds_source.Source.encoded_examples
+    original = tfds_source.TfdsSource.encoded_examples
 
     def counted(self, *args, **kwargs):
         def tap(x):
@@ -147,7 +147,7 @@ def test_epochs_before_the_start_are_not_read(source, monkeypatch):
 
         return original(self, *args, **kwargs).map(tap)
 
-    monkeypatch.setattr(tfds_source.Source, "encoded_examples", counted)
+    monkeypatch.setattr(tfds_source.TfdsSource, "encoded_examples", counted)
     take(train(source, start_example=10**9), 1)
     assert len(opened) < 4 * NUM_TRAIN
 
@@ -164,9 +164,9 @@ def test_shuffle_buffer_in_batches(source, monkeypatch, image_size, global_batch
         seen.append(buffer_size)
         return original(self, buffer_size, **kwargs)
 
-    # Only the pipeline's own shuffle: the files' is TFDS's.
+    # Only the shuffle of the pipeline: TFDS shuffles the files.
     monkeypatch.setattr(
-        tfds_source.Source,
+        tfds_source.TfdsSource,
         "encoded_examples",
         lambda self, split, **_: tf.data.Dataset.from_tensors(
             {"image": "", "label": tf.constant(0, tf.int64)}
@@ -199,7 +199,7 @@ def test_finetuning_batches_are_not_distorted(source):
 
 
 def test_views_do_not_repeat(source):
-    # One example, many epochs: all views differ in colour.
+    # One example, many epochs: all views differ in color.
     images, _ = take(train(source, train_mode="pretrain", split="train[5:6]"), 12)
     assert len(np.unique(np.round(images.mean((2, 3)), 5).reshape(12, -1), axis=0)) == 12
 
@@ -229,7 +229,7 @@ def test_no_image_comes_twice_in_a_batch(source, cache, batch, split):
 
 
 def test_no_image_comes_twice_in_the_batch_of_several_replicas(source):
-    """Which takes its parts one after the other."""
+    """The replicas take their parts of the batch one after the other."""
     dataset = train(source, batch_size=6, global_batch_size=24)
     labels = [np.argmax(batch[1], 1) for batch in dataset.take(40).as_numpy_iterator()]
     for step in np.reshape(labels, (10, 24)):
@@ -309,7 +309,7 @@ def test_evaluation_is_one_pass_in_order(source, split, sizes):
 def test_evaluation_view_is_used(source):
     example = next(iter(source.examples("test")))
     batch = next(iter(evaluation(source, image_size=40, batch_size=2)))
-    expected = host.evaluation_view(example["image"], image_size=40)
+    expected = views.evaluation_view(example["image"], image_size=40)
     np.testing.assert_allclose(batch[0][0], expected, atol=1e-6)
 
 

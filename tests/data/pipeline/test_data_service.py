@@ -29,13 +29,13 @@ def source(shapes_dir):
 
 
 def batches(source, number: int, reader: service.Service | None, consumers=1, **changes) -> list:
-    """The first batches as arrays (images, labels, skipped)."""
+    """Returns the first batches as arrays (views, labels, skipped)."""
     consumers = reader.num_consumers if reader else consumers
     settings = dict(split=f"train[:{NUM_EXAMPLES}]", service=reader) | changes
     dataset = streams.train(
         source,
         train_mode="pretrain",
-        image_size=40,  # larger than 32: colours are compiled, in the worker too
+        image_size=40,  # larger than 32: colors are compiled, in the worker too
         batch_size=BATCH,
         global_batch_size=BATCH * consumers,
         **settings,
@@ -50,25 +50,25 @@ def assert_same(found, expected):
 
 
 def positions(found: list, expected: list) -> list[int]:
-    """Where in expected each of found is; a batch that is not there, or twice, fails."""
-    places = []
+    """Finds each batch of found in expected; fails where one is missing or comes twice."""
+    result = []
     for batch in found:
-        (place,) = [i for i, each in enumerate(expected) if np.array_equal(each[0], batch[0])]
-        assert_same([batch], [expected[place]])
-        places.append(place)
-    assert len(set(places)) == len(places)
-    return places
+        (position,) = [i for i, each in enumerate(expected) if np.array_equal(each[0], batch[0])]
+        assert_same([batch], [expected[position]])
+        result.append(position)
+    assert len(set(result)) == len(result)
+    return result
 
 
 def assert_in_turns(rounds: list[int]):
-    """Each tf.data worker made its own rounds, all of them in their order."""
+    """Asserts that each tf.data worker made all of its rounds in their order."""
     for worker in range(NUM_WORKERS):
-        own = [number for number in rounds if number % NUM_WORKERS == worker]
-        assert own == list(range(worker, worker + NUM_WORKERS * len(own), NUM_WORKERS))
+        made = [number for number in rounds if number % NUM_WORKERS == worker]
+        assert made == list(range(worker, worker + NUM_WORKERS * len(made), NUM_WORKERS))
 
 
 def test_batches_are_those_of_the_local_pipeline(address, source):
-    """Over more than two epochs, the end of an epoch within a batch."""
+    """Over more than two epochs, which end within a batch."""
     found = batches(source, 12, service.Service(address, "one consumer"))
     assert found[0][0].shape == (BATCH, 2, 40, 40, 3)
     assert_in_turns(positions(found, batches(source, 24, None)))

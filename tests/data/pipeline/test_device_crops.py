@@ -1,11 +1,11 @@
-"""What the pipeline leaves to the device, image by image: bytes of views, or images and boxes."""
+"""What the pipeline leaves to the device: crops in bytes, or images and boxes."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import streams
-from tf_simclr.data.augment import host
+from tf_simclr.data.augment import crop
 from tf_simclr.data.pipeline import device_crops, seeds
 from tf_simclr.data.sources import tfds_source
 
@@ -18,7 +18,7 @@ def shapes(shapes_dir):
 
 
 class WithJunk:
-    """A source whose file holds junk in the place of every seventh image."""
+    """A source in which every seventh image is replaced by junk."""
 
     def __init__(self, source):
         self._source = source
@@ -27,21 +27,21 @@ class WithJunk:
         return getattr(self._source, name)
 
     def encoded_examples(self, *args, **kwargs):
-        def spoilt(i, example):
+        def spoiled(i, example):
             return {**example, "image": tf.where(i % 7 == 3, b"junk", example["image"])}
 
-        return self._source.encoded_examples(*args, **kwargs).enumerate().map(spoilt)
+        return self._source.encoded_examples(*args, **kwargs).enumerate().map(spoiled)
 
 
 def batches(source, count, **changes) -> list:
-    """(images {name: array}, label numbers, skipped) of so many batches."""
+    """Reads so many batches, whose labels are class numbers."""
     settings = dict(split=SPLIT, train_mode="pretrain", image_size=32, augment_on_device=True)
     dataset = streams.train(source, **(settings | changes)).take(count)
-    return [(i, np.argmax(labels, 1), s) for i, labels, s in dataset.as_numpy_iterator()]
+    return [b._replace(labels=np.argmax(b.labels, 1)) for b in dataset.as_numpy_iterator()]
 
 
 def stream(source, count, split=SPLIT, num=NUM) -> list[dict]:
-    """The examples of the stream in order, decoded; None for an image that cannot be."""
+    """Returns the examples of the stream, decoded; None for an image that cannot be decoded."""
 
     def decoded(image):
         return None if image == b"junk" else source.decode(image).numpy()
@@ -57,7 +57,7 @@ def seed_of_box(view: int, position: int):
 @pytest.mark.parametrize("train_mode, num_views", [("pretrain", 2), ("finetune", 1)])
 @pytest.mark.parametrize("num_shards", [1, 2])
 def test_views_are_the_hosts_crops_in_bytes(shapes, train_mode, num_views, num_shards):
-    """Not mirrored, not coloured; of an image and a view each its own box."""
+    """Neither mirrored nor distorted; each view of each image has its own box."""
     part = shapes.part(SPLIT, num_shards, num_shards - 1)
     expected = stream(shapes, 3 * BATCH, part, NUM // num_shards)
     found = batches(
@@ -69,17 +69,17 @@ def test_views_are_the_hosts_crops_in_bytes(shapes, train_mode, num_views, num_s
         shard_index=num_shards - 1,
         global_batch_size=BATCH * num_shards,
     )
-    images = np.concatenate([images["images"] for images, *_ in found])
-    assert images.dtype == np.uint8 and images.shape == (3 * BATCH, num_views, 16, 16, 3)
-    assert np.concatenate([labels for _, labels, _ in found]).tolist() == [
+    crops = np.concatenate([batch.crops for batch in found])
+    assert crops.dtype == np.uint8 and crops.shape == (3 * BATCH, num_views, 16, 16, 3)
+    assert np.concatenate([batch.labels for batch in found]).tolist() == [
         example["label"] for example in expected
     ]
     for row, example in enumerate(expected):
         position = row * num_shards + num_shards - 1
         for view in range(num_views):
-            box = host.random_crop_box(seed_of_box(view, position), 32, 32)
-            exact = np.clip(host.crop_and_resize(example["image"], box, 16), 0, 255)
-            np.testing.assert_allclose(images[row, view], exact, atol=0.51)
+            box = crop.random_crop_box(seed_of_box(view, position), 32, 32)
+            exact = np.clip(crop.crop_and_resize(example["image"], box, 16), 0, 255)
+            np.testing.assert_allclose(crops[row, view], exact, atol=0.51)
 
 
 @pytest.mark.parametrize(
@@ -91,40 +91,38 @@ def test_views_are_the_hosts_crops_in_bytes(shapes, train_mode, num_views, num_s
     ],
 )
 def test_small_images_travel_whole(shapes, cache, num_shards):
-    """In the order of any other pipeline, with boxes that differ by view, batch and shard."""
+    """In the same order as on the host, with boxes that differ by view, batch and shard."""
     shard = num_shards - 1
     settings = dict(
         cache=cache, num_shards=num_shards, shard_index=shard, global_batch_size=BATCH * num_shards
     )
     found = batches(shapes, 6, **settings)
     on_host = batches(shapes, 6, augment_on_device=False, **settings)
-    for number, ((images, labels, skipped), (_, same, _)) in enumerate(
-        zip(found, on_host, strict=True)
-    ):
-        np.testing.assert_array_equal(labels, same)
-        assert not skipped.any()
+    for number, (batch, host_batch) in enumerate(zip(found, on_host, strict=True)):
+        np.testing.assert_array_equal(batch.labels, host_batch.labels)
+        assert not batch.skipped.any()
         first = number * BATCH * num_shards + shard
         for view in range(2):
             np.testing.assert_array_equal(
-                images["boxes"][:, view],
-                host.random_crop_boxes(BATCH, seed_of_box(view, first), 32, 32),
+                batch.boxes[:, view],
+                crop.random_crop_boxes(BATCH, seed_of_box(view, first), 32, 32),
             )
-    drawn = np.concatenate([images["boxes"].reshape(-1, 4) for images, *_ in found])
+    drawn = np.concatenate([batch.boxes.reshape(-1, 4) for batch in found])
     assert len(np.unique(drawn, axis=0)) > 0.9 * len(drawn)
 
     if not cache:  # whose order is that of epoch 0
         part = shapes.part(SPLIT, num_shards, shard)
         expected = stream(shapes, 6 * BATCH, part, NUM // num_shards)
-        sent = np.concatenate([images["images"] for images, *_ in found])
+        sent = np.concatenate([batch.images for batch in found])
         np.testing.assert_array_equal(sent, [example["image"] for example in expected])
     else:
         labels_of = {
             image.tobytes(): label
-            for images, labels, _ in batches(shapes, 6)
-            for image, label in zip(images["images"], labels, strict=True)
+            for batch in batches(shapes, 6)
+            for image, label in zip(batch.images, batch.labels, strict=True)
         }
-        for images, labels, _ in found:
-            assert [labels_of[image.tobytes()] for image in images["images"]] == labels.tolist()
+        for batch in found:
+            assert [labels_of[image.tobytes()] for image in batch.images] == batch.labels.tolist()
 
     later = batches(shapes, 3, start_example=3 * BATCH, **settings)
     for ours, theirs in zip(found[3:], later, strict=True):
@@ -134,22 +132,22 @@ def test_small_images_travel_whole(shapes, cache, num_shards):
 @pytest.mark.parametrize("cache", [False, True])
 def test_good_images_stand_in_for_those_that_travel_whole(shapes, cache):
     source = WithJunk(shapes)
-    (images, labels, skipped), *more = batches(source, 5, cache=cache)  # two epochs
-    assert sum(s.sum() for _, _, s in ((images, labels, skipped), *more)) == 2 * 6
+    found = batches(source, 5, cache=cache)  # two epochs
+    assert sum(batch.skipped.sum() for batch in found) == 2 * 6
     if cache:
         return
     expected = stream(source, BATCH)
     for row in range(BATCH):
         turns = (expected[(row + n) % BATCH] for n in range(BATCH))
         example = next(example for example in turns if example["image"] is not None)
-        np.testing.assert_array_equal(images["images"][row], example["image"])
-        assert labels[row] == example["label"]
-        assert skipped[row] == (expected[row]["image"] is None)
+        np.testing.assert_array_equal(found[0].images[row], example["image"])
+        assert found[0].labels[row] == example["label"]
+        assert found[0].skipped[row] == (expected[row]["image"] is None)
 
 
 @pytest.mark.parametrize("cache", [False, True])
 def test_strict_names_what_would_travel_whole(shapes, cache):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="example .*cannot be decoded; mend"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="example .*cannot be decoded; repair"):
         batches(WithJunk(shapes), 3, cache=cache, strict=True)
 
 
@@ -165,7 +163,7 @@ def test_what_travels_whole():
 
 def test_images_of_one_size_that_cannot_be_decoded_are_found_on_the_host(shapes):
     found = batches(WithJunk(shapes), 5, augment_on_device=False)
-    assert sum(skipped.sum() for *_, skipped in found) == 2 * 6
+    assert sum(batch.skipped.sum() for batch in found) == 2 * 6
     dataset = streams.evaluation(WithJunk(shapes), split=SPLIT, image_size=32, batch_size=NUM)
     ((images, _, weights, skipped),) = dataset.as_numpy_iterator()
     bad = np.flatnonzero(skipped).tolist()

@@ -1,4 +1,4 @@
-"""The order of the examples against lists: no image twice in a batch, exact entry anywhere."""
+"""The order of the examples, compared with lists: no image twice in a batch, exact resume."""
 
 import itertools
 
@@ -20,7 +20,7 @@ def order(num_examples: int, step_size: int, buffer: int, start_example: int = 0
 
 
 def read(num_examples: int):
-    """Examples in another order each epoch, as files are."""
+    """Reads examples in a different order each epoch, as files are read."""
 
     def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         numbers = (tf.range(num_examples, dtype=tf.int64) * 7 + epoch) % num_examples
@@ -38,7 +38,7 @@ def stream(order, kind: str, count: int) -> list[int]:
 
 
 def expected(order, kind: str) -> list[int]:
-    """NUM_EPOCHS epochs by a loop over lists."""
+    """Makes NUM_EPOCHS epochs by a loop over lists."""
 
     def shuffled(epoch: int) -> list[int]:
         numbers = tf.data.Dataset.range(order.num_examples)
@@ -55,7 +55,7 @@ def expected(order, kind: str) -> list[int]:
 
 
 CASES = [(*c, "indices") for c in LONG + SHORT] + [(*c, "examples") for c in LONG]
-SLOW = [(*c, "examples") for c in LONG[1:]]  # enter late again and again, seconds each
+SLOW = [(*c, "examples") for c in LONG[1:]]  # enter late many times, which takes seconds each
 
 
 @pytest.mark.parametrize("num_examples, step_size, buffer, kind", CASES)

@@ -1,4 +1,4 @@
-"""Examples that cannot be decoded: replaced, left out or refused; nothing else is hidden."""
+"""Examples that cannot be decoded are replaced, left out or refused; nothing else is hidden."""
 
 import pathlib
 import shutil
@@ -11,8 +11,8 @@ import bad_images
 import streams
 from streams import evaluation, train
 from tf_simclr.data import errors
-from tf_simclr.data.augment import host
-from tf_simclr.data.pipeline import seeds, undecodable
+from tf_simclr.data.augment import crop, views
+from tf_simclr.data.pipeline import groups, seeds, undecodable
 from tf_simclr.data.sources import tfds_source
 
 GOOD_TRAIN = sorted(set(range(bad_images.NUM_TRAIN)) - set(bad_images.BAD_TRAIN))
@@ -24,13 +24,13 @@ def source(bad_images_dir):
 
 
 def take(dataset, count=-1):
-    """The parts of the first count batches, joined."""
+    """Joins the parts of the first count batches."""
     batches = list(dataset.take(count).as_numpy_iterator())
     return [np.concatenate(part) for part in zip(*batches, strict=True)]
 
 
 def levels(images):
-    """Which example each row is, by its gray level."""
+    """Tells which example each row is, by its gray level."""
     return np.round(np.reshape(images, (len(images), -1)).mean(1) * 255 / 5).astype(int).tolist()
 
 
@@ -39,10 +39,10 @@ def test_every_kind_of_damage_is_found_among_good_images(source, kind):
     group = tf.constant([bad_images.good_image(8), kind(), bad_images.good_image(1)])
     assert undecodable._decodable(source, group).numpy().tolist() == [True, False, True]
     images, good = undecodable.map_decodable(
-        lambda encoded: host.evaluation_view(source.decode(encoded), image_size=12),
+        lambda encoded: views.evaluation_view(source.decode(encoded), image_size=12),
         source,
         {"image": group},
-        shape=(12, 12, 3),
+        spec=tf.TensorSpec((12, 12, 3)),
         name="",
         strict=False,
     )
@@ -95,14 +95,16 @@ def test_good_rows_are_what_they_are_without_bad_neighbours(source):
     order = stored_labels(streams.encoded(source, 48, buffer=48, step=16))
     for row in np.flatnonzero(skipped == 0)[:8]:
         image = source.decode(bad_images.good_image(order[row]))
-        views = []
+        expected = []
         for i in range(2):
             box_seed, view_seed = (
                 seeds.derive(5, use + i, row) for use in (seeds.BOXES, seeds.VIEWS)
             )
-            box = host.random_crop_box(box_seed, *image.shape[:2])
-            views.append(host.pretraining_view(image, box, view_seed, image_size=12, strength=1.0))
-        np.testing.assert_allclose(images[row], tf.stack(views), atol=1e-5)
+            box = crop.random_crop_box(box_seed, *image.shape[:2])
+            expected.append(
+                views.pretraining_view(image, box, view_seed, image_size=12, strength=1.0)
+            )
+        np.testing.assert_allclose(images[row], tf.stack(expected), atol=1e-5)
 
 
 @pytest.mark.parametrize("step", [1, pytest.param(5, marks=pytest.mark.long)])
@@ -135,7 +137,7 @@ def test_strict_names_the_file_and_the_place_in_it(source):
     message = refused(train(source, strict=True))
     assert "dataset bad_images, split train: example bad_images-train.tfrecord-0000" in message
     assert "--strict_data=False" in message
-    # TFDS's id is of the file and the index in it.
+    # TFDS's id consists of the file and the index in it.
     name, place = message.split("example ")[1].split(" ")[0].split("__")
     (path,) = pathlib.Path(source._builder.data_dir).glob(name)
     records = list(tf.data.TFRecordDataset(str(path)))
@@ -198,7 +200,7 @@ def test_an_error_in_augmenting_is_not_skipped(source, monkeypatch):
         with tf.control_dependencies([tf.debugging.Assert(tf.shape(image)[0] < 50, ["too high"])]):
             return tf.image.resize(tf.cast(image, tf.float32), (image_size, image_size))
 
-    monkeypatch.setattr(host, "finetuning_view", view)
+    monkeypatch.setattr(views, "finetuning_view", view)
     with pytest.raises(tf.errors.InvalidArgumentError, match="too high"):
         with errors.in_one_line():
             take(train(source), 3)
@@ -222,7 +224,7 @@ def test_an_error_in_augmenting_is_not_skipped(source, monkeypatch):
     ],
 )
 def test_group_size(step_size, batch_size, expected):
-    assert undecodable.group_size(step_size, batch_size, 32) == expected
+    assert groups.group_size(step_size, batch_size, 32) == expected
     assert step_size % expected == 0
 
 
@@ -237,7 +239,7 @@ def test_group_size(step_size, batch_size, expected):
     ],
 )
 def test_examples_in_group(shape, dtype, expected):
-    assert undecodable.examples_in_group(shape, dtype) == expected
+    assert groups.examples_in_group(tf.TensorSpec(shape, dtype)) == expected
 
 
 @pytest.mark.parametrize(
@@ -253,4 +255,5 @@ def test_examples_in_group(shape, dtype, expected):
     ],
 )
 def test_a_group_is_a_whole_batch_where_that_fits(batch_size, dtype, expected):
-    assert undecodable.examples_in_group((2, 224, 224, 3), dtype, batch_size) == expected
+    spec = tf.TensorSpec((2, 224, 224, 3), dtype)
+    assert groups.examples_in_group(spec, batch_size) == expected

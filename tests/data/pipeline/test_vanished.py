@@ -1,4 +1,4 @@
-"""Files that are not there any more, or not readable any more, when their turn comes."""
+"""Files that have vanished, or become unreadable, when it is their turn."""
 
 import pytest
 
@@ -40,7 +40,7 @@ def test_strict_data_names_it(opened):
 
 
 def test_an_error_of_reading_ends_the_run_in_one_line(opened, tmp_path):
-    """Such as a disk or a share that fails: that is no property of the picture."""
+    """A disk or a share that fails, for example, says nothing about the picture."""
     (tmp_path / "train" / "cat" / "a.png").mkdir()
     with pytest.raises(errors.UndecodableError) as error:
         read(opened, strict=False)
@@ -49,7 +49,7 @@ def test_an_error_of_reading_ends_the_run_in_one_line(opened, tmp_path):
 
 
 def test_bytes_are_read_as_they_are(tmp_path):
-    """Zeros at the end of a file are lost where NumPy takes it for text."""
+    """NumPy would lose zeros at the end of a file if it took the content for text."""
     content = PICTURE + bytes(5)
     write(tmp_path, {"a.png": content})
     source = folder.open_folder(str(tmp_path), unlabelled=True, quiet=True)

@@ -1,4 +1,4 @@
-"""Rows of JPEGs: the pixels of the whole image, and the same complaints."""
+"""Rows of JPEGs have the pixels of the whole image, and the same errors."""
 
 import io
 
@@ -32,8 +32,8 @@ def encoded(image, kind="JPEG", **options):
 
 KINDS = {
     "usual": encoded(picture()),
-    "full colour": encoded(picture(), subsampling=0, quality=95),
-    "half colour": encoded(picture(), subsampling=1),
+    "full color": encoded(picture(), subsampling=0, quality=95),
+    "half color": encoded(picture(), subsampling=1),
     "progressive": encoded(picture(), progressive=True),
     "restarts": encoded(picture(), restart_marker_rows=1),
     "gray": encoded(picture("L")),

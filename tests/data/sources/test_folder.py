@@ -1,4 +1,4 @@
-"""--dataset=folder on files of every make: the good ones used, all others counted, none fatal."""
+"""--dataset=folder with all kinds of files: good ones are used, bad ones counted, none is fatal."""
 
 import os
 import struct
@@ -12,7 +12,7 @@ import streams
 from hostile_pictures import BLUE, RED, halves, noise, saved
 from tf_simclr.data import errors
 from tf_simclr.data.pipeline import batches
-from tf_simclr.data.sources import folder, image_files, image_kinds
+from tf_simclr.data.sources import folder, image_decoding, image_files, image_kinds
 from tf_simclr.data.sources.image_range import ImageRange
 from tf_simclr.errors import ConfigError
 
@@ -42,12 +42,12 @@ def test_there_are_enough_of_them():
 
 @pytest.mark.parametrize("name", USED)
 def test_pixels(name):
-    image = image_files.pixels(USED[name])
+    image = image_decoding.pixels(USED[name])
     assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
     height, width = image.shape[:2]
     left, right = GRAYS if name.startswith("gray_16") else (RED, BLUE)
     first, last = image[height // 2, 1], image[height // 2, -2]
-    # EXIF 6: turn clockwise, 8: the other way.
+    # EXIF 6: turn clockwise; 8: counterclockwise.
     if name in ("turned_6.jpg", "turned_6.tiff", "turned_8.jpg"):
         assert (height, width) == (24, 16)
         first, last = image[1, width // 2], image[-2, width // 2]
@@ -63,19 +63,19 @@ def test_what_is_transparent_lies_on_white():
     image = halves().convert("RGBA")
     image.putalpha(0)
     for settings in (dict(format="PNG"), dict(format="WEBP", lossless=True)):
-        np.testing.assert_array_equal(image_files.pixels(saved(image, **settings)), 255)
+        np.testing.assert_array_equal(image_decoding.pixels(saved(image, **settings)), 255)
     palette = halves().quantize(4)
     content = saved(palette, format="GIF", transparency=palette.getpixel((0, 0)))
-    found = image_files.pixels(content)
+    found = image_decoding.pixels(content)
     assert found[8, 1].tolist() == [255] * 3 and found[8, -2].tolist() != [255] * 3
 
 
-# A file without its name: only the suffix tells that this one is no plain TIFF.
+# A file without its name: only the suffix tells that this one is not a plain TIFF.
 @pytest.mark.parametrize("name", [*sorted(LEFT_OUT.keys() - {"camera.nef"}), *BROKEN])
 def test_what_is_no_picture_is_an_error(name):
     content = BROKEN.get(name) or LEFT_OUT[name][0]
     with pytest.raises((OSError, ValueError, SyntaxError, Image.DecompressionBombError)):
-        image_files.pixels(content)
+        image_decoding.pixels(content)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_what_is_no_picture_is_an_error(name):
         (b"", None),
     ],
 )
-def test_formats_that_are_recognised_where_they_are_not_read(head, name):
+def test_formats_that_are_recognized_where_they_are_not_read(head, name):
     assert image_kinds.unread(head) == name
 
 
@@ -99,7 +99,7 @@ def test_too_much_text_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_CHUNK", 1000)
     hostile_pictures.write(tmp_path, {"a.png": hostile_pictures.with_text(1001)})
     complaint = image_files.inspect(tmp_path / "a.png").complaint
-    assert complaint == "with more than 64 MB of text or colour profile"
+    assert complaint == "with more than 64 MB of text or color profile"
 
 
 def test_the_limit_of_megapixels_is_a_setting(tmp_path):
@@ -117,17 +117,17 @@ def test_the_limit_of_megapixels_is_a_setting(tmp_path):
     source = folder.open_folder(str(tmp_path), unlabelled=True, max_megapixels=300)
     assert source.left_out == {"larger than 300 megapixels": 2}
     with pytest.raises(ValueError, match="larger than 1 megapixels"):
-        image_files.pixels(saved(noise(1001), format="PNG"), max_megapixels=1)
+        image_decoding.pixels(saved(noise(1001), format="PNG"), max_megapixels=1)
 
 
 def test_a_gray_tiff_of_16_bits_keeps_them_in_a_range():
     values = np.array([[0, 2048, 4095] * 3] * 9, np.uint16)
     content = saved(Image.fromarray(values), format="TIFF")
-    found = image_files.pixels(content, ImageRange(0, 4095))
+    found = image_decoding.pixels(content, ImageRange(0, 4095))
     assert found[0, :3, 0].tolist() == [0, 128, 255]
-    np.testing.assert_array_equal(image_files.values_16_bit(content)[..., 0], values)
+    np.testing.assert_array_equal(image_decoding.values_16_bit(content)[..., 0], values)
     inverted = saved(Image.fromarray(values), format="TIFF", tiffinfo={262: 0})  # 0 is white
-    assert image_files.pixels(inverted, ImageRange(61440, 65535))[0, :3, 0].tolist() == [
+    assert image_decoding.pixels(inverted, ImageRange(61440, 65535))[0, :3, 0].tolist() == [
         255,
         127,
         0,
@@ -135,7 +135,7 @@ def test_a_gray_tiff_of_16_bits_keeps_them_in_a_range():
 
 
 def deep_color_tiff() -> bytes:
-    """8 x 8 pixels, all of them white in 12 bits."""
+    """Makes 8 x 8 pixels, all of them white in 12 bits."""
     tags = (
         (256, 3, 1, 8),
         (257, 3, 1, 8),
@@ -153,15 +153,15 @@ def deep_color_tiff() -> bytes:
 
 
 def test_a_color_tiff_of_16_bits_is_used_without_a_range_only(tmp_path):
-    """Pillow cuts it to 8 bits, so that a range of 12 would be read as black."""
+    """Pillow cuts it to 8 bits, so a range of 12 bits would be read as black."""
     hostile_pictures.write(tmp_path, {"a.tif": deep_color_tiff()})
-    assert image_files.pixels(deep_color_tiff()).max() == 15
+    assert image_decoding.pixels(deep_color_tiff()).max() == 15
     path = tmp_path / "a.tif"
     assert image_files.inspect(path).complaint is None
     complaint = image_files.inspect(path, image_files.Limits(in_range=True)).complaint
-    assert complaint == "16-bit colour TIFF, which --image_range cannot scale"
+    assert complaint == "16-bit color TIFF, which --image_range cannot scale"
     with pytest.raises(ValueError, match="cannot scale"):
-        image_files.pixels(deep_color_tiff(), ImageRange(0, 4095))
+        image_decoding.pixels(deep_color_tiff(), ImageRange(0, 4095))
 
 
 def test_all_files_are_counted_and_the_good_ones_used(source, root):

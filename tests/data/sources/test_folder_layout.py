@@ -1,4 +1,4 @@
-"""What becomes a split, a class and a slice of a folder, and what its examples are called."""
+"""Splits, classes, slices and example ids of a folder."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ PICTURE = saved(noise(16), format="PNG")
 
 
 def fill(root: Path, *places: str, count: int = 1) -> Path:
-    """Writes `count` pictures into each of the places."""
+    """Writes `count` pictures into each of the folders."""
     for place in places:
         write(root / place, {f"{number:03}.png": PICTURE for number in range(count)})
     return root
@@ -149,7 +149,7 @@ def test_a_layout_that_cannot_be_meant_is_refused(tmp_path, places, message):
 
 
 def test_vehicles_may_be_trains(tmp_path):
-    """A class called "train" is one where its pictures lie directly in it."""
+    """A folder called "train" is a class if its pictures lie directly in it."""
     source = opened(fill(tmp_path, "all/train", "all/car", "all/bus"))
     assert source.class_names == ("bus", "car", "train")
 
@@ -164,7 +164,7 @@ def test_splits_and_classes_may_be_links_to_one_folder(tmp_path):
     assert source.class_names == ("cat", "dog", "plain")
     for split in ("train", "test"):
         assert sorted(labels(source, split)) == [0] * 3 + [1] * 6 + [2]
-    # Each real folder once: a picture that came twice would be its own negative.
+    # Each real folder once: a picture that comes twice would be its own negative.
     assert opened(root, unlabelled=True).num_examples("train") == 1 + 6
     assert len(list(file_tree.walk(str(root)))) == 1 + 6
 

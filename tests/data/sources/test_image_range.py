@@ -9,16 +9,16 @@ from PIL import Image
 from hostile_pictures import noise, saved, write
 from tf_simclr.cli import flags
 from tf_simclr.config import Config, check
-from tf_simclr.data.sources import image_files, image_range, opening
+from tf_simclr.data.sources import image_decoding, image_range, opening
 from tf_simclr.data.sources.image_range import ImageRange
 from tf_simclr.errors import ConfigError
-from tf_simclr.modes import predict
+from tf_simclr.modes import pictures
 
 TWELVE_BITS = ImageRange(0, 4095)
 
 
 def values(channels: int, largest: int = 4095) -> np.ndarray:
-    """uint16 (12, 16, channels) from 0 to largest."""
+    """Makes uint16 (12, 16, channels) from 0 to largest."""
     found = np.random.default_rng(channels).integers(0, largest + 1, (12, 16, channels), np.uint16)
     found[0, 0], found[0, 1] = 0, largest
     return found
@@ -37,7 +37,7 @@ def expected(array: np.ndarray, low: int, high: int) -> np.ndarray:
 @pytest.mark.parametrize("low, high", [(0, 4095), (1000, 3000), (0, 65535)])
 def test_values_of_the_range_are_spread_over_8_bits(channels, low, high):
     array = values(channels)
-    found = image_files.pixels(png(array), ImageRange(low, high))
+    found = image_decoding.pixels(png(array), ImageRange(low, high))
     assert found.dtype == np.uint8 and found.shape == (12, 16, 3)
     np.testing.assert_allclose(found, expected(array, low, high) + np.zeros(3), atol=1)
     tensor = image_range.tensor_to_8_bits(tf.constant(array), ImageRange(low, high))
@@ -45,17 +45,17 @@ def test_values_of_the_range_are_spread_over_8_bits(channels, low, high):
 
 
 def test_color_keeps_its_precision():
-    """Pillow's upper 8 bits of 12 would leave 16 levels."""
-    found = image_files.pixels(png(values(3)), TWELVE_BITS)
+    """Pillow keeps the upper 8 of 16 bits, which would leave 16 levels of 12 bits."""
+    found = image_decoding.pixels(png(values(3)), TWELVE_BITS)
     assert len(np.unique(found)) > 150
 
 
 def test_without_a_range_nothing_changes():
     array = values(1, 65535)
-    plain = image_files.pixels(png(array))
+    plain = image_decoding.pixels(png(array))
     np.testing.assert_array_equal(plain, np.rint(array / 257).astype(np.uint8).repeat(3, axis=2))
     colors = values(3, 65535)
-    np.testing.assert_array_equal(image_files.pixels(png(colors)), colors >> 8)
+    np.testing.assert_array_equal(image_decoding.pixels(png(colors)), colors >> 8)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_without_a_range_nothing_changes():
 def test_8_bits_are_left_alone(settings):
     content = saved(noise(16), **settings)
     np.testing.assert_array_equal(
-        image_files.pixels(content, TWELVE_BITS), image_files.pixels(content)
+        image_decoding.pixels(content, TWELVE_BITS), image_decoding.pixels(content)
     )
 
 
@@ -78,20 +78,20 @@ def test_what_is_transparent_lies_on_white():
     array = values(4)
     array[..., 3] = 0
     array[:6, :, 3] = 65535
-    found = image_files.pixels(png(array), TWELVE_BITS)
+    found = image_decoding.pixels(png(array), TWELVE_BITS)
     np.testing.assert_array_equal(found[6:], 255)
     np.testing.assert_allclose(found[:6], expected(array[:6, :, :3], 0, 4095), atol=1)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_turned_as_exif_says(orientation):
-    """As Pillow turns the same picture in 16-bit gray, for which it keeps all bits."""
+    """They are turned like the same picture in 16-bit gray, which Pillow turns itself."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     gray = values(1, 65535)[..., 0]
     content = saved(Image.fromarray(gray), format="PNG", exif=exif)
-    found = image_files.pixels(content, ImageRange(0, 65535))
-    np.testing.assert_array_equal(found, image_files.pixels(content))
+    found = image_decoding.pixels(content, ImageRange(0, 65535))
+    np.testing.assert_array_equal(found, image_decoding.pixels(content))
     assert found.shape[:2] == ((16, 12) if orientation > 4 else (12, 16))
 
 
@@ -99,7 +99,7 @@ def test_what_is_cut_short_is_an_error():
     content = png(values(3, 65535))
     for broken in (content[: len(content) // 2], content[:40]):
         with pytest.raises(Exception):  # noqa: B017
-            image_files.pixels(broken, TWELVE_BITS)
+            image_decoding.pixels(broken, TWELVE_BITS)
 
 
 @pytest.mark.parametrize(
@@ -176,13 +176,13 @@ def test_a_folder_is_decoded_in_the_range(tmp_path):
 def test_predict_reads_in_the_range(tmp_path, replicas, text, high):
     array = np.full((8, 8, 1), 2048, np.uint16)
     write(tmp_path, {"a.png": png(array)})
-    ((_, good, found),) = predict._values(
+    ((_, good, found),) = pictures.compute_batches(
         replicas(1),
         lambda images: tf.reduce_mean(images, axis=[1, 2]),
         [str(tmp_path / "a.png")],
-        8,
-        1,
-        predict._reader(image_range.parse(text), 256, problems={}),
+        pictures.PictureReader(image_range.parse(text), 256),
+        image_size=8,
+        batch_size=1,
     )
     assert good.tolist() == [True]
     np.testing.assert_allclose(found, np.full((1, 3), 2048 / high), atol=1 / 255)

@@ -1,4 +1,4 @@
-"""The listing of a folder in model_dir: what it saves, and what it is not trusted for."""
+"""The listing of a folder in model_dir: what it saves, and where it is not trusted."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def looked_at(monkeypatch):
-    """The names of the files that are looked at."""
+    """Records the names of the files that are inspected."""
     names, inspect = [], image_files.inspect
 
     def counting(path, *args):
@@ -81,7 +81,7 @@ def rows(root) -> list:
 
 
 def change(place: int, value):
-    """A change of a value in the last row."""
+    """Returns a function that changes a value in the last row."""
 
     def do(lines):
         lines[-1][place] = value

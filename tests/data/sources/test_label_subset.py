@@ -1,4 +1,4 @@
-"""label_fraction: the same share of every class, whoever reads, in whatever order."""
+"""label_fraction: the same share of every class, in whatever order the data are read."""
 
 import collections
 import dataclasses
@@ -10,7 +10,7 @@ import streams
 from tf_simclr.data.sources import label_subset, tfds_source
 from tf_simclr.errors import ConfigError
 
-SPLIT = "train[:400]"  # of shapes: unlike numbers of the ten classes
+SPLIT = "train[:400]"  # of shapes: its ten classes differ in size
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def source(shapes_dir):
 
 @pytest.fixture(scope="module")
 def limited(source):
-    """Function: settings -> a subset of a quarter of SPLIT."""
+    """Returns a function: settings -> a subset of a quarter of SPLIT."""
 
     def make(**settings):
         defaults = dict(split=SPLIT, fraction=0.25, seed=0, flag="train_split")

@@ -12,7 +12,7 @@ class FakeSource:
 
     name, image_shape = "fake", (None, None, 3)
     class_names, num_classes = ("dog", "cat", "owl"), 3
-    decode = decode_boxes = num_examples = part = None
+    label_note = ""
 
     def __init__(self):
         self.asked = None

@@ -1,4 +1,4 @@
-"""The shapes data set: the same bytes everywhere, and the class told by shape alone."""
+"""The shapes data set: the same bytes everywhere, and classes that only the shape tells."""
 
 import hashlib
 
@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tf_simclr.data.sources import shapes
+from tf_simclr.data.sources import shapes, shapes_drawing
 
 # SHA-256 of the first 50 pictures' bytes, drawn with NumPy 1.26 on Python 3.11. A change here
 # changes the data set: raise Shapes.VERSION with it.
@@ -31,10 +31,10 @@ def pictures():
 
 
 def _coverages(count):
-    """(label, image, coverage) of `count` pictures, seen before the coverage is thrown away."""
+    """Yields (label, image, share of ink in each pixel) of `count` pictures."""
     for index in range(count):
         label = index % len(shapes.CLASS_NAMES)
-        yield label, *shapes._draw(label, np.random.Generator(np.random.PCG64([7, index])))
+        yield label, *shapes_drawing._draw(label, np.random.Generator(np.random.PCG64([7, index])))
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -76,7 +76,7 @@ def test_no_test_picture_is_a_training_picture(pictures):
 
 def test_unknown_label_and_split_are_refused():
     with pytest.raises(ValueError, match=r"label must be in \[0, 10\), got 10"):
-        shapes.draw(10, np.random.default_rng(0))
+        shapes_drawing.draw(10, np.random.default_rng(0))
     with pytest.raises(ValueError, match="split must be 'train' or 'test', got 'val'"):
         shapes.example("val", 0)
 
@@ -87,37 +87,37 @@ def test_all_classes_print_the_same_amount_of_ink():
         shares[shapes.CLASS_NAMES[label]].append(ink.mean())
     means = {name: np.mean(share) for name, share in shares.items()}
     assert 0.15 < min(means.values()) and max(means.values()) < 0.3, means
-    # One picture differs from the next by more than one class from another.
+    # Pictures of one class differ more than the means of two classes.
     assert max(means.values()) - min(means.values()) < np.std(shares["heart"]), means
 
 
 def test_ink_stands_off_the_ground():
     luma = np.array([0.299, 0.587, 0.114])
     for label, image, ink in _coverages(100):
-        grey = image @ luma / 255
-        assert grey[ink == 1].min() - grey[ink == 0].max() > 0.35, shapes.CLASS_NAMES[label]
+        gray = image @ luma / 255
+        assert gray[ink == 1].min() - gray[ink == 0].max() > 0.35, shapes.CLASS_NAMES[label]
 
 
 def test_no_shape_reaches_further_than_the_sizes_allow_for():
     axis = np.linspace(-1.5, 1.5, 301)
     grid = np.stack(np.meshgrid(axis, axis)).reshape(2, -1)
-    for name, area in shapes._AREAS.items():
-        inside = grid[:, shapes._distance(name, grid) < 0]
+    for name, area in shapes_drawing._AREAS.items():
+        inside = grid[:, shapes_drawing._distance(name, grid) < 0]
         reach = np.linalg.norm(inside, axis=0).max() / np.sqrt(area)
-        assert reach <= shapes._WIDEST + 0.01, name
+        assert reach <= shapes_drawing._WIDEST + 0.01, name
 
 
-def test_every_picture_has_the_same_colours_in_about_the_same_shares():
+def test_every_picture_has_the_same_colors_in_about_the_same_shares():
     for label, image, ink in _coverages(100):
         name = shapes.CLASS_NAMES[label]
-        assert np.abs(image[ink == 0] / 255 - shapes._GROUND).max() < 0.04, name
-        away = np.linalg.norm(image[ink == 1][:, None] / 255 - shapes._INKS, axis=-1)
+        assert np.abs(image[ink == 0] / 255 - shapes_drawing._GROUND).max() < 0.04, name
+        away = np.linalg.norm(image[ink == 1][:, None] / 255 - shapes_drawing._INKS, axis=-1)
         assert away.min(axis=1).max() < 0.08, name
         assert np.bincount(away.argmin(axis=1), minlength=3).max() < 0.75 * len(away), name
 
 
 def test_coverage_agrees_with_counting_points_where_a_formula_gives_the_area():
-    # An independent reference: areas by formula, of the unit shapes on a fine grid.
+    # An independent reference: areas by formula, and of the unit shapes on a fine grid.
     axis = np.linspace(-1.5, 1.5, 301)
     grid = np.stack(np.meshgrid(axis, axis)).reshape(2, -1)
     cell = (axis[1] - axis[0]) ** 2
@@ -129,15 +129,15 @@ def test_coverage_agrees_with_counting_points_where_a_formula_gives_the_area():
         "plus": 2 * 1.96 * 0.588 - 0.588**2 + 0.03 * 4 * 1.96,
     }
     for name, area in expected.items():
-        counted = np.count_nonzero(shapes._distance(name, grid) < 0) * cell
+        counted = np.count_nonzero(shapes_drawing._distance(name, grid) < 0) * cell
         assert counted == pytest.approx(area, rel=0.02), name
-    for name, area in shapes._AREAS.items():  # those that the drawing goes by
-        counted = np.count_nonzero(shapes._distance(name, grid) < 0) * cell
+    for name, area in shapes_drawing._AREAS.items():  # those that the drawing uses
+        counted = np.count_nonzero(shapes_drawing._distance(name, grid) < 0) * cell
         assert counted == pytest.approx(area, rel=0.02), name
 
 
 def _lens(first: float, second: float, distance: float) -> float:
-    """The area that two discs share, by the formula for circular segments."""
+    """Computes the area that two discs share, by the formula for circular segments."""
     area = 0.0
     for radius, other in ((first, second), (second, first)):
         chord = (distance**2 + radius**2 - other**2) / (2 * distance)
@@ -151,7 +151,7 @@ def test_no_shape_equals_another_under_rotation():
     grid = np.stack(np.meshgrid(axis, axis)).reshape(2, -1)
     prints = []
     for name in shapes.CLASS_NAMES:
-        inside = grid[:, shapes._distance(name, grid) < 0]
+        inside = grid[:, shapes_drawing._distance(name, grid) < 0]
         radii = np.linalg.norm(inside - inside.mean(axis=1, keepdims=True), axis=0)
         prints.append(np.histogram(radii, bins=30, range=(0, 1.3))[0] / len(axis))
     for i, one in enumerate(prints):
@@ -159,31 +159,31 @@ def test_no_shape_equals_another_under_rotation():
             assert np.abs(one - other).sum() > 2, (shapes.CLASS_NAMES[i], shapes.CLASS_NAMES[j])
 
 
-def test_colour_is_exact_in_luma_and_in_range():
+def test_color_is_exact_in_luma_and_in_range():
     for hue, saturation, luma in np.random.default_rng(0).random((200, 3)):
-        colour = shapes._colour(hue, saturation, luma)
-        assert colour @ [0.299, 0.587, 0.114] == pytest.approx(luma)
-        assert -1e-9 <= colour.min() and colour.max() <= 1 + 1e-9
+        color = shapes_drawing._color(hue, saturation, luma)
+        assert color @ [0.299, 0.587, 0.114] == pytest.approx(luma)
+        assert -1e-9 <= color.min() and color.max() <= 1 + 1e-9
 
 
 def test_raw_pixels_do_not_give_the_class_away(pictures):
-    def grey(split):
+    def gray(split):
         images, labels = pictures[split]
         return images.mean(axis=3).reshape(len(images), -1) / 255 - 0.3, labels
 
     for model in (LogisticRegression(C=1e-2, max_iter=30), KNeighborsClassifier(5)):
-        assert model.fit(*grey("train")).score(*grey("test")) < 0.25, model  # chance is 0.1
+        assert model.fit(*gray("train")).score(*gray("test")) < 0.25, model  # chance is 0.1
 
 
-def test_colours_do_not_give_the_class_away(pictures):
-    def colours(split):
+def test_colors_do_not_give_the_class_away(pictures):
+    def colors(split):
         images = pictures[split][0] / 255
         return np.concatenate([images.mean((1, 2)), images.std((1, 2))], axis=1)
 
     for model in (LogisticRegression(max_iter=200), KNeighborsClassifier(30)):
         probe = make_pipeline(StandardScaler(), model)
-        probe.fit(colours("train"), pictures["train"][1])
-        assert probe.score(colours("test"), pictures["test"][1]) < 0.4  # chance is 0.1
+        probe.fit(colors("train"), pictures["train"][1])
+        assert probe.score(colors("test"), pictures["test"][1]) < 0.4  # chance is 0.1
 
 
 def test_prepare_writes_what_example_draws(tmp_path, monkeypatch, capfd):

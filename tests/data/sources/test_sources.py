@@ -1,4 +1,4 @@
-"""Sources: features of every kind, splits, order, and the messages of what fails."""
+"""TFDS sources: features of every kind, splits, order, and error messages."""
 
 import pathlib
 import socket
@@ -105,12 +105,12 @@ def data_dir(tmp_path_factory):
 
 
 def read(dataset):
-    """Images and labels of a pass, in a list."""
+    """Lists images and labels of one pass."""
     return [(x["image"].numpy(), int(x["label"])) for x in dataset]
 
 
 def expected_images(shape, dtype=np.uint8):
-    """What decode must give for the eight training images, in any order."""
+    """Returns what decode must give for the eight training images, in any order."""
     images = [pixels(index, shape, dtype) for index in range(8)]
     if dtype == np.uint16:
         images = [image // 256 for image in images]
@@ -268,7 +268,7 @@ def test_without_network_fails_at_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", unreachable)
     monkeypatch.setattr("urllib.request.getproxies", dict)
-    # TFDS reads the addresses of a data set's files from its code's folder.
+    # TFDS reads the addresses of a data set's files from the folder of its code.
     monkeypatch.setattr(TinyGray, "url_infos", {"https://example.invalid/a.tar": None})
     start = time.monotonic()
     message = failure("tiny_gray", tmp_path / "new")

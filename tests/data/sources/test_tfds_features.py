@@ -1,8 +1,7 @@
-"""A prepared TFDS data set that somebody shares cannot name code to be run."""
+"""A TFDS data set from somebody else cannot name code to be run."""
 
 import json
 import shutil
-import sys
 
 import pytest
 
@@ -11,18 +10,8 @@ from tf_simclr.errors import ConfigError
 
 
 @pytest.fixture
-def evil(tmp_path, monkeypatch):
-    """A module that leaves a file when it is imported; returns that file's path."""
-    marker = tmp_path / "executed"
-    (tmp_path / "evil_module.py").write_text(f"open({str(marker)!r}, 'w')\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    sys.modules.pop("evil_module", None)
-    return marker
-
-
-@pytest.fixture
 def edit(shapes_dir, tmp_path):
-    """Function: (file, function of its content) -> data_dir with a data set `mine` so changed."""
+    """Returns a function: (file, change of its content) -> data_dir of the changed data set."""
 
     def make(name, change):
         version = str(shapes.Shapes.VERSION)

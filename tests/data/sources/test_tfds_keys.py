@@ -1,4 +1,4 @@
-"""TFDS data sets whose features have other names, and labels that are no classes."""
+"""TFDS data sets whose features have unusual names, and labels that are not classes."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ IMAGE = Features.Image(shape=(8, 8, 3))
 
 
 def info(features: dict, keys=None):
-    """What `choose` reads of a tfds.core.DatasetInfo."""
+    """The part of a tfds.core.DatasetInfo that `choose` reads."""
 
     class Info:
         supervised_keys = keys
@@ -71,8 +71,8 @@ def test_which_features_are_used(keys, settings, expected):
             "'tags' is a list of labels for each image (Sequence of shape (None,",
         ),
         (dict(label_key="box"), "'box' is a list of labels for each image"),
-        (dict(label_key="note"), "'note' is Text of shape (), which is no class"),
-        (dict(label_key="photo"), "'photo' is Image of shape (8, 8, 3), which is no class"),
+        (dict(label_key="note"), "'note' is Text of shape (), which is not a class"),
+        (dict(label_key="photo"), "'photo' is Image of shape (8, 8, 3), which is not a class"),
     ],
 )
 def test_what_cannot_be_used_is_refused(settings, words):
@@ -110,7 +110,7 @@ def test_other_data_has_no_features_to_choose(dataset, name):
 
 
 class TinyPets(tfds.core.GeneratorBasedBuilder):
-    """Forty images of one gray each: example i has the gray i."""
+    """Forty images of one gray level each: example i has level i."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -153,13 +153,13 @@ def pets(request, tmp_path_factory):
     return data_dir, request.param
 
 
-def opened(pets, **settings) -> tfds_source.Source:
+def opened(pets, **settings) -> tfds_source.TfdsSource:
     settings = {"image_key": "mask", "label_key": "breed"} | settings
     return tfds_source.open_source("tiny_pets", pets[0], **settings)
 
 
 def grays(dataset) -> list[int]:
-    """The gray of each example, which is its label."""
+    """Returns the gray level of each example, which is its label."""
     found = [(int(x["image"].numpy()[0, 0, 0]), int(x["label"])) for x in dataset]
     assert all(gray == label for gray, label in found)
     return [gray for gray, _ in found]
@@ -205,7 +205,7 @@ def test_the_order_is_a_function_of_the_seed(pets):
 
 
 def test_an_id_belongs_to_an_example_in_every_slice(pets):
-    """label_fraction finds its examples again by them."""
+    """label_fraction finds its examples by their ids."""
 
     def ids(split: str, **settings) -> list[tuple[bytes, int]]:
         examples = source.encoded_examples(split, with_id=True, **settings)

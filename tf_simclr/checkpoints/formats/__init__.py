@@ -1,1 +1,1 @@
-"""Formats of other programs, and SavedModels."""
+"""One file for each format that weights are stored in."""

@@ -4,33 +4,40 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
 from tf_simclr import compat, files
-from tf_simclr.checkpoints import run_dir
-from tf_simclr.checkpoints.run_checkpoints import variable_tree
+from tf_simclr.checkpoints import about_file
+from tf_simclr.checkpoints.about_file import About
+from tf_simclr.checkpoints.formats.object_graph import variable_tree
 from tf_simclr.errors import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR
 
-ASSETS = "assets"  # where TensorFlow puts a SavedModel's files
+ASSETS = "assets"  # the folder in which TensorFlow puts a SavedModel's further files
 IMAGES = tf.TensorSpec((None, None, None, 3), tf.float32, name="images")
 MOVING_AVERAGES = ("moving_mean", "moving_variance")
 
 
 def is_saved_model(path: str) -> bool:
-    """Whether a path is the directory of a SavedModel."""
+    """Returns whether a path is the directory of a SavedModel."""
     return tf.io.gfile.exists(os.path.join(path, "saved_model.pb"))
 
 
-def load(path: str, *, flag: str):
-    """A SavedModel, ours or of the official code, to be called as f(images, trainable=False).
+def load(path: str, *, flag: str) -> Callable:
+    """Loads a SavedModel of ours or of the official code.
 
     Args:
-      flag: name of the setting that holds the path, for the message.
+      path: directory of the SavedModel.
+      flag: name of the setting that holds the path, for the error message.
+
+    Returns:
+      A function to be called as f(images, trainable=False).
 
     Raises:
-      ConfigError: it cannot be loaded.
+      ConfigError: the SavedModel cannot be loaded or cannot be called.
     """
     try:
         loaded = tf.saved_model.load(path)
@@ -46,23 +53,24 @@ def load(path: str, *, flag: str):
     return loaded
 
 
-def read_about(path: str) -> dict:
-    """Reads what a SavedModel tells of itself (`run_dir.read_about`)."""
-    return run_dir.read_about(os.path.join(path, ASSETS))
+def read_about(path: str) -> About:
+    """Reads the about.json of a SavedModel (`about_file.read_about`)."""
+    return about_file.read_about(os.path.join(path, ASSETS))
 
 
 def exportable(model: SimCLR) -> tf.train.Checkpoint:
-    """The object whose SavedModel we write.
+    """Builds the object that is written as a SavedModel.
 
-    Loaded by tf.saved_model.load it is called as f(images, trainable=False), images (b, h, w, 3)
-    float32 in [0, 1] of any size, and returns the endpoints by name. trainable=True normalises by
-    the batch (for fine-tuning); it never blurs. hub.KerasLayer takes it too: it passes `training`,
-    and its output_key chooses an endpoint. The signature serving_default is inference.
+    Once tf.saved_model.load has read it, it is called as f(images, trainable=False) and returns the
+    endpoints by name. The images are float32 (b, h, w, 3) in [0, 1], of any size. trainable=True is
+    for fine-tuning: it normalizes by the statistics of the batch. Neither mode blurs the images.
+    hub.KerasLayer can load it, too: it passes `training`, and its output_key chooses an endpoint.
+    The signature serving_default runs inference.
     """
-    named = model.variables_by_path()
-    # The same tree as in our checkpoints, so that --checkpoint takes a SavedModel. The Keras model
-    # itself stays out: a SavedModel must load without this package.
-    module = tf.train.Checkpoint(model=variable_tree(named))
+    variables = model.variables_by_path()
+    # The same tree as in our checkpoints, so that --checkpoint also takes a SavedModel. The Keras
+    # model itself is left out because a SavedModel must load without this package.
+    module = tf.train.Checkpoint(model=variable_tree(variables))
 
     @tf.function(autograph=False)
     def endpoints(images, training):
@@ -70,50 +78,59 @@ def exportable(model: SimCLR) -> tf.train.Checkpoint:
 
     @tf.function(autograph=False)
     def call(images, trainable=False, training=None):
-        # A function of its own, so that the network is traced twice and not once a signature.
+        # `endpoints` is a separate function so that the network is traced only twice, once for each
+        # value of `training`, and not once for each of the signatures below.
         return endpoints(images, trainable if training is None else training)
 
     call.get_concrete_function(IMAGES, trainable=True)
     for training in (None, False, True):
         call.get_concrete_function(IMAGES, training=training)
     module.__call__ = call
-    # What hub.KerasLayer looks for.
-    module.variables = [compat.tf_variable(v) for v in named.values()]
+    # hub.KerasLayer looks for these three attributes.
+    module.variables = [compat.tf_variable(v) for v in variables.values()]
     module.trainable_variables = [
-        compat.tf_variable(v) for path, v in named.items() if not path.endswith(MOVING_AVERAGES)
+        compat.tf_variable(v) for path, v in variables.items() if not path.endswith(MOVING_AVERAGES)
     ]
     module.regularization_losses = []
     return module
 
 
 def export(
-    model: SimCLR, directory: str, step: int, *, keep: int, about: dict | None = None
+    model: SimCLR, directory: str, step: int, *, keep: int, about: dict[str, Any] | None = None
 ) -> str:
-    """Writes directory/STEP (`write`) of a model that is exported once."""
+    """Writes directory/STEP for a model that is exported only once (`write`)."""
     return write(exportable(model), directory, step, keep=keep, about=about)
 
 
 def write(
-    module: tf.train.Checkpoint, directory: str, step: int, *, keep: int, about: dict | None = None
+    module: tf.train.Checkpoint,
+    directory: str,
+    step: int,
+    *,
+    keep: int,
+    about: dict[str, Any] | None = None,
 ) -> str:
-    """Writes directory/STEP and deletes all but the `keep` newest SavedModels there.
+    """Writes directory/STEP, then deletes all but the `keep` newest SavedModels there.
 
-    The SavedModel appears under its name only when it is complete.
+    The SavedModel gets its name only when it is complete.
 
     Args:
-      module: of `exportable`. It can be written again when its variables have other values.
-      about: goes into its assets as about.json (`run_dir.write_about`).
+      module: what `exportable` returns. It can be written again after its variables have changed.
+      directory: where the SavedModels lie.
+      step: number of the training step.
+      keep: how many SavedModels to keep.
+      about: content of about.json among the assets (`about_file.write_about`).
 
     Returns:
-      Its path.
+      The path of the SavedModel.
     """
-    if about is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            with open(os.path.join(folder, run_dir.ABOUT), "w") as file:
-                json.dump(about, file, indent=2)
-            module.about = tf.saved_model.Asset(file.name)
-            return _save(module, directory, step, keep)
-    return _save(module, directory, step, keep)
+    if about is None:
+        return _save(module, directory, step, keep)
+    with tempfile.TemporaryDirectory() as folder:
+        with open(os.path.join(folder, about_file.ABOUT), "w") as file:
+            json.dump(about, file, indent=2)
+        module.about = tf.saved_model.Asset(file.name)
+        return _save(module, directory, step, keep)
 
 
 def _save(module: tf.train.Checkpoint, directory: str, step: int, keep: int) -> str:
@@ -125,11 +142,12 @@ def _save(module: tf.train.Checkpoint, directory: str, step: int, keep: int) -> 
     inference = module.__call__.get_concrete_function(IMAGES)
     tf.saved_model.save(module, unfinished, signatures={"serving_default": inference})
     tf.io.gfile.rename(unfinished, path)
-    exported = [
-        int(name.rstrip("/"))
-        for name in tf.io.gfile.listdir(directory)
-        if re.fullmatch(r"\d+/?", name)
-    ]
-    for old in sorted(exported)[:-keep]:
-        files.remove(os.path.join(directory, str(old)))
+    for old_step in steps_in(directory)[:-keep]:
+        files.remove(os.path.join(directory, str(old_step)))
     return path
+
+
+def steps_in(directory: str) -> list[int]:
+    """Lists the steps of the SavedModels in a directory, the oldest first."""
+    names = (name.rstrip("/") for name in tf.io.gfile.listdir(directory))
+    return sorted(int(name) for name in names if re.fullmatch(r"\d+", name))

@@ -1,163 +1,183 @@
-"""Colour distortion of single images (official code; SimCLR paper, appendix A).
+"""The operations of color distortion (SimCLR paper, appendix A; official code), each once.
 
-Images are float32 (h, w, 3) in [0, 1]. Seeds are stateless, as in `augment`.
+Every operation is computed in two ways, with the same results but for rounding:
+
+- on an image, float32 (h, w, 3), by TensorFlow's kernel. On small images nothing is faster.
+- on planes, the list of an image's red, green and blue, float32 (..., h, w) each. Pixels of a plane
+  are adjacent: an operation is a loop without branches, in which a compiler works on many pixels at
+  a time and which it fuses with its neighbors. An amount is a scalar or has the shape (..., 1, 1).
+
+Results may leave [0, 1]; `distortion` and `on_device` clip them.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_simclr.data.augment import planes
-
-JITTER_IMPLS = ("simclrv2", "simclrv1")
 JITTER_PROBABILITY = 0.8
 GRAYSCALE_PROBABILITY = 0.2
 NUM_OPS = 4
-NUM_DRAWS = 2 * NUM_OPS + 2  # amounts, order, whether to jitter, whether to make gray
+_LUMA_WEIGHTS = (0.2989, 0.587, 0.114)  # those of tf.image.rgb_to_grayscale
+_TINY = 1e-20  # keeps a gray pixel from dividing by 0
+
+Planes = list[tf.Tensor]
+
+
+class Operation(NamedTuple):
+    """An operation of color jitter.
+
+    Attributes:
+      amounts: strength -> (lowest, highest) amount, between which it is drawn uniformly.
+      on_image: (image, amount) -> image.
+      clip_image: cuts off what on_image makes of an image in [0, 1] outside of this range.
+      on_planes: (planes, amount) -> planes.
+    """
+
+    amounts: Callable[[float], tuple[float, float]]
+    on_image: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    clip_image: Callable[[tf.Tensor], tf.Tensor]
+    on_planes: Callable[[Planes, tf.Tensor], Planes]
 
 
 def clip(image: tf.Tensor) -> tf.Tensor:
-    """Cuts off what is outside of [0, 1]."""
+    """Clips to [0, 1]."""
     return tf.clip_by_value(image, 0.0, 1.0)
 
 
-def _at_most_1(image: tf.Tensor) -> tf.Tensor:
-    return tf.minimum(image, 1.0)
-
-
-def brightness(image: tf.Tensor, factor: float) -> tf.Tensor:
-    """Scales an image by a factor ("simclrv2" brightness); not clipped."""
-    return image * factor
-
-
-def brightness_additive(image: tf.Tensor, delta: float) -> tf.Tensor:
-    """Adds delta to an image ("simclrv1" brightness); not clipped."""
-    return tf.image.adjust_brightness(image, delta)
-
-
-def contrast(image: tf.Tensor, factor: float) -> tf.Tensor:
-    """Scales (h, w, c) about each channel's spatial mean; not clipped."""
-    return tf.image.adjust_contrast(image, factor)
-
-
-def saturation(image: tf.Tensor, factor: float) -> tf.Tensor:
-    """Scales the HSV saturation of (h, w, 3)."""
-    return tf.image.adjust_saturation(image, factor)
-
-
-def hue(image: tf.Tensor, delta: float) -> tf.Tensor:
-    """Turns the HSV hue of (h, w, 3) by delta turns, delta in [-1, 1]."""
-    return tf.image.adjust_hue(image, delta)
+def clip_planes(planes: Planes) -> Planes:
+    """Clips each plane to [0, 1]."""
+    return [clip(plane) for plane in planes]
 
 
 def to_grayscale(image: tf.Tensor) -> tf.Tensor:
-    """Luma of (h, w, 3), repeated over the 3 channels."""
+    """Replaces the colors of an image (h, w, 3) by their luma, three times."""
     return tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(image))
 
 
-def color_jitter(
-    image: tf.Tensor, seed: tf.Tensor, *, strength: float, impl: str = "simclrv2"
-) -> tf.Tensor:
-    """Brightness, contrast, saturation and hue by random amounts in random order.
+def luma(planes: Planes) -> tf.Tensor:
+    """Computes the luma of planes, (..., h, w)."""
+    return sum(weight * plane for weight, plane in zip(_LUMA_WEIGHTS, planes, strict=True))
 
-    Args:
-      image: float32 (h, w, 3) in [0, 1].
-      seed: integers (2,).
-      strength: s; ranges are 0.8 s for the first three and 0.2 s for hue (paper, appendix A).
-      impl: "simclrv2" multiplies the brightness, "simclrv1" adds to it.
 
-    Returns:
-      float32 (h, w, 3) in [0, 1]: clipped after each op that can leave it.
+def _factors(strength: float) -> tuple[float, float]:
+    spread = 0.8 * strength
+    return max(0.0, 1 - spread), 1 + spread
+
+
+def _deltas(strength: float) -> tuple[float, float]:
+    spread = 0.8 * strength
+    return -spread, spread
+
+
+def _turns(strength: float) -> tuple[float, float]:
+    turn = 0.2 * strength
+    # TensorFlow refuses more than a whole turn, which would be no new hue.
+    return max(-1.0, -turn), min(1.0, turn)
+
+
+def _contrast(planes: Planes, factor: tf.Tensor) -> Planes:
+    means = [tf.reduce_mean(plane, axis=[-2, -1], keepdims=True) for plane in planes]
+    return [(p - mean) * factor + mean for p, mean in zip(planes, means, strict=True)]
+
+
+def _saturation(planes: Planes, factor: tf.Tensor) -> Planes:
+    """Scales the distance of each channel to the largest; the saturation becomes at most 1."""
+    value, chroma = _value_and_chroma(planes)
+    ratio = tf.where(chroma > 0, tf.minimum(factor, value / tf.maximum(chroma, _TINY)), 1.0)
+    return [value - (value - plane) * ratio for plane in planes]
+
+
+def _hue(planes: Planes, turn: tf.Tensor) -> Planes:
+    """Turns the hue and keeps value and chroma."""
+    red, green, blue = planes
+    value, chroma = _value_and_chroma(planes)
+    inverse = tf.where(chroma > 0, 1.0 / tf.maximum(chroma, _TINY), 0.0)
+    sector = tf.where(
+        value == red,
+        (green - blue) * inverse,
+        tf.where(value == green, 2.0 + (blue - red) * inverse, 4.0 + (red - green) * inverse),
+    )
+    sector += 6.0 * turn
+    result = []
+    for offset in (5.0, 3.0, 1.0):
+        k = sector + offset
+        k -= 6.0 * tf.floor(k * (1.0 / 6.0))
+        result.append(value - chroma * tf.clip_by_value(tf.minimum(k, 4.0 - k), 0.0, 1.0))
+    return result
+
+
+def _value_and_chroma(planes: Planes) -> tuple[tf.Tensor, tf.Tensor]:
+    red, green, blue = planes
+    value = tf.maximum(tf.maximum(red, green), blue)
+    return value, value - tf.minimum(tf.minimum(red, green), blue)
+
+
+# Scales the image ("simclrv2").
+BRIGHTNESS = Operation(
+    amounts=_factors,
+    on_image=lambda image, factor: image * factor,
+    clip_image=lambda image: tf.minimum(image, 1.0),
+    on_planes=lambda planes, factor: [plane * factor for plane in planes],
+)
+# Adds to the image ("simclrv1").
+BRIGHTNESS_ADDITIVE = Operation(
+    amounts=_deltas,
+    on_image=tf.image.adjust_brightness,
+    clip_image=clip,
+    on_planes=lambda planes, delta: [plane + delta for plane in planes],
+)
+# Scales each channel about its mean over the pixels.
+CONTRAST = Operation(
+    amounts=_factors,
+    on_image=tf.image.adjust_contrast,
+    clip_image=clip,
+    on_planes=_contrast,
+)
+# Scales the saturation of HSV.
+SATURATION = Operation(
+    amounts=_factors,
+    on_image=tf.image.adjust_saturation,
+    clip_image=tf.identity,
+    on_planes=_saturation,
+)
+# Turns the hue of HSV, by a part of a whole turn.
+HUE = Operation(
+    amounts=_turns,
+    on_image=tf.image.adjust_hue,
+    clip_image=tf.identity,
+    on_planes=_hue,
+)
+
+# {color_jitter_impl: operations, in the order of their amounts among the draws}.
+OPERATIONS = {
+    "simclrv2": (BRIGHTNESS, CONTRAST, SATURATION, HUE),
+    "simclrv1": (BRIGHTNESS_ADDITIVE, CONTRAST, SATURATION, HUE),
+}
+JITTER_IMPLS = tuple(OPERATIONS)
+
+
+def operations(impl: str) -> tuple[Operation, ...]:
+    """Returns the four operations of a color_jitter_impl.
 
     Raises:
       ValueError: unknown impl.
     """
-    return _jitter(image, tf.random.stateless_uniform([8], seed), strength=strength, impl=impl)
-
-
-def color_distortion(
-    image: tf.Tensor, seed: tf.Tensor, *, strength: float, impl: str = "simclrv2"
-) -> tf.Tensor:
-    """With p = 0.8 a colour jitter, then with p = 0.2 grayscale (paper, appendix A).
-
-    Arguments and errors as for color_jitter, but image may leave [0, 1], as bicubic weights do;
-    returns float32 (h, w, 3), clipped at the end.
-    """
-    return distort(
-        image, tf.random.stateless_uniform([NUM_DRAWS], seed), strength=strength, impl=impl
-    )
-
-
-def distort(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str) -> tf.Tensor:
-    """color_distortion from NUM_DRAWS uniform draws in [0, 1)."""
-    shape = image.shape
-
-    def perhaps_gray(image):
-        return tf.cond(draws[9] < GRAYSCALE_PROBABILITY, lambda: to_grayscale(image), lambda: image)
-
-    distorted = tf.cond(
-        draws[8] < JITTER_PROBABILITY,
-        lambda: perhaps_gray(_jitter(image, draws[:8], strength=strength, impl=impl)),
-        lambda: clip(perhaps_gray(image)),
-    )
-    return tf.ensure_shape(distorted, shape)
-
-
-def distort_planes(found: list, draws: tf.Tensor, *, strength: float, impl: str) -> list:
-    """`distort` of an image's three planes, (h, w) each, for XLA: the same but for rounding.
-
-    At 224 pixels it takes a third of the time. The planes must stay apart: XLA would work out for
-    every pixel of a stack of them which one it belongs to.
-    """
-    amounts, order = _amounts_and_order(draws, strength, impl)
-
-    def stage(k, found):
-        branches = [
-            lambda op=op, amount=amounts[j]: planes.clip(op(found, amount))
-            for j, op in enumerate(planes.jitter_ops(impl))
-        ]
-        return k + 1, tf.switch_case(order[k], branches)
-
-    stages = tf.where(draws[8] < JITTER_PROBABILITY, NUM_OPS, 0)
-    _, found = tf.while_loop(lambda k, _: k < stages, stage, (0, found))
-    gray, luma = draws[9] < GRAYSCALE_PROBABILITY, planes.luma(found)
-    return planes.clip([tf.where(gray, luma, plane) for plane in found])
-
-
-def _jitter(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str) -> tf.Tensor:
-    """color_jitter from 8 uniform draws in [0, 1)."""
-    amounts, order = map(tf.unstack, _amounts_and_order(draws, strength, impl))
-    # Of an image in [0, 1] neither saturation nor hue leaves it, and a factor only upwards. The
-    # first op may meet what bicubic weights have left outside.
-    brighter = (brightness, _at_most_1) if impl == "simclrv2" else (brightness_additive, clip)
-    ops = (brighter, (contrast, clip), (saturation, tf.identity), (hue, tf.identity))
-    shape = image.shape
-    for position, which in enumerate(order):
-        branches = [
-            lambda op=op, cut=cut if position else clip, amount=amount, image=image: cut(
-                op(image, amount)
-            )
-            for (op, cut), amount in zip(ops, amounts, strict=True)
-        ]
-        image = tf.switch_case(which, branches)
-    return tf.ensure_shape(image, shape)
-
-
-def _amounts_and_order(draws: tf.Tensor, strength: float, impl: str):
-    """Of 8 uniform draws in [0, 1): 4 give the amounts, and the ranks of 4 are the order."""
-    if impl not in JITTER_IMPLS:
+    if impl not in OPERATIONS:
         raise ValueError(f"color_jitter_impl must be one of {JITTER_IMPLS}, got {impl!r}")
-    lows, widths = jitter_ranges(strength, impl)
-    return draws[:4] * widths + lows, tf.math.top_k(draws[4:8], k=NUM_OPS).indices
+    return OPERATIONS[impl]
 
 
-def jitter_ranges(strength: float, impl: str) -> tuple[list[float], list[float]]:
-    """Lows and widths of the amounts of brightness, contrast, saturation and hue."""
-    spread, turn = 0.8 * strength, 0.2 * strength
-    factors = max(0.0, 1 - spread), 1 + spread
-    ranges = [
-        factors if impl == "simclrv2" else (-spread, spread),
-        factors,
-        factors,
-        # TensorFlow refuses more than a whole turn of hue, and it is no other hue.
-        (max(-1.0, -turn), min(1.0, turn)),
-    ]
-    return [low for low, _ in ranges], [high - low for low, high in ranges]
+def amounts(draws: tf.Tensor, *, strength: float, impl: str) -> tf.Tensor:
+    """Turns uniform draws in [0, 1) into the amounts of the four operations, both (..., 4).
+
+    Args:
+      draws: the draws.
+      strength: s of the paper's appendix A.
+      impl: "simclrv2" or "simclrv1".
+
+    Raises:
+      ValueError: unknown impl.
+    """
+    ranges = [operation.amounts(strength) for operation in operations(impl)]
+    return draws * [high - low for low, high in ranges] + [low for low, _ in ranges]

@@ -9,7 +9,7 @@ import functools
 import tensorflow as tf
 
 from tf_simclr.config import Config
-from tf_simclr.data.augment import host, on_device
+from tf_simclr.data.augment import blur, on_device
 from tf_simclr.data.batch import CropBatch, ImageBatch, TrainBatch, ViewBatch, num_views
 
 # Two uses of the seed that must not draw the same numbers.
@@ -38,7 +38,9 @@ class DeviceViews:
             self._finish_crops = jit(self._color_crops)
             self._finish_images = jit(self._crop_and_color)
 
-    def views(self, batch: TrainBatch, *, step, place) -> list[tf.Tensor]:
+    def views(
+        self, batch: TrainBatch, *, step: tf.Tensor | int, place: tf.Tensor | int
+    ) -> list[tf.Tensor]:
         """Returns the views of n images: two of each in pretraining, else one.
 
         Args:
@@ -56,7 +58,7 @@ class DeviceViews:
         if not (self._pretraining and self._augment.use_blur):
             return views
         return [
-            host.random_blur(
+            blur.random_blur(
                 view,
                 self._seed_of(BLUR_STREAM, step, place, number),
                 image_size=self._image_size,
@@ -65,7 +67,7 @@ class DeviceViews:
         ]
 
     def preview(
-        self, batch: TrainBatch, *, step, count: int, microbatch_size: int = 0
+        self, batch: TrainBatch, *, step: tf.Tensor | int, count: int, microbatch_size: int = 0
     ) -> tf.Tensor:
         """Returns the first views of the first images, not blurred, for a picture.
 

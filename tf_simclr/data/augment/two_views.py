@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tf_simclr.data.augment import host, on_device
+from tf_simclr.data.augment import blur, crop, on_device
 
 
 def augmentation(
@@ -50,7 +50,7 @@ def augmentation(
         n, height, width, _ = images.shape
         side = image_size or height
         crop_seed, flip_seed, color_seed, blur_seed = _split(seed, 4)
-        boxes = host.random_crop_boxes(n, crop_seed, height, width)
+        boxes = crop.random_crop_boxes(n, crop_seed, height, width)
         flips = on_device.random_flips(n, flip_seed)
         crops = on_device.crop_and_resize(images, boxes, flips, side)
         distorted = on_device.color_distortion(
@@ -58,7 +58,7 @@ def augmentation(
         )
         if not use_blur:
             return distorted
-        return host.random_blur(distorted, blur_seed, image_size=side)
+        return blur.random_blur(distorted, blur_seed, image_size=side)
 
     seed1, seed2 = _split(tf.convert_to_tensor(seed), 2)
     return view(seed1), view(seed2)

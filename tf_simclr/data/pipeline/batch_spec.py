@@ -1,52 +1,50 @@
 """What the input pipeline promises to the step: shapes, dtypes and a static batch size.
 
-The pipelines' last op asserts it, so that what does not fit is found where it is made and not in
-the first step of a run.
+The last op of a pipeline asserts it. An error is thus found where it is made, and not in the first
+step of a run.
 """
 
-from typing import NamedTuple
+from typing import TypeVar
 
 import tensorflow as tf
 
-from tf_simclr.data.batch import CropBatch, EvalBatch, ImageBatch, TrainBatch, ViewBatch, num_views
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.batch import CropBatch, EvalBatch, ImageBatch, ViewBatch
+from tf_simclr.data.pipeline.settings import ViewSettings
+from tf_simclr.data.sources.protocol import Source
+
+_Batch = TypeVar("_Batch", bound=tuple)
 
 
-def of_training(
-    source: Source,
-    *,
-    train_mode: str,
-    image_size: int,
-    batch_size: int,
-    augment_on_device: bool,
-    travels_whole: bool,
-) -> TrainBatch:
-    """Returns the element_spec of `batches.train_batches`.
-
-    Args:
-      augment_on_device: the device finishes the views.
-      travels_whole: it crops them, too.
-    """
-    views = num_views(train_mode)
-    shape = (batch_size, views, image_size, image_size, 3)
-    rest = _labels(source, batch_size), _one_each(batch_size)
-    if travels_whole:
-        images = tf.TensorSpec((batch_size, *source.image_shape[:2], 3), tf.uint8)
-        return ImageBatch(images, tf.TensorSpec((batch_size, views, 4), tf.int32), *rest)
-    if augment_on_device:
-        return CropBatch(tf.TensorSpec(shape, tf.uint8), *rest)
-    return ViewBatch(tf.TensorSpec(shape, tf.float32), *rest)
+def of_views(source: Source, views: ViewSettings, batch_size: int) -> ViewBatch:
+    """Returns the element_spec of batches whose views the host finishes."""
+    shape = (batch_size, *views.shape)
+    labels, skipped = _labels(source, batch_size), _one_each(batch_size)
+    return ViewBatch(tf.TensorSpec(shape, tf.float32), labels, skipped)
 
 
-def of_evaluation(source: Source, *, image_size: int, batch_size: int) -> EvalBatch:
-    """Returns the element_spec of `batches.eval_batches`."""
+def of_crops(source: Source, views: ViewSettings, batch_size: int) -> CropBatch:
+    """Returns the element_spec of batches whose crops the host resizes."""
+    shape = (batch_size, *views.shape)
+    labels, skipped = _labels(source, batch_size), _one_each(batch_size)
+    return CropBatch(tf.TensorSpec(shape, tf.uint8), labels, skipped)
+
+
+def of_images(source: Source, views: ViewSettings, batch_size: int) -> ImageBatch:
+    """Returns the element_spec of batches out of which the device crops."""
+    images = tf.TensorSpec((batch_size, *source.image_shape[:2], 3), tf.uint8)
+    boxes = tf.TensorSpec((batch_size, views.num_views, 4), tf.int32)
+    return ImageBatch(images, boxes, _labels(source, batch_size), _one_each(batch_size))
+
+
+def of_evaluation(source: Source, image_size: int, batch_size: int) -> EvalBatch:
+    """Returns the element_spec of evaluation batches."""
     images = tf.TensorSpec((batch_size, image_size, image_size, 3), tf.float32)
     ones = _one_each(batch_size)
     return EvalBatch(images, _labels(source, batch_size), ones, ones)
 
 
-def with_shapes(batch: NamedTuple, spec: NamedTuple) -> NamedTuple:
-    """A batch with its static shapes, which some ops lose.
+def with_shapes(batch: _Batch, spec: _Batch) -> _Batch:
+    """Gives a batch its static shapes, which some ops lose.
 
     Raises:
       ValueError: when built, where ranks or known sizes differ; at run time where the sizes do.
@@ -56,7 +54,7 @@ def with_shapes(batch: NamedTuple, spec: NamedTuple) -> NamedTuple:
     )
 
 
-def check(dataset: tf.data.Dataset, spec: tuple):
+def check(dataset: tf.data.Dataset, spec: tuple) -> None:
     """Raises AssertionError where a dataset does not keep what the spec promises."""
     assert dataset.element_spec == spec, (dataset.element_spec, spec)
 

@@ -1,72 +1,103 @@
-"""Small images of one size, which travel to the device whole, with the boxes to cut out of them."""
+"""The pipeline of whole images, out of which the device crops the views.
+
+It is for small images of one size. The host decodes them and draws the boxes.
+"""
 
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from tf_simclr.data.augment import host
+from tf_simclr.data.augment import crop
 from tf_simclr.data.batch import ImageBatch, num_views
-from tf_simclr.data.pipeline import seeds, undecodable
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.pipeline import groups, seeds, undecodable
+from tf_simclr.data.pipeline.settings import ViewSettings
+from tf_simclr.data.pipeline.stream import Stream
+from tf_simclr.data.sources.protocol import Source
 
 
 def travels_whole(source: Source, *, image_size: int, train_mode: str) -> bool:
-    """Whether a stored image is sent to the device as it is, to be cropped and resized there.
+    """Returns whether the device crops: images have one size, no larger than their views together.
 
-    Images of one size, and not larger than their views together.
+    Args:
+      source: of the images.
+      image_size: side of a view in pixels.
+      train_mode: tells how many views of an image there are.
     """
-    height, width = source.image_shape[:2]
-    views = num_views(train_mode)
-    return bool(height and width) and height * width <= views * image_size**2
+    height, width, _ = source.image_shape
+    if not height or not width:
+        return False
+    return height * width <= num_views(train_mode) * image_size**2
 
 
-def decode(dataset: tf.data.Dataset, source: Source, *, name: str, strict: bool) -> tf.data.Dataset:
-    """Encoded examples -> {'image': uint8 (h, w, 3), 'label': int64 (), 'good': bool ()}.
+def batches(stream: Stream, settings: ViewSettings) -> tf.data.Dataset:
+    """Makes the dataset of ImageBatch; labels are class numbers, int64 (n,)."""
+    spec = tf.TensorSpec(settings.shape, tf.uint8)
+    batch_size = stream.settings.batch_size
+    # Little is done to an image here: the larger the group the better.
+    wanted = max(groups.examples_in_group(spec, batch_size), batch_size)
+    group_size = stream.group_size(wanted)
+    function = make_group(stream, settings.num_views, group_size=group_size)
+    if stream.order.is_short or stream.settings.cache:
+        numbers = stream.in_groups(stream.order.indices(), group_size)
+        dataset, function = groups.from_memory(
+            decode(stream.read_once(), stream), stream.order.num_examples, numbers, function
+        )
+    else:
+        examples = stream.order.examples(stream.reader(cache=False))
+        dataset = stream.in_groups(decode(examples, stream), group_size)
+    dataset = groups.parallel_map(dataset, function)
+    return stream.in_batches(dataset, group_size)
 
-    Of an example that cannot be decoded the image is blank and 'good' is False.
+
+def decode(examples: tf.data.Dataset, stream: Stream) -> tf.data.Dataset:
+    """Decodes examples: {'image': uint8 (h, w, 3), 'label': int64 (), 'good': bool ()}.
+
+    The image of an example that cannot be decoded is blank, and its 'good' is False.
     """
-    shape = source.image_shape[:2] + (3,)
+    spec = tf.TensorSpec((*_size(stream.source), 3), tf.uint8)
 
     def group(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         images, good = undecodable.map_decodable(
-            source.decode,
-            source,
+            stream.source.decode,
+            stream.source,
             example,
-            shape=shape,
-            dtype=tf.uint8,
-            name=name,
-            strict=strict,
+            spec=spec,
+            name=stream.name,
+            strict=stream.settings.strict,
         )
         return {"image": images, "label": example["label"], "good": good}
 
-    dataset = dataset.batch(undecodable.examples_in_group(shape, tf.uint8))
-    return undecodable.parallel_map(dataset, group).unbatch()
+    encoded = examples.batch(groups.examples_in_group(spec))
+    return groups.parallel_map(encoded, group).unbatch()
 
 
-def make_group(source: Source, streams: seeds.Streams, *, group_size: int, name: str) -> Callable:
-    """Makes the map from a group of decoded examples to what the device needs of them.
+def make_group(stream: Stream, num_views: int, *, group_size: int) -> Callable:
+    """Makes the function that maps a group of decoded examples to what the device needs.
 
-    Args:
-      source: of images of one size.
-      streams: whose boxes these are, drawn for a group at a time.
-      group_size: examples of a group.
-      name: of the stream, for messages.
+    The boxes are drawn for a whole group at a time.
 
     Returns:
-      A function: (positions (group_size,), a group of examples as `decode` has them) ->
-      an ImageBatch of group_size images whose labels are class numbers, where a good example
-      stands in for each that is not.
+      A function (positions (group_size,), a group of examples from `decode`) -> ImageBatch of
+      group_size images, where a good example stands in for each that is not.
     """
-    height, width = source.image_shape[:2]
+    height, width = _size(stream.source)
+    streams = seeds.Streams(stream.settings.seed, num_views, stream.settings.shard)
 
     def group(index: tf.Tensor, example: dict[str, tf.Tensor]) -> ImageBatch:
-        images, *rest = undecodable.with_stand_ins(
-            example["image"], example["label"], example["good"], index, name=name
+        images, labels, skipped = undecodable.with_stand_ins(
+            example["image"], example["label"], example["good"], index, name=stream.name
         )
         boxes = [
-            host.random_crop_boxes(group_size, seed, height, width)
+            crop.random_crop_boxes(group_size, seed, height, width)
             for seed in streams.seeds(seeds.BOXES, index[0])
         ]
-        return ImageBatch(images, tf.stack(boxes, axis=1), *rest)
+        return ImageBatch(images, tf.stack(boxes, axis=1), labels, skipped)
 
     return group
+
+
+def _size(source: Source) -> tuple[int, int]:
+    """Returns height and width of the images of a source whose images have one size."""
+    height, width, _ = source.image_shape
+    assert height and width, source.image_shape
+    return height, width

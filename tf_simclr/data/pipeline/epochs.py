@@ -1,8 +1,8 @@
 """The order of the training examples: one endless stream of epochs.
 
 Each epoch holds each example once, in an order of its own. A batch may hold the end of one epoch
-and the beginning of the next. An image that came at the end of the one must then wait until the
-batch is full: twice in a batch it would be its own negative.
+and the beginning of the next. An image in that end must not come again before the batch is full:
+twice in a batch, it would be its own negative.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tf_simclr.data.pipeline import seeds
 
-_NOTHING = -1  # stands for no example among those that a batch holds
+_NO_EXAMPLE = -1  # where a batch holds fewer examples than the tensor has elements
 _ALL_HASHES = 2**63 - 1
 
 
@@ -20,13 +20,13 @@ _ALL_HASHES = 2**63 - 1
 class Order:
     """The order of one input pipeline's examples.
 
-    It is a function of these numbers alone, so that a stream can be entered anywhere.
+    The order is a function of these numbers alone, so a stream can be entered anywhere.
 
     Attributes:
       num_examples: examples of an epoch.
-      step_size: examples of a step in this pipeline. Steps begin at the multiples of it.
-      start_example: examples that were consumed before.
-      buffer: examples of the shuffle buffer.
+      step_size: examples of a step in this pipeline. Steps begin at its multiples.
+      start_example: number of examples that were consumed before.
+      buffer: size of the shuffle buffer in examples.
       seed: seed of the run.
     """
 
@@ -41,18 +41,18 @@ class Order:
         """Whether the order of an epoch depends on all the epochs before it.
 
         An epoch of fewer than two batches begins and ends with the same examples. To enter such a
-        stream, all orders from the first epoch on must be worked out. That is quick for numbers,
-        and so these streams are made of numbers (`indices`).
+        stream, all orders from the first epoch on must be computed. That is quick for numbers, so
+        these streams are made of numbers (`indices`).
         """
         return self._straddles and self.num_examples < 2 * self.step_size
 
     @property
     def _straddles(self) -> bool:
-        """Whether there are batches that hold examples of two epochs."""
+        """Whether some batches hold examples of two epochs."""
         return bool(self.num_examples % self.step_size)
 
     def indices(self) -> tf.data.Dataset:
-        """The stream as numbers of examples in [0, num_examples), int64 ()."""
+        """Makes the stream as numbers of examples in [0, num_examples), int64 ()."""
 
         def next_epoch(held: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             numbers = self._shuffled(tf.data.Dataset.range(self.num_examples), epoch)
@@ -68,7 +68,7 @@ class Order:
         return epochs.prefetch(1).unbatch().skip(position)
 
     def examples(self, read: Callable[[tf.Tensor], tf.data.Dataset]) -> tf.data.Dataset:
-        """The stream as the examples themselves. Not for short streams.
+        """Makes the stream as the examples themselves. It must not be short (`is_short`).
 
         Args:
           read: (epoch, int64 ()) -> Dataset of the epoch's examples, {"image": string (), ...}.
@@ -81,7 +81,7 @@ class Order:
             return stream.skip(position)
 
         def parts(epoch: tf.Tensor) -> tf.data.Dataset:
-            """The epoch in batches, of which the first is all that may have to wait."""
+            """Cuts the epoch into batches. Only examples of the first may have to wait."""
             batches = self._shuffled(read(epoch), epoch).batch(self.step_size).enumerate()
             return batches.map(lambda part, batch: (epoch, part, batch))
 
@@ -90,7 +90,7 @@ class Order:
             identities = tf.strings.to_hash_bucket_fast(batch["image"], _ALL_HASHES)
             count = tf.where(part == 0, self._carried(epoch), 0)
 
-            def reordered():
+            def reordered() -> tuple[tf.Tensor, dict]:
                 order = _order_of_head(identities, held, count)
                 return tf.nest.map_structure(lambda t: tf.gather(t, order), (identities, batch))
 
@@ -101,9 +101,11 @@ class Order:
         return stream.unbatch().skip((first - begun) * self.num_examples + position)
 
     def _entry(self) -> tuple[int, int, int]:
-        """The epoch of the first example, the epoch to begin with, and the place in the first.
+        """Finds where to enter the stream.
 
-        They differ where the order depends on what a batch already holds.
+        Returns:
+          The epoch of the first example, the epoch to begin with, and the position of the example
+          in its epoch. The epochs differ where the order depends on what a batch already holds.
         """
         first, position = divmod(self.start_example, self.num_examples)
         if self.is_short:
@@ -112,7 +114,7 @@ class Order:
         return first, first - 1 if waits else first, position
 
     def _carried(self, epoch: int | tf.Tensor) -> int | tf.Tensor:
-        """How many examples of the epoch before are in the batch in which this one begins."""
+        """Counts the examples of the previous epoch in the batch in which this epoch begins."""
         return epoch * self.num_examples % self.step_size
 
     def _shuffled(self, examples: tf.data.Dataset, epoch: tf.Tensor) -> tf.data.Dataset:
@@ -120,29 +122,30 @@ class Order:
         return examples.shuffle(self.buffer, seed=seed, reshuffle_each_iteration=False)
 
     def _none_held(self) -> tf.Tensor:
-        return tf.fill([self.step_size], tf.constant(_NOTHING, tf.int64))
+        return tf.fill([self.step_size], tf.constant(_NO_EXAMPLE, tf.int64))
 
 
 def _order_of_head(identities: tf.Tensor, held: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """An order of the first examples of an epoch: those that a batch already holds come last.
+    """Orders the first examples of an epoch: those that a batch already holds come last.
 
     Args:
       identities: int64 (n,), which examples they are.
-      held: int64 (m,), the last examples before them.
-      count: int64 (), how many of the last ones the batch holds.
+      held: int64 (m,), the examples just before them.
+      count: int64 (), how many of these the batch holds.
 
     Returns:
-      int32 (n,), a permutation that keeps the order otherwise.
+      int32 (n,), a permutation that otherwise keeps the order.
     """
-    places = tf.range(tf.size(held, tf.int64))
-    held = tf.where(places >= tf.size(held, tf.int64) - count, held, _NOTHING)
+    positions = tf.range(tf.size(held, tf.int64))
+    held = tf.where(positions >= tf.size(held, tf.int64) - count, held, _NO_EXAMPLE)
     held = tf.sort(held)
-    found = tf.minimum(tf.searchsorted(held, identities), tf.size(held) - 1)
-    return tf.argsort(tf.cast(tf.gather(held, found) == identities, tf.int32), stable=True)
+    nearest = tf.minimum(tf.searchsorted(held, identities), tf.size(held) - 1)
+    is_held = tf.gather(held, nearest) == identities
+    return tf.argsort(tf.cast(is_held, tf.int32), stable=True)
 
 
 def _last(held: tf.Tensor, identities: tf.Tensor) -> tf.Tensor:
-    """The last examples of the stream, as many as before, after more of them came."""
+    """Updates the last examples of the stream, as many as before, after more of them came."""
     return tf.ensure_shape(tf.concat([held, identities], axis=0)[-held.shape[0] :], held.shape)
 
 

@@ -1,76 +1,116 @@
-"""Views that the host makes, image by image: all of them, or what the device then distorts."""
+"""The pipeline of views that the host makes image by image.
+
+The host finishes the views but for the blur (ViewBatch). With augment_on_device it only crops and
+resizes, and the device flips and distorts the crops (CropBatch).
+"""
 
 import functools
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from tf_simclr.data.augment import host
+from tf_simclr.data.augment import crop, views
 from tf_simclr.data.batch import CropBatch, ViewBatch
-from tf_simclr.data.pipeline import seeds, undecodable
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.pipeline import groups, seeds, undecodable
+from tf_simclr.data.pipeline.settings import ViewSettings
+from tf_simclr.data.pipeline.stream import Stream
 
 
-def make_group(
-    source: Source,
-    streams: seeds.Streams,
-    *,
-    train_mode: str,
-    image_size: int,
-    color_jitter_strength: float,
-    color_jitter_impl: str,
-    augment_on_device: bool,
-    name: str,
-    strict: bool,
-) -> Callable:
-    """Makes the map from a group of encoded examples to their views.
+def batches(stream: Stream, settings: ViewSettings) -> tf.data.Dataset:
+    """Makes the dataset of ViewBatch, or of CropBatch with augment_on_device.
 
-    Args:
-      streams: whose boxes and distortions these are, drawn for each image by itself.
-      name: of the stream, for messages.
-      The others: as `pipeline.train_batches` has them.
+    Labels are class numbers, int64 (n,).
+    """
+    spec = _spec(settings)
+    group_size = stream.group_size(groups.examples_in_group(spec, stream.settings.batch_size))
+    function = make_group(stream, settings)
+    if stream.order.is_short:
+        # Its examples must be in memory, where its shuffle buffer would hold them anyway.
+        numbers = stream.in_groups(stream.order.indices(), group_size)
+        dataset, function = groups.from_memory(
+            stream.read_once(), stream.order.num_examples, numbers, function
+        )
+    else:
+        examples = stream.order.examples(stream.reader(cache=stream.settings.cache))
+        dataset = stream.in_groups(examples, group_size)
+    # A thread waits while code compiled by XLA runs in another thread.
+    colors_on_host = settings.train_mode == "pretrain" and not settings.augment_on_device
+    threads = 2 if colors_on_host and views.is_compiled(settings.image_size) else 1
+    dataset = groups.parallel_map(dataset, function, threads_per_core=threads)
+    return stream.in_batches(dataset, group_size)
+
+
+def make_group(stream: Stream, settings: ViewSettings) -> Callable:
+    """Makes the function that maps a group of encoded examples to their views.
+
+    Boxes and distortions are drawn for each image by itself.
 
     Returns:
-      A function: (positions (n,), a group of encoded examples) -> (views, labels, skipped), where
-      another example stands in for each that cannot be decoded (`undecodable.map_with_stand_ins`).
-      Views are float32 (n, views, s, s, 3), or with augment_on_device {"images": such in uint8}.
+      A function (positions (n,), a group of encoded examples) -> ViewBatch or CropBatch of n
+      images. Another example stands in for each that cannot be decoded
+      (`undecodable.map_with_stand_ins`).
     """
-    view = functools.partial(host.finetuning_view, image_size=image_size)
-    if train_mode == "pretrain":
-        view = functools.partial(
-            host.pretraining_view,
-            image_size=image_size,
-            strength=color_jitter_strength,
-            impl=color_jitter_impl,
-        )
-
-    def draw_boxes(box_seeds: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-        return tf.stack(
-            [host.random_crop_box(seed, height, width) for seed in tf.unstack(box_seeds)]
-        )
-
-    def views(box_seeds: tf.Tensor, view_seeds: tf.Tensor, encoded: tf.Tensor) -> list[tf.Tensor]:
-        image, boxes = source.decode_boxes(encoded, functools.partial(draw_boxes, box_seeds))
-        boxes = tf.unstack(boxes, streams.num_views)
-        if augment_on_device:
-            return [host.crop_and_resize_uint8(image, box, image_size) for box in boxes]
-        return [view(image, *each) for each in zip(boxes, tf.unstack(view_seeds), strict=True)]
+    streams = seeds.Streams(stream.settings.seed, settings.num_views, stream.settings.shard)
+    batch_type = CropBatch if settings.augment_on_device else ViewBatch
 
     def group(index: tf.Tensor, example: dict[str, tf.Tensor]) -> CropBatch | ViewBatch:
-        own_seeds = [
+        per_image = [
             tf.stack(streams.seeds(use, index), axis=1) for use in (seeds.BOXES, seeds.VIEWS)
         ]
-        images, *rest = undecodable.map_with_stand_ins(
-            views,
-            source,
-            index,
-            own_seeds,
-            example,
-            shape=(streams.num_views, image_size, image_size, 3),
-            dtype=tf.uint8 if augment_on_device else tf.float32,
-            name=name,
-            strict=strict,
+        return batch_type(
+            *undecodable.map_with_stand_ins(
+                functools.partial(_views_of_image, stream.source.decode_boxes, settings),
+                stream.source,
+                index,
+                per_image,
+                example,
+                spec=_spec(settings),
+                name=stream.name,
+                strict=stream.settings.strict,
+            )
         )
-        return CropBatch(images, *rest) if augment_on_device else ViewBatch(images, *rest)
 
     return group
+
+
+def _spec(settings: ViewSettings) -> tf.TensorSpec:
+    """Returns shape and dtype of an image's views."""
+    return tf.TensorSpec(settings.shape, tf.uint8 if settings.augment_on_device else tf.float32)
+
+
+def _views_of_image(
+    decode_boxes: Callable,
+    settings: ViewSettings,
+    box_seeds: tf.Tensor,
+    view_seeds: tf.Tensor,
+    encoded: tf.Tensor,
+) -> list[tf.Tensor]:
+    """Decodes an image, string (), and makes its views or crops from seeds (views, 2) each."""
+
+    def draw_boxes(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+        return tf.stack(
+            [crop.random_crop_box(seed, height, width) for seed in tf.unstack(box_seeds)]
+        )
+
+    size = settings.image_size
+    image, boxes = decode_boxes(encoded, draw_boxes)
+    boxes = tf.unstack(boxes, settings.num_views)
+    if settings.augment_on_device:
+        return [crop.crop_and_resize_uint8(image, box, size) for box in boxes]
+    boxes_and_seeds = zip(boxes, tf.unstack(view_seeds), strict=True)
+    if settings.train_mode != "pretrain":
+        return [
+            views.finetuning_view(image, box, seed, image_size=size)
+            for box, seed in boxes_and_seeds
+        ]
+    return [
+        views.pretraining_view(
+            image,
+            box,
+            seed,
+            image_size=size,
+            strength=settings.color_jitter_strength,
+            impl=settings.color_jitter_impl,
+        )
+        for box, seed in boxes_and_seeds
+    ]

@@ -4,14 +4,19 @@ import dataclasses
 
 import tensorflow as tf
 
-# Each use of the seed takes its own stream of random numbers; of an image's two views each does.
+from tf_simclr.data.pipeline.settings import WHOLE_SPLIT, Shard
+
+# Each use of the seed has a random stream of its own; BOXES and VIEWS have one for each view.
 FILES, SHUFFLE, BOXES, VIEWS = 0, 1, 2, 4
 
 
 def derive(seed: int, use: int, index: int | tf.Tensor) -> tf.Tensor:
-    """Stateless seeds for one use and the epochs or examples (...): int64 (..., 2).
+    """Derives stateless seeds for one use, at epochs or positions of any shape (...).
 
-    As stateless_fold_in derives them, of many indices at a time.
+    Does for many indices at a time what stateless_fold_in does for one.
+
+    Returns:
+      int64 (..., 2).
     """
     stream = tf.random.stateless_uniform([], [seed, use], None, None, tf.int64)
     index = tf.cast(index, tf.int64)
@@ -19,7 +24,7 @@ def derive(seed: int, use: int, index: int | tf.Tensor) -> tf.Tensor:
 
 
 def derive_scalar(seed: int, use: int, index: int | tf.Tensor) -> tf.Tensor:
-    """Likewise a non-negative int64 scalar, as Dataset.shuffle takes it.
+    """Derives a non-negative int64 scalar, the kind of seed that Dataset.shuffle takes.
 
     An element of a stateless seed would not do: only one of the two depends on the use.
     """
@@ -30,21 +35,23 @@ def derive_scalar(seed: int, use: int, index: int | tf.Tensor) -> tf.Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Streams:
-    """The random numbers of one input pipeline's views.
+    """The random streams of one input pipeline's views.
 
     Attributes:
       seed: of the run.
-      num_views: of an image.
-      num_shards: input pipelines, which never draw the same numbers.
-      shard_index: which of them this is.
+      num_views: views of an image.
+      shard: this input pipeline. No two shards draw the same numbers.
     """
 
     seed: int
     num_views: int
-    num_shards: int = 1
-    shard_index: int = 0
+    shard: Shard = WHOLE_SPLIT
 
     def seeds(self, use: int, index: tf.Tensor) -> list[tf.Tensor]:
-        """One use's seeds of each view at positions (...) of this pipeline: int64 (..., 2)."""
-        index = index * self.num_shards + self.shard_index
-        return [derive(self.seed, use + i, index) for i in range(self.num_views)]
+        """Derives the seeds of each view, at positions (...) of this input pipeline.
+
+        Returns:
+          A tensor for each view, int64 (..., 2).
+        """
+        index = index * self.shard.count + self.shard.index
+        return [derive(self.seed, use + view, index) for view in range(self.num_views)]

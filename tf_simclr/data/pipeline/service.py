@@ -2,13 +2,13 @@
 
 A dispatcher and its tf.data workers (tools/data_service.py) read, decode and augment; the training
 workers, called consumers here, only receive. The stream is cut into rounds of one batch for each
-consumer. Round t is made by tf.data worker t modulo their number, from the examples that a local
-pipeline would use for it, and all consumers take their batch of it together (coordinated reads). So
-the batches are those of a local pipeline, each exactly once.
+consumer. With n tf.data workers, round t is made by number t modulo n, from the examples that a
+local pipeline would use for it. All consumers take their batch of a round together (coordinated
+reads). The batches are therefore those of a local pipeline, each exactly once.
 
-With several tf.data workers their order is not: a worker that has nothing ready is passed over, and
-runs behind from then on. Then a run cannot be repeated to the last bit, and where one is resumed
-the rounds by which the workers were apart are lost or come twice.
+With several tf.data workers, the order of the batches may differ: a worker that has nothing ready
+is passed over, and runs behind from then on. Such a run cannot be repeated to the last bit. Where
+it is resumed, the rounds by which the workers were apart are lost or come twice.
 """
 
 import dataclasses
@@ -28,9 +28,9 @@ class Service:
 
     Attributes:
       address: of the dispatcher, grpc://HOST:PORT.
-      job_name: the same for all consumers of a run, and another for each start of it: under an old
-        name the dispatcher would go on where that start ended.
-      consumer_index: which consumer this is.
+      job_name: the same for all consumers of a run, but new for each start of it. Under an old name
+        the dispatcher would continue where that start ended.
+      consumer_index: number of this consumer, from 0.
       num_consumers: how many there are.
     """
 
@@ -40,16 +40,20 @@ class Service:
     num_consumers: int = 1
 
     def own_rounds(self, examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-        """Of the stream of all examples those of a tf.data worker's own rounds.
+        """Keeps the examples of a tf.data worker's own rounds.
 
-        Put before what costs time: each tf.data worker runs what stands before it in full.
+        It belongs before the expensive ops: each tf.data worker runs what comes before it in full.
         """
         hint = tf.data.experimental.SHARD_HINT  # replaced on each tf.data worker
         rounds = examples.batch(batch_size * self.num_consumers, drop_remainder=True)
         return rounds.shard(hint, hint).unbatch()
 
     def distribute(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """This consumer's batches: the tf.data workers run `batches`, made after `own_rounds`."""
+        """Returns this consumer's batches; the tf.data workers run the dataset `batches`.
+
+        Args:
+          batches: made from the examples that `own_rounds` keeps.
+        """
         return batches.apply(
             tf.data.experimental.service.distribute(
                 processing_mode=tf.data.experimental.service.ShardingPolicy.HINT,
@@ -61,7 +65,7 @@ class Service:
         )
 
 
-def check(address: str):
+def check(address: str) -> None:
     """Asks whether something answers at grpc://HOST:PORT.
 
     Raises:
@@ -69,7 +73,8 @@ def check(address: str):
     """
     target = urllib.parse.urlparse(address)
     try:
-        socket.create_connection((target.hostname, target.port), SECONDS_TO_ANSWER).close()
+        host_and_port = (target.hostname or "", target.port or 0)
+        socket.create_connection(host_and_port, SECONDS_TO_ANSWER).close()
     except OSError as error:
         raise ConfigError(
             f"data_service {address}: no dispatcher answers there ({one_line(error)}): start one "

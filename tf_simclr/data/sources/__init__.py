@@ -1,1 +1,1 @@
-"""Where the images come from: TensorFlow Datasets, folders, drawn shapes."""
+"""Where the images come from: TensorFlow Datasets, a folder, drawn shapes; `protocol.Source`."""

@@ -1,6 +1,6 @@
 """TFDS data sets that are stored as array_record files.
 
-TFDS makes no tf.data pipeline of these, but gives access to single records, by the package
+TFDS makes no tf.data pipeline of these. It gives access to single records through the package
 array_record. They are read in this process, a few at a time.
 """
 
@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from tf_simclr.data.sources import index_order
 from tf_simclr.errors import ConfigError, one_line
 
 FORMAT = "array_record"
@@ -48,17 +49,17 @@ def examples(
     seed: int | tf.Tensor | None = None,
     with_id: bool = False,
 ) -> tf.data.Dataset:
-    """One pass over a split, as TFDS's as_dataset gives it for other files.
+    """Reads a split once, like TFDS's as_dataset for files of other formats.
 
     Args:
       builder: of a prepared data set.
-      terms: of the split, each (name, first record, one past its last), as `Splits.terms` has
-        them.
-      decoding: which features are taken, and how.
+      terms: of the split, each (name, first record, one past its last), as from
+        `Splits.terms`.
+      decoding: which features to take, and how.
       shuffle: mix the records, in an order given by the seed.
       seed: an integer or an int64 scalar.
-      with_id: add "tfds_id", a string of the split's name and the place in it, which is the same
-        whatever slice the record is read in.
+      with_id: add "tfds_id", a string of the split's name and the record's number in it. It is the
+        same in every slice that contains the record.
     """
     names, starts, stops = (list(column) for column in zip(*terms, strict=True))
     split = "+".join(f"{name}[{start}:{stop}]" for name, start, stop in terms)
@@ -67,28 +68,26 @@ def examples(
     ends = tf.constant(np.cumsum(np.subtract(stops, starts)), tf.int64)
     features = decoding.extract_features(builder.info.features)
     count = len(records)
-    whole = tf.convert_to_tensor(0 if seed is None else seed, tf.int64)
-    halves = tf.cast(tf.stack([whole % 2**31, whole // 2**31]), tf.int32)
 
     def read(indices: np.ndarray) -> np.ndarray:
-        # Of objects: NumPy's strings lose zeros at their end.
+        # As objects: NumPy's strings lose trailing zeros.
         return np.array([records[int(index)] for index in indices], object)
 
     def read_group(first: tf.Tensor) -> dict[str, tf.Tensor]:
         index = tf.range(first, tf.minimum(first + _GROUP, count))
         if shuffle:
-            index = tf.random.experimental.index_shuffle(index, seed=halves, max_index=count - 1)
+            index = index_order.shuffled(index, seed, count)
         serialized = tf.numpy_function(read, [index], tf.string, stateful=False)
         return {"index": index, "record": tf.ensure_shape(serialized, (None,))}
 
     def parse(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        found = features.deserialize_example(example["record"], decoders=decoding.decoders)
+        parsed = features.deserialize_example(example["record"], decoders=decoding.decoders)
         if with_id:
             term = tf.searchsorted(ends, example["index"][None], side="right")[0]
-            place = example["index"] - ends[term] + tf.constant(stops, tf.int64)[term]
+            number = example["index"] - ends[term] + tf.constant(stops, tf.int64)[term]
             name = tf.constant(names)[term]
-            found["tfds_id"] = tf.strings.join([name, "__", tf.strings.as_string(place)])
-        return found
+            parsed["tfds_id"] = tf.strings.join([name, "__", tf.strings.as_string(number)])
+        return parsed
 
     groups = tf.data.Dataset.range(0, count, _GROUP).map(
         tf.autograph.experimental.do_not_convert(read_group),

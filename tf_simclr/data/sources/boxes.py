@@ -1,38 +1,39 @@
 """Images decoded for the boxes that are cut out of them.
 
-Boxes are int32 (n, 4): y, x, height, width in pixels. Which ones depends on the image's size, so
-they come from a function: (height, width), int32 () each -> boxes.
+The boxes depend on the image's size, so they come from a function (`protocol.DrawBoxes`).
 """
 
 from collections.abc import Callable
 
 import tensorflow as tf
 
+from tf_simclr.data.sources.protocol import DrawBoxes
+
 
 def of_whole(
-    decode: Callable, encoded: tf.Tensor, draw_boxes: Callable
+    decode: Callable, encoded: tf.Tensor, draw_boxes: DrawBoxes
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """decode(encoded), uint8 (h, w, 3), and boxes of it."""
+    """Decodes an image whole, uint8 (h, w, 3), and draws boxes in it, int32 (n, 4)."""
     image = decode(encoded)
     height, width, _ = tf.unstack(tf.shape(image))
     return image, draw_boxes(height, width)
 
 
 def of_rows(
-    decode: Callable, encoded: tf.Tensor, draw_boxes: Callable
+    decode: Callable, encoded: tf.Tensor, draw_boxes: DrawBoxes
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """As of_whole, but of a JPEG only the rows that boxes need are decoded.
+    """Decodes only the rows that boxes need, where the image is a JPEG.
 
-    The pixels are the same: decode must do to a JPEG what TensorFlow's op does. Above those rows
-    only the entropy coding is undone, and nothing below them. (Cutting columns off as well saves no
-    time, and changes pixels at the edge.) A file that is cut short is decoded whole, so that it is
-    an error for any boxes.
+    The pixels are those of `of_whole`: decode must do to a JPEG what TensorFlow's op does. Above
+    those rows only the entropy coding is undone; below them nothing is. (Cutting columns off as
+    well saves no time, and changes pixels at the edge.) A truncated file is decoded whole, so it
+    is an error for any boxes.
 
     Returns:
       uint8 (rows, w, 3), and the boxes in it.
     """
 
-    def rows():
+    def rows() -> tuple[tf.Tensor, tf.Tensor]:
         height, width, _ = tf.unstack(tf.io.extract_jpeg_shape(encoded))
         boxes = draw_boxes(height, width)
         top = tf.reduce_min(boxes[:, 0])

@@ -1,12 +1,14 @@
-"""Which files of a folder are looked at, and how links to folders are followed.
+"""Finds the files of a folder, follows links to folders, and reads files.
 
-Hidden files and folders, and those that operating systems and network drives leave behind, are
-skipped at any depth.
+Hidden files and folders are skipped at any depth, and so are those that operating systems and
+network drives leave behind.
 """
 
 import os
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
+
+from tf_simclr.data import errors
 
 # In lower case: Windows spells its recycle bin in more than one way.
 SYSTEM_NAMES = frozenset(
@@ -36,15 +38,15 @@ class LabelledFiles(NamedTuple):
 
 
 def is_skipped(name: str) -> bool:
-    """Whether a file or folder of this name is hidden or belongs to the system."""
+    """Returns whether a file or folder of this name is hidden or belongs to the system."""
     return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
 def walk(directory: str, *, seen: Iterable[str] = ()) -> Iterator[str]:
     """Yields the files at any depth in a fixed order, and folders that cannot be read.
 
-    Links to folders are followed. Each real folder is visited once, so that loops end and no file
-    comes twice by two links to its folder.
+    Links to folders are followed. Each real folder is visited once, so loops end, and no file comes
+    twice through two links to its folder.
 
     Args:
       directory: where to start.
@@ -71,7 +73,7 @@ def walk_labelled(directory: str) -> LabelledFiles:
     """Lists the files in data_dir/SPLIT/CLASS/.
 
     Every class folder is walked by itself. Two splits or two classes may therefore be links to one
-    folder, and each has all of its files.
+    folder, and each of them has all of its files.
     """
     splits, paths = _children(directory)
     class_folders = []
@@ -87,8 +89,28 @@ def walk_labelled(directory: str) -> LabelledFiles:
     return LabelledFiles(paths, class_folders)
 
 
+def read(path: bytes) -> bytes:
+    """Reads a file; returns no bytes where the file is gone.
+
+    Raises:
+      OSError: it cannot be read, in words that `errors.in_one_line` finds again.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise OSError(
+            errors.marked(
+                f"{os.fsdecode(path)!r} cannot be read ({error.strerror}): make it readable and "
+                "start again; a run goes on from its last checkpoint"
+            )
+        ) from error
+
+
 def _children(directory: str) -> tuple[list[str], list[str]]:
-    """Names of the folders and paths of the files in a folder, without those that are skipped."""
+    """Lists the names of a folder's folders and the paths of its files, without skipped ones."""
     unreadable = []
     walker = os.walk(directory, onerror=lambda error: unreadable.append(error.filename))
     _, folders, names = next(walker, (directory, [], []))

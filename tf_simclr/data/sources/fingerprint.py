@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 def digest(items: Iterable) -> int:
-    """Returns 0 to 2**32 - 1: the same number for items that print the same, in the same order."""
+    """Returns a number below 2**32: the same for items that print the same, in the same order."""
     result = hashlib.blake2b(digest_size=4)
     for item in items:
         result.update(f"{item!r}\n".encode())

@@ -1,45 +1,46 @@
 """--dataset=folder: pictures in a folder, read where they lie.
 
-With labels they lie in data_dir/SPLIT/CLASS/, at any depth below; with --unlabelled anywhere in
-data_dir, and make one split, train. What a file is its content says, not its name.
+With labels they lie in data_dir/SPLIT/CLASS/, at any depth below. With --unlabelled they lie
+anywhere in data_dir, and form one split, train. The content of a file tells its format, not its
+name.
 """
 
 import collections
-import hashlib
+import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tf_simclr.data import errors
 from tf_simclr.data.sources import (
     boxes,
+    file_tree,
     fingerprint,
     folder_layout,
     folder_listing,
-    image_files,
+    image_decoding,
     image_range,
+    index_order,
 )
-from tf_simclr.data.sources.folder_listing import Picture, counted, shown
+from tf_simclr.data.sources.folder_listing import Listing, Picture
 from tf_simclr.data.sources.image_files import DEFAULT_LIMITS, Limits
 from tf_simclr.data.sources.image_range import ImageRange
 from tf_simclr.data.sources.kept_listing import KeptListing
+from tf_simclr.data.sources.protocol import UNLABELLED, DrawBoxes
 from tf_simclr.data.sources.splits import Splits
-from tf_simclr.data.sources.tfds_source import UNLABELLED
 from tf_simclr.errors import ConfigError
 
 FOLDER = "folder"
 TRAIN = "train"
-_NAMES_SHOWN = 5
 
 
 class FolderSource(Splits):
-    """The pictures of a folder, with the interface of `sources.Source`.
+    """The pictures of a folder, a `protocol.Source`.
 
-    Within a split they have a shuffled order, so that a slice of it is a sample of all classes. The
+    Within a split they have a shuffled order, so a slice of it is a sample of all classes. The
     order and the ids depend on the paths within the folder alone, not on where the folder lies.
 
     Attributes:
@@ -53,6 +54,7 @@ class FolderSource(Splits):
 
     name = FOLDER
     image_shape = (None, None, 3)
+    reads_in_this_process = True
 
     def __init__(
         self,
@@ -63,40 +65,36 @@ class FolderSource(Splits):
         max_megapixels: int = DEFAULT_LIMITS.max_megapixels,
         kept: KeptListing | None = None,
     ):
-        """Looks at the first bytes of every file, with a progress bar.
+        """Inspects the first bytes of every file, with a progress bar.
 
         Args:
           directory: data_dir.
           unlabelled: whether all pictures are one split without labels.
           image_range: the values of 16-bit images that become black and white.
           max_megapixels: the largest picture, in millions of pixels.
-          kept: looks at the files, within the same limits. None looks at all of them anew.
+          kept: inspects the files, within the same limits. None inspects all of them.
 
         Raises:
-          ConfigError: the folder has no picture, or not in SPLIT/CLASS/.
+          ConfigError: the folder has no picture, or none in SPLIT/CLASS/.
         """
         self._directory, self._image_range = directory, image_range
         self._max_megapixels = max_megapixels
         limits = Limits(max_megapixels, image_range is not None)
         self._kept = kept or KeptListing(None, limits)
-        listing = folder_listing.list_pictures(directory, unlabelled=unlabelled, kept=self._kept)
-        self.left_out, self._first_left_out = listing.left_out, listing.first_left_out
-        self.class_names = self.num_classes = None
-        if not unlabelled:
-            folder_layout.check(directory, [picture.path for picture in listing.pictures])
-            self.class_names = tuple(sorted({picture.place[1] for picture in listing.pictures}))
-            self.num_classes = len(self.class_names)
+        self._listing = folder_listing.list_pictures(
+            directory, unlabelled=unlabelled, kept=self._kept
+        )
+        self.left_out = self._listing.left_out
+        self.class_names = None if unlabelled else _class_names(directory, self._listing)
+        self.num_classes = None if self.class_names is None else len(self.class_names)
         self._labels = {name: label for label, name in enumerate(self.class_names or ())}
-        self.empty_classes = [
-            folder
-            for folder in listing.class_folders
-            if os.path.basename(folder) not in self._labels
-        ]
-        self._files = collections.defaultdict(list)
-        for picture in listing.pictures:
-            self._files[TRAIN if unlabelled else picture.place[0]].append(picture)
+        folders = self._listing.class_folders
+        self.empty_classes = [f for f in folders if os.path.basename(f) not in self._labels]
+        self._files: dict[str, list[Picture]] = collections.defaultdict(list)
+        for picture in self._listing.pictures:
+            self._files[TRAIN if unlabelled else picture.split_and_class[0]].append(picture)
         for files in self._files.values():
-            files.sort(key=_shuffling_key)
+            files.sort(key=lambda picture: picture.shuffling_key)
         self._splits = {
             split: tfds.core.SplitInfo(name=split, shard_lengths=[len(files)], num_bytes=0)
             for split, files in self._files.items()
@@ -106,34 +104,26 @@ class FolderSource(Splits):
     def splits(self) -> Mapping[str, tfds.core.SplitInfo]:
         return self._splits
 
-    def __str__(self):
-        """What was found, in one line."""
-        sizes = ", ".join(f"{split} {len(files)}" for split, files in self._files.items())
-        total = sum(len(files) for files in self._files.values())
-        classes = f" in {counted(self.num_classes, 'class', 'es')}" if self.class_names else ""
-        text = f"{self._directory}: {counted(total, 'picture')}{classes} ({sizes})"
-        if self.left_out:
-            text += f"; left out (the first is {shown(self._first_left_out)}): "
-            text += folder_listing.described(self.left_out)
-        if self.empty_classes:
-            names = ", ".join(map(shown, self.empty_classes[:_NAMES_SHOWN]))
-            more = len(self.empty_classes) - _NAMES_SHOWN
-            text += f"; no usable picture in {names}" + (f" and {more} more" if more > 0 else "")
-        return text
+    def __str__(self) -> str:
+        """Describes in one line what is in the folder."""
+        sizes = {split: len(files) for split, files in self._files.items()}
+        return folder_listing.summary(
+            self._directory, sizes, self.num_classes, self._listing, self.empty_classes
+        )
 
     def contents(self) -> dict[str, int]:
-        """Numbers of pictures: {"train": 120, "train/cat": 60, ...}."""
-        counts = collections.Counter()
+        """Counts the pictures: {"train": 120, "train/cat": 60, ...}."""
+        counts: collections.Counter[str] = collections.Counter()
         for split, files in self._files.items():
             counts[split] = len(files)
             if self.class_names:
-                counts.update(f"{split}/{picture.place[1]}" for picture in files)
+                counts.update("/".join(picture.split_and_class) for picture in files)
         return dict(counts)
 
     def fingerprint(self) -> int:
-        """A number that changes with the pictures' paths, classes and sizes (`fingerprint`).
+        """Returns a number that changes with the pictures' paths, classes and sizes.
 
-        A change after the first bytes of a file, which leaves its size as it is, goes unnoticed.
+        It does not notice a change after the first bytes of a file that leaves its size unchanged.
         """
         files = (
             (split, picture.path.replace(os.sep, "/"), *picture.inspection)
@@ -150,10 +140,10 @@ class FolderSource(Splits):
         seed: int | tf.Tensor | None = None,
         with_id: bool = False,
     ) -> tf.data.Dataset:
-        """Like Source.encoded_examples. The id is the path relative to data_dir.
+        """Reads a split once (`protocol.Source`). The id is the path relative to data_dir.
 
-        With shuffle_files the pictures are mixed. One that has been removed since the folder was
-        listed has no bytes, so that it counts as one that cannot be decoded.
+        A picture that was removed after the folder was listed has no bytes, so it counts as one
+        that cannot be decoded.
         """
         files = []
         for name, start, stop in self.terms(split):
@@ -161,15 +151,13 @@ class FolderSource(Splits):
         ids = tf.constant([os.fsencode(picture.path) for picture in files], tf.string)
         labels = tf.constant([self._label(picture) for picture in files], tf.int64)
         directory = os.fsencode(os.path.join(self._directory, ""))
-        whole = tf.convert_to_tensor(0 if seed is None else seed, tf.int64)
-        halves = tf.stack([whole % 2**31, whole // 2**31])
 
         def read(index: tf.Tensor) -> dict[str, tf.Tensor]:
             if shuffle_files:
-                index = tf.random.experimental.index_shuffle(
-                    index, seed=tf.cast(halves, tf.int32), max_index=len(files) - 1
-                )
-            image = tf.numpy_function(_read, [directory + ids[index]], tf.string, stateful=False)
+                index = index_order.shuffled(index, seed, len(files))
+            image = tf.numpy_function(
+                file_tree.read, [directory + ids[index]], tf.string, stateful=False
+            )
             example = {"image": tf.ensure_shape(image, ()), "label": labels[index]}
             return example | ({"id": ids[index]} if with_id else {})
 
@@ -182,32 +170,33 @@ class FolderSource(Splits):
     def _label(self, picture: Picture) -> int:
         if self.class_names is None:
             return UNLABELLED
-        return self._labels[picture.place[1]]
+        return self._labels[picture.split_and_class[1]]
 
     def decode(self, encoded: tf.Tensor) -> tf.Tensor:
-        """The bytes of a file, string () -> uint8 (h, w, 3), as `image_files.pixels` has it."""
-        return image_files.decode(encoded, self._image_range, max_megapixels=self._max_megapixels)
+        """Decodes the bytes of a file, string () -> uint8 (h, w, 3) (`image_decoding.pixels`)."""
+        return image_decoding.decode(
+            encoded, self._image_range, max_megapixels=self._max_megapixels
+        )
 
-    def decode_boxes(self, encoded: tf.Tensor, draw_boxes: Callable) -> tuple[tf.Tensor, tf.Tensor]:
-        """decode(), and boxes in it; `boxes` says more."""
+    def decode_boxes(
+        self, encoded: tf.Tensor, draw_boxes: DrawBoxes
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Decodes an image whole, and draws boxes in it (`boxes`)."""
         return boxes.of_whole(self.decode, encoded, draw_boxes)
 
     def sample_16_bit(self) -> Iterator[np.ndarray]:
-        """Values of a few of the 16-bit images, uint16 (h, w, 3)."""
-        deep = [
-            picture.path
-            for files in self._files.values()
-            for picture in files
-            if picture.inspection.is_16_bit
-        ]
+        """Yields the values of a few of the 16-bit images, uint16 (h, w, 3)."""
+        pictures = itertools.chain.from_iterable(self._files.values())
+        deep = [picture.path for picture in pictures if picture.inspection.is_16_bit]
         for i in image_range.spread(len(deep)):
             try:
                 with open(os.path.join(self._directory, deep[i]), "rb") as file:
-                    yield image_files.values_16_bit(file.read())
+                    yield image_decoding.values_16_bit(file.read())
             except (OSError, tf.errors.OpError):
                 pass  # It is counted where it is used.
 
     def keep_listing(self) -> str | None:
+        """Keeps for the next start what the inspection of the files has found (`kept_listing`)."""
         return self._kept.save()
 
 
@@ -228,10 +217,10 @@ def open_folder(
       image_range: the values of 16-bit images that become black and white.
       max_megapixels: the largest picture, in millions of pixels.
       model_dir: where an earlier start may have kept a listing (`kept_listing`).
-      quiet: say nothing, as a worker that is not the chief.
+      quiet: say nothing; for a worker that is not the chief.
 
     Raises:
-      ConfigError: there is none, or nothing in it that can be used.
+      ConfigError: there is no folder, or nothing in it that can be used.
     """
     if not directory:
         raise ConfigError("data_dir must be given with dataset=folder, got None: name the folder")
@@ -253,27 +242,7 @@ def open_folder(
     return source
 
 
-def _read(path: bytes) -> bytes:
-    """The bytes of a file; none where the file is gone.
-
-    Raises:
-      OSError: it cannot be read, in words that `errors.in_one_line` finds again.
-    """
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise OSError(
-            errors.marked(
-                f"{os.fsdecode(path)!r} cannot be read ({error.strerror}): make it readable and "
-                "start again; a run goes on from its last checkpoint"
-            )
-        ) from error
-
-
-def _shuffling_key(picture: Picture) -> tuple[bytes, str]:
-    """Sorts pictures in an order that has nothing to do with their classes."""
-    name = os.fsencode(picture.path.replace(os.sep, "/"))
-    return hashlib.blake2b(name, digest_size=16).digest(), picture.path
+def _class_names(directory: str, listing: Listing) -> tuple[str, ...]:
+    """Returns the sorted names of the classes that have pictures, after checking the layout."""
+    folder_layout.check(directory, [picture.path for picture in listing.pictures])
+    return tuple(sorted({picture.split_and_class[1] for picture in listing.pictures}))

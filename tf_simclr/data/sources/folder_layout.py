@@ -1,4 +1,4 @@
-"""Layouts of a labelled folder that would train without an error, but on the wrong labels."""
+"""Refuses layouts of a labelled folder that would train without an error, but on wrong labels."""
 
 import os
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _NAMES_SHOWN = 3
 def check(directory: str, paths: Sequence[str]) -> None:
     """Checks that the folders look like splits and classes.
 
-    Whether one class is enough depends on what is done with it, and is checked elsewhere.
+    Whether one class is enough depends on the training, and is checked elsewhere.
 
     Args:
       directory: data_dir.
@@ -38,8 +38,8 @@ def check(directory: str, paths: Sequence[str]) -> None:
     splits, classes = {p[0] for p in parts}, {p[1] for p in parts}
     # Classes are folders of pictures. A split is a folder of folders.
     holds_folders_only = classes - {p[1] for p in parts if len(p) == 3}
-    if len(splits) == 1 and _is_too_high(*splits, classes, holds_folders_only):
-        (split,) = splits
+    split = min(splits)
+    if len(splits) == 1 and _is_too_high(split, classes, holds_folders_only):
         raise ConfigError(
             f"data_dir {directory!r} seems to be one folder too high: its only split would be "
             f"{split!r} with {_listed(classes)}: --data_dir={os.path.join(directory, split)} is "
@@ -53,7 +53,7 @@ def check(directory: str, paths: Sequence[str]) -> None:
 
 
 def _is_too_high(split: str, classes: set[str], holds_folders_only: set[str]) -> bool:
-    """Whether what looks like the classes of the only split are splits themselves."""
+    """Returns whether what looks like the classes of the only split are splits themselves."""
     named_like_splits = {name for name in classes if name.lower() in SPLIT_NAMES}
     is_named_like_a_split = split.lower() in SPLIT_NAMES
     if named_like_splits & holds_folders_only:
@@ -64,7 +64,7 @@ def _is_too_high(split: str, classes: set[str], holds_folders_only: set[str]) ->
 
 
 def _listed(classes: set[str]) -> str:
-    """The names of classes for a message, cut to a few."""
+    """Lists the first few names of classes for a message."""
     names = sorted(classes)
     shown = ", ".join(map(repr, names[:_NAMES_SHOWN]))
     more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""

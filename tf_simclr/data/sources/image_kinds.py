@@ -1,11 +1,12 @@
-"""Image formats that are recognised but not read, so that a message can name them."""
+"""Image formats that are recognized but not read, to name them in a message."""
 
 import re
+from collections.abc import Mapping
 
 # What a user can do about them.
 WAY_OUT = "convert them to JPEG, PNG or TIFF to use them"
 
-# Camera files that are TIFFs inside. As TIFFs they would be read as the thumbnail in front of them.
+# Camera files that are TIFFs inside. Read as TIFFs, they would give the thumbnail at their front.
 _RAW_SUFFIXES = frozenset(
     {
         ".3fr",
@@ -65,7 +66,7 @@ NAMES = frozenset(
 
 
 def unread(head: bytes) -> str | None:
-    """Names the image format of a file that could not be opened; None for what is no image.
+    """Names the image format of a file that could not be opened; None if it is not an image.
 
     Args:
       head: the first bytes of the file, a few hundred or more.
@@ -85,7 +86,7 @@ def unread(head: bytes) -> str | None:
     return next((name for start, name in _BEGINNINGS if head.startswith(start)), None)
 
 
-def is_raw(head: bytes, tags, suffix: str) -> bool:
+def is_raw(head: bytes, tags: Mapping[int, object], suffix: str) -> bool:
     """Returns whether a TIFF is a camera's raw file.
 
     Args:

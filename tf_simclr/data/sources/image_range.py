@@ -1,6 +1,6 @@
 """--image_range: which values of 16-bit images become black and white.
 
-Cameras and microscopes of 12 bits store their values in 16-bit files as they are. Read as 16 bits,
+Cameras and microscopes with 12 bits store their values unchanged in 16-bit files. Read as 16 bits,
 their white is a dark gray.
 """
 
@@ -17,38 +17,38 @@ _DARK = LARGEST // 4
 
 
 class ImageRange(NamedTuple):
-    """The values that become 0 and 255; those in between are spread evenly, others are clipped."""
+    """The values that become 0 and 255. Values between them are scaled, others are clipped."""
 
     low: int
     high: int
 
 
 def parse(text: str | None) -> ImageRange | None:
-    """Reads a checked image_range: "0,4095" -> ImageRange(0, 4095)."""
+    """Parses a checked image_range: "0,4095" -> ImageRange(0, 4095)."""
     return ImageRange(*map(int, text.split(","))) if text else None
 
 
 def to_8_bits(values: np.ndarray, image_range: ImageRange) -> np.ndarray:
-    """uint16 of any shape -> uint8 of the same."""
+    """Scales uint16 of any shape to uint8 of the same shape."""
     scaled = (values.astype(np.float32) - image_range.low) * 255
     return np.rint((scaled / (image_range.high - image_range.low)).clip(0, 255)).astype(np.uint8)
 
 
 def tensor_to_8_bits(values: tf.Tensor, image_range: ImageRange) -> tf.Tensor:
-    """`to_8_bits` in a graph."""
+    """Does in a graph what `to_8_bits` does."""
     scaled = (tf.cast(values, tf.float32) - image_range.low) * 255
     scaled = tf.clip_by_value(scaled / (image_range.high - image_range.low), 0, 255)
     return tf.cast(tf.round(scaled), tf.uint8)
 
 
 def spread(count: int) -> list[int]:
-    """At most SAMPLE_SIZE positions of `count`, evenly spread."""
+    """Returns at most SAMPLE_SIZE positions below `count`, evenly spread."""
     size = min(count, SAMPLE_SIZE)
     return [count * i // size for i in range(size)]
 
 
 def warn_if_dark(name: str, images: Iterable[np.ndarray]) -> None:
-    """Says on stderr where 16-bit images use so little of their range that they are nearly black.
+    """Warns on stderr where 16-bit images use so little of their range that they are nearly black.
 
     Args:
       name: of the data set.

@@ -1,10 +1,10 @@
-"""What the files of a folder were found to be, kept in model_dir for the next start.
+"""A listing of a folder's files, kept in model_dir for the next start.
 
-To look at the first bytes of 200,000 files takes a minute or more, to ask the system for their
-sizes and times a second or two. A file whose size or time has changed is looked at again.
+Inspecting the first bytes of 200,000 files takes a minute or more. Asking the system for their
+sizes and times takes a second or two. A file whose size or time has changed is inspected again.
 
-The listing may come from somebody else. It is asked about files that were found in the folder, and
-never tells of others. One that is not sound in every line is ignored, and written anew.
+The listing may come from somebody else. It is only asked about files that are in the folder. A
+listing that is not valid in every line is ignored, and written anew.
 """
 
 import json
@@ -24,12 +24,12 @@ _LARGEST = 2**64
 
 
 class _Entry(NamedTuple):
-    """One file when it was looked at.
+    """One file at the time of its inspection.
 
     Attributes:
       mtime: time of its last change in nanoseconds.
       inode: its number in its file system.
-      inspection: what was found, the file's size among it.
+      inspection: what its first bytes tell, and its size.
     """
 
     mtime: int
@@ -38,16 +38,16 @@ class _Entry(NamedTuple):
 
 
 class KeptListing:
-    """Looks at files, and remembers those that an earlier start has looked at."""
+    """Inspects files, and remembers those that an earlier start has inspected."""
 
     def __init__(self, model_dir: str | None, limits: Limits, *, same_inode: bool = False):
-        """Reads the listing in a directory, if there is a sound one.
+        """Reads the listing in a directory, if there is a valid one.
 
         Args:
           model_dir: of the run; None to remember nothing.
-          limits: which pictures can be used. A listing that was made by others is ignored.
-          same_inode: whether a file must have the same inode, too. Workers ask for it, so that none
-            takes the other's word for its own copy of a file.
+          limits: which pictures can be used. A listing made with other limits is ignored.
+          same_inode: whether a file must have the same inode, too. Workers ask for it, because a
+            listing by another worker may describe another copy of the file.
         """
         self._path = os.path.join(model_dir, NAME) if model_dir else None
         self._limits, self._same_inode = limits, same_inode
@@ -55,23 +55,23 @@ class KeptListing:
         self._now: dict[str, _Entry] = {}
 
     def inspect(self, directory: str, path: str) -> Inspection:
-        """Says what a file is.
+        """Inspects a file, unless it is known and has not changed.
 
         Args:
           directory: data_dir.
           path: of the file, relative to it.
         """
-        whole = os.path.join(directory, path)
+        full_path = os.path.join(directory, path)
         try:
-            status = os.stat(whole)
+            status = os.stat(full_path)
         except OSError:
             return Inspection(image_files.NOT_READABLE)
         entry = self._before.get(path)
         if entry is None or not self._is_same(entry, status):
-            found = image_files.inspect(whole, self._limits)
-            if found.size != status.st_size:  # it is being written, or not readable
-                return found
-            entry = _Entry(status.st_mtime_ns, status.st_ino, found)
+            inspection = image_files.inspect(full_path, self._limits)
+            if inspection.size != status.st_size:  # it is being written, or not readable
+                return inspection
+            entry = _Entry(status.st_mtime_ns, status.st_ino, inspection)
         self._now[path] = entry
         return entry.inspection
 
@@ -83,7 +83,7 @@ class KeptListing:
         )
 
     def save(self) -> str | None:
-        """Writes the listing to model_dir, in full or not at all, if anything in it is new.
+        """Writes the listing to model_dir, completely or not at all, if anything in it is new.
 
         Returns:
           Why it cannot be written; None if there is nothing to say.
@@ -99,7 +99,10 @@ class KeptListing:
                     file.write(json.dumps(row) + "\n")
             tf.io.gfile.rename(unfinished, self._path, overwrite=True)
         except (OSError, tf.errors.OpError) as error:
-            return f"{self._path} cannot be written ({one_line(error)}): the next start looks anew"
+            return (
+                f"{self._path} cannot be written ({one_line(error)}): the next start inspects all "
+                "files again"
+            )
         self._before = self._now
         return None
 
@@ -109,7 +112,7 @@ def _header(limits: Limits) -> dict:
 
 
 def _read(path: str, limits: Limits) -> dict[str, _Entry]:
-    """The listing by relative path; {} if there is none, or none that is sound."""
+    """Reads a listing, by relative path; {} if there is none, or none that is valid."""
     try:
         if not tf.io.gfile.exists(path) or tf.io.gfile.stat(path).length > _MAX_BYTES:
             return {}
@@ -124,7 +127,7 @@ def _read(path: str, limits: Limits) -> dict[str, _Entry]:
 
 
 def _parse(line: bytes, complaints: frozenset[str]) -> tuple[str, _Entry]:
-    """One line of a listing.
+    """Parses one line of a listing.
 
     Raises:
       ValueError: it is not what `save` writes.

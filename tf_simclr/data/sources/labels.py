@@ -1,22 +1,26 @@
-"""Examples without a label, which data sets mark by -1: STL-10's unlabelled, ImageNet's test."""
+"""Examples without a label, marked by -1: those of STL-10's unlabelled, of ImageNet's test."""
 
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.sources.protocol import Source
 from tf_simclr.errors import ConfigError
 
 
 def has_any(source: Source, split: str) -> bool:
-    """Whether an example of a split has a label. Reads up to the first that has one."""
+    """Returns whether any example of a split has a label. Reads up to the first that has one."""
     labels = source.encoded_examples(split).map(lambda example: example["label"])
     return any(True for _ in labels.filter(lambda label: label >= 0).take(1))
 
 
-def require(source: Source, split: str, *, flag: str, way_out: str):
-    """Raises ConfigError where all labels of a split are missing, or the split itself is.
+def require(source: Source, split: str, *, flag: str, way_out: str) -> None:
+    """Checks that a split exists and has labels.
 
     Args:
       source: a data set with classes.
+      split: TFDS split.
       flag: name of the setting that holds the split.
-      way_out: what to do then, for the message.
+      way_out: what to do otherwise, for the message.
+
+    Raises:
+      ConfigError: there is no such split, or none of its examples has a label.
     """
     source.num_examples(split, flag=flag)
     if not has_any(source, split):

@@ -3,7 +3,8 @@
 from tf_simclr.config import Config, check_data_dir
 from tf_simclr.data.sources import folder, image_range
 from tf_simclr.data.sources.label_subset import ClassBalancedSubset
-from tf_simclr.data.sources.tfds_source import Source, open_source
+from tf_simclr.data.sources.protocol import Source
+from tf_simclr.data.sources.tfds_source import open_source
 from tf_simclr.errors import ConfigError
 
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tf_simclr.data.sources.tfds_source import Source
+from tf_simclr.data.sources.protocol import Source
+from tf_simclr.data.sources.wrapped import WrappedSource
 
 
 class UnknownClasses(ValueError):
@@ -20,7 +21,7 @@ class UnknownClasses(ValueError):
 
 
 def class_numbers(names: Sequence[str], head_names: Sequence[str]) -> list[int]:
-    """The head's number of each class of a data set.
+    """Returns the head's number of each class of a data set.
 
     Args:
       names: of the data set's classes, in the order of its labels.
@@ -35,10 +36,10 @@ def class_numbers(names: Sequence[str], head_names: Sequence[str]) -> list[int]:
     return [numbers[name] for name in names]
 
 
-class RelabelledSource:
+class RelabelledSource(WrappedSource):
     """A labelled source whose labels are the class numbers of a trained head.
 
-    Everything else is as in the source. Labels below 0 mean "unlabelled" and stay as they are.
+    Everything else is as in the source inside. Labels below 0 mean "unlabelled" and do not change.
 
     Attributes:
       class_names: of the head, in the order of its logits; the data set may lack some of them.
@@ -51,14 +52,10 @@ class RelabelledSource:
         Raises:
           UnknownClasses: the source has classes that are not among head_names.
         """
-        self._source = source
-        self._numbers = class_numbers(source.class_names, head_names)
+        super().__init__(source)
+        self._numbers = class_numbers(source.class_names or (), head_names)
         self.class_names = tuple(head_names)
         self.num_classes = len(self.class_names)
-        self.name = source.name
-        self.image_shape = source.image_shape
-        self.decode, self.decode_boxes = source.decode, source.decode_boxes
-        self.num_examples, self.part = source.num_examples, source.part
 
     def encoded_examples(
         self,
@@ -68,7 +65,7 @@ class RelabelledSource:
         seed: int | tf.Tensor | None = None,
         with_id: bool = False,
     ) -> tf.data.Dataset:
-        """One pass over a split, in the order of `Source.encoded_examples`."""
+        """Reads a split once, in the order of the source inside."""
         numbers = tf.constant(self._numbers, tf.int64)
 
         def relabel(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -76,7 +73,7 @@ class RelabelledSource:
             mapped = tf.gather(numbers, tf.maximum(label, 0))
             return {**example, "label": tf.where(label < 0, label, mapped)}
 
-        dataset = self._source.encoded_examples(
+        dataset = super().encoded_examples(
             split, shuffle_files=shuffle_files, seed=seed, with_id=with_id
         )
         return dataset.map(tf.autograph.experimental.do_not_convert(relabel))

@@ -8,7 +8,7 @@ from tf_simclr.errors import ConfigError
 
 
 class Splits:
-    """Base of sources.
+    """Base of the sources that read files.
 
     Attributes:
       name: of the data set.
@@ -24,7 +24,7 @@ class Splits:
         raise NotImplementedError
 
     def keep_listing(self) -> str | None:
-        """Keeps for the next start what opening the data found out, where that took time.
+        """Keeps for the next start what was slow to find out when the data set was opened.
 
         Returns:
           Why this cannot be done, in one line; None if there is nothing to say.
@@ -32,7 +32,7 @@ class Splits:
         return None
 
     def terms(self, split: str, *, flag: str = "split") -> list[tuple[str, int, int]]:
-        """A split as (name, first example, one past its last), one for each of its terms.
+        """Returns a split's terms, each as (name, first example, one past its last).
 
         Raises:
           ConfigError: there is no such split.
@@ -59,7 +59,7 @@ class Splits:
         ]
 
     def num_examples(self, split: str, *, flag: str = "split") -> int:
-        """Examples in a split of TFDS's slicing syntax ("train[:1%]", "train+test").
+        """Counts the examples in a split of TFDS's slicing syntax ("train[:1%]", "train+test").
 
         Args:
           split: the split.
@@ -76,10 +76,10 @@ class Splits:
         return count
 
     def part(self, split: str, num_parts: int, index: int, *, flag: str = "split") -> str:
-        """One of several equal parts of a split, as a slice that names just its examples.
+        """Names one of several equal parts of a split, as a slice with just its examples.
 
         Reading it opens only the files that it lies in. Parts are contiguous, disjoint and together
-        the whole split; their sizes differ by at most one, larger ones first. Not
+        the whole split; their sizes differ by at most one, larger ones first. This is not
         tfds.even_splits, which divides each term of "train+test" by itself: sizes then differ by
         more, and a part of small terms may be empty.
 

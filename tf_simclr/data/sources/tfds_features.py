@@ -1,10 +1,11 @@
-"""The features of a TFDS data set: which are used, and that none of them names code to be run.
+"""The features of a TFDS data set: chooses image and label, and refuses features that run code.
 
-features.json says by its full name which Python class decodes each feature, and TFDS imports the
-module of a class that it does not know. Here only TFDS's own classes are taken.
+features.json names the Python class that decodes each feature, and TFDS imports the module of a
+class that it does not know. Here only TFDS's own classes are accepted.
 """
 
 import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import tensorflow_datasets as tfds
@@ -15,14 +16,14 @@ _OWN = "tensorflow_datasets."
 
 
 @contextlib.contextmanager
-def only_own(dataset: str):
-    """Refuses features of other packages, while TFDS opens the files of a data set.
+def only_own(dataset: str) -> Iterator[None]:
+    """Refuses features of other packages while TFDS opens the files of a data set.
 
     Args:
       dataset: as given to --dataset, for the message.
 
     Raises:
-      ConfigError: a feature's class is not TFDS's own.
+      ConfigError: a feature's class does not belong to TFDS.
     """
     feature = tfds.features.FeatureConnector
     before = feature.__dict__["cls_from_name"]
@@ -102,7 +103,7 @@ def choose(
 
 
 def _image_key(dataset: str, features, supervised: list[str], wanted: str | None) -> str:
-    """Name of the image feature."""
+    """Chooses the name of the image feature."""
     if wanted:
         _require(dataset, features, "image_key", wanted)
         if not isinstance(features[wanted], tfds.features.Image):
@@ -130,17 +131,17 @@ def _require(dataset: str, features, flag: str, key: str) -> None:
 
 
 def _listed(features, kind: type) -> str:
-    """Names of the features of a kind, for a message."""
+    """Lists the names of the features of a kind, for a message."""
     return ", ".join(key for key in features if isinstance(features[key], kind)) or "none"
 
 
 def _kind(feature) -> str:
-    """What a feature is, for a message."""
+    """Describes a feature, for a message."""
     return f"{type(feature).__name__} of shape {feature.shape}"
 
 
 def _not_a_class(key: str, feature) -> str:
-    """Why a feature cannot be the label, and the way out; "" where it can."""
+    """Says why a feature cannot be the label, and the way out; "" where it can."""
     if isinstance(feature, tfds.features.ClassLabel):
         return ""
     if isinstance(feature, tfds.features.Sequence) or (
@@ -156,6 +157,6 @@ def _not_a_class(key: str, feature) -> str:
             "the data set with tfds.features.ClassLabel(num_classes=...) in its place"
         )
     return (
-        f"{key!r} is {_kind(feature)}, which is no class; prepare the data set with a "
+        f"{key!r} is {_kind(feature)}, which is not a class; prepare the data set with a "
         "tfds.features.ClassLabel"
     )

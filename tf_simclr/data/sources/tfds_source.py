@@ -1,34 +1,25 @@
-"""Where images come from: any TFDS data set with an image feature, or the built-in "shapes"."""
+"""Data sets of TensorFlow Datasets (TFDS), and the built-in "shapes": how they are read."""
 
 import dataclasses
-import difflib
 import logging
-import pathlib
-import shutil
-import socket
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core import naming
 
-from tf_simclr.data.sources import array_records, boxes, fingerprint, tfds_features
+from tf_simclr.data.sources import array_records, boxes, fingerprint, tfds_features, tfds_prepare
 from tf_simclr.data.sources import image_range as ranges
 from tf_simclr.data.sources.image_range import ImageRange
+from tf_simclr.data.sources.protocol import UNLABELLED, DrawBoxes
 from tf_simclr.data.sources.splits import Splits
-from tf_simclr.errors import ConfigError, one_line
-
-SHAPES = "shapes"
-UNLABELLED = -1
+from tf_simclr.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
-class Source(Splits):
-    """A prepared data set.
+class TfdsSource(Splits):
+    """A prepared data set of TFDS, a `protocol.Source`.
 
     Attributes:
       name: as given to --dataset.
@@ -50,16 +41,21 @@ class Source(Splits):
     label_note: str = ""
 
     @property
-    def splits(self):
+    def splits(self) -> Mapping[str, tfds.core.SplitInfo]:
         return self._builder.info.splits
 
+    @property
+    def reads_in_this_process(self) -> bool:
+        """Whether only this process can read the files, and no tf.data service."""
+        return array_records.is_stored_so(self._builder)
+
     def contents(self) -> dict[str, Any]:
-        """What tells one version of a data set from another, and its numbers of examples."""
+        """Returns the full name of the data set, its number of classes and of examples."""
         about = {"data set": self._builder.info.full_name, "classes": self.num_classes}
         return about | {name: info.num_examples for name, info in self.splits.items()}
 
     def fingerprint(self) -> int:
-        """A number that changes with the data set's contents and class names (`fingerprint`)."""
+        """Returns a number that changes with the contents and class names (`fingerprint`)."""
         return fingerprint.digest([self.class_names, *sorted(self.contents().items())])
 
     def encoded_examples(
@@ -70,11 +66,9 @@ class Source(Splits):
         seed: int | tf.Tensor | None = None,
         with_id: bool = False,
     ) -> tf.data.Dataset:
-        """One pass of {'image': string (), 'label': int64 ()}: images as stored, for decode().
+        """Reads a split once (`protocol.Source`).
 
-        The order is a function of the arguments alone: with shuffle_files the files are read in an
-        order given by seed (an integer or an int64 scalar). Labels are -1 where there are none.
-        with_id adds 'id', TFDS's string () of the file and the place in it.
+        The id is TFDS's: the file and the example's number in it.
         """
         keys = {"image": self._image_key}
         if self._label_key:
@@ -107,8 +101,15 @@ class Source(Splits):
             }
         )
 
-    def _read(self, split: str, decoding, shuffle_files: bool, seed, with_id: bool):
-        """Examples as TFDS reads them, of the features that `decoding` names."""
+    def _read(
+        self,
+        split: str,
+        decoding: tfds.decode.PartialDecoding,
+        shuffle_files: bool,
+        seed: int | tf.Tensor | None,
+        with_id: bool,
+    ) -> tf.data.Dataset:
+        """Reads examples as TFDS does, with the features that `decoding` names."""
         options = tf.data.Options()
         options.deterministic = True
         return self._builder.as_dataset(
@@ -125,16 +126,14 @@ class Source(Splits):
         )
 
     @property
-    def reads_in_this_process(self) -> bool:
-        """Whether the files can be read in this process only, and by no tf.data service."""
-        return array_records.is_stored_so(self._builder)
-
-    @property
     def _image_feature(self) -> Any:
         return self._builder.info.features[self._image_key]
 
     def sample_16_bit(self) -> Iterator[np.ndarray]:
-        """Values of a few images of the largest split, uint16 (h, w, channels); none of 8 bits."""
+        """Yields a few images of the largest split, uint16 (h, w, channels), if they have 16 bits.
+
+        An image that cannot be decoded is left out.
+        """
         if self._image_feature.np_dtype != np.uint16:
             return
         name, info = max(self.splits.items(), key=lambda item: item[1].num_examples)
@@ -147,7 +146,7 @@ class Source(Splits):
                     pass  # It is counted where it is used.
 
     def decode(self, encoded: tf.Tensor) -> tf.Tensor:
-        """Image bytes, a string scalar -> uint8 (h, w, 3).
+        """Decodes an image, string () -> uint8 (h, w, 3).
 
         Grayscale is repeated, alpha dropped. 16 bits are scaled to 8, from image_range if it is
         given.
@@ -161,8 +160,10 @@ class Source(Splits):
             image = tf.repeat(image, 3, axis=-1)
         return tf.ensure_shape(image[..., :3], (*self.image_shape[:2], 3))
 
-    def decode_boxes(self, encoded: tf.Tensor, draw_boxes: Callable) -> tuple[tf.Tensor, tf.Tensor]:
-        """decode(), of a JPEG only rows, and boxes in it; `boxes` says more."""
+    def decode_boxes(
+        self, encoded: tf.Tensor, draw_boxes: DrawBoxes
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Decodes an image, of a JPEG only some rows, and draws boxes in it (`boxes`)."""
         if self.image_shape != (None, None, 3) or self._image_feature.np_dtype != np.uint8:
             return boxes.of_whole(self.decode, encoded, draw_boxes)
         return boxes.of_rows(self.decode, encoded, draw_boxes)
@@ -170,7 +171,7 @@ class Source(Splits):
     def examples(
         self, split: str, *, shuffle_files: bool = False, seed: int | tf.Tensor | None = None
     ) -> tf.data.Dataset:
-        """One pass of {'image': uint8 (h, w, 3), 'label': int64 ()}; see encoded_examples."""
+        """Reads a split once, decoded: {'image': uint8 (h, w, 3), 'label': int64 ()}."""
         return self.encoded_examples(split, shuffle_files=shuffle_files, seed=seed).map(
             lambda example: {**example, "image": self.decode(example["image"])},
             num_parallel_calls=tf.data.AUTOTUNE,
@@ -185,11 +186,11 @@ def open_source(
     image_range: ImageRange | None = None,
     image_key: str | None = None,
     label_key: str | None = None,
-) -> Source:
+) -> TfdsSource:
     """Opens a data set, downloading and preparing it first if it is not there.
 
-    Files in data_dir come first, in whatever version they are: no code of the data set and no
-    network is then needed.
+    Files in data_dir come first, in whatever version they are. They need neither the data set's
+    code nor a network.
 
     Args:
       dataset: a TFDS name, "name", "name/config" or "name:version", or "shapes".
@@ -198,119 +199,24 @@ def open_source(
       image_key: name of the feature that holds the image (`tfds_features.choose`).
       label_key: name of the feature that holds the class.
 
-    Returns:
-      A Source.
-
     Raises:
       ConfigError: one line, for every way in which this fails.
     """
-    if dataset == SHAPES:
-        from tf_simclr.data.sources import shapes
-
-        try:
-            builder = shapes.prepare(data_dir)
-        except OSError as error:
-            raise ConfigError(_cannot_write(dataset, data_dir, error)) from error
-    else:
-        builder = _from_files(dataset, data_dir) or _from_code(dataset, data_dir)
+    builder = tfds_prepare.prepared_builder(dataset, data_dir)
     keys = tfds_features.choose(dataset, builder.info, image_key=image_key, label_key=label_key)
     if array_records.is_stored_so(builder):
         array_records.check(dataset)
-    return dataclasses.replace(_describe(dataset, builder, keys), image_range=image_range)
+    return _describe(dataset, builder, keys, image_range)
 
 
-def is_prepared(dataset: str, data_dir: str | None = None) -> bool:
-    """Whether open_source needs no download: the data set is on disk, or embedded."""
-    return dataset == SHAPES or _from_files(dataset, data_dir) is not None
+def _describe(
+    dataset: str, builder: Any, keys: tfds_features.Chosen, image_range: ImageRange | None
+) -> TfdsSource:
+    """Makes the source from what TFDS says about the features.
 
-
-def _from_files(dataset: str, data_dir: str | None) -> Any | None:
-    """A read-only builder of what is on disk, or None."""
-    try:
-        name, kwargs = naming.parse_builder_name_kwargs(dataset)
-        if name.namespace or set(kwargs) - {"config", "version"}:
-            return None
-        with tfds_features.only_own(dataset):
-            builder = tfds.core.read_only_builder.builder_from_files(
-                str(name), data_dir=data_dir, **kwargs
-            )
-    except ConfigError:
-        raise
-    except (tfds.core.DatasetNotFoundError, ValueError):
-        return None
-    return builder
-
-
-def _from_code(dataset: str, data_dir: str | None) -> Any:
-    """The builder from TFDS's registered code, downloaded and prepared."""
-    try:
-        builder = tfds.builder(dataset, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError as error:
-        raise ConfigError(_unknown_name(dataset)) from error
-    except ImportError as error:
-        raise ConfigError(_missing_package(dataset, error)) from error
-    except OSError as error:
-        raise ConfigError(_cannot_write(dataset, data_dir, error)) from error
-    except Exception as error:  # TFDS has no common class for a bad config or version
-        raise ConfigError(f"--dataset={dataset} cannot be opened: {one_line(error)}") from error
-    if not builder.is_prepared():
-        _prepare(dataset, builder)
-    return builder
-
-
-def _prepare(dataset: str, builder: Any) -> None:
-    root = pathlib.Path(builder.data_dir_root)
-    downloads = root / "downloads"
-    made = [path for path in (root, root / builder.name) if not path.exists()]
-    try:
-        _check_manual(dataset, builder, downloads / "manual")
-        _check_network(dataset, builder, downloads)
-        builder.download_and_prepare()
-    except BaseException as error:
-        for path in reversed(made):
-            # Complete archives are kept: they took hours, and a second try reuses them.
-            if path != root or not any(file.is_file() for file in downloads.rglob("*")):
-                shutil.rmtree(path, ignore_errors=True)
-        if isinstance(error, ConfigError) or not isinstance(error, Exception):
-            raise
-        if isinstance(error, ImportError):
-            raise ConfigError(_missing_package(dataset, error)) from error
-        if isinstance(error, PermissionError | FileExistsError | NotADirectoryError):
-            raise ConfigError(_cannot_write(dataset, str(root), error)) from error
-        raise ConfigError(
-            f"--dataset={dataset} could not be downloaded and prepared in --data_dir={root} "
-            f"({one_line(error)}): prepare it on a machine with network access and point "
-            f"--data_dir at it, or use --dataset={SHAPES}"
-        ) from error
-
-
-def _check_manual(dataset: str, builder: Any, folder: pathlib.Path) -> None:
-    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and not any(folder.glob("*")):
-        raise ConfigError(
-            f"--dataset={dataset} is not in --data_dir={folder.parents[1]} and must be downloaded "
-            f"by hand: put its archives into {folder} (see "
-            f"https://www.tensorflow.org/datasets/catalog/{builder.name}), or point --data_dir at "
-            "a folder where it is prepared"
-        )
-
-
-def _check_network(dataset: str, builder: Any, downloads: pathlib.Path) -> None:
-    """Fails at once where TFDS would retry each address for minutes."""
-    if urllib.request.getproxies() or any(downloads.glob("*")):
-        return  # A proxy resolves names itself; archives that are there need no network.
-    hosts = {urllib.parse.urlparse(url).hostname for url in builder.url_infos or ()}
-    for host in sorted(hosts - {None}):
-        try:
-            socket.getaddrinfo(host, None)
-        except OSError as error:
-            raise ConfigError(
-                f"--dataset={dataset} is not in --data_dir={downloads.parent} and cannot be "
-                f"downloaded, {host} cannot be reached: point --data_dir at a folder where it is "
-                f"prepared, or use --dataset={SHAPES}"
-            ) from error
-
-
-def _describe(dataset: str, builder: Any, keys: tfds_features.Chosen) -> Source:
+    Raises:
+      ConfigError: images or labels of a kind that cannot be used.
+    """
     features = builder.info.features
     image = features[keys.image_key]
     shape, dtype = image.shape, tf.as_dtype(image.tf_dtype)
@@ -326,7 +232,7 @@ def _describe(dataset: str, builder: Any, keys: tfds_features.Chosen) -> Source:
             "prepare it with tfds.features.ClassLabel(num_classes=...)"
         )
     logging.getLogger(__name__).info("%s: %s", dataset, builder.data_dir)
-    return Source(
+    return TfdsSource(
         name=dataset,
         num_classes=label.num_classes if label else None,
         class_names=tuple(label.names) if label else None,
@@ -334,24 +240,6 @@ def _describe(dataset: str, builder: Any, keys: tfds_features.Chosen) -> Source:
         _builder=builder,
         _image_key=keys.image_key,
         _label_key=keys.label_key,
+        image_range=image_range,
         label_note=keys.label_note,
-    )
-
-
-def _unknown_name(dataset: str) -> str:
-    name = dataset.split("/")[0].split(":")[0]
-    known = [SHAPES, *tfds.list_builders(with_community_datasets=False)]
-    near = difflib.get_close_matches(name, known, n=3) or [SHAPES, "cifar10", "imagenet2012"]
-    return f"--dataset={dataset} is not a TFDS data set nor in --data_dir: try {', '.join(near)}"
-
-
-def _missing_package(dataset: str, error: ImportError) -> str:
-    package = error.name or one_line(error)
-    return f"--dataset={dataset} needs a package that is missing: pip install {package}"
-
-
-def _cannot_write(dataset: str, data_dir: str | None, error: OSError) -> str:
-    return (
-        f"--dataset={dataset} cannot be prepared in --data_dir={data_dir} ({one_line(error)}): "
-        "give a --data_dir that can be written to"
     )

@@ -1,0 +1,115 @@
+"""about.json: what a user of a checkpoint must know and cannot see in its weights.
+
+The file lies beside the checkpoints of a run and in the assets of its SavedModels.
+"""
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import tensorflow as tf
+
+from tf_simclr import files
+from tf_simclr.data.sources.image_range import LARGEST, ImageRange
+from tf_simclr.errors import ConfigError, one_line
+
+ABOUT = "about.json"
+MAX_BYTES = 2**24  # twenty thousand long class names take less than one MiB
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """The content of about.json. Everything is None that the file does not say.
+
+    Attributes:
+      image_size: side of the images that the model was trained with, in pixels.
+      class_names: names of the supervised head's classes, in the order of its logits.
+      image_range: values of 16-bit images that evaluation maps to black and white.
+    """
+
+    image_size: int | None = None
+    class_names: tuple[str, ...] | None = None
+    image_range: ImageRange | None = None
+
+
+def write_about(directory: str, content: dict[str, Any]) -> None:
+    """Writes about.json.
+
+    Args:
+      directory: where the checkpoints lie.
+      content: image_size, in pixels; class_names, in the order of the head's logits, or None;
+        preparation, how evaluation prepares images (`augment.evaluation_preparation`).
+    """
+    files.write_text(os.path.join(directory, ABOUT), json.dumps(content, indent=2) + "\n")
+
+
+def read_about(directory: str) -> About:
+    """Reads about.json, which anybody may have written. Ignores further keys.
+
+    Args:
+      directory: a model_dir, its folder `best`, or the assets of a SavedModel.
+
+    Returns:
+      An empty About if there is no file.
+
+    Raises:
+      ConfigError: the file cannot be read, or a value in it has the wrong type.
+    """
+    path = os.path.join(directory, ABOUT)
+    if not tf.io.gfile.exists(path):
+        return About()
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES} bytes")
+        return _parse(json.loads(content))
+    except (OSError, tf.errors.OpError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{path!r} cannot be used ({one_line(error)}): restore it, or delete it to go on "
+            "without class names"
+        ) from error
+
+
+def _parse(content: Any) -> About:
+    """Checks what the JSON file holds.
+
+    Raises:
+      ValueError: a value has the wrong type.
+    """
+    if not isinstance(content, dict):
+        raise ValueError("it holds no JSON object")
+    image_size, names = content.get("image_size"), content.get("class_names")
+    # bool is a subclass of int.
+    if image_size is not None and (type(image_size) is not int or image_size < 1):
+        raise ValueError("image_size must be a positive integer")
+    if names is not None:
+        if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+            raise ValueError("class_names must be a list of strings")
+        if len(set(names)) < len(names):
+            raise ValueError("class_names must differ from each other")
+    return About(
+        image_size,
+        tuple(names) if names else None,
+        _parse_image_range(content.get("preparation")),
+    )
+
+
+def _parse_image_range(preparation: Any) -> ImageRange | None:
+    """Returns the image_range of the preparation, which older files lack.
+
+    Raises:
+      ValueError: a value has the wrong type.
+    """
+    if preparation is None:
+        return None
+    if not isinstance(preparation, dict):
+        raise ValueError("preparation must be a JSON object")
+    values = preparation.get("image_range")
+    if values is None:
+        return None
+    is_pair = isinstance(values, list) and [type(value) for value in values] == [int, int]
+    if not is_pair or not 0 <= values[0] < values[1] <= LARGEST:
+        raise ValueError(f"image_range must be two integers, 0 <= black < white <= {LARGEST}")
+    return ImageRange(*values)

@@ -1,0 +1,75 @@
+"""The lock on a run's directory, which only one run may train in at a time."""
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from typing import IO
+
+from tf_simclr.errors import ConfigError, one_line
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+HELD_BY_ANOTHER = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # error numbers of flock
+
+
+@contextlib.contextmanager
+def lock(model_dir: str) -> Iterator[None]:
+    """Locks model_dir for this run. The operating system releases the lock when the process ends.
+
+    Creates the directory if it does not exist, and removes it again if nothing is written to it.
+    Remote directories (gs://...) cannot be locked, so they are not. If the file system or the
+    operating system has no locks, prints a warning and lets the run go on.
+
+    Raises:
+      ConfigError: another run trains in model_dir, or the directory cannot be written to.
+    """
+    if "://" in model_dir:
+        yield
+        return
+    is_new = not os.path.isdir(model_dir)
+    path = os.path.join(model_dir, LOCK)
+    try:
+        os.makedirs(model_dir, exist_ok=True)
+        file = open(path, "a")
+    except OSError as error:
+        raise ConfigError(
+            f"model_dir {model_dir!r} cannot be written to ({one_line(error)}): name another"
+        ) from error
+    with file:
+        if problem := _try_lock(file, model_dir):
+            print(
+                f"model_dir {model_dir!r} cannot be locked ({problem}): make sure that no other "
+                "run trains there",
+                file=sys.stderr,
+            )
+        try:
+            yield
+        finally:
+            if is_new and os.listdir(model_dir) == [LOCK]:
+                os.remove(path)
+                os.rmdir(model_dir)
+
+
+def _try_lock(file: IO, model_dir: str) -> str | None:
+    """Locks a file in model_dir. Returns None, or the reason why files cannot be locked here.
+
+    Raises:
+      ConfigError: another process holds the lock.
+    """
+    if fcntl is None:
+        return "this operating system has no flock"
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in HELD_BY_ANOTHER:
+            raise ConfigError(
+                f"model_dir {model_dir!r} is in use by another run: wait for it, or name another"
+            ) from None
+        return one_line(error)
+    return None

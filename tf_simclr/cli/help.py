@@ -1,0 +1,140 @@
+"""The text of --help, and docs/settings.md: every setting and its rules, from tf_simclr/config.
+
+`python -m tf_simclr.cli.help > docs/settings.md` rewrites that page.
+"""
+
+import re
+import shlex
+import shutil
+import textwrap
+from collections.abc import Sequence
+
+from tf_simclr.cli import gin_files
+from tf_simclr.cli.report import PROGRAM
+from tf_simclr.config import SECTIONS, Setting, rules_of
+from tf_simclr.config.setting import settings_of
+
+WRITE_SETTINGS_PAGE = "python -m tf_simclr.cli.help > docs/settings.md"
+EXAMPLES = """\
+{program} --mode=train_then_eval
+{program} --gin_file=gin/cifar10_resnet18.gin --model_dir=/tmp/simclr
+{program} --gin_file=gin/cifar10_linear_eval.gin --mode=train_then_eval \\
+    --checkpoint=/tmp/simclr --model_dir=/tmp/simclr_ft"""
+_SUMMARY = (
+    "SimCLR: pretrain an image encoder without labels, fine-tune it and evaluate it. Without "
+    "flags, a small demonstration runs."
+)
+_PRECEDENCE = (
+    "A switch is written --name or --noname; --name= unsets an optional setting. --gin_file "
+    "overrides the defaults, --gin_bindings override --gin_file, and flags override both. Without "
+    "--gin_file, a --model_dir that contains a run starts from the settings of that run "
+    "(config.json)."
+)
+
+
+def type_name(spec: Setting) -> str:
+    """Returns what --help shows after the equals sign: FLOAT, train|eval, True|False."""
+    if spec.choices:
+        return "|".join(map(str, spec.choices))
+    return "True|False" if bool in spec.types else spec.types[0].__name__.upper()
+
+
+def _default(spec: Setting) -> str:
+    if spec.default is None:
+        return "unset"
+    return f"{spec.default:g}" if isinstance(spec.default, float) else str(spec.default)
+
+
+def _sentences(spec: Setting) -> str:
+    """Returns the help text of a setting and its rules."""
+    return " ".join([spec.help, *(rule.sentence() for rule in rules_of(spec.name))])
+
+
+def format_help(width: int | None = None, *, program: Sequence[str] = PROGRAM) -> str:
+    """Formats the text of --help: every flag under its section.
+
+    Args:
+      width: of a line, in columns; None takes that of the terminal.
+      program: the words that start the program (`report.program_words`).
+    """
+    columns = width or min(shutil.get_terminal_size().columns, 100)
+
+    def paragraph(text: str, indent: int = 0) -> str:
+        margin = " " * indent
+        return textwrap.fill(
+            text,
+            columns,
+            initial_indent=margin,
+            subsequent_indent=margin,
+            break_on_hyphens=False,
+        )
+
+    command = shlex.join(program)
+    lines = [
+        f"Usage: {command} [--name=value ...]",
+        f"       {command} presets | --version",
+        "",
+        paragraph(_SUMMARY),
+        "",
+        "Examples:",
+        textwrap.indent(EXAMPLES.format(program=command), "  "),
+        "",
+        paragraph(_PRECEDENCE),
+    ]
+    for section in SECTIONS:
+        lines += ["", paragraph(f"{section.__name__}: {section.__doc__}")]
+        for spec in settings_of(section).values():
+            lines += [
+                f"  --{spec.name}={type_name(spec)} (default {_default(spec)})",
+                paragraph(_sentences(spec), 6),
+            ]
+    lines += ["", "Gin: files of settings."]
+    for name, text in gin_files.FLAGS.items():
+        lines += [f"  --{name}=STR", paragraph(text, 6)]
+    lines += [
+        f"  --{gin_files.ALLOW_IMPORTS}=True|False (default False)",
+        paragraph(gin_files.ALLOW_IMPORTS_HELP, 6),
+    ]
+    lines += ["", "Presets:"]
+    for name, title in gin_files.preset_titles().items():
+        lines += [f"  gin/{name}.gin", paragraph(title, 6)]
+    return "\n".join(lines)
+
+
+def settings_page() -> str:
+    """Returns the text of docs/settings.md."""
+    lines = [
+        "# Settings",
+        "",
+        "Each setting is a command-line flag (`--temperature=0.5`), a parameter in gin files",
+        "(`Loss.temperature = 0.5`) and an argument of `Config().replace(temperature=0.5)`.",
+        "",
+        f"This page is generated: `{WRITE_SETTINGS_PAGE}`.",
+    ]
+    for section in SECTIONS:
+        lines += ["", f"## {section.__name__}", "", (section.__doc__ or "").strip(), ""]
+        lines += ["| setting | values | default | what it does |", "|---|---|---|---|"]
+        for spec in settings_of(section).values():
+            cells = [spec.name, _values(spec), _default(spec), _sentences(spec)]
+            lines.append(f"| {' | '.join(map(_escape, cells))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _values(spec: Setting) -> str:
+    """Returns a table cell: the choices of a setting, or its type and its range."""
+    if spec.choices:
+        return ", ".join(map(str, spec.choices))
+    type_text = " or ".join(t.__name__ for t in spec.types)
+    if not spec.constraint:
+        return type_text
+    constraint, _, _reason = spec.constraint.text.partition(" (")
+    return f"{type_text}, {constraint}"
+
+
+def _escape(cell: str) -> str:
+    """Escapes what Markdown would not show as it is in a table."""
+    return re.sub(r"([|*\\<])", r"\\\1", cell)
+
+
+if __name__ == "__main__":
+    print(settings_page(), end="")

@@ -1,0 +1,19 @@
+"""The allowed values of the settings that have a fixed list of them.
+
+Each list is written down here only. The sections take their choices from here, and so do the
+functions of data/, models/ and optim/ that check their own arguments.
+"""
+
+# Values that the official code has come first, in its order.
+TRAIN_MODES = ("pretrain", "finetune", "distill")
+JITTER_IMPLS = ("simclrv2", "simclrv1")
+AUGMENT_ON = ("auto", "device", "host")
+RESNET_DEPTHS = (18, 34, 50, 101, 152, 200)
+PROJECTION_MODES = ("none", "linear", "nonlinear")
+FROZEN_BATCH_NORM = ("inference", "training")
+OPTIMIZERS = ("momentum", "adam", "lars", "lamb")
+SCALINGS = ("linear", "sqrt")
+PRECISIONS = ("float32", "bfloat16", "float16")
+MODES = ("train", "eval", "train_then_eval", "probe", "predict")
+STRATEGIES = ("auto", "multi_worker")
+USE_TPU = (True, False, "auto")

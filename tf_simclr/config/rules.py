@@ -1,0 +1,227 @@
+"""The rules between settings, as a table, and the check of a whole Config."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import NamedTuple
+
+from tf_simclr.config.config import Config
+from tf_simclr.config.sections import settings
+from tf_simclr.config.setting import DIRECTORY
+from tf_simclr.errors import ConfigError
+
+
+class Rule(NamedTuple):
+    """What one setting must be because of others.
+
+    {name} in a text stands for the setting of that name: for its value in an error message, for the
+    name itself in the documentation.
+
+    Attributes:
+      statement: "SETTING must be REQUIREMENT with OTHER SETTINGS".
+      is_broken: returns whether settings, as attributes of one object, break the rule.
+      way_out: what the user can do.
+      context: the other settings as an error message names them, with their values. If it is
+        empty, the message uses the words of the statement.
+    """
+
+    statement: str
+    is_broken: Callable[[SimpleNamespace], bool]
+    way_out: str
+    context: str = ""
+
+    @property
+    def setting(self) -> str:
+        """Name of the setting to which the rule applies."""
+        return self.statement.split()[0]
+
+    def sentence(self) -> str:
+        """Returns the rule for the documentation of its setting: "Must be ..."."""
+        names = {name: name for name in settings()}
+        text = self.statement.removeprefix(self.setting).strip().format_map(names)
+        return f"{text[0].upper()}{text[1:]}."
+
+    def message(self, config: Config) -> str:
+        """Returns the error message for a Config that breaks the rule."""
+        values = config.to_dict()
+        requirement, _, others = self.statement.partition(" with ")
+        text = f"{requirement} with {self.context or others}".format_map(values)
+        return f"{text}, got {values[self.setting]!r}: {self.way_out}"
+
+
+_TFDS_ONLY = "it names a feature of a TFDS data set"
+_NO_CHECKPOINT = "it is for fine-tuning without a checkpoint"
+_LAYER = "give the number of a layer, or -1 for the last"
+_OWN_DEVICES = "each worker uses its GPUs, or its CPU as one replica"
+
+
+def _selects_layer(s: SimpleNamespace, num_layers: int) -> bool:
+    """Returns whether ft_proj_selector is 0 (the head's input), a layer's number, or -1."""
+    return -1 <= s.ft_proj_selector <= num_layers
+
+
+# The first broken rule is the one that is reported.
+RULES = (
+    Rule(
+        "fine_tune_after_block must be -1 with train_mode=pretrain",
+        lambda s: s.train_mode == "pretrain" and s.fine_tune_after_block != -1,
+        "fine-tune with --train_mode=finetune",
+    ),
+    Rule(
+        "train_batch_size must be at least 2 with train_mode=pretrain",
+        lambda s: s.train_mode == "pretrain" and s.train_batch_size < 2,
+        "a batch of one has no negatives",
+    ),
+    Rule(
+        "unlabelled must be False with any dataset but folder",
+        lambda s: s.dataset != "folder" and s.unlabelled,
+        "it is for --dataset=folder",
+        context="dataset={dataset}",
+    ),
+    Rule(
+        "image_key must be None with dataset=folder or dataset=shapes",
+        lambda s: s.dataset in ("folder", "shapes") and s.image_key is not None,
+        _TFDS_ONLY,
+        context="dataset={dataset}",
+    ),
+    Rule(
+        "label_key must be None with dataset=folder or dataset=shapes",
+        lambda s: s.dataset in ("folder", "shapes") and s.label_key is not None,
+        _TFDS_ONLY,
+        context="dataset={dataset}",
+    ),
+    Rule(
+        "data_service must be None with dataset=folder",
+        lambda s: s.dataset == "folder" and s.data_service is not None,
+        "images in a folder are decoded in the training process; leave out --data_service, or "
+        "convert the images to a TFDS data set",
+    ),
+    Rule(
+        "teacher must be given with train_mode=distill",
+        lambda s: s.train_mode == "distill" and not s.teacher,
+        "name the SavedModel of a fine-tuned run, e.g. --teacher=runs/finetuned",
+    ),
+    Rule(
+        "teacher must be None with any other train_mode",
+        lambda s: s.train_mode != "distill" and bool(s.teacher),
+        "distill with --train_mode=distill",
+        context="train_mode={train_mode}",
+    ),
+    Rule(
+        "label_fraction must be 1 with train_mode=pretrain",
+        lambda s: s.train_mode == "pretrain" and s.label_fraction < 1,
+        "pretraining uses no labels; to use fewer images, give --train_split='train[:10%]'",
+    ),
+    Rule(
+        "from_scratch must be False with train_mode=pretrain",
+        lambda s: s.train_mode == "pretrain" and s.from_scratch,
+        _NO_CHECKPOINT,
+    ),
+    Rule(
+        "from_scratch must be False with a checkpoint",
+        lambda s: bool(s.checkpoint) and s.from_scratch,
+        _NO_CHECKPOINT,
+        context="checkpoint={checkpoint}",
+    ),
+    Rule(
+        "ft_proj_selector must be between -1 and 0 with proj_head_mode=none",
+        lambda s: s.proj_head_mode == "none" and not _selects_layer(s, 0),
+        _LAYER,
+    ),
+    Rule(
+        "ft_proj_selector must be between -1 and 1 with proj_head_mode=linear",
+        lambda s: s.proj_head_mode == "linear" and not _selects_layer(s, 1),
+        _LAYER,
+    ),
+    Rule(
+        "ft_proj_selector must be between -1 and {num_proj_layers} with proj_head_mode=nonlinear",
+        lambda s: s.proj_head_mode == "nonlinear" and not _selects_layer(s, s.num_proj_layers),
+        _LAYER,
+    ),
+    Rule(
+        "train_epochs must be at least 1 with train_steps=0",
+        lambda s: s.train_steps == 0 and s.train_epochs == 0,
+        "give the length of the training, in epochs or in steps",
+    ),
+    Rule(
+        "checkpoint_epochs must be at least 1 with checkpoint_steps=0",
+        lambda s: s.checkpoint_steps == 0 and s.checkpoint_epochs == 0,
+        "otherwise nothing would be saved",
+    ),
+    Rule(
+        "strategy must be auto with mode=eval, mode=probe or mode=predict",
+        lambda s: s.mode in ("eval", "probe", "predict") and s.strategy == "multi_worker",
+        "a single process reads the checkpoints of all workers",
+        context="mode={mode}",
+    ),
+    Rule(
+        "strategy must be auto with cpu_replicas above 1",
+        lambda s: s.cpu_replicas > 1 and s.strategy == "multi_worker",
+        _OWN_DEVICES,
+        context="cpu_replicas={cpu_replicas}",
+    ),
+    Rule(
+        "strategy must be auto with use_tpu=True",
+        lambda s: s.use_tpu is True and s.strategy == "multi_worker",
+        _OWN_DEVICES,
+    ),
+    Rule(
+        "images must be given with mode=predict",
+        lambda s: s.mode == "predict" and not s.images,
+        "name a folder of images, e.g. --images=pictures",
+    ),
+    Rule(
+        "checkpoint must be given with mode=predict and no model_dir",
+        lambda s: s.mode == "predict" and not s.model_dir and not s.checkpoint,
+        "name a SavedModel, a checkpoint or the model_dir of a run",
+    ),
+    Rule(
+        "images must be None with any other mode",
+        lambda s: s.mode != "predict" and bool(s.images),
+        "it is for --mode=predict",
+        context="mode={mode}",
+    ),
+    Rule(
+        "model_dir must be given with mode=eval or mode=probe",
+        lambda s: s.mode in ("eval", "probe") and not s.model_dir,
+        "give the directory of the run, e.g. --model_dir=runs/first",
+        context="mode={mode}",
+    ),
+    Rule(
+        "lineareval_while_pretraining must be True with mode=eval and train_mode=pretrain",
+        lambda s: (
+            s.mode == "eval" and s.train_mode == "pretrain" and not s.lineareval_while_pretraining
+        ),
+        "there is no supervised head to evaluate; train one with --train_mode=finetune",
+    ),
+)
+
+
+def rules_of(name: str) -> list[Rule]:
+    """Returns the rules that apply to a setting."""
+    return [rule for rule in RULES if rule.setting == name]
+
+
+def check_data_dir(config: Config) -> None:
+    """Raises ConfigError if data_dir is not a directory."""
+    value = config.data.data_dir
+    if value is not None and not DIRECTORY.holds(value):
+        raise ConfigError(f"data_dir must be {DIRECTORY.text}, got {value!r}")
+
+
+def check(config: Config) -> None:
+    """Checks each value by itself, then the rules between settings.
+
+    Raises:
+      ConfigError: names the setting, its value and what it must be.
+    """
+    for _, name, value in config.items():
+        wrong = settings()[name].complaint(value)
+        if wrong:
+            raise ConfigError(f"{name} {wrong}")
+    # If one worker stopped here, the others would wait for it. They check data_dir together.
+    if config.runtime.strategy != "multi_worker":
+        check_data_dir(config)
+    values = SimpleNamespace(**config.to_dict())
+    for rule in RULES:
+        if rule.is_broken(values):
+            raise ConfigError(rule.message(config))

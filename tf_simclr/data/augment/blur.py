@@ -1,0 +1,62 @@
+"""Gaussian blur of batches, on the device."""
+
+import tensorflow as tf
+
+from tf_simclr.data.augment import color
+from tf_simclr.data.augment.draws import uniform
+
+_SIGMA_RANGE = (0.1, 2.0)  # pixels
+
+
+def gaussian_kernel(radius: int, sigma: float) -> tf.Tensor:
+    """Returns normalized Gaussian weights, float32 (2 radius + 1,); sigma in pixels."""
+    offsets = tf.range(-radius, radius + 1, dtype=tf.float32)
+    weights = tf.exp(-tf.square(offsets) / (2.0 * tf.square(tf.cast(sigma, tf.float32))))
+    return weights / tf.reduce_sum(weights)
+
+
+def gaussian_blur(images: tf.Tensor, kernel_size: int, sigma: float) -> tf.Tensor:
+    """Blurs images (n, h, w, c), with 2 (kernel_size // 2) + 1 taps and SAME zero padding.
+
+    Args:
+      images: to be blurred.
+      kernel_size: side of the kernel in pixels.
+      sigma: standard deviation of the kernel in pixels.
+    """
+    weights = gaussian_kernel(kernel_size // 2, sigma)
+    channels = images.shape[-1]
+    for shape in ((-1, 1, 1, 1), (1, -1, 1, 1)):
+        kernel = tf.tile(tf.reshape(weights, shape), (1, 1, channels, 1))
+        kernel = tf.cast(kernel, images.dtype)
+        images = tf.nn.depthwise_conv2d(images, kernel, strides=(1, 1, 1, 1), padding="SAME")
+    return images
+
+
+def random_blur(
+    images: tf.Tensor, seed: tf.Tensor, *, image_size: int, probability: float = 0.5
+) -> tf.Tensor:
+    """Blurs each image of a batch of one view with the given probability, and clips to [0, 1].
+
+    The kernel has image_size // 10 pixels. A deliberate quirk of the official code: ONE sigma for
+    the whole batch, uniform in [0.1, 2] pixels, where the paper (appendix A) draws one for each
+    image. This runs on the device as part of the step. A seed gives the same numbers there,
+    whichever device it is and whether XLA compiles the step or not.
+
+    Args:
+      images: (n, h, w, 3) in [0, 1].
+      seed: integers (2,).
+      image_size: side of a view in pixels.
+      probability: of an image to be blurred.
+
+    Returns:
+      Blurred images of the same shape and dtype.
+    """
+    # Not the default algorithm, which differs from device to device.
+    seeds = tf.random.experimental.stateless_split(seed, 2, alg="philox")
+    sigma_seed, choice_seed = tf.unstack(seeds)
+    low, high = _SIGMA_RANGE
+    sigma = uniform([], sigma_seed) * (high - low) + low
+    batch_size = images.shape[0] or tf.shape(images)[0]
+    chosen = uniform([batch_size, 1, 1, 1], choice_seed) < probability
+    blurred = gaussian_blur(images, image_size // 10, sigma)
+    return tf.cast(color.clip(tf.where(chosen, blurred, images)), images.dtype)

@@ -1,0 +1,132 @@
+"""The views of single images that the host makes (SimCLR paper, appendix A; official code).
+
+Images are float32 in [0, 1] with channels last. Every random op takes a stateless seed, integers
+(2,): the same seed gives the same result in any process, so a resumed run augments exactly as an
+uninterrupted run would have. Everything runs eagerly, in a tf.function and in Dataset.map.
+"""
+
+import tensorflow as tf
+
+from tf_simclr.data.augment import color, crop, distortion
+from tf_simclr.data.augment.crop import TO_UNIT
+
+# Official code: up to this size the whole image is evaluated, above it a central crop.
+_WHOLE_IMAGE_MAX_SIZE = 32
+# Up to this size TensorFlow's kernels take less time on one image than the call of compiled code.
+_UNCOMPILED_MAX_SIZE = 32
+
+
+def pretraining_view(
+    image: tf.Tensor,
+    box: tf.Tensor,
+    seed: tf.Tensor,
+    *,
+    image_size: int,
+    strength: float,
+    impl: str = "simclrv2",
+) -> tf.Tensor:
+    """Crops and resizes, flips with p = 0.5, and distorts colors; blur follows on the batch.
+
+    Args:
+      image: uint8 (h, w, 3).
+      box: of the crop, int32 (4,): y, x, height, width in pixels.
+      seed: integers (2,).
+      image_size: side of the view in pixels.
+      strength: s of the paper's appendix A.
+      impl: "simclrv2" multiplies the brightness, "simclrv1" adds to it.
+
+    Returns:
+      float32 (image_size, image_size, 3) in [0, 1].
+    """
+    # One draw for everything: on small images the cost is the number of ops, not of pixels.
+    draws = tf.random.stateless_uniform([1 + distortion.NUM_DRAWS], seed)
+    finish = _finish_compiled if is_compiled(image_size) else _finish
+    resized = crop.crop_and_resize(image, box, image_size)
+    return finish(resized, draws[0], draws[1:], strength=strength, impl=impl)
+
+
+def is_compiled(image_size: int) -> bool:
+    """Returns whether XLA compiles what a pretraining view goes through after its resize."""
+    return image_size > _UNCOMPILED_MAX_SIZE
+
+
+def _finish(
+    resized: tf.Tensor, flip: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str
+) -> tf.Tensor:
+    """Scales a resized crop (s, s, 3) from [0, 255], and perhaps mirrors and distorts it."""
+    image = crop.random_flip(resized * TO_UNIT, flip)
+    return distortion.distort_image(image, draws, strength=strength, impl=impl)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _finish_compiled(
+    resized: tf.Tensor, flip: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str
+) -> tf.Tensor:
+    """Does what _finish does, with the same results but for rounding."""
+    stacked = tf.transpose(resized, (2, 0, 1)) * TO_UNIT
+    planes = tf.unstack(tf.where(flip < crop.FLIP_PROBABILITY, stacked[..., ::-1], stacked))
+    planes = distortion.distort_planes(planes, draws, strength=strength, impl=impl)
+    red, green, blue = (plane[..., tf.newaxis] for plane in planes)
+    channel = tf.range(3)
+    return tf.where(channel == 0, red, tf.where(channel == 1, green, blue))
+
+
+def finetuning_view(
+    image: tf.Tensor, box: tf.Tensor, seed: tf.Tensor, *, image_size: int
+) -> tf.Tensor:
+    """Crops and resizes, and flips with p = 0.5.
+
+    Args:
+      image: uint8 (h, w, 3).
+      box: of the crop, int32 (4,): y, x, height, width in pixels.
+      seed: integers (2,).
+      image_size: side of the view in pixels.
+
+    Returns:
+      float32 (image_size, image_size, 3) in [0, 1].
+    """
+    resized = crop.crop_and_resize(image, box, image_size)
+    flipped = crop.random_flip(resized, tf.random.stateless_uniform([], seed))
+    return color.clip(flipped * TO_UNIT)
+
+
+def evaluation_view(image: tf.Tensor, *, image_size: int) -> tf.Tensor:
+    """Makes the fixed view of evaluation.
+
+    For image_size > 32 it is a central crop. Up to 32 it is the whole image, resized only if it has
+    another size (where the official code fails).
+
+    Args:
+      image: uint8 (h, w, 3).
+      image_size: side of the view in pixels.
+
+    Returns:
+      float32 (image_size, image_size, 3) in [0, 1].
+    """
+    if image_size > _WHOLE_IMAGE_MAX_SIZE:
+        return color.clip(crop.central_crop_and_resize(image, image_size))
+    # At equal sizes the bicubic weights are exactly 0 and 1.
+    return color.clip(crop.resize(image, image_size) * TO_UNIT)
+
+
+def evaluation_preparation(
+    image_size: int, image_range: tuple[int, int] | None = None
+) -> dict[str, object]:
+    """Describes evaluation_view as data, for users of an export (docs/exporting.md).
+
+    Args:
+      image_size: side of the view in pixels.
+      image_range: the values of 16-bit images that become black and white.
+
+    Returns:
+      What goes into about.json; crop_proportion is None where the whole image is taken.
+    """
+    is_cropped = image_size > _WHOLE_IMAGE_MAX_SIZE
+    return {
+        "image_size": image_size,
+        "crop_proportion": crop.EVAL_CROP_PROPORTION if is_cropped else None,
+        "interpolation": "bicubic",
+        "antialias": False,
+        "value_range": [0.0, 1.0],
+        "image_range": list(image_range) if image_range else None,
+    }

@@ -1,0 +1,75 @@
+"""A data set that changes something about another data set."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_simclr.data.sources.protocol import DrawBoxes, Source
+
+
+class WrappedSource:
+    """A Source that does what the source inside does. Subclasses override what differs.
+
+    Attributes:
+      name: as in the source inside, like the other attributes.
+      num_classes: number of classes, or None.
+      class_names: names of the classes, or None.
+      image_shape: (height or None, width or None, channels).
+      label_note: why there are no labels, or "".
+    """
+
+    def __init__(self, source: Source):
+        self._source = source
+        self.name = source.name
+        self.num_classes = source.num_classes
+        self.class_names = source.class_names
+        self.image_shape = source.image_shape
+        self.label_note = source.label_note
+
+    @property
+    def splits(self) -> Mapping[str, Any]:
+        return self._source.splits
+
+    @property
+    def reads_in_this_process(self) -> bool:
+        return self._source.reads_in_this_process
+
+    def num_examples(self, split: str, *, flag: str = "split") -> int:
+        return self._source.num_examples(split, flag=flag)
+
+    def part(self, split: str, num_parts: int, index: int, *, flag: str = "split") -> str:
+        return self._source.part(split, num_parts, index, flag=flag)
+
+    def encoded_examples(
+        self,
+        split: str,
+        *,
+        shuffle_files: bool = False,
+        seed: int | tf.Tensor | None = None,
+        with_id: bool = False,
+    ) -> tf.data.Dataset:
+        return self._source.encoded_examples(
+            split, shuffle_files=shuffle_files, seed=seed, with_id=with_id
+        )
+
+    def decode(self, encoded: tf.Tensor) -> tf.Tensor:
+        return self._source.decode(encoded)
+
+    def decode_boxes(
+        self, encoded: tf.Tensor, draw_boxes: DrawBoxes
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._source.decode_boxes(encoded, draw_boxes)
+
+    def sample_16_bit(self) -> Iterator[np.ndarray]:
+        return self._source.sample_16_bit()
+
+    def contents(self) -> dict[str, Any]:
+        return self._source.contents()
+
+    def fingerprint(self) -> int:
+        return self._source.fingerprint()
+
+    def keep_listing(self) -> str | None:
+        return self._source.keep_listing()

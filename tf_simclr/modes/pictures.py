@@ -1,0 +1,165 @@
+"""Picture files for mode=predict: found, read, and put through a model batch by batch.
+
+Memory does not grow with the number of pictures, only with the list of their paths.
+"""
+
+import collections
+import glob
+import os
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tf_simclr.console import progress
+from tf_simclr.data.augment import views
+from tf_simclr.data.sources import file_tree, folder_listing, image_decoding, image_files
+from tf_simclr.data.sources.image_range import ImageRange
+from tf_simclr.errors import ConfigError
+
+
+def find(images: str) -> list[str]:
+    """Finds the files that a folder, a file name or a pattern names, sorted.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    if os.path.isdir(images):
+        paths = list(file_tree.walk(images))
+    elif os.path.isfile(images):  # its name may hold brackets, which a pattern would not match
+        paths = [images]
+    else:
+        paths = sorted(path for path in glob.glob(images, recursive=True) if os.path.isfile(path))
+    if not paths:
+        raise ConfigError(
+            f"images {images!r} names no file: give a folder, or a pattern in quotes such as "
+            "--images='pictures/**/*.jpg'"
+        )
+    return paths
+
+
+class PictureReader:
+    """Reads picture files and remembers why some of them cannot be decoded.
+
+    Attributes:
+      problems: {path: why it cannot be decoded}.
+    """
+
+    def __init__(self, image_range: ImageRange | None, max_megapixels: int):
+        """Reads no file yet.
+
+        Args:
+          image_range: values of 16-bit images that become black and white; None for all values.
+          max_megapixels: the largest picture, in millions of pixels.
+        """
+        self.problems: dict[str, str] = {}
+        self._image_range = image_range
+        self._max_megapixels = max_megapixels
+        self._limits = image_files.Limits(max_megapixels, image_range is not None)
+
+    def read(self, path: bytes) -> tuple[np.ndarray, bool]:
+        """Reads the pixels of a file.
+
+        Returns:
+          (uint8 (h, w, 3), True), or one black pixel and False for a file that cannot be decoded
+          and for the empty path, which pads the last batch.
+        """
+        if not path:
+            return np.zeros((1, 1, 3), np.uint8), False
+        # The file is opened twice because only `inspect` says what is wrong in words that the
+        # summary can count; the decoder below may raise anything.
+        problem = image_files.inspect(path, self._limits).complaint
+        if problem is None:
+            try:
+                with open(path, "rb") as file:
+                    content = file.read()
+                pixels = image_decoding.pixels(
+                    content, self._image_range, max_megapixels=self._max_megapixels
+                )
+                return pixels, True
+            except Exception:  # Pillow's decoders raise whatever they like
+                problem = "damaged"
+        self.problems[os.fsdecode(path)] = problem
+        return np.zeros((1, 1, 3), np.uint8), False
+
+    def summary(self) -> str:
+        """Counts the files by their problem, for a message."""
+        return folder_listing.described(collections.Counter(self.problems.values()))
+
+
+class PictureBatch(NamedTuple):
+    """What a model computed for some pictures.
+
+    Attributes:
+      paths: n paths.
+      decoded: bool (n,), whether the picture could be decoded.
+      values: float32 (n, width). The rows of pictures that could not be decoded mean nothing.
+    """
+
+    paths: list[str]
+    decoded: np.ndarray
+    values: np.ndarray
+
+
+def compute_batches(
+    strategy: tf.distribute.Strategy,
+    compute: Callable[[tf.Tensor], tf.Tensor],
+    paths: list[str],
+    reader: PictureReader,
+    *,
+    image_size: int,
+    batch_size: int,
+) -> Iterator[PictureBatch]:
+    """Puts pictures through a function, in the order of their paths.
+
+    Args:
+      strategy: its replicas share each batch.
+      compute: function of images, float32 (n, image_size, image_size, 3), to values (n, width).
+      paths: of the pictures.
+      reader: reads them.
+      image_size: side of the images, in pixels.
+      batch_size: pictures of a batch, over all replicas.
+    """
+
+    @tf.function
+    def compute_on_replicas(images, decoded):
+        return strategy.run(lambda i, d: (compute(i), d), args=(images, decoded))
+
+    dataset = _dataset(paths, reader, image_size, batch_size)
+    batches = strategy.experimental_distribute_dataset(dataset)
+    with progress(total=len(paths), desc="predict", unit="image") as bar:
+        for number, (images, decoded) in enumerate(batches):
+            batch_paths = paths[number * batch_size : (number + 1) * batch_size]
+            values, decoded = (
+                np.concatenate([part.numpy() for part in strategy.experimental_local_results(each)])
+                for each in compute_on_replicas(images, decoded)
+            )
+            n = len(batch_paths)
+            yield PictureBatch(batch_paths, decoded[:n], values[:n])
+            bar.update(n)
+
+
+def _dataset(
+    paths: list[str], reader: PictureReader, image_size: int, batch_size: int
+) -> tf.data.Dataset:
+    """Makes batches of (images (n, s, s, 3), decoded (n,)), the last one padded."""
+
+    def view(path):
+        image, decoded = tf.numpy_function(reader.read, [path], (tf.uint8, tf.bool), stateful=False)
+        image = tf.ensure_shape(image, (None, None, 3))
+        image_view = views.evaluation_view(image, image_size=image_size)
+        return image_view, tf.ensure_shape(decoded, ())
+
+    encoded = [os.fsencode(path) for path in paths]
+    padding = [b""] * (-len(paths) % batch_size)  # all replicas need full batches
+    dataset = tf.data.Dataset.from_tensor_slices(encoded + padding)
+    dataset = dataset.map(
+        tf.autograph.experimental.do_not_convert(view),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    dataset = dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return dataset.with_options(options)

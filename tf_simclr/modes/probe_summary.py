@@ -1,0 +1,90 @@
+"""The summary at the end of a training run: what the encoder's features are worth, and a picture.
+
+It compares the trained encoder with raw pixels and with the untrained encoder. `probe` has the
+thorough version.
+"""
+
+import os
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+from tf_simclr.config import Config
+from tf_simclr.data.sources.protocol import Source
+from tf_simclr.models import from_config
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.modes.probe import PRETRAINED, UNTRAINED, extract_split, report_left_out
+from tf_simclr.probes import logistic, metrics
+from tf_simclr.probes.features import RAW_PIXELS, Features
+
+NEIGHBORS = 7
+CANDIDATES = slice(10_000)  # the training images that neighbors are searched among
+
+
+def summarize(config: Config, source: Source, encoder: SimCLR, *, num_classes: int | None) -> dict:
+    """Compares raw pixels, the untrained and the trained encoder, and draws their neighbors.
+
+    It is quick: it fits one classifier of strength 1 for each of the three, without a sweep.
+
+    Args:
+      config: settings of the run.
+      source: its data set.
+      encoder: the trained model.
+      num_classes: number of classes of its supervised head, on which the random initialization of
+        the untrained encoder depends.
+
+    Returns:
+      probe/raw_pixels, probe/untrained and probe/pretrained: top-1 accuracies on the evaluation
+      split. neighbours/raw_pixels, neighbours/untrained and neighbours/pretrained: the share of
+      nearest training images that have the class of the evaluation image, over the whole split.
+      neighbours: what was counted, in words. picture: the path of neighbours.png.
+    """
+    from tf_simclr.probes import neighbors  # importing matplotlib takes a second
+
+    print("Probing raw pixels, the untrained and the pretrained encoder ...", file=sys.stderr)
+    encoders = {UNTRAINED: from_config.make_model(config, num_classes), PRETRAINED: encoder}
+    strategy = tf.distribute.get_strategy()
+    train, test = (
+        extract_split(config, source, encoders, split, strategy, with_pixels=True)
+        for split in (config.data.train_split, config.data.eval_split)
+    )
+    report_left_out(config.data.train_split, train)
+    candidate_labels = train.labels[CANDIDATES]
+    num_neighbors = min(NEIGHBORS, len(train.labels))
+    results: dict[str, float | str] = {}
+    nearest = {}
+    for name in (RAW_PIXELS, UNTRAINED, PRETRAINED):
+        train_features, test_features = train.matrix(name), test.matrix(name)
+        classifier = logistic.fit(train_features, train.labels, iterations=100)
+        ranks = classifier.ranks(test_features, test.labels)
+        results[f"probe/{name}"] = metrics.accuracies(ranks, test.labels)["top_1"]
+        nearest[name] = neighbors.nearest(train_features[CANDIDATES], test_features, num_neighbors)
+        results[f"neighbours/{name}"] = neighbors.share_of_hits(
+            nearest[name], candidate_labels, test.labels
+        )
+    return results | {
+        "neighbours": f"Nearest {num_neighbors} of {len(candidate_labels):,} training images",
+        "picture": _draw(config, train, test, nearest),
+    }
+
+
+def _draw(config: Config, train: Features, test: Features, nearest: dict[str, np.ndarray]) -> str:
+    """Draws the nearest neighbors of some test images into model_dir and returns the path."""
+    from tf_simclr.probes import neighbors
+
+    model_dir = config.runtime.model_dir
+    assert model_dir is not None, "the settings are checked"
+    is_pretraining = config.training.train_mode == "pretrain"
+    encoder_title = "pretrained encoder" if is_pretraining else "fine-tuned encoder"
+    picture = neighbors.figure(
+        train.images()[CANDIDATES],
+        train.labels[CANDIDATES],
+        test.images(),
+        test.labels,
+        {"raw pixels": nearest[RAW_PIXELS], encoder_title: nearest[PRETRAINED]},
+    )
+    path = os.path.join(model_dir, "neighbours.png")
+    with tf.io.gfile.GFile(path, "wb") as file:
+        picture.savefig(file, format="png", dpi=100)
+    return path
