@@ -45,14 +45,27 @@ def test_run_is_what_the_program_runs():
     assert tf_simclr.run is experiment.run
 
 
-@pytest.mark.parametrize("name", sorted(PUBLIC - {"__version__", "run"}))
-def test_examples_of_docstrings(name):
+def run_example(name: str):
+    """Runs the example in the docstring of a public name."""
     value = getattr(tf_simclr, name)
     assert "Example:" in value.__doc__
     (example,) = doctest.DocTestFinder(recurse=False).find(value, name)
     assert example.examples
     result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(example)
     assert result.failed == 0
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC - {"__version__", "run"}))
+def test_examples_of_docstrings(name):
+    run_example(name)
+
+
+@pytest.mark.long
+def test_example_of_run(shapes_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(shapes_dir)
+    run_example("run")
+    assert {"ckpt-2.index", "config.gin"} <= {path.name for path in tmp_path.glob("runs/first/*")}
 
 
 def test_defaults_are_those_of_the_settings():

@@ -2,13 +2,14 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
 
 from tf_simclr.errors import ConfigError
 
+LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
 
 
@@ -39,9 +40,7 @@ def apply_gradients(
         optimizer.apply_gradients(gradients_and_variables, skip_gradients_aggregation=True)
 
 
-def lamb(
-    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
-) -> keras.optimizers.Optimizer:
+def lamb(learning_rate: LearningRate) -> keras.optimizers.Optimizer:
     """Makes the LAMB optimizer (arXiv:1904.00962) of Keras 3, or of tensorflow-addons on Keras 2.
 
     Both have the same equations and constants, and adapt every variable.
@@ -102,7 +101,7 @@ class SlotOptimizer(keras.optimizers.Optimizer):
     A subclass implements `build`, which calls `super().build` and then `add_slots`, and `update`.
     """
 
-    def __init__(self, learning_rate, name: str, **kwargs: Any):
+    def __init__(self, learning_rate: LearningRate, name: str, **kwargs: Any):
         """Makes the optimizer.
 
         Args:
@@ -136,7 +135,7 @@ class SlotOptimizer(keras.optimizers.Optimizer):
         return [self.add_variable_from_reference(v, variable_name=name) for v in variables]
 
     def update(
-        self, gradient: tf.Tensor, variable: Any, position: int, learning_rate: tf.Tensor
+        self, gradient: tf.Tensor, variable: tf.Variable, position: int, learning_rate: tf.Tensor
     ) -> None:
         """Updates a variable and its slots.
 
@@ -149,7 +148,7 @@ class SlotOptimizer(keras.optimizers.Optimizer):
         raise NotImplementedError
 
     def update_step(
-        self, gradient: tf.Tensor, variable: Any, learning_rate: tf.Tensor | None = None
+        self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor | None = None
     ) -> None:
         """Calls `update`. Keras 3 passes the learning rate, Keras 2 does not."""
         if KERAS_3:

@@ -32,6 +32,21 @@ FAILURES = (NotFinite, NotSaved, errors.UndecodableError)
 def run(config: Config) -> dict:
     """Does what config.runtime.mode says, as `python run.py` does.
 
+    Example:
+      >>> import tf_simclr
+      >>> config = tf_simclr.Config().replace(
+      ...     dataset="shapes",
+      ...     data_dir="data",
+      ...     image_size=32,
+      ...     resnet_depth=18,
+      ...     width_multiplier=0.125,
+      ...     train_batch_size=32,
+      ...     train_steps=2,
+      ...     mode="train",
+      ...     model_dir="runs/first",
+      ... )
+      >>> results = tf_simclr.run(config)
+
     Args:
       config: the settings. Where it has no seed, one is drawn and saved with the run.
 

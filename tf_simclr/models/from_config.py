@@ -31,13 +31,13 @@ def make_model(config: Config, num_classes: int | None) -> SimCLR:
     try:
         return SimCLR(
             num_classes,
-            network=dataclasses.replace(config.model, global_bn=global_bn),
             image_size=config.data.image_size,
+            network=dataclasses.replace(config.model, global_bn=global_bn),
             stop_supervised_gradient=config.training.train_mode == "pretrain",
-            # None: Keras's own type, which is float32 unless it was changed.
+            # None is the Keras default, which is float32 unless somebody changed it.
             precision=None if precision == "float32" else precision,
         )
-    except ValueError as error:  # a width_multiplier so small that a layer has no channel
+    except ValueError as error:  # the width_multiplier leaves a layer without channels
         raise ConfigError(
             f"width_multiplier {config.model.width_multiplier} and the other model flags make no "
             f"model: {one_line(error)}"

@@ -39,7 +39,7 @@ class LARS(compat.SlotOptimizer):
 
     def __init__(
         self,
-        learning_rate=0.3,
+        learning_rate: compat.LearningRate = 0.3,
         *,
         momentum: float = 0.9,
         weight_decay: float = 0.0,
@@ -89,7 +89,7 @@ class LARS(compat.SlotOptimizer):
         self.momentums = self.add_slots(variables, "momentum")
 
     def update(
-        self, gradient: tf.Tensor, variable: Any, position: int, learning_rate: tf.Tensor
+        self, gradient: tf.Tensor, variable: tf.Variable, position: int, learning_rate: tf.Tensor
     ) -> None:
         """Updates one variable and its slot by the formula above."""
         w = tf.convert_to_tensor(variable)

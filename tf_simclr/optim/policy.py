@@ -5,9 +5,10 @@ import enum
 import keras
 
 from tf_simclr import compat
-from tf_simclr.config.choices import OPTIMIZERS
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim.lars import LARS
+
+OPTIMIZERS = ("momentum", "adam", "lars", "lamb")
 
 
 class Group(enum.Enum):
@@ -73,7 +74,7 @@ def loss_decay_variables(model: SimCLR, optimizer: str) -> list:
 def make_optimizer(
     model: SimCLR,
     optimizer: str,
-    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
+    learning_rate: compat.LearningRate,
     *,
     momentum: float,
     weight_decay: float,
