@@ -17,7 +17,6 @@ class WrappedSource:
       num_classes: number of classes, or None.
       class_names: names of the classes, or None.
       image_shape: (height or None, width or None, channels).
-      label_note: why there are no labels, or "".
     """
 
     def __init__(self, source: Source):
@@ -26,7 +25,10 @@ class WrappedSource:
         self.num_classes = source.num_classes
         self.class_names = source.class_names
         self.image_shape = source.image_shape
-        self.label_note = source.label_note
+
+    @property
+    def label_note(self) -> str:
+        return self._source.label_note
 
     @property
     def splits(self) -> Mapping[str, Any]:
