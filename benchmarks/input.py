@@ -126,7 +126,7 @@ def _seconds(dataset: tf.data.Dataset, count: int, step) -> float:
 def _augment_step(config: Config):
     """Returns what the training step does with a batch before the model, without blur."""
     device_views = DeviceViews(config, compiled=True)
-    return tf.function(lambda batch: device_views.views(batch, step=0, place=0))
+    return tf.function(lambda batch: device_views.views(batch, step=0, part=0))
 
 
 def official(source: Source, config: Config, *, cache: str | None) -> tf.data.Dataset:

@@ -25,7 +25,7 @@ class FunctionTask:
     def targets(self, labels):
         return labels
 
-    def forward(self, batch, *, step, place):
+    def forward(self, batch, *, step, part):
         return batch
 
     def loss(self, outputs, targets):

@@ -119,11 +119,12 @@ def training_labels(config: Config, source: Source) -> None:
 
 def evaluation_possible(config: Config, source: Source) -> None:
     """Refuses evaluations during training where there is nothing to evaluate."""
-    head = has_supervised_head(config)
-    if config.training.eval_every_epochs and not (head and source.num_classes):
+    has_head = has_supervised_head(config)
+    if config.training.eval_every_epochs and not (has_head and source.num_classes):
+        flag = config.model.lineareval_while_pretraining
         raise ConfigError(
             "eval_every_epochs must be 0 without labels or without a supervised head (dataset "
-            f"{source.name}, lineareval_while_pretraining={head}), got "
+            f"{source.name}, lineareval_while_pretraining={flag}), got "
             f"{config.training.eval_every_epochs}: there is nothing to evaluate"
         )
 

@@ -26,7 +26,7 @@ CONTRASTIVE = ("contrast_loss", "contrast_acc", "contrast_entropy")
 def computed(task: tasks.Task, views: np.ndarray) -> dict[str, tf.Tensor]:
     """The task's metrics of a batch; they are those that it names."""
     batch = ViewBatch(tf.constant(views), tf.constant(LABELS), tf.zeros(BATCH))
-    outputs = task.forward(batch, step=0, place=0)
+    outputs = task.forward(batch, step=0, part=0)
     found = task.loss(outputs, task.targets(batch.labels))
     assert set(found) == set(task.metrics)
     return found

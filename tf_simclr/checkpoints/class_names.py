@@ -58,7 +58,7 @@ class Matched:
       note: a line for the user; None if the names are equal or there is no trained head.
     """
 
-    source: Source | RelabelledSource
+    source: Source
     names: tuple[str, ...] | None
     note: str | None = None
 

@@ -22,31 +22,28 @@ from tf_simclr.training.summaries import EvalSummaries
 def run(config: Config) -> dict:
     """Evaluates and exports each new checkpoint in model_dir, until that of the run's last step.
 
+    One machine evaluates, also where several train.
+
     Raises:
       ConfigError: a setting does not fit; or no checkpoint that can be read came in eval_timeout
         seconds.
     """
-    cluster = strategies.join_cluster(config)
-    with workers.lost_workers_named(cluster):
-        # The data set and the checks come first, because the wait below may take hours.
-        source = prepare.open_source(config, cluster)
-        source = with_few_labels(config, source)
-        plan = prepare.check_and_plan(config, source)
-        strategy = _await_checkpoint(config, cluster)
-        # Only the about.json beside a checkpoint tells the classes of its head.
-        source, class_names = prepare.match_classes(config, source, cluster)
-        strategy = strategy or strategies.from_config(config)
-        state = run_state.build(config, source, plan, strategy, class_names=class_names)
-        return _follow(state)
+    # The data set and the checks come first, because the wait below may take hours.
+    source = with_few_labels(config, prepare.open_source(config))
+    plan = prepare.check_and_plan(config, source)
+    strategy = _await_checkpoint(config)
+    # Only the about.json beside a checkpoint tells the classes of its head.
+    source, class_names = prepare.match_classes(config, source)
+    strategy = strategy or strategies.from_config(config)
+    state = run_state.build(config, source, plan, strategy, class_names=class_names)
+    return _follow(state)
 
 
-def _await_checkpoint(
-    config: Config, cluster: tf.distribute.Strategy | None
-) -> tf.distribute.Strategy | None:
-    """Waits for the first checkpoint in model_dir, after a look at the devices.
+def _await_checkpoint(config: Config) -> tf.distribute.Strategy | None:
+    """Waits for the first checkpoint in model_dir, after a check of the devices.
 
     Returns:
-      The strategy, unless it has not been made yet.
+      The strategy, if it was made to check the devices.
 
     Raises:
       ConfigError: the settings do not fit the devices, or no checkpoint came in time.
@@ -54,8 +51,8 @@ def _await_checkpoint(
     directory = config.runtime.model_dir
     assert directory is not None, "experiment.run refuses a run without one"
     if tf.train.latest_checkpoint(directory):
-        return cluster
-    strategy = cluster or strategies.from_config(config)
+        return None
+    strategy = strategies.from_config(config)
     preflight.check_devices(config, strategy)
     waiting.wait_for_first(directory, timeout=config.training.eval_timeout or None)
     return strategy

@@ -14,7 +14,7 @@ from tf_simclr.devices import same_data, workers
 from tf_simclr.training.plan import Plan, make_plan
 
 
-def open_source(config: Config, cluster: tf.distribute.Strategy | None) -> Source:
+def open_source(config: Config, cluster: tf.distribute.Strategy | None = None) -> Source:
     """Opens the data set on all workers, and checks that the settings fit it.
 
     Raises:
@@ -26,7 +26,7 @@ def open_source(config: Config, cluster: tf.distribute.Strategy | None) -> Sourc
 
 
 def match_classes(
-    config: Config, source: Source, cluster: tf.distribute.Strategy | None
+    config: Config, source: Source, cluster: tf.distribute.Strategy | None = None
 ) -> tuple[Source, tuple[str, ...] | None]:
     """Gives the data set the class numbers of the head that the run goes on with.
 

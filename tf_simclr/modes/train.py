@@ -26,6 +26,9 @@ def run(config: Config) -> dict:
 
     With several workers all of this runs on each of them, and only the chief writes.
 
+    A signal to stop (training/loop.py) takes effect after the steps that the device is taking: the
+    hook that saves checkpoints saves one more and raises Stopped (training/hooks.py).
+
     Args:
       config: checked settings, the seed among them.
 
@@ -54,7 +57,7 @@ def run(config: Config) -> dict:
 
 
 def _train_and_evaluate(state: RunState, opened: Source) -> dict:
-    """Trains the run to its end, and leaves in model_dir what it should leave.
+    """Trains the run to its end, and leaves its files in model_dir.
 
     Args:
       state: the run.
@@ -62,18 +65,24 @@ def _train_and_evaluate(state: RunState, opened: Source) -> dict:
     """
     config = state.config
     evaluation, exporter = Evaluation(state), Exporter(state)
+
+    # Before the first step: the settings, the class names, and what the files of a folder are.
     _restore(state)
     _write_settings(state)
     if state.is_chief and (problem := opened.keep_listing()):
         state.say(problem)
+
+    # While it trains: ckpt-STEP and summaries; with eval_every_epochs best/ and result.json.
     _train(state, evaluation)
+
+    # At the end: saved_model/STEP, result.json, saved_model_best/STEP, neighbours.png.
     exported = exporter.export_latest()
     evaluates = config.runtime.mode == "train_then_eval" or config.training.eval_every_epochs > 0
     results = evaluation() if evaluates else {}
     results |= exporter.export_best()
     if config.training.probe_summary and config.runtime.mode == "train_then_eval":
         results |= _probe(state, exporter)
-    workers.wait_for_all(state.strategy)  # the chief may still be at its probes
+    workers.wait_for_all(state.strategy)  # the chief may still be probing
     return summary(state, results, exported) if state.is_chief else {}
 
 

@@ -33,7 +33,7 @@ def gradients(
     variables = [compat.tf_variable(variable) for variable in task.trainable]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(variables)
-        outputs = task.forward(batch, step=step, place=replica_id())
+        outputs = task.forward(batch, step=step, part=replica_id())
         metrics = task.loss(outputs, targets)
         loss = scale * metrics["total_loss"] / num_replicas()
     return metrics, tape.gradient(loss, variables)

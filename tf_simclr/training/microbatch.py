@@ -65,7 +65,7 @@ def _accumulated(
 
     def body(j, metric_sums, gradient_sums, average_sums):
         with _tape(trainable) as tape:
-            outputs = task.forward(_part(parts, j), step=step, place=replica_id() * count + j)
+            outputs = task.forward(_part(parts, j), step=step, part=replica_id() * count + j)
             metrics = task.loss(outputs, _part(target_parts, j))
             loss = scale * metrics["total_loss"] / (num_replicas() * count)
         gradient_sums = sums.add(gradient_sums, _gradient(tape, loss, trainable))
@@ -87,14 +87,14 @@ def _cached(
 ) -> tuple[dict[str, tf.Tensor], list]:
     """Computes the loss of the whole batch between two rounds of micro-batches."""
     parts, count = _split(batch, size), _num_rows(batch) // size
-    place = replica_id() * count
+    first_part = replica_id() * count
     trainable = task.trainable
     sums, averages = _GradientSums(trainable), _MovingAverages(task.model.moving_averages())
     widths = task.model.output_widths()
     dtype = compat.tf_variable(trainable[0]).dtype
 
     def first_round(j, arrays, average_sums):
-        outputs = task.forward(_part(parts, j), step=step, place=place + j)
+        outputs = task.forward(_part(parts, j), step=step, part=first_part + j)
         arrays = [array.write(j, outputs[name]) for name, array in zip(widths, arrays, strict=True)]
         return j + 1, arrays, averages.add(average_sums)
 
@@ -120,7 +120,7 @@ def _cached(
 
     def second_round(j, gradient_sums):
         with _tape(trainable) as tape:
-            outputs = task.forward(_part(parts, j), step=step, place=place + j)
+            outputs = task.forward(_part(parts, j), step=step, part=first_part + j)
             reached = [outputs[name] for name in by_output]
         upstream = [by_output[name][j] for name in by_output]
         return j + 1, sums.add(gradient_sums, _gradient(tape, reached, trainable, upstream))

@@ -61,14 +61,16 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def forward(
-        self, batch: TrainBatch, *, step: tf.Tensor | int, place: tf.Tensor | int
+        self, batch: TrainBatch, *, step: tf.Tensor | int, part: tf.Tensor | int
     ) -> dict[str, tf.Tensor]:
         """Computes what the loss needs of a batch.
 
         Args:
           batch: n images, all of a replica's or a micro-batch of them.
-          step: number of the step; with the place it seeds the views (`DeviceViews.views`).
-          place: number of these images' replica or micro-batch.
+          step: number of the step.
+          part: which part of the global batch this is: the number of the replica or, with
+            micro-batches, of the micro-batch among those of all replicas. Step and part seed the
+            views (`DeviceViews.views`).
 
         Returns:
           {name: float32 (rows, width)}; rows is n, or 2n for two views of each image.
@@ -103,10 +105,10 @@ class Pretrain(Task):
         return None if self.model.supervised_head is None else Targets.from_labels(labels)
 
     def forward(
-        self, batch: TrainBatch, *, step: tf.Tensor | int, place: tf.Tensor | int
+        self, batch: TrainBatch, *, step: tf.Tensor | int, part: tf.Tensor | int
     ) -> dict[str, tf.Tensor]:
         """Returns proj_head_output (2n, d) and logits_sup (2n, classes), first views first."""
-        views = self.device_views.views(batch, step=step, place=place)
+        views = self.device_views.views(batch, step=step, part=part)
         endpoints = self.model(tf.concat(views, axis=0), training=True)  # of (2n, s, s, 3)
         return {name: endpoints[name] for name in OUTPUTS if name in endpoints}
 
@@ -137,10 +139,10 @@ class Finetune(Task):
         return Targets.from_labels(labels)
 
     def forward(
-        self, batch: TrainBatch, *, step: tf.Tensor | int, place: tf.Tensor | int
+        self, batch: TrainBatch, *, step: tf.Tensor | int, part: tf.Tensor | int
     ) -> dict[str, tf.Tensor]:
         """Returns logits_sup (n, classes)."""
-        (view,) = self.device_views.views(batch, step=step, place=place)
+        (view,) = self.device_views.views(batch, step=step, part=part)
         return {"logits_sup": self.model(view, training=True)["logits_sup"]}
 
     def loss(self, outputs: dict[str, tf.Tensor], targets: Targets | None) -> dict[str, tf.Tensor]:
@@ -174,10 +176,10 @@ class Distill(Task):
         return Targets.from_labels(labels) if self.label_weight else None
 
     def forward(
-        self, batch: TrainBatch, *, step: tf.Tensor | int, place: tf.Tensor | int
+        self, batch: TrainBatch, *, step: tf.Tensor | int, part: tf.Tensor | int
     ) -> dict[str, tf.Tensor]:
         """Returns logits_sup and teacher_logits, (n, classes) each; both see the same view."""
-        (view,) = self.device_views.views(batch, step=step, place=place)
+        (view,) = self.device_views.views(batch, step=step, part=part)
         logits = self.model(view, training=True)["logits_sup"]
         return {"logits_sup": logits, "teacher_logits": self.teacher(view)}
 

@@ -160,7 +160,7 @@ def _loss(recorder: SimCLR, model: SimCLR, expected: dict, config: Config) -> di
     images, labels = expected["x"], tf.convert_to_tensor(expected["labels"])
     views = tf.stack(tf.split(images, images.shape[-1] // 3, axis=-1), axis=1)
     batch = ViewBatch(views, labels, tf.zeros(len(labels)))
-    return task.loss(task.forward(batch, step=0, place=0), task.targets(labels))
+    return task.loss(task.forward(batch, step=0, part=0), task.targets(labels))
 
 
 def _compare_moving(report: Report, name: str, average: str, expected: dict, model: SimCLR):

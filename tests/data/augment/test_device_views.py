@@ -54,7 +54,7 @@ def cropped(batch, view: int, flips) -> tf.Tensor:
 @pytest.mark.parametrize("compiled", [False, True])
 def test_pretraining_views_are_their_crops_mirrored_and_coloured(kind, compiled):
     images, augmentation = INPUTS[kind], make(compiled=compiled)
-    for view, found in enumerate(augmentation.views(images, step=0, place=3)):
+    for view, found in enumerate(augmentation.views(images, step=0, part=3)):
         seed = augmentation._seed_of(DEVICE_STREAM, 0, 3, view)
         flips, colors = tf.unstack(tf.random.experimental.stateless_split(seed, 2, alg="philox"))
         expected = on_device.color_distortion(
@@ -70,7 +70,7 @@ def test_pretraining_views_are_their_crops_mirrored_and_coloured(kind, compiled)
 @pytest.mark.parametrize("kind", INPUTS)
 def test_fine_tuning_views_are_their_crops_some_of_them_mirrored(kind):
     images = INPUTS[kind]
-    (found,) = make("finetune").views(images, step=0, place=0)
+    (found,) = make("finetune").views(images, step=0, part=0)
     plain, mirrored = (cropped(images, 0, tf.fill([N], flip)) for flip in (False, True))
     which = [
         (np.allclose(f, p, atol=1e-6), np.allclose(f, m, atol=1e-6))
@@ -85,16 +85,16 @@ def test_random_numbers_differ_by_view_place_step_and_seed(kind):
     per_view = "boxes" if isinstance(batch, ImageBatch) else "crops"
     both = tf.repeat(getattr(batch, per_view)[:, :1], 2, axis=1)
     same = batch._replace(**{per_view: both})
-    first, second = make().views(same, step=0, place=0)
+    first, second = make().views(same, step=0, part=0)
     others = {
         "view": second,
-        "place": make().views(same, step=0, place=1)[0],
-        "step": make().views(same, step=1, place=0)[0],
-        "seed": make(seed=8).views(same, step=0, place=0)[0],
+        "part": make().views(same, step=0, part=1)[0],
+        "step": make().views(same, step=1, part=0)[0],
+        "seed": make(seed=8).views(same, step=0, part=0)[0],
     }
     for name, other in others.items():
         assert np.abs(first - other).max() > 0.1, name
-    np.testing.assert_array_equal(first, make().views(same, step=0, place=0)[0])
+    np.testing.assert_array_equal(first, make().views(same, step=0, part=0)[0])
 
 
 @pytest.mark.parametrize("kind", INPUTS)
@@ -113,7 +113,7 @@ def test_preview_is_of_first_views_as_the_step_augments_them(kind):
 
 def test_a_compiled_preview_is_the_steps_own_first_views_and_compiles_nothing_more():
     augmentation = make(compiled=True)
-    first, _ = augmentation.views(INPUTS["crops"], step=0, place=0)
+    first, _ = augmentation.views(INPUTS["crops"], step=0, part=0)
     preview = augmentation.preview(INPUTS["crops"], step=0, count=3)
     np.testing.assert_array_equal(preview, first[:3])
     assert augmentation._finish_crops.experimental_get_tracing_count() == 1
@@ -121,7 +121,7 @@ def test_a_compiled_preview_is_the_steps_own_first_views_and_compiles_nothing_mo
 
 def test_views_of_the_host_are_only_blurred():
     views = tf.constant(RNG.uniform(size=(N, 2, SIZE, SIZE, 3)), tf.float32)
-    found = make().views(ViewBatch(views, NONE, NONE), step=0, place=0)
+    found = make().views(ViewBatch(views, NONE, NONE), step=0, part=0)
     np.testing.assert_array_equal(tf.stack(found, axis=1), views)
     with pytest.raises(TypeError, match="tuple is not a training batch"):
-        make().views((views,), step=0, place=0)
+        make().views((views,), step=0, part=0)

@@ -1,7 +1,8 @@
 """The views of a batch, finished on the device: crops of small images, flips, colors, blur.
 
-Every random number derives from the run's seed, the step, the view and a place. The place is the
-replica's number or, with micro-batches, the number of the micro-batch among those of all replicas.
+Every random number derives from the run's seed, the step, the view, and the part of the global
+batch. The part is the number of the replica or, with micro-batches, the number of the micro-batch
+among those of all replicas.
 """
 
 import functools
@@ -39,20 +40,20 @@ class DeviceViews:
             self._finish_images = jit(self._crop_and_color)
 
     def views(
-        self, batch: TrainBatch, *, step: tf.Tensor | int, place: tf.Tensor | int
+        self, batch: TrainBatch, *, step: tf.Tensor | int, part: tf.Tensor | int
     ) -> list[tf.Tensor]:
         """Returns the views of n images: two of each in pretraining, else one.
 
         Args:
           batch: of n images.
           step: number of the step, an integer scalar.
-          place: of these images, an integer scalar (see above).
+          part: which part of the global batch this is (see above), an integer scalar.
 
         Returns:
           float32 (n, s, s, 3) in [0, 1] for each view.
         """
         views = [
-            self._view(batch, number, self._seed_of(DEVICE_STREAM, step, place, number))
+            self._view(batch, number, self._seed_of(DEVICE_STREAM, step, part, number))
             for number in range(self._num_views)
         ]
         if not (self._pretraining and self._augment.use_blur):
@@ -60,7 +61,7 @@ class DeviceViews:
         return [
             blur.random_blur(
                 view,
-                self._seed_of(BLUR_STREAM, step, place, number),
+                self._seed_of(BLUR_STREAM, step, part, number),
                 image_size=self._image_size,
             )
             for number, view in enumerate(views)
@@ -126,12 +127,12 @@ class DeviceViews:
             impl=self._augment.color_jitter_impl,
         )
 
-    def _seed_of(self, stream: int, step, place, number: int) -> tf.Tensor:
+    def _seed_of(self, stream: int, step, part, number: int) -> tf.Tensor:
         seed = tf.constant([self._seed, stream], tf.int32)
-        for part in (step, place, number):
+        for value in (step, part, number):
             # Philox draws the same numbers on every device, with XLA and without.
             seed = tf.random.experimental.stateless_fold_in(
-                seed, tf.cast(part, tf.int32), alg="philox"
+                seed, tf.cast(value, tf.int32), alg="philox"
             )
         return seed
 
