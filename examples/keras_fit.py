@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> keras.callbacks.History:
     # 3. Optimizer: LARS leaves biases and batch normalization alone, the variables of rank 1.
     rank_1 = [i for i, v in enumerate(model.encoder.trainable_variables) if len(v.shape) == 1]
     schedule = tf_simclr.WarmUpAndCosineDecay(
-        0.3 * args.batch_size / 256, warmup_steps=args.steps // 10, total_steps=args.steps
+        1.0 * args.batch_size / 256, warmup_steps=args.steps // 10, total_steps=args.steps
     )
     optimizer = tf_simclr.LARS(
         schedule,
