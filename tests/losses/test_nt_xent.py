@@ -6,7 +6,12 @@ import tensorflow as tf
 from tensorflow.python.distribute import tpu_strategy
 
 from tf_simclr.devices.replicas import gather
-from tf_simclr.losses.nt_xent import automatic_block_rows, nt_xent_stacked, similarities, views
+from tf_simclr.losses.nt_xent import (
+    automatic_block_rows,
+    logits,
+    nt_xent_stacked,
+    split_projections,
+)
 
 
 def algorithm_1(z, temperature: float) -> float:
@@ -86,8 +91,8 @@ def test_golden_numbers_on_one_replica(golden, case, block_rows):
     }
     for name, golden_name in names.items():
         np.testing.assert_allclose(results[name], g[f"{case}_{golden_name}"], rtol=1e-4, atol=1e-5)
-    logits = similarities(*views(hidden, hidden_norm=norm), temperature=temperature)
-    np.testing.assert_allclose(logits, g[f"{case}_logits_ab"], rtol=1e-4, atol=1e-5)
+    all_logits = logits(*split_projections(hidden, hidden_norm=norm), temperature=temperature)
+    np.testing.assert_allclose(all_logits, g[f"{case}_logits_ab"], rtol=1e-4, atol=1e-5)
 
 
 # With and without padding, even and odd numbers of blocks, blocks of a single row.

@@ -10,9 +10,10 @@ of embeddings i and j, z_i . z_j / temperature. For anchor i,
 
 The last form stays accurate for losses near 0, where L_i - p_i would cancel.
 
-Forward: one block of rows after the other computes its logits and keeps p_i and o_i, two numbers
-for each anchor. Backward: each block computes its logits again. S is symmetric, so the L of *both*
-embeddings give the whole gradient of a block's rows. With the gradient u_i that arrives at loss_i,
+Forward: blocks of rows are computed one after the other. Each computes its logits and keeps p_i and
+o_i, two numbers per anchor. Backward: each block computes its logits again. S is symmetric, so the
+L of *both* embeddings give the whole gradient of a block's rows. With the upstream gradient u_i of
+loss_i,
 
     d/dz_i = sum_j w_ij z_j / temperature,
     w_ij = u_i exp(S_ij - L_i) + u_j exp(S_ij - L_j)    for a negative j,
@@ -22,11 +23,11 @@ embeddings give the whole gradient of a block's rows. With the gradient u_i that
 where exp(p - L) - 1 = -exp(o - L) = -sigmoid(o - p).
 
 Memory: O(block_rows * m) for the logits of a block and O(m * d) for the embeddings, instead of
-O(n * m). Communication: the gradient needs L and u of all replicas, three numbers for each image.
-Autodiff through the gathered embeddings would sum gradients as large as these instead.
+O(n * m). Communication: the gradient needs L and u of all replicas, three numbers per image.
+Autodiff would instead all-reduce gradients of the gathered embeddings' size.
 
-A single replica holds all of S. There `symmetric` computes each similarity once for both of its
-anchors, with one exponential for both.
+A single replica holds all of S. There `symmetric` computes each similarity and its exponential only
+once.
 """
 
 from typing import NamedTuple
@@ -40,7 +41,7 @@ from tf_simclr.losses.row_blocks import RowBlocks
 
 # exp(x) and 1/exp(x) are normal float32 numbers up to here, with room for sums.
 _LARGEST_EXPONENT = 80.0
-_SELF_MASK = 1e9  # subtracted from the logit of an embedding to itself
+_SELF_MASK = 1e9  # subtracted from logits that are not negatives: to itself and to its positive
 
 
 class Terms(NamedTuple):
@@ -48,9 +49,10 @@ class Terms(NamedTuple):
 
     Attributes:
       loss: (n,), loss of the anchor in view a plus loss of the anchor in view b.
-      hit: (n,), 1 where b is the most similar of all embeddings of view b to its own a, else 0. No
+      hit: (n,), 1 if the positive is the most similar to a of all embeddings of view b, else 0. No
         gradient flows back.
-      entropy: (n,), in nats, of the softmax of a over all of view b. No gradient flows back.
+      entropy: (n,), in nats: entropy of the softmax of a's logits to all of view b. No gradient
+        flows back.
     """
 
     loss: tf.Tensor
@@ -65,7 +67,7 @@ def losses(
 
     Args:
       a: (n, d), this replica's embeddings of view a. Shapes must be static.
-      b: (n, d), those of view b in the same order.
+      b: (n, d), embeddings of view b in the same order.
       temperature: > 0.
       normalized: whether all embeddings have length 1.
       block_rows: rows of logits to hold at a time, < n.
@@ -80,7 +82,7 @@ def losses(
 
 
 class _Embeddings(NamedTuple):
-    """Embeddings of one view, with what the backward pass knows about each of them.
+    """Embeddings of one view, with their values in the backward pass.
 
     Attributes:
       z: (k, d).
@@ -97,7 +99,7 @@ def _losses(a: tf.Tensor, b: tf.Tensor, *, block_rows: int) -> tuple[tf.Tensor, 
     """Computes the terms for any number of replicas, embeddings of any length, any temperature."""
     blocks = RowBlocks(a.shape[0], block_rows)
     dtype, width = a.dtype, a.shape[1]
-    positions = replicas.global_positions(blocks.n)  # of this replica's images among those of all
+    positions = replicas.global_positions(blocks.n)  # among the images of all replicas
 
     @tf.custom_gradient
     def terms(a, b):
@@ -146,7 +148,7 @@ def _block_terms(blocks: RowBlocks, x, y, all_a, all_b, positions) -> tuple[tf.T
       y: (rows, d), the block of view b.
       all_a: (m, d), view a of all replicas.
       all_b: (m, d), view b of all replicas.
-      positions: int32 (rows,), the block's places in all_a and all_b.
+      positions: int32 (rows,), the block's row indices in all_a and all_b.
 
     Returns:
       p and o of view a, p and o of view b, hit and entropy: (rows,) each.
@@ -193,14 +195,14 @@ def _block_gradient(
       views: `_Embeddings` of the block's rows of views a and b.
       all_views: `_Embeddings` of views a and b on all replicas.
       positive_weights: (rows,), w of the formula for the positives.
-      positions: int32 (rows,), the block's places in all_views.
+      positions: int32 (rows,), the block's row indices in all_views.
 
     Returns:
       The gradients with respect to the rows of a and of b, (rows, d) each.
     """
     (x, y), (all_a, all_b) = views, all_views
     at_diagonal = blocks.diagonal(positions)
-    self_weights = tf.zeros(blocks.rows, x.z.dtype)
+    self_weights = tf.zeros(blocks.rows_per_block, x.z.dtype)
     return (
         _weighted_sum(x, all_a, at_diagonal, self_weights)
         + _weighted_sum(x, all_b, at_diagonal, positive_weights),
@@ -210,18 +212,18 @@ def _block_gradient(
 
 
 def _weighted_sum(
-    rows: _Embeddings, others: _Embeddings, at_diagonal, diagonal_weights
+    rows: _Embeddings, columns: _Embeddings, at_diagonal, diagonal_weights
 ) -> tf.Tensor:
-    """Sums w_ij z_j over all others j: (rows, d).
+    """Sums w_ij z_j over all columns j: (rows, d).
 
     Args:
       rows: the embeddings i of a block.
-      others: the embeddings j of one view.
-      at_diagonal: int32 (rows, 2), where j is i itself or its positive.
-      diagonal_weights: (rows,), w of these places.
+      columns: the embeddings j of one view.
+      at_diagonal: int32 (rows, 2), the (row, column) indices where j is i itself or its positive.
+      diagonal_weights: (rows,), the weights w at these indices.
     """
-    logits = tf.matmul(rows.z, others.z, transpose_b=True)
+    logits = tf.matmul(rows.z, columns.z, transpose_b=True)
     weights = rows.upstream[:, tf.newaxis] * tf.exp(logits - rows.log_sums[:, tf.newaxis])
-    weights += others.upstream * tf.exp(logits - others.log_sums)
+    weights += columns.upstream * tf.exp(logits - columns.log_sums)
     weights = tf.tensor_scatter_nd_update(weights, at_diagonal, diagonal_weights)
-    return tf.matmul(weights, others.z)
+    return tf.matmul(weights, columns.z)

@@ -9,11 +9,11 @@ from tf_simclr.ranks import rank
 def distillation(
     student_logits: tf.Tensor, teacher_logits: tf.Tensor, *, temperature: float
 ) -> dict[str, tf.Tensor]:
-    """Computes the mean cross-entropy of the student's class probabilities to the teacher's.
+    """Computes the mean cross-entropy between the teacher's and the student's class probabilities.
 
     Both probabilities are softmax(logits / temperature), as in equation 2 of the paper. No gradient
-    flows into the teacher. Like the paper, the loss has no factor of temperature^2, so gradients
-    shrink with 1 / temperature.
+    flows into the teacher. As in the paper, the loss has no factor of temperature^2, so gradients
+    shrink, at high temperatures as 1 / temperature^2.
 
     Args:
       student_logits: (n, classes).
@@ -28,7 +28,7 @@ def distillation(
     target = tf.stop_gradient(tf.nn.softmax(teacher / temperature))
     loss = tf.nn.softmax_cross_entropy_with_logits(target, student / temperature)
     teacher_class = tf.argmax(teacher, axis=1)
-    # A tie for the highest score is no agreement.
+    # A tie for the highest score does not count as agreement.
     agreement = tf.equal(rank(student, teacher_class) + rank(teacher, teacher_class), 0)
     return {
         "distill_loss": tf.reduce_mean(loss),

@@ -11,7 +11,7 @@ from tf_simclr.losses import blockwise
 from tf_simclr.precision import at_least_float32
 
 _SELF_MASK = 1e9  # subtracted from an anchor's similarity to itself, as in the official code
-# A matrix of logits smaller than such a block is as fast in one piece (python -m benchmarks loss).
+# Bounds of a block. A smaller matrix is as fast in one piece (python -m benchmarks loss).
 _MOST_BLOCK_ROWS = 512
 _MOST_BLOCK_LOGITS = 2**22  # 16 MiB of float32
 
@@ -27,7 +27,7 @@ def nt_xent(
     """Computes the normalized temperature-scaled cross-entropy over the batches of all replicas.
 
     Inside strategy.run, each replica passes its own part of the batch. The negatives come from all
-    replicas, and so does the gradient: it is that of the sum of all replicas' losses.
+    replicas. The gradient is that of the sum of all replicas' losses.
 
     Example:
       >>> import tensorflow as tf
@@ -44,11 +44,12 @@ def nt_xent(
       temperature: > 0 (paper, section 5.1).
       hidden_norm: divide each projection by its Euclidean length.
       block_rows: rows of the n x m logits to hold in memory at a time (`blockwise`), where m is the
-        number of images on all replicas. n or more for all of them, 0 for `automatic_block_rows`.
-        Loss and gradient are the same up to rounding.
+        number of images on all replicas. n or more computes all rows at once; 0 chooses
+        automatically (`automatic_block_rows`). Loss and gradient are the same up to rounding.
 
     Returns:
-      contrast_loss (): mean over the local anchors.
+      contrast_loss (): the mean over this replica's view-1 anchors plus the mean over its view-2
+        anchors.
       contrast_acc (): share of images whose projection in view 2 is the most similar of all
         projections of view 2 to the one in view 1.
       contrast_entropy (): mean entropy in nats of the softmax of view 1 over all of view 2. No
@@ -69,11 +70,11 @@ def nt_xent_stacked(
     hidden_norm: bool = True,
     block_rows: int = 0,
 ) -> dict[str, tf.Tensor]:
-    """Computes `nt_xent` of projections (2n, d), first all of view 1, then all of view 2.
+    """Computes `nt_xent` of projections (2n, d): first all of view 1, then all of view 2.
 
-    That is how a model returns the projections of both views, and needs no copy.
+    The model returns projections in this order, so no copy is needed.
     """
-    a, b = views(projections, hidden_norm=hidden_norm)
+    a, b = split_projections(projections, hidden_norm=hidden_norm)
     n = replicas.batch_size(a)
     if isinstance(n, int):
         block_rows = block_rows or automatic_block_rows(n * replicas.num_replicas())
@@ -90,15 +91,15 @@ def nt_xent_stacked(
     }
 
 
-def automatic_block_rows(m: int) -> int:
-    """Returns how many rows of logits to hold at a time, for m images on all replicas."""
-    return max(1, min(_MOST_BLOCK_ROWS, _MOST_BLOCK_LOGITS // m))
+def automatic_block_rows(num_images: int) -> int:
+    """Returns how many rows of logits to hold at a time, for num_images on all replicas."""
+    return max(1, min(_MOST_BLOCK_ROWS, _MOST_BLOCK_LOGITS // num_images))
 
 
-def views(projections: tf.Tensor, *, hidden_norm: bool) -> list[tf.Tensor]:
-    """Splits projections (2n, d) into [a, b], (n, d) each, as the loss compares them.
+def split_projections(projections: tf.Tensor, *, hidden_norm: bool) -> list[tf.Tensor]:
+    """Splits projections (2n, d) into views [a, b], (n, d) each.
 
-    They are at least float32, and of length 1 with hidden_norm.
+    They become at least float32, and have length 1 with hidden_norm.
     """
     projections = at_least_float32(projections)
     if hidden_norm:
@@ -106,8 +107,8 @@ def views(projections: tf.Tensor, *, hidden_norm: bool) -> list[tf.Tensor]:
     return tf.split(projections, 2, axis=0)
 
 
-def similarities(x: tf.Tensor, y: tf.Tensor, *, temperature: float) -> tf.Tensor:
-    """Returns the logits of x (n, d) to y (m, d): (n, m)."""
+def logits(x: tf.Tensor, y: tf.Tensor, *, temperature: float) -> tf.Tensor:
+    """Returns the logits between x (n, d) and y (m, d), similarity / temperature: (n, m)."""
     return tf.matmul(x, y, transpose_b=True) / temperature
 
 
@@ -119,10 +120,10 @@ def _dense(a: tf.Tensor, b: tf.Tensor, *, temperature: float) -> tuple[tf.Tensor
     positions = replicas.global_positions(replicas.batch_size(a))
     self_mask = tf.one_hot(positions, m, dtype=a.dtype) * _SELF_MASK
 
-    logits_aa = similarities(a, all_a, temperature=temperature) - self_mask  # (n, m)
-    logits_bb = similarities(b, all_b, temperature=temperature) - self_mask
-    logits_ab = similarities(a, all_b, temperature=temperature)
-    logits_ba = similarities(b, all_a, temperature=temperature)
+    logits_aa = logits(a, all_a, temperature=temperature) - self_mask  # (n, m)
+    logits_bb = logits(b, all_b, temperature=temperature) - self_mask
+    logits_ab = logits(a, all_b, temperature=temperature)
+    logits_ba = logits(b, all_a, temperature=temperature)
     loss_a = tf.nn.sparse_softmax_cross_entropy_with_logits(
         positions, tf.concat([logits_ab, logits_aa], axis=1)
     )

@@ -1,15 +1,15 @@
 """NT-Xent in blocks on one replica: each similarity is computed once for both of its anchors.
 
-The formulas are those of `blockwise`. Embeddings of length 1 bound the logits by 1 / temperature,
-and all exponentials below are exp(S_ij - bound). The same bound for all rows makes them symmetric,
-as S is, so that the row sums of a block serve its anchors and the column sums serve the others.
+The formulas are in `blockwise`. Embeddings of length 1 bound the logits by 1 / temperature, and all
+exponentials below are exp(S_ij - bound). With one bound for all rows, they are symmetric like S.
+Row sums then belong to the block's anchors, and column sums to the anchors of the columns.
 
-Between the views, a block of rows of view a meets all of view b. Within a view, the blocks lie on a
-circle, and each meets itself and the half of the circle that follows it. So each pair of blocks
-meets once. On a circle of an even number of blocks, opposite blocks would meet twice: there both
-compute their similarities, and each uses the row sums only.
+Between the views, a block of rows of view a is compared with all of view b. Within a view, the
+blocks are arranged in a circle. Each is compared with itself and with its window: the half of the
+circle after it. Each pair of blocks is thus compared once. With an even number of blocks, however,
+opposite blocks are compared twice. Each of the two comparisons then uses only the row sums.
 
-                 follows (window)
+                 window
     block 0:   0 | 1  2             5 blocks: the window is 2 blocks, and both are shared
     block 1:   1 | 2  3             6 blocks: the window is 3 blocks, and the third is not shared
     block 4:   4 | 0  1
@@ -17,7 +17,7 @@ compute their similarities, and each uses the row sums only.
 
 import tensorflow as tf
 
-from tf_simclr.losses.row_blocks import Circle, Ring
+from tf_simclr.losses.row_blocks import CircularBlocks, CircularRows
 
 _PADDING_MASK = 1e9  # subtracted from the logits of padding
 
@@ -29,16 +29,16 @@ def losses(
 
     Args:
       a: (n, d), embeddings of view a, scaled so that their products are the logits.
-      b: (n, d), those of view b.
+      b: (n, d), embeddings of view b, scaled in the same way.
       block_rows: rows of logits to hold at a time, < n.
-      bound: logits lie between -bound and bound.
+      bound: logits are in [-bound, bound].
     """
-    circle = Circle(a.shape[0], block_rows)
+    circle = CircularBlocks(a.shape[0], block_rows)
 
     @tf.custom_gradient
     def terms(a, b):
         similarities = _Similarities(circle, a, b, bound)
-        negatives, positive, hit, entropy = similarities.forward()
+        negatives, positive, hit, entropy = similarities.compute_terms()
 
         def gradient(upstream, *_):
             # exp(S_ij - L_i) is the exponential of S_ij over the sum of all exponentials of row i.
@@ -46,7 +46,7 @@ def losses(
             positive_weights = -upstream * sum(
                 negative / (negative + positive) for negative in negatives
             )
-            return similarities.backward(factors, positive_weights)
+            return similarities.compute_gradients(factors, positive_weights)
 
         loss = sum(tf.math.log1p(negative / positive) for negative in negatives)
         return (loss, hit, entropy), gradient
@@ -57,22 +57,22 @@ def losses(
 class _Similarities:
     """The similarities of all embeddings of two views, a block at a time."""
 
-    def __init__(self, circle: Circle, a: tf.Tensor, b: tf.Tensor, bound: float):
+    def __init__(self, circle: CircularBlocks, a: tf.Tensor, b: tf.Tensor, bound: float):
         self._circle, self._bound = circle, bound
-        self._views = Ring(circle, a), Ring(circle, b)
+        self._views = CircularRows(circle, a), CircularRows(circle, b)
         self._dtype, self._width = a.dtype, a.shape[1]
         # 1 for an embedding, 0 for padding; None without padding saves a pass over the logits.
         self._valid = None
         if circle.padded > circle.n:
-            self._valid = Ring(circle, tf.ones(circle.n, a.dtype))
-        self._zeros = tf.zeros(circle.rows, a.dtype)
+            self._valid = CircularRows(circle, tf.ones(circle.n, a.dtype))
+        self._zeros = tf.zeros(circle.rows_per_block, a.dtype)
 
-    def forward(self) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor]:
+    def compute_terms(self) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor]:
         """Computes the terms of all anchors.
 
         Returns:
-          The sums of the exponentials of the negatives, [of a, of b]; the exponential of the
-          positive, hit and entropy; all (n,).
+          [sums of a, sums of b], the sums of the exponentials of each anchor's negatives; the
+          exponential of the positive; hit; entropy. All are (n,).
         """
         circle = self._circle
 
@@ -83,29 +83,32 @@ class _Similarities:
                 row_sums, column_sums = self._compare_within(view, start)
                 sums[k] = circle.add_to_block(sums[k], start, row_sums)
                 sums[k] = circle.add_to_shared(sums[k], start, column_sums)
-            number = start // circle.rows
+            number = start // circle.rows_per_block
             written = [array.write(number, x) for array, x in zip(arrays, terms, strict=True)]
             return [*sums, *written]
 
         sums = [tf.zeros(circle.padded, self._dtype)] * 2
         arrays = [
-            tf.TensorArray(self._dtype, circle.count, element_shape=(circle.rows,))
+            tf.TensorArray(self._dtype, circle.count, element_shape=(circle.rows_per_block,))
             for _ in range(3)
         ]
         sums_a, sums_b, *arrays = circle.for_each_block(forward_block, [*sums, *arrays])
         positive, hit, entropy = (tf.reshape(x.stack(), [-1])[: circle.n] for x in arrays)
         return [sums_a[: circle.n], sums_b[: circle.n]], tf.exp(positive), hit, entropy
 
-    def backward(self, factors: list[tf.Tensor], positive_weights: tf.Tensor) -> list[tf.Tensor]:
+    def compute_gradients(
+        self, factors: list[tf.Tensor], positive_weights: tf.Tensor
+    ) -> list[tf.Tensor]:
         """Computes the gradients of a and b, (n, d) each.
 
         Args:
-          factors: [of a, of b], (n,): weights w_ij are exp(S_ij - bound) * (factor_i + factor_j).
+          factors: [factors of a, factors of b], (n,) each. The weights w_ij are exp(S_ij - bound) *
+            (factor_i + factor_j).
           positive_weights: (n,), w of the positives.
         """
         circle = self._circle
         # Padding has a factor of 0 and adds nothing.
-        rings = [Ring(circle, factor) for factor in factors]
+        rings = [CircularRows(circle, factor) for factor in factors]
         positive_weights = circle.pad(positive_weights)
 
         def backward_block(start, grad_a, grad_b):
@@ -129,8 +132,8 @@ class _Similarities:
         """Compares a block of view a with all of view b.
 
         Returns:
-          Sums over the negatives for the rows (rows,) and for all columns (padded,); logit of the
-          positive minus the bound, hit and entropy of the rows, (rows,) each.
+          Sums over the negatives per row (rows,) and per column (padded,). Then per row, (rows,)
+          each: the positive's logit minus the bound; hit; entropy.
         """
         a, b = self._views
         positions = self._circle.positions(start)
@@ -141,7 +144,7 @@ class _Similarities:
         exponentials = tf.exp(logits)
         total = tf.reduce_sum(exponentials, axis=1)
         hit = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), positions)
-        # Padding has an exponential of 0, and so no part in the entropy.
+        # Padding has an exponential of 0, so it adds nothing to the entropy.
         entropy = tf.math.log(total) - tf.reduce_sum(exponentials * logits, axis=1) / total
         positive = tf.gather_nd(logits, diagonal)
         exponentials = tf.tensor_scatter_nd_update(exponentials, diagonal, self._zeros)
@@ -154,11 +157,11 @@ class _Similarities:
             entropy,
         )
 
-    def _compare_within(self, view: Ring, start) -> tuple[tf.Tensor, tf.Tensor]:
-        """Compares a block of a view with itself and with the window that follows it.
+    def _compare_within(self, view: CircularRows, start) -> tuple[tf.Tensor, tf.Tensor]:
+        """Compares a block of a view with itself and with its window.
 
         Returns:
-          Sums over the negatives for the rows (rows,) and for the shared columns (shared_rows,).
+          Sums over the negatives per row (rows,) and per shared column (shared_rows,).
         """
         block = view.block(start)
         same = self._exponentials(block, block)
@@ -181,7 +184,9 @@ class _Similarities:
         weights = tf.tensor_scatter_nd_update(weights, diagonal, positive_weights)
         return tf.matmul(weights, b.rows), tf.matmul(weights, block, transpose_a=True)
 
-    def _gradient_within(self, view: Ring, factors: Ring, start) -> tuple[tf.Tensor, tf.Tensor]:
+    def _gradient_within(
+        self, view: CircularRows, factors: CircularRows, start
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns what `_compare_within` adds to the gradients of its rows and shared columns."""
         block, window = view.block(start), view.window(start)
         factor = factors.block(start)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from golden_checks.report import GRADIENT, LOSS, Report
 from tf_simclr.config.sections import Loss
-from tf_simclr.losses.nt_xent import nt_xent_stacked, similarities, views
+from tf_simclr.losses.nt_xent import logits, nt_xent_stacked, split_projections
 
 _BLOCK_ROWS = 3  # fewer rows than any case has
 _INPUTS = ("hidden", "temperature", "hidden_norm")
@@ -94,6 +94,6 @@ def _differentiate(
     gradient = tape.gradient(scaled, hidden)
     outputs |= {"loss": outputs["contrast_loss"], "grad": gradient}
     if replicas == 1:
-        a, b = views(hidden, hidden_norm=hidden_norm)
-        outputs["logits_ab"] = similarities(a, b, temperature=temperature)
+        a, b = split_projections(hidden, hidden_norm=hidden_norm)
+        outputs["logits_ab"] = logits(a, b, temperature=temperature)
     return outputs
