@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tf_simclr.checkpoints import about_file, class_names
 from tf_simclr.cli import flags
-from tf_simclr.data.sources.relabel import RelabelledSource
+from tf_simclr.data.sources.relabel import RelabeledSource
 from tf_simclr.errors import ConfigError
 
 FINETUNE = ("--train_mode=finetune", "--from_scratch")
@@ -84,7 +84,7 @@ def test_equal_names_need_nothing(trained, tmp_path, start):
 )
 def test_known_names_are_mapped_and_a_line_says_so(trained, tmp_path, start, names, known):
     result = match(FakeSource(*names), *arguments(start, trained, tmp_path))
-    assert isinstance(result.source, RelabelledSource)
+    assert isinstance(result.source, RelabeledSource)
     assert result.names == result.source.class_names == ("cat", "dog", "owl")
     assert f"mapped by class name to those of {start} '{trained}'" in result.note
     assert known in result.note and "\n" not in result.note

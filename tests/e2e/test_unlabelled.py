@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-import partly_labelled as data
+import partly_labeled as data
 import small
 from tf_simclr.errors import ConfigError
 
@@ -13,19 +13,19 @@ pytestmark = pytest.mark.long
 
 TINY = (
     *small.RUN,
-    "--dataset=partly_labelled",
+    "--dataset=partly_labeled",
     "--eval_split=test",
     "--eval_batch_size=8",
     "--train_steps=3",
     "--train_summary_steps=3",
     "--mode=train_then_eval",
 )
-SIXTEENTHS = data.NUM_TEST - len(data.UNLABELLED_TEST)
+SIXTEENTHS = data.NUM_TEST - len(data.UNLABELED_TEST)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("partly_labelled"))
+    folder = str(tmp_path_factory.mktemp("partly_labeled"))
     data.PartlyLabelled(data_dir=folder).download_and_prepare()
 
     return functools.partial(small.run, *TINY, f"--data_dir={folder}")
@@ -66,7 +66,7 @@ def test_fine_tuning_in_micro_batches_on_few_labels_leaves_them_out(run, tmp_pat
     )
     said = capsys.readouterr().err
     # Of 32 labelled examples of 6 classes, whose numbers differ, half of each: none without one.
-    assert "without a label" not in said and "finetune: partly_labelled, 1" in said
+    assert "without a label" not in said and "finetune: partly_labeled, 1" in said
 
 
 @pytest.mark.parametrize(
@@ -74,14 +74,14 @@ def test_fine_tuning_in_micro_batches_on_few_labels_leaves_them_out(run, tmp_pat
     [
         (
             ["--train_split=none"],
-            "train_split 'none' of partly_labelled has no labels, all of them "
+            "train_split 'none' of partly_labeled has no labels, all of them "
             "are -1: pretrain without them by --lineareval_while_pretraining=False",
         ),
         (
             ["--train_split=none", "--train_mode=finetune", "--from_scratch"],
             "needs a data set with",
         ),
-        (["--eval_split=none"], "eval_split 'none' of partly_labelled has no labels"),
+        (["--eval_split=none"], "eval_split 'none' of partly_labeled has no labels"),
         (["--eval_split=none", "--mode=probe"], "eval_split 'none'"),
     ],
 )

@@ -27,7 +27,7 @@ from tf_simclr.checkpoints import about_file, teacher, weights
 from tf_simclr.checkpoints.formats import saved_model
 from tf_simclr.config import Config
 from tf_simclr.data.sources.protocol import Source
-from tf_simclr.data.sources.relabel import RelabelledSource, UnknownClasses
+from tf_simclr.data.sources.relabel import RelabeledSource, UnknownClasses
 from tf_simclr.errors import ConfigError
 
 NAMES_SHOWN = 3  # in a message
@@ -153,7 +153,7 @@ def _match_head(source: Source, head: TrainedHead) -> Matched:
     if source_names == head.names:
         return Matched(source, head.names)
     try:
-        relabelled = RelabelledSource(source, head.names)
+        relabeled = RelabeledSource(source, head.names)
     except UnknownClasses as error:
         raise ConfigError(
             f"dataset {source.name} has classes that {head.owner} was not trained on: "
@@ -161,7 +161,7 @@ def _match_head(source: Source, head: TrainedHead) -> Matched:
         ) from None
     known = f"{len(source_names)} of its {len(head.names)} classes"
     note = f"Labels of dataset {source.name} are mapped by class name to those of {head.owner}"
-    return Matched(relabelled, head.names, f"{note} ({known}).")
+    return Matched(relabeled, head.names, f"{note} ({known}).")
 
 
 def _match_teacher(config: Config, source: Source, student: TrainedHead | None) -> Matched:

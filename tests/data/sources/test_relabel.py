@@ -45,9 +45,9 @@ def test_unknown_classes_are_named():
 
 def test_labels_are_mapped_and_nothing_else_is():
     source = FakeSource()
-    relabelled = relabel.RelabelledSource(source, ("ant", "cat", "dog", "owl"))
-    assert relabelled.class_names == ("ant", "cat", "dog", "owl") and relabelled.num_classes == 4
-    dataset = relabelled.encoded_examples("train", shuffle_files=True, seed=5, with_id=True)
+    relabeled = relabel.RelabeledSource(source, ("ant", "cat", "dog", "owl"))
+    assert relabeled.class_names == ("ant", "cat", "dog", "owl") and relabeled.num_classes == 4
+    dataset = relabeled.encoded_examples("train", shuffle_files=True, seed=5, with_id=True)
     assert source.asked == ("train", {"shuffle_files": True, "seed": 5, "with_id": True})
     assert dataset.element_spec == source.encoded_examples("train").element_spec
     examples = list(dataset.as_numpy_iterator())
@@ -57,7 +57,7 @@ def test_labels_are_mapped_and_nothing_else_is():
 
 def test_a_source_with_an_unknown_class_is_refused():
     with pytest.raises(relabel.UnknownClasses):
-        relabel.RelabelledSource(FakeSource(), ("dog", "cat"))
+        relabel.RelabeledSource(FakeSource(), ("dog", "cat"))
 
 
 def test_it_reads_like_the_source_itself(shapes_dir):
@@ -65,13 +65,13 @@ def test_it_reads_like_the_source_itself(shapes_dir):
 
     source = tfds_source.open_source("shapes", str(shapes_dir))
     head = ("none", *reversed(source.class_names))
-    relabelled = relabel.RelabelledSource(source, head)
-    split = relabelled.part("train[:30]", 3, 1, flag="train_split")
-    assert relabelled.num_examples(split) == 10
-    assert relabelled.image_shape == source.image_shape
-    pairs = zip(relabelled.encoded_examples(split), source.encoded_examples(split), strict=True)
+    relabeled = relabel.RelabeledSource(source, head)
+    split = relabeled.part("train[:30]", 3, 1, flag="train_split")
+    assert relabeled.num_examples(split) == 10
+    assert relabeled.image_shape == source.image_shape
+    pairs = zip(relabeled.encoded_examples(split), source.encoded_examples(split), strict=True)
     for found, original in pairs:
         assert head[int(found["label"])] == source.class_names[int(original["label"])]
         np.testing.assert_array_equal(
-            relabelled.decode(found["image"]), source.decode(original["image"])
+            relabeled.decode(found["image"]), source.decode(original["image"])
         )

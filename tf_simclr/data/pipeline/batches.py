@@ -12,7 +12,7 @@ from tf_simclr.data.pipeline.settings import (
     ViewSettings,
 )
 from tf_simclr.data.pipeline.stream import Stream
-from tf_simclr.data.sources.protocol import UNLABELLED, Source
+from tf_simclr.data.sources.protocol import UNLABELED, Source
 
 
 def train_batches(source: Source, settings: StreamSettings, views: ViewSettings) -> tf.data.Dataset:
@@ -95,7 +95,7 @@ def eval_batches(
     dataset = dataset.batch(groups.examples_in_group(view_spec))
     dataset = groups.parallel_map(dataset, group).unbatch()
     image, label, *zeros = (tf.zeros(spec.shape, spec.dtype) for spec in dataset.element_spec)
-    blank = EvalBatch(image, tf.fill(label.shape, tf.constant(UNLABELLED, label.dtype)), *zeros)
+    blank = EvalBatch(image, tf.fill(label.shape, tf.constant(UNLABELED, label.dtype)), *zeros)
     dataset = dataset.concatenate(tf.data.Dataset.from_tensors(blank).repeat())
     dataset = dataset.batch(batch_size, drop_remainder=True).take(num_batches)
     return _finish(dataset, batch_spec.of_evaluation(source, image_size, batch_size))

@@ -25,7 +25,7 @@ SYSTEM_NAMES = frozenset(
 )
 
 
-class LabelledFiles(NamedTuple):
+class LabeledFiles(NamedTuple):
     """The files of a folder that is laid out as SPLIT/CLASS/.
 
     Attributes:
@@ -69,7 +69,7 @@ def walk(directory: str, *, seen: Iterable[str] = ()) -> Iterator[str]:
     yield from unreadable
 
 
-def walk_labelled(directory: str) -> LabelledFiles:
+def walk_labeled(directory: str) -> LabeledFiles:
     """Lists the files in data_dir/SPLIT/CLASS/.
 
     Every class folder is walked by itself. Two splits or two classes may therefore be links to one
@@ -86,7 +86,7 @@ def walk_labelled(directory: str) -> LabelledFiles:
         for name in names:
             class_folders.append(os.path.join(split, name))
             paths += walk(os.path.join(split_folder, name), seen=(directory, split_folder))
-    return LabelledFiles(paths, class_folders)
+    return LabeledFiles(paths, class_folders)
 
 
 def read(path: bytes) -> bytes:

@@ -29,7 +29,7 @@ from tf_simclr.data.sources.folder_listing import Listing, Picture
 from tf_simclr.data.sources.image_files import DEFAULT_LIMITS, Limits
 from tf_simclr.data.sources.image_range import ImageRange
 from tf_simclr.data.sources.kept_listing import KeptListing
-from tf_simclr.data.sources.protocol import UNLABELLED, DrawBoxes
+from tf_simclr.data.sources.protocol import UNLABELED, DrawBoxes
 from tf_simclr.data.sources.splits import Splits
 from tf_simclr.errors import ConfigError
 
@@ -169,7 +169,7 @@ class FolderSource(Splits):
 
     def _label(self, picture: Picture) -> int:
         if self.class_names is None:
-            return UNLABELLED
+            return UNLABELED
         return self._labels[picture.split_and_class[1]]
 
     def decode(self, encoded: tf.Tensor) -> tf.Tensor:

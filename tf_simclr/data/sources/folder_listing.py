@@ -78,7 +78,7 @@ def list_pictures(directory: str, *, unlabelled: bool, kept: KeptListing) -> Lis
     if unlabelled:
         paths = list(file_tree.walk(directory))
     else:
-        paths, class_folders = file_tree.walk_labelled(directory)
+        paths, class_folders = file_tree.walk_labeled(directory)
     good, left_out, first = _inspect(directory, paths, kept)
     if not good:
         reasons = f" ({described(left_out)})" if left_out else ""

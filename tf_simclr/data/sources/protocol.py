@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-UNLABELLED = -1  # the label of an example without a label
+UNLABELED = -1  # the label of an example without a label
 
 # (height, width), int32 () each -> int32 (n, 4): y, x, height, width in pixels.
 DrawBoxes = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -91,7 +91,7 @@ class Source(Protocol):
           with_id: add 'id', a string () that names the example wherever it is read.
 
         Returns:
-          Dataset of {'image': string (), as stored, for decode(); 'label': int64 (), UNLABELLED
+          Dataset of {'image': string (), as stored, for decode(); 'label': int64 (), UNLABELED
           where there is none}.
         """
 

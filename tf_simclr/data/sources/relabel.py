@@ -36,7 +36,7 @@ def class_numbers(names: Sequence[str], head_names: Sequence[str]) -> list[int]:
     return [numbers[name] for name in names]
 
 
-class RelabelledSource(WrappedSource):
+class RelabeledSource(WrappedSource):
     """A labelled source whose labels are the class numbers of a trained head.
 
     Everything else is as in the source inside. Labels below 0 mean "unlabelled" and do not change.

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from tf_simclr.data.sources import array_records, boxes, fingerprint, tfds_features, tfds_prepare
 from tf_simclr.data.sources import image_range as ranges
 from tf_simclr.data.sources.image_range import ImageRange
-from tf_simclr.data.sources.protocol import UNLABELLED, DrawBoxes
+from tf_simclr.data.sources.protocol import UNLABELED, DrawBoxes
 from tf_simclr.data.sources.splits import Splits
 from tf_simclr.errors import ConfigError
 
@@ -90,7 +90,7 @@ class TfdsSource(Splits):
             dataset = self._read(split, decoding, shuffle_files, seed, with_id)
         if keys == {"image": "image", "label": "label"} and not with_id:
             return dataset  # A map that changes nothing costs 3 % of the throughput at 32 pixels.
-        unlabelled = tf.constant(UNLABELLED, tf.int64)
+        unlabelled = tf.constant(UNLABELED, tf.int64)
         return dataset.map(
             lambda example: {
                 "image": example[keys["image"]],

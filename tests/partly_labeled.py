@@ -6,7 +6,7 @@ import tensorflow_datasets as tfds
 import small
 
 NUM_TRAIN, NUM_TEST, NUM_CLASSES = 48, 20, 6
-UNLABELLED_TRAIN, UNLABELLED_TEST = range(0, NUM_TRAIN, 3), (1, 2, 12, 19)
+UNLABELED_TRAIN, UNLABELED_TEST = range(0, NUM_TRAIN, 3), (1, 2, 12, 19)
 
 
 class PartlyLabelled(tfds.core.GeneratorBasedBuilder):
@@ -20,8 +20,8 @@ class PartlyLabelled(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager):
         return {
-            "train": self._generate_examples(NUM_TRAIN, UNLABELLED_TRAIN),
-            "test": self._generate_examples(NUM_TEST, UNLABELLED_TEST),
+            "train": self._generate_examples(NUM_TRAIN, UNLABELED_TRAIN),
+            "test": self._generate_examples(NUM_TEST, UNLABELED_TEST),
             "none": self._generate_examples(NUM_TRAIN, range(NUM_TRAIN)),
         }
 
