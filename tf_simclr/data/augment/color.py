@@ -70,10 +70,10 @@ def _deltas(strength: float) -> tuple[float, float]:
     return -spread, spread
 
 
-def _turns(strength: float) -> tuple[float, float]:
-    turn = 0.2 * strength
+def _hue_shifts(strength: float) -> tuple[float, float]:
+    shift = 0.2 * strength
     # TensorFlow refuses more than a whole turn, which would be no new hue.
-    return max(-1.0, -turn), min(1.0, turn)
+    return max(-1.0, -shift), min(1.0, shift)
 
 
 def _contrast(planes: Planes, factor: tf.Tensor) -> Planes:
@@ -88,7 +88,7 @@ def _saturation(planes: Planes, factor: tf.Tensor) -> Planes:
     return [value - (value - plane) * ratio for plane in planes]
 
 
-def _hue(planes: Planes, turn: tf.Tensor) -> Planes:
+def _hue(planes: Planes, shift: tf.Tensor) -> Planes:
     """Turns the hue and keeps value and chroma."""
     red, green, blue = planes
     value, chroma = _value_and_chroma(planes)
@@ -98,7 +98,7 @@ def _hue(planes: Planes, turn: tf.Tensor) -> Planes:
         (green - blue) * inverse,
         tf.where(value == green, 2.0 + (blue - red) * inverse, 4.0 + (red - green) * inverse),
     )
-    sector += 6.0 * turn
+    sector += 6.0 * shift
     result = []
     for offset in (5.0, 3.0, 1.0):
         k = sector + offset
@@ -143,7 +143,7 @@ SATURATION = Operation(
 )
 # Turns the hue of HSV, by a part of a whole turn.
 HUE = Operation(
-    amounts=_turns,
+    amounts=_hue_shifts,
     on_image=tf.image.adjust_hue,
     clip_image=tf.identity,
     on_planes=_hue,
@@ -168,7 +168,7 @@ def operations(impl: str) -> tuple[Operation, ...]:
     return OPERATIONS[impl]
 
 
-def amounts(draws: tf.Tensor, *, strength: float, impl: str) -> tf.Tensor:
+def jitter_amounts(draws: tf.Tensor, *, strength: float, impl: str) -> tf.Tensor:
     """Turns uniform draws in [0, 1) into the amounts of the four operations, both (..., 4).
 
     Args:

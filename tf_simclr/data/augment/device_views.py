@@ -53,18 +53,18 @@ class DeviceViews:
           float32 (n, s, s, 3) in [0, 1] for each view.
         """
         views = [
-            self._view(batch, number, self._seed_of(DEVICE_STREAM, step, part, number))
-            for number in range(self._num_views)
+            self._view(batch, view_index, self._seed_of(DEVICE_STREAM, step, part, view_index))
+            for view_index in range(self._num_views)
         ]
         if not (self._pretraining and self._augment.use_blur):
             return views
         return [
             blur.random_blur(
                 view,
-                self._seed_of(BLUR_STREAM, step, part, number),
+                self._seed_of(BLUR_STREAM, step, part, view_index),
                 image_size=self._image_size,
             )
-            for number, view in enumerate(views)
+            for view_index, view in enumerate(views)
         ]
 
     def preview(
@@ -90,21 +90,21 @@ class DeviceViews:
         return self._view(first, 0, self._seed_of(DEVICE_STREAM, step, 0, 0))[:count]
 
     @functools.singledispatchmethod
-    def _view(self, batch, number: int, seed: tf.Tensor) -> tf.Tensor:
+    def _view(self, batch, view_index: int, seed: tf.Tensor) -> tf.Tensor:
         """Finishes one view of each image, but for the blur."""
         raise TypeError(f"{type(batch).__name__} is not a training batch")
 
     @_view.register
-    def _(self, batch: ViewBatch, number: int, seed: tf.Tensor) -> tf.Tensor:
-        return batch.views[:, number]
+    def _(self, batch: ViewBatch, view_index: int, seed: tf.Tensor) -> tf.Tensor:
+        return batch.views[:, view_index]
 
     @_view.register
-    def _(self, batch: CropBatch, number: int, seed: tf.Tensor) -> tf.Tensor:
-        return self._finish_crops(batch.crops[:, number], seed)
+    def _(self, batch: CropBatch, view_index: int, seed: tf.Tensor) -> tf.Tensor:
+        return self._finish_crops(batch.crops[:, view_index], seed)
 
     @_view.register
-    def _(self, batch: ImageBatch, number: int, seed: tf.Tensor) -> tf.Tensor:
-        return self._finish_images(batch.images, batch.boxes[:, number], seed)
+    def _(self, batch: ImageBatch, view_index: int, seed: tf.Tensor) -> tf.Tensor:
+        return self._finish_images(batch.images, batch.boxes[:, view_index], seed)
 
     def _color_crops(self, crops: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         flip_seed, color_seed = _split(seed)
@@ -127,9 +127,9 @@ class DeviceViews:
             impl=self._augment.color_jitter_impl,
         )
 
-    def _seed_of(self, stream: int, step, part, number: int) -> tf.Tensor:
+    def _seed_of(self, stream: int, step, part, view_index: int) -> tf.Tensor:
         seed = tf.constant([self._seed, stream], tf.int32)
-        for value in (step, part, number):
+        for value in (step, part, view_index):
             # Philox draws the same numbers on every device, with XLA and without.
             seed = tf.random.experimental.stateless_fold_in(
                 seed, tf.cast(value, tf.int32), alg="philox"

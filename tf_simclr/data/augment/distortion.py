@@ -49,7 +49,7 @@ def distort_image(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: 
     """Applies color_distortion by NUM_DRAWS uniform draws in [0, 1)."""
     shape = image.shape
 
-    def perhaps_gray(image: tf.Tensor) -> tf.Tensor:
+    def maybe_grayscale(image: tf.Tensor) -> tf.Tensor:
         return tf.cond(
             draws[9] < color.GRAYSCALE_PROBABILITY,
             lambda: color.to_grayscale(image),
@@ -58,8 +58,8 @@ def distort_image(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: 
 
     distorted = tf.cond(
         draws[8] < color.JITTER_PROBABILITY,
-        lambda: perhaps_gray(_jitter(image, draws[:8], strength=strength, impl=impl)),
-        lambda: color.clip(perhaps_gray(image)),
+        lambda: maybe_grayscale(_jitter(image, draws[:8], strength=strength, impl=impl)),
+        lambda: color.clip(maybe_grayscale(image)),
     )
     return tf.ensure_shape(distorted, shape)
 
@@ -89,7 +89,7 @@ def _jitter(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str) -
     """Applies color_jitter by 8 uniform draws in [0, 1)."""
     amounts, order = map(tf.unstack, _amounts_and_order(draws, strength=strength, impl=impl))
     shape = image.shape
-    for position, which in enumerate(order):
+    for position, operation_index in enumerate(order):
         branches = []
         for op, amount in zip(color.operations(impl), amounts, strict=True):
             # The first operation may meet what bicubic weights have left outside of [0, 1].
@@ -99,7 +99,7 @@ def _jitter(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str) -
                     op.on_image(image, amount)
                 )
             )
-        image = tf.switch_case(which, branches)
+        image = tf.switch_case(operation_index, branches)
     return tf.ensure_shape(image, shape)
 
 
@@ -107,5 +107,5 @@ def _amounts_and_order(
     draws: tf.Tensor, *, strength: float, impl: str
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns amounts (4,), from the first 4 draws, and the order (4,), the ranks of the next 4."""
-    amounts = color.amounts(draws[:NUM_OPS], strength=strength, impl=impl)
+    amounts = color.jitter_amounts(draws[:NUM_OPS], strength=strength, impl=impl)
     return amounts, tf.math.top_k(draws[NUM_OPS:_NUM_JITTER_DRAWS], k=NUM_OPS).indices

@@ -103,7 +103,7 @@ def color_distortion(
     """
     n = images.shape[0]
     draws = uniform([n + 1, NUM_OPS + 2], seed)
-    amounts = color.amounts(draws[:n, :NUM_OPS], strength=strength, impl=impl)
+    amounts = color.jitter_amounts(draws[:n, :NUM_OPS], strength=strength, impl=impl)
     order = tf.argsort(draws[n, :NUM_OPS])
     planes = tf.unstack(images, axis=-1)
     jittered = _jitter(planes, amounts, order, impl)
@@ -138,7 +138,7 @@ def _jitter(planes: Planes, amounts: tf.Tensor, order: tf.Tensor, impl: str) -> 
     rank = tf.argsort(order)
     # At stage t operation j works on group rank[j] - t. From one stage to the next, groups move to
     # the operation that comes next in the order, the same way each time.
-    sources = [rank[j] for j in range(NUM_OPS)]
+    group_indices = [rank[j] for j in range(NUM_OPS)]
     stored = _store(
         [[plane[g * per_group : (g + 1) * per_group] for plane in planes] for g in range(NUM_OPS)]
     )
@@ -146,10 +146,12 @@ def _jitter(planes: Planes, amounts: tf.Tensor, order: tf.Tensor, impl: str) -> 
         results = []
         for j, op in enumerate(color.operations(impl)):
             amount = tf.gather(amounts, (rank[j] - stage) % NUM_OPS)[:, j]
-            changed = op.on_planes(_take(stored, sources[j]), amount[:, tf.newaxis, tf.newaxis])
+            changed = op.on_planes(
+                _take(stored, group_indices[j]), amount[:, tf.newaxis, tf.newaxis]
+            )
             results.append(color.clip_planes(changed))
         stored = _store(results)
-        sources = [tf.gather(order, (rank[j] - 1) % NUM_OPS) for j in range(NUM_OPS)]
+        group_indices = [tf.gather(order, (rank[j] - 1) % NUM_OPS) for j in range(NUM_OPS)]
     # Group g ended with the operation before its first one.
     groups = [_take(stored, tf.gather(order, (g - 1) % NUM_OPS)) for g in range(NUM_OPS)]
     return [tf.concat(plane, axis=0)[:n] for plane in zip(*groups, strict=True)]
