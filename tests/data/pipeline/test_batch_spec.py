@@ -35,7 +35,7 @@ def batches(source, strategy, **settings):
 def expected(source, settings: dict, batch_size: int) -> tuple:
     views = ViewSettings(settings["train_mode"], settings["image_size"], 1.0, "simclrv2")
     on_device = settings["augment_on"] == "device"
-    spec = batch_spec.of_crops if on_device else batch_spec.of_views
+    spec = batch_spec.crop_spec if on_device else batch_spec.view_spec
     return spec(source, views, batch_size)
 
 
@@ -123,7 +123,7 @@ def test_specs_of_evaluation(pictures, replicas, size, batch, number):
     config = Config().replace(image_size=size, eval_batch_size=batch)
     context = tf.distribute.InputContext(1, 0, number)
     found = run_input.eval_batches(config, source, "test", context)
-    spec = batch_spec.of_evaluation(source, image_size=size, batch_size=batch // number)
+    spec = batch_spec.evaluation_spec(source, image_size=size, batch_size=batch // number)
     assert found.element_spec == spec
 
 

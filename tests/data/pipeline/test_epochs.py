@@ -82,8 +82,8 @@ def test_a_stream_entered_late_goes_on_exactly(num_examples, step_size, buffer, 
 
 
 def test_only_short_streams_are_worked_out_from_the_first_epoch():
-    assert all(order(*case).is_short for case in SHORT if case[0] % case[1])
-    assert not any(order(*case).is_short for case in LONG)
+    assert all(order(*case).needs_full_history for case in SHORT if case[0] % case[1])
+    assert not any(order(*case).needs_full_history for case in LONG)
     assert order(26, 8, 26, 10**9)._entry()[1] >= 10**9 // 26 - 1
 
 

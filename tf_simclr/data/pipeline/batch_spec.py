@@ -15,31 +15,31 @@ from tf_simclr.data.sources.protocol import Source
 _Batch = TypeVar("_Batch", bound=tuple)
 
 
-def of_views(source: Source, views: ViewSettings, batch_size: int) -> ViewBatch:
+def view_spec(source: Source, views: ViewSettings, batch_size: int) -> ViewBatch:
     """Returns the element_spec of batches whose views the host finishes."""
     shape = (batch_size, *views.shape)
-    labels, skipped = _labels(source, batch_size), _one_each(batch_size)
+    labels, skipped = _labels(source, batch_size), _per_example(batch_size)
     return ViewBatch(tf.TensorSpec(shape, tf.float32), labels, skipped)
 
 
-def of_crops(source: Source, views: ViewSettings, batch_size: int) -> CropBatch:
+def crop_spec(source: Source, views: ViewSettings, batch_size: int) -> CropBatch:
     """Returns the element_spec of batches whose crops the host resizes."""
     shape = (batch_size, *views.shape)
-    labels, skipped = _labels(source, batch_size), _one_each(batch_size)
+    labels, skipped = _labels(source, batch_size), _per_example(batch_size)
     return CropBatch(tf.TensorSpec(shape, tf.uint8), labels, skipped)
 
 
-def of_images(source: Source, views: ViewSettings, batch_size: int) -> ImageBatch:
+def image_spec(source: Source, views: ViewSettings, batch_size: int) -> ImageBatch:
     """Returns the element_spec of batches out of which the device crops."""
     images = tf.TensorSpec((batch_size, *source.image_shape[:2], 3), tf.uint8)
     boxes = tf.TensorSpec((batch_size, views.num_views, 4), tf.int32)
-    return ImageBatch(images, boxes, _labels(source, batch_size), _one_each(batch_size))
+    return ImageBatch(images, boxes, _labels(source, batch_size), _per_example(batch_size))
 
 
-def of_evaluation(source: Source, image_size: int, batch_size: int) -> EvalBatch:
+def evaluation_spec(source: Source, image_size: int, batch_size: int) -> EvalBatch:
     """Returns the element_spec of evaluation batches."""
     images = tf.TensorSpec((batch_size, image_size, image_size, 3), tf.float32)
-    ones = _one_each(batch_size)
+    ones = _per_example(batch_size)
     return EvalBatch(images, _labels(source, batch_size), ones, ones)
 
 
@@ -63,5 +63,5 @@ def _labels(source: Source, batch_size: int) -> tf.TensorSpec:
     return tf.TensorSpec((batch_size, source.num_classes or 0), tf.float32)
 
 
-def _one_each(batch_size: int) -> tf.TensorSpec:
+def _per_example(batch_size: int) -> tf.TensorSpec:
     return tf.TensorSpec((batch_size,), tf.float32)

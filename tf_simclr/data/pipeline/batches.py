@@ -32,15 +32,17 @@ def train_batches(source: Source, settings: StreamSettings, views: ViewSettings)
     batch_size = settings.batch_size
     if not views.augment_on_device:
         finished_views = host_views.batches(stream, views)
-        return _finish(finished_views, batch_spec.of_views(source, views, batch_size))
+        return _one_hot_and_prefetch(
+            finished_views, batch_spec.view_spec(source, views, batch_size)
+        )
     # A tf.data service is there to spare this machine, so it makes the crops.
     if settings.service or not device_crops.travels_whole(
         source, image_size=views.image_size, train_mode=views.train_mode
     ):
         crops = host_views.batches(stream, views)
-        return _finish(crops, batch_spec.of_crops(source, views, batch_size))
+        return _one_hot_and_prefetch(crops, batch_spec.crop_spec(source, views, batch_size))
     images = device_crops.batches(stream, views)
-    return _finish(images, batch_spec.of_images(source, views, batch_size))
+    return _one_hot_and_prefetch(images, batch_spec.image_spec(source, views, batch_size))
 
 
 def eval_batches(
@@ -74,34 +76,38 @@ def eval_batches(
     part = source.part(split, shard.count, shard.index, flag="eval_split")
     largest_part = -(-source.num_examples(split) // shard.count)
     num_batches = -(-largest_part // batch_size)
-    view_spec = tf.TensorSpec((image_size, image_size, 3), tf.float32)
+    one_view_spec = tf.TensorSpec((image_size, image_size, 3), tf.float32)
 
     def view(encoded: tf.Tensor) -> tf.Tensor:
         return image_views.evaluation_view(source.decode(encoded), image_size=image_size)
 
     def group(example: dict[str, tf.Tensor]) -> EvalBatch:
-        images, good = undecodable.map_decodable(
+        images, is_decodable = undecodable.map_decodable(
             view,
             source,
             example,
-            spec=view_spec,
+            spec=one_view_spec,
             name=f"dataset {source.name}, split {part}",
             strict=strict,
         )
-        weights = tf.cast(good, tf.float32)
+        weights = tf.cast(is_decodable, tf.float32)
         return EvalBatch(images, example["label"], weights, 1.0 - weights)
 
     dataset = source.encoded_examples(part, with_id=strict)
-    dataset = dataset.batch(groups.examples_in_group(view_spec))
+    dataset = dataset.batch(groups.examples_in_group(one_view_spec))
     dataset = groups.parallel_map(dataset, group).unbatch()
     image, label, *zeros = (tf.zeros(spec.shape, spec.dtype) for spec in dataset.element_spec)
     blank = EvalBatch(image, tf.fill(label.shape, tf.constant(UNLABELED, label.dtype)), *zeros)
     dataset = dataset.concatenate(tf.data.Dataset.from_tensors(blank).repeat())
     dataset = dataset.batch(batch_size, drop_remainder=True).take(num_batches)
-    return _finish(dataset, batch_spec.of_evaluation(source, image_size, batch_size))
+    return _one_hot_and_prefetch(
+        dataset, batch_spec.evaluation_spec(source, image_size, batch_size)
+    )
 
 
-def _finish(dataset: tf.data.Dataset, spec: TrainBatch | EvalBatch) -> tf.data.Dataset:
+def _one_hot_and_prefetch(
+    dataset: tf.data.Dataset, spec: TrainBatch | EvalBatch
+) -> tf.data.Dataset:
     """Makes the class numbers of batches one-hot, and prefetches.
 
     The row of an example without a label (-1) is zero.

@@ -37,7 +37,7 @@ def batches(stream: Stream, settings: ViewSettings) -> tf.data.Dataset:
     wanted = max(groups.examples_in_group(spec, batch_size), batch_size)
     group_size = stream.group_size(wanted)
     function = make_group(stream, settings.num_views, group_size=group_size)
-    if stream.order.is_short or stream.settings.cache:
+    if stream.order.needs_full_history or stream.settings.cache:
         numbers = stream.in_groups(stream.order.indices(), group_size)
         dataset, function = groups.from_memory(
             decode(stream.read_once(), stream), stream.order.num_examples, numbers, function
@@ -50,14 +50,14 @@ def batches(stream: Stream, settings: ViewSettings) -> tf.data.Dataset:
 
 
 def decode(examples: tf.data.Dataset, stream: Stream) -> tf.data.Dataset:
-    """Decodes examples: {'image': uint8 (h, w, 3), 'label': int64 (), 'good': bool ()}.
+    """Decodes examples: {'image': uint8 (h, w, 3), 'label': int64 (), 'is_decodable': bool ()}.
 
-    The image of an example that cannot be decoded is blank, and its 'good' is False.
+    The image of an example that cannot be decoded is blank, and its 'is_decodable' is False.
     """
     spec = tf.TensorSpec((*_size(stream.source), 3), tf.uint8)
 
     def group(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        images, good = undecodable.map_decodable(
+        images, is_decodable = undecodable.map_decodable(
             stream.source.decode,
             stream.source,
             example,
@@ -65,7 +65,7 @@ def decode(examples: tf.data.Dataset, stream: Stream) -> tf.data.Dataset:
             name=stream.name,
             strict=stream.settings.strict,
         )
-        return {"image": images, "label": example["label"], "good": good}
+        return {"image": images, "label": example["label"], "is_decodable": is_decodable}
 
     encoded = examples.batch(groups.examples_in_group(spec))
     return groups.parallel_map(encoded, group).unbatch()
@@ -78,14 +78,14 @@ def make_group(stream: Stream, num_views: int, *, group_size: int) -> Callable:
 
     Returns:
       A function (positions (group_size,), a group of examples from `decode`) -> ImageBatch of
-      group_size images, where a good example stands in for each that is not.
+      group_size images. Undecodable examples are replaced.
     """
     height, width = _size(stream.source)
     streams = seeds.Streams(stream.settings.seed, num_views, stream.settings.shard)
 
     def group(index: tf.Tensor, example: dict[str, tf.Tensor]) -> ImageBatch:
         images, labels, skipped = undecodable.with_stand_ins(
-            example["image"], example["label"], example["good"], index, name=stream.name
+            example["image"], example["label"], example["is_decodable"], index, name=stream.name
         )
         boxes = [
             crop.random_crop_boxes(group_size, seed, height, width)

@@ -37,7 +37,7 @@ class Order:
     seed: int
 
     @property
-    def is_short(self) -> bool:
+    def needs_full_history(self) -> bool:
         """Whether the order of an epoch depends on all the epochs before it.
 
         An epoch of fewer than two batches begins and ends with the same examples. To enter such a
@@ -54,28 +54,30 @@ class Order:
     def indices(self) -> tf.data.Dataset:
         """Makes the stream as numbers of examples in [0, num_examples), int64 ()."""
 
-        def next_epoch(held: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def next_epoch(recent_ids: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             numbers = self._shuffled(tf.data.Dataset.range(self.num_examples), epoch)
             numbers = numbers.batch(self.num_examples).get_single_element()
-            head = numbers[: self.step_size]
-            order = _order_of_head(head, held, self._carried(epoch))
-            numbers = tf.concat([tf.gather(head, order), numbers[self.step_size :]], axis=0)
-            return _last(held, numbers), numbers
+            epoch_start = numbers[: self.step_size]
+            order = _order_of_epoch_start(epoch_start, recent_ids, self._carried(epoch))
+            numbers = tf.concat([tf.gather(epoch_start, order), numbers[self.step_size :]], axis=0)
+            return _latest(recent_ids, numbers), numbers
 
-        first, begun, position = self._entry()
-        epochs = tf.data.Dataset.range(begun, tf.int64.max)
-        epochs = epochs.scan(self._none_held(), _plain(next_epoch)).skip(first - begun)
+        first_epoch, start_epoch, position = self._entry()
+        epochs = tf.data.Dataset.range(start_epoch, tf.int64.max)
+        epochs = epochs.scan(self._no_recent_ids(), _plain(next_epoch)).skip(
+            first_epoch - start_epoch
+        )
         return epochs.prefetch(1).unbatch().skip(position)
 
     def examples(self, read: Callable[[tf.Tensor], tf.data.Dataset]) -> tf.data.Dataset:
-        """Makes the stream as the examples themselves. It must not be short (`is_short`).
+        """Makes the stream as the examples themselves. It must not be short (`needs_full_history`).
 
         Args:
           read: (epoch, int64 ()) -> Dataset of the epoch's examples, {"image": string (), ...}.
             Images are told apart by their bytes.
         """
-        first, begun, position = self._entry()
-        epochs = tf.data.Dataset.range(begun, tf.int64.max)
+        first_epoch, start_epoch, position = self._entry()
+        epochs = tf.data.Dataset.range(start_epoch, tf.int64.max)
         if not self._straddles:
             stream = epochs.flat_map(_plain(lambda epoch: self._shuffled(read(epoch), epoch)))
             return stream.skip(position)
@@ -85,20 +87,20 @@ class Order:
             batches = self._shuffled(read(epoch), epoch).batch(self.step_size).enumerate()
             return batches.map(lambda part, batch: (epoch, part, batch))
 
-        def next_part(held: tf.Tensor, element: tuple) -> tuple[tf.Tensor, dict]:
+        def next_part(recent_ids: tf.Tensor, element: tuple) -> tuple[tf.Tensor, dict]:
             epoch, part, batch = element
-            identities = tf.strings.to_hash_bucket_fast(batch["image"], _ALL_HASHES)
+            ids = tf.strings.to_hash_bucket_fast(batch["image"], _ALL_HASHES)
             count = tf.where(part == 0, self._carried(epoch), 0)
 
             def reordered() -> tuple[tf.Tensor, dict]:
-                order = _order_of_head(identities, held, count)
-                return tf.nest.map_structure(lambda t: tf.gather(t, order), (identities, batch))
+                order = _order_of_epoch_start(ids, recent_ids, count)
+                return tf.nest.map_structure(lambda t: tf.gather(t, order), (ids, batch))
 
-            identities, batch = tf.cond(count > 0, reordered, lambda: (identities, batch))
-            return _last(held, identities), batch
+            ids, batch = tf.cond(count > 0, reordered, lambda: (ids, batch))
+            return _latest(recent_ids, ids), batch
 
-        stream = epochs.flat_map(_plain(parts)).scan(self._none_held(), _plain(next_part))
-        return stream.unbatch().skip((first - begun) * self.num_examples + position)
+        stream = epochs.flat_map(_plain(parts)).scan(self._no_recent_ids(), _plain(next_part))
+        return stream.unbatch().skip((first_epoch - start_epoch) * self.num_examples + position)
 
     def _entry(self) -> tuple[int, int, int]:
         """Finds where to enter the stream.
@@ -107,11 +109,11 @@ class Order:
           The epoch of the first example, the epoch to begin with, and the position of the example
           in its epoch. The epochs differ where the order depends on what a batch already holds.
         """
-        first, position = divmod(self.start_example, self.num_examples)
-        if self.is_short:
-            return first, 0, position
-        waits = self._carried(first) > 0 and position < self.step_size
-        return first, first - 1 if waits else first, position
+        first_epoch, position = divmod(self.start_example, self.num_examples)
+        if self.needs_full_history:
+            return first_epoch, 0, position
+        waits = self._carried(first_epoch) > 0 and position < self.step_size
+        return first_epoch, first_epoch - 1 if waits else first_epoch, position
 
     def _carried(self, epoch: int | tf.Tensor) -> int | tf.Tensor:
         """Counts the examples of the previous epoch in the batch in which this epoch begins."""
@@ -121,32 +123,36 @@ class Order:
         seed = seeds.derive_scalar(self.seed, seeds.SHUFFLE, epoch)
         return examples.shuffle(self.buffer, seed=seed, reshuffle_each_iteration=False)
 
-    def _none_held(self) -> tf.Tensor:
+    def _no_recent_ids(self) -> tf.Tensor:
         return tf.fill([self.step_size], tf.constant(_NO_EXAMPLE, tf.int64))
 
 
-def _order_of_head(identities: tf.Tensor, held: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+def _order_of_epoch_start(ids: tf.Tensor, recent_ids: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """Orders the first examples of an epoch: those that a batch already holds come last.
 
     Args:
-      identities: int64 (n,), which examples they are.
-      held: int64 (m,), the examples just before them.
+      ids: int64 (n,), which examples they are.
+      recent_ids: int64 (m,), the examples just before them.
       count: int64 (), how many of these the batch holds.
 
     Returns:
       int32 (n,), a permutation that otherwise keeps the order.
     """
-    positions = tf.range(tf.size(held, tf.int64))
-    held = tf.where(positions >= tf.size(held, tf.int64) - count, held, _NO_EXAMPLE)
-    held = tf.sort(held)
-    nearest = tf.minimum(tf.searchsorted(held, identities), tf.size(held) - 1)
-    is_held = tf.gather(held, nearest) == identities
-    return tf.argsort(tf.cast(is_held, tf.int32), stable=True)
+    positions = tf.range(tf.size(recent_ids, tf.int64))
+    recent_ids = tf.where(
+        positions >= tf.size(recent_ids, tf.int64) - count, recent_ids, _NO_EXAMPLE
+    )
+    recent_ids = tf.sort(recent_ids)
+    nearest = tf.minimum(tf.searchsorted(recent_ids, ids), tf.size(recent_ids) - 1)
+    is_recent = tf.gather(recent_ids, nearest) == ids
+    return tf.argsort(tf.cast(is_recent, tf.int32), stable=True)
 
 
-def _last(held: tf.Tensor, identities: tf.Tensor) -> tf.Tensor:
+def _latest(recent_ids: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
     """Updates the last examples of the stream, as many as before, after more of them came."""
-    return tf.ensure_shape(tf.concat([held, identities], axis=0)[-held.shape[0] :], held.shape)
+    return tf.ensure_shape(
+        tf.concat([recent_ids, ids], axis=0)[-recent_ids.shape[0] :], recent_ids.shape
+    )
 
 
 def _plain(function: Callable) -> Callable:

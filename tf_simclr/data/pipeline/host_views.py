@@ -24,7 +24,7 @@ def batches(stream: Stream, settings: ViewSettings) -> tf.data.Dataset:
     spec = _spec(settings)
     group_size = stream.group_size(groups.examples_in_group(spec, stream.settings.batch_size))
     function = make_group(stream, settings)
-    if stream.order.is_short:
+    if stream.order.needs_full_history:
         # Its examples must be in memory, where its shuffle buffer would hold them anyway.
         numbers = stream.in_groups(stream.order.indices(), group_size)
         dataset, function = groups.from_memory(
@@ -55,7 +55,7 @@ def make_group(stream: Stream, settings: ViewSettings) -> Callable:
 
     def group(index: tf.Tensor, example: dict[str, tf.Tensor]) -> CropBatch | ViewBatch:
         per_image = [
-            tf.stack(streams.seeds(use, index), axis=1) for use in (seeds.BOXES, seeds.VIEWS)
+            tf.stack(streams.seeds(kind, index), axis=1) for kind in (seeds.BOXES, seeds.VIEWS)
         ]
         return batch_type(
             *undecodable.map_with_stand_ins(

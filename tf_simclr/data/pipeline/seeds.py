@@ -10,7 +10,7 @@ from tf_simclr.data.pipeline.settings import WHOLE_SPLIT, Shard
 FILES, SHUFFLE, BOXES, VIEWS = 0, 1, 2, 4
 
 
-def derive(seed: int, use: int, index: int | tf.Tensor) -> tf.Tensor:
+def derive(seed: int, stream: int, index: int | tf.Tensor) -> tf.Tensor:
     """Derives stateless seeds for one use, at epochs or positions of any shape (...).
 
     Does for many indices at a time what stateless_fold_in does for one.
@@ -18,18 +18,18 @@ def derive(seed: int, use: int, index: int | tf.Tensor) -> tf.Tensor:
     Returns:
       int64 (..., 2).
     """
-    stream = tf.random.stateless_uniform([], [seed, use], None, None, tf.int64)
+    stream_key = tf.random.stateless_uniform([], [seed, stream], None, None, tf.int64)
     index = tf.cast(index, tf.int64)
-    return tf.stack([tf.broadcast_to(stream, tf.shape(index)), index], axis=-1)
+    return tf.stack([tf.broadcast_to(stream_key, tf.shape(index)), index], axis=-1)
 
 
-def derive_scalar(seed: int, use: int, index: int | tf.Tensor) -> tf.Tensor:
+def derive_scalar(seed: int, stream: int, index: int | tf.Tensor) -> tf.Tensor:
     """Derives a non-negative int64 scalar, the kind of seed that Dataset.shuffle takes.
 
     An element of a stateless seed would not do: only one of the two depends on the use.
     """
     return tf.random.stateless_uniform(
-        [], derive(seed, use, index), maxval=tf.int64.max, dtype=tf.int64
+        [], derive(seed, stream, index), maxval=tf.int64.max, dtype=tf.int64
     )
 
 
@@ -47,11 +47,11 @@ class Streams:
     num_views: int
     shard: Shard = WHOLE_SPLIT
 
-    def seeds(self, use: int, index: tf.Tensor) -> list[tf.Tensor]:
+    def seeds(self, stream: int, index: tf.Tensor) -> list[tf.Tensor]:
         """Derives the seeds of each view, at positions (...) of this input pipeline.
 
         Returns:
           A tensor for each view, int64 (..., 2).
         """
         index = index * self.shard.count + self.shard.index
-        return [derive(self.seed, use + view, index) for view in range(self.num_views)]
+        return [derive(self.seed, stream + view, index) for view in range(self.num_views)]

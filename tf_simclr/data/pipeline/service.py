@@ -39,7 +39,7 @@ class Service:
     consumer_index: int = 0
     num_consumers: int = 1
 
-    def own_rounds(self, examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+    def keep_worker_rounds(self, examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
         """Keeps the examples of a tf.data worker's own rounds.
 
         It belongs before the expensive ops: each tf.data worker runs what comes before it in full.
@@ -52,7 +52,7 @@ class Service:
         """Returns this consumer's batches; the tf.data workers run the dataset `batches`.
 
         Args:
-          batches: made from the examples that `own_rounds` keeps.
+          batches: made from the examples that `keep_worker_rounds` keeps.
         """
         return batches.apply(
             tf.data.experimental.service.distribute(

@@ -102,7 +102,7 @@ class Stream:
         """
         dataset = examples.enumerate(start=self.settings.start_example)
         if self.settings.service:
-            dataset = self.settings.service.own_rounds(dataset, self.settings.batch_size)
+            dataset = self.settings.service.keep_worker_rounds(dataset, self.settings.batch_size)
         return dataset.batch(group_size, drop_remainder=True)
 
     def in_batches(self, dataset: tf.data.Dataset, group_size: int) -> tf.data.Dataset:

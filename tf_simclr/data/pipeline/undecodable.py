@@ -59,28 +59,32 @@ def map_with_stand_ins(
 
     all_views, succeeded = _attempt(views_of, (encoded, *seeds), spec)
 
-    def replaced() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        good = _decodable(source, encoded)
+    def replace_undecodable() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        is_decodable = _decodable(source, encoded)
         if strict:
-            good = _require_all(good, name, example["id"])
-        chosen = _stand_ins(good, index, name)
+            is_decodable = _require_all(is_decodable, name, example["id"])
+        chosen = _stand_ins(is_decodable, index, name)
         views_with_stand_ins = views_of(tf.gather(encoded, chosen), *seeds)
-        return views_with_stand_ins, tf.gather(label, chosen), 1.0 - tf.cast(good, tf.float32)
+        return (
+            views_with_stand_ins,
+            tf.gather(label, chosen),
+            1.0 - tf.cast(is_decodable, tf.float32),
+        )
 
     return tf.cond(
-        succeeded, lambda: (all_views, label, tf.zeros_like(label, tf.float32)), replaced
+        succeeded, lambda: (all_views, label, tf.zeros_like(label, tf.float32)), replace_undecodable
     )
 
 
 def with_stand_ins(
-    images: tf.Tensor, label: tf.Tensor, good: tf.Tensor, index: tf.Tensor, *, name: str
+    images: tf.Tensor, label: tf.Tensor, is_decodable: tf.Tensor, index: tf.Tensor, *, name: str
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Replaces images that `map_decodable` could not decode by others of the group.
 
     Args:
       images: (n, h, w, c), decoded.
       label: int64 (n,).
-      good: bool (n,), False where an image could not be decoded.
+      is_decodable: bool (n,), False where an image could not be decoded.
       index: int64 (n,), positions in the stream.
       name: of the stream, for messages.
 
@@ -88,15 +92,17 @@ def with_stand_ins(
       Images, labels and float32 (n,): 1 where another example stands in.
 
     Raises:
-      UndecodableError: through `errors.in_one_line`, if no image is good.
+      UndecodableError: through `errors.in_one_line`, if no image can be decoded.
     """
 
-    def replaced() -> tuple[tf.Tensor, tf.Tensor]:
-        chosen = _stand_ins(good, index, name)
+    def replace_undecodable() -> tuple[tf.Tensor, tf.Tensor]:
+        chosen = _stand_ins(is_decodable, index, name)
         return tf.gather(images, chosen), tf.gather(label, chosen)
 
-    images, label = tf.cond(tf.reduce_all(good), lambda: (images, label), replaced)
-    return images, label, 1.0 - tf.cast(good, tf.float32)
+    images, label = tf.cond(
+        tf.reduce_all(is_decodable), lambda: (images, label), replace_undecodable
+    )
+    return images, label, 1.0 - tf.cast(is_decodable, tf.float32)
 
 
 def map_decodable(
@@ -134,22 +140,24 @@ def map_decodable(
     views, succeeded = _attempt(lambda encoded: map_one(view, encoded), (encoded,), spec)
 
     def with_blanks() -> tuple[tf.Tensor, tf.Tensor]:
-        good = _decodable(source, encoded)
+        is_decodable = _decodable(source, encoded)
         if strict:
-            good = _require_all(good, name, example["id"])
+            is_decodable = _require_all(is_decodable, name, example["id"])
 
-        def view_or_blank(encoded: tf.Tensor, good: tf.Tensor) -> tf.Tensor:
-            return tf.cond(good, lambda: view(encoded), lambda: tf.zeros(spec.shape, spec.dtype))
+        def view_or_blank(encoded: tf.Tensor, is_decodable: tf.Tensor) -> tf.Tensor:
+            return tf.cond(
+                is_decodable, lambda: view(encoded), lambda: tf.zeros(spec.shape, spec.dtype)
+            )
 
-        return map_one(view_or_blank, encoded, good), good
+        return map_one(view_or_blank, encoded, is_decodable), is_decodable
 
     return tf.cond(succeeded, lambda: (views, tf.ones_like(encoded, tf.bool)), with_blanks)
 
 
-def _stand_ins(good: tf.Tensor, index: tf.Tensor, name: str) -> tf.Tensor:
-    """Chooses for each of n examples which one to take: itself, or the next that is good."""
+def _stand_ins(is_decodable: tf.Tensor, index: tf.Tensor, name: str) -> tf.Tensor:
+    """Chooses an example for each of n: itself, or the next that can be decoded."""
     count = tf.size(index, tf.int64)
-    none_is_good = (
+    none_is_decodable = (
         name,
         ": ",
         count,
@@ -157,10 +165,10 @@ def _stand_ins(good: tf.Tensor, index: tf.Tensor, name: str) -> tf.Tensor:
         index[0],
         " on, too many to let others stand in for them",
     )
-    good = require(tf.reduce_any(good), none_is_good, good)
-    good_positions = tf.where(good)[:, 0]
-    next_good = tf.searchsorted(good_positions, tf.range(count), out_type=tf.int64)
-    return tf.gather(good_positions, next_good % tf.size(good_positions, tf.int64))
+    is_decodable = require(tf.reduce_any(is_decodable), none_is_decodable, is_decodable)
+    decodable_positions = tf.where(is_decodable)[:, 0]
+    next_decodable = tf.searchsorted(decodable_positions, tf.range(count), out_type=tf.int64)
+    return tf.gather(decodable_positions, next_decodable % tf.size(decodable_positions, tf.int64))
 
 
 def _map(function: Callable, rows: Sequence[tf.Tensor], spec: tf.TensorSpec) -> tf.Tensor:
@@ -208,19 +216,19 @@ def _decodable(source: Source, encoded: tf.Tensor) -> tf.Tensor:
     dataset = dataset.map(_plain(position_if_decoded)).ignore_errors()
     positions = tf.range(tf.size(encoded), dtype=tf.int64)
     return dataset.reduce(
-        tf.zeros_like(encoded, tf.bool), lambda good, x: good | (positions == x[0])
+        tf.zeros_like(encoded, tf.bool), lambda is_decodable, x: is_decodable | (positions == x[0])
     )
 
 
-def _require_all(good: tf.Tensor, name: str, ids: tf.Tensor) -> tf.Tensor:
-    """Returns `good`, with an error that names the first example where it is False."""
+def _require_all(is_decodable: tf.Tensor, name: str, ids: tf.Tensor) -> tf.Tensor:
+    """Returns `is_decodable`, with an error that names the first example where it is False."""
     text = (
         name,
         ": example ",
-        ids[tf.argmin(tf.cast(good, tf.int32))],
+        ids[tf.argmin(tf.cast(is_decodable, tf.int32))],
         " cannot be decoded; repair or remove it, or skip such examples by --strict_data=False",
     )
-    return require(tf.reduce_all(good), text, good)
+    return require(tf.reduce_all(is_decodable), text, is_decodable)
 
 
 def _plain(function: Callable) -> Callable:
