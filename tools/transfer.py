@@ -30,7 +30,7 @@ sys.path.insert(0, str(runs.ROOT))
 
 from tf_simclr.data.sources.tfds_prepare import is_prepared  # noqa: E402
 from tf_simclr.data.sources.tfds_source import open_source  # noqa: E402
-from tf_simclr.probes.metrics import metric_of  # noqa: E402
+from tf_simclr.probes.metrics import metric_for  # noqa: E402
 
 
 class DataSet(NamedTuple):
@@ -217,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             accuracies["Fine-tuned (top-1)"] = finetune(args, name)
         for row, value in accuracies.items():
             rows.setdefault(row, {})[name] = value
-    columns = ["", *(f"{spec(name).title} ({METRICS[metric_of(name)]})" for name in names)]
+    columns = ["", *(f"{spec(name).title} ({METRICS[metric_for(name)]})" for name in names)]
     cells = [
         [row, *(f"{100 * values[n]:.1f}" if n in values else "-" for n in names)]
         for row, values in rows.items()

@@ -64,7 +64,7 @@ def test_a_limited_data_set_has_a_fingerprint_of_its_own(probed):
     def fingerprint(**settings) -> int:
         arguments = [f"--{name}={value}" for name, value in settings.items()]
         config = small.parse(*TINY, f"--data_dir={data_dir}", "--train_mode=finetune", *arguments)
-        return opening.with_few_labels(config, opening.open_data(config)).fingerprint()
+        return opening.limit_labels(config, opening.open_data(config)).fingerprint()
 
     found = {
         fingerprint(),

@@ -68,4 +68,4 @@ def test_a_class_without_a_score_is_never_right():
     ],
 )
 def test_what_a_data_set_is_judged_by(dataset, metric):
-    assert metrics.metric_of(dataset) == metric
+    assert metrics.metric_for(dataset) == metric

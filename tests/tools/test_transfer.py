@@ -36,7 +36,7 @@ def run_configs(monkeypatch):
             encoders = {"pretrained": {"logistic": accuracies}}
             if config.probe.probe_baselines:
                 encoders["untrained"] = {"logistic": {"top_1": 0.3, "mean_per_class": 0.2}}
-            metric = transfer.metric_of(config.data.dataset)
+            metric = transfer.metric_for(config.data.dataset)
             content = {"metric": metric, "encoders": encoders}
             (folder / "result_probe.json").write_text(json.dumps(content))
         else:
@@ -129,7 +129,7 @@ def test_the_twelve_of_the_paper():
         "Caltech-101",
         "Flowers",
     ]
-    per_class = [n for n in transfer.DATASETS if transfer.metric_of(n) == "mean_per_class"]
+    per_class = [n for n in transfer.DATASETS if transfer.metric_for(n) == "mean_per_class"]
     assert per_class == ["fgvc_aircraft", "oxford_iiit_pet", "caltech101", "oxford_flowers102"]
     assert transfer.spec("sun397").title == "SUN397"
 

@@ -8,7 +8,7 @@ from tf_simclr import preflight, run_state
 from tf_simclr.checkpoints import about_file, result_files, waiting, weights
 from tf_simclr.checkpoints.run_checkpoints import Checkpointer
 from tf_simclr.config import Config
-from tf_simclr.data.sources.opening import with_few_labels
+from tf_simclr.data.sources.opening import limit_labels
 from tf_simclr.devices import strategies, workers
 from tf_simclr.errors import one_line
 from tf_simclr.modes import prepare
@@ -29,7 +29,7 @@ def run(config: Config) -> dict:
         seconds.
     """
     # The data set and the checks come first, because the wait below may take hours.
-    source = with_few_labels(config, prepare.open_source(config))
+    source = limit_labels(config, prepare.open_source(config))
     plan = prepare.check_and_plan(config, source)
     strategy = _await_checkpoint(config)
     # Only the about.json beside a checkpoint tells the classes of its head.

@@ -85,7 +85,7 @@ class PictureReader:
 
     def summary(self) -> str:
         """Counts the files by their problem, for a message."""
-        return folder_listing.described(collections.Counter(self.problems.values()))
+        return folder_listing.format_reasons(collections.Counter(self.problems.values()))
 
 
 class PictureBatch(NamedTuple):

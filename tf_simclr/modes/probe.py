@@ -75,7 +75,7 @@ def run(config: Config) -> dict:
     }
 
     # Fit the classifiers.
-    metric = metrics.metric_of(source.name)
+    metric = metrics.metric_for(source.name)
     results = {
         encoder: _fit_classifiers(encoder, features_by_split, metric, source.num_classes)
         for encoder in features_by_split["train"].arrays

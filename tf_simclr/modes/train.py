@@ -9,7 +9,7 @@ import tensorflow as tf
 from tf_simclr import files, run_state
 from tf_simclr.checkpoints import about_file, run_lock, weights
 from tf_simclr.config import Config, saved_settings
-from tf_simclr.data.sources.opening import with_few_labels
+from tf_simclr.data.sources.opening import limit_labels
 from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import strategies, workers
 from tf_simclr.errors import ConfigError
@@ -46,7 +46,7 @@ def run(config: Config) -> dict:
         # 2. The data set, and everything that can be wrong with it or with the files.
         opened = prepare.open_source(config, cluster)
         source, class_names = prepare.match_classes(config, opened, cluster)
-        source = with_few_labels(config, source)  # chooses by the head's class numbers
+        source = limit_labels(config, source)  # chooses by the head's class numbers
         plan = prepare.check_and_plan(config, source)
         # 3. The devices, the model, its optimizer and its checkpoints.
         strategy = cluster or strategies.from_config(config)

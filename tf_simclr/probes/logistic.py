@@ -108,23 +108,23 @@ def sweep(
     train, held_out = scaler.transform(train), scaler.transform(held_out)
     model = LogisticRegression(max_iter=SWEEP_ITERATIONS, warm_start=True)
     ordered = sorted(strengths, reverse=True)
-    best_l2, best, best_model, num_converged = ordered[0], -1.0, None, 0
+    best_l2, best_value, best_model, num_converged = ordered[0], -1.0, None, 0
     with progress(ordered, total=len(ordered), desc=description, unit="fit") as bar:
         for l2 in bar:
             model.set_params(C=1.0 / l2)
             num_converged += _fit(model, train, train_labels)
             ranks = _ranks(model, held_out, held_out_labels)
             value = metrics.accuracies(ranks, held_out_labels)[metric]
-            if value > best:
-                best_l2, best, best_model = l2, value, copy.deepcopy(model)
-            bar.set_postfix_str(f"best {100 * best:.2f}% at l2 {best_l2:.2g}")
+            if value > best_value:
+                best_l2, best_value, best_model = l2, value, copy.deepcopy(model)
+            bar.set_postfix_str(f"best {100 * best_value:.2f}% at l2 {best_l2:.2g}")
     if validation is not None:
         features = np.concatenate([features, validation[0]])
         labels = np.concatenate([labels, validation[1]])
     probe = fit(features, labels, l2=best_l2, start=best_model)
     return probe, {
         "l2": best_l2,
-        "validation": best,
+        "validation": best_value,
         "converged": probe.converged,
         "fits": len(strengths),
         "fits_converged": num_converged,

@@ -9,7 +9,7 @@ MEAN_PER_CLASS_DATASETS = ("fgvc_aircraft", "oxford_iiit_pet", "caltech101", "ox
 NEVER = 2**31  # the rank of a class that a classifier does not know
 
 
-def metric_of(dataset: str) -> str:
+def metric_for(dataset: str) -> str:
     """Returns "top_1" or "mean_per_class", whichever the literature reports for a TFDS data set."""
     name = dataset.split("/")[0].split(":")[0]
     return "mean_per_class" if name in MEAN_PER_CLASS_DATASETS else "top_1"
@@ -30,8 +30,8 @@ def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     known = labels < scores.shape[1]
     label_scores = scores[np.arange(len(labels)), np.where(known, labels, 0)]
     # `>=` would be wrong: NaN must count as higher.
-    at_least = np.count_nonzero(~(scores < label_scores[:, None]), axis=1)
-    return np.where(known, at_least - 1, NEVER)
+    num_at_least = np.count_nonzero(~(scores < label_scores[:, None]), axis=1)
+    return np.where(known, num_at_least - 1, NEVER)
 
 
 def accuracies(

@@ -296,7 +296,7 @@ def test_evaluation_is_one_pass_in_order(source, split, sizes):
             np.concatenate(part) for part in zip(*batches, strict=True)
         )
         assert not skipped.any()
-        part = source.part(split, num_shards, index)
+        part = source.part_of_split(split, num_shards, index)
         expected = [int(x["label"]) for x in source.examples(part)]
         assert weights.tolist() == [1] * size + [0] * (len(weights) - size)
         assert levels(images)[:size] == expected

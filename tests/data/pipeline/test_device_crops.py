@@ -58,7 +58,7 @@ def seed_of_box(view: int, position: int):
 @pytest.mark.parametrize("num_shards", [1, 2])
 def test_views_are_the_hosts_crops_in_bytes(shapes, train_mode, num_views, num_shards):
     """Neither mirrored nor distorted; each view of each image has its own box."""
-    part = shapes.part(SPLIT, num_shards, num_shards - 1)
+    part = shapes.part_of_split(SPLIT, num_shards, num_shards - 1)
     expected = stream(shapes, 3 * BATCH, part, NUM // num_shards)
     found = batches(
         shapes,
@@ -111,7 +111,7 @@ def test_small_images_travel_whole(shapes, cache, num_shards):
     assert len(np.unique(drawn, axis=0)) > 0.9 * len(drawn)
 
     if not cache:  # whose order is that of epoch 0
-        part = shapes.part(SPLIT, num_shards, shard)
+        part = shapes.part_of_split(SPLIT, num_shards, shard)
         expected = stream(shapes, 6 * BATCH, part, NUM // num_shards)
         sent = np.concatenate([batch.images for batch in found])
         np.testing.assert_array_equal(sent, [example["image"] for example in expected])

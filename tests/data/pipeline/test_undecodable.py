@@ -120,7 +120,7 @@ def test_shards_skip_what_is_bad_in_their_parts(source):
     for index in range(2):
         shard = train(source, batch_size=8, num_shards=2, shard_index=index)
         _, labels, skipped = take(shard, 3)
-        part = stored_labels(source.encoded_examples(source.part("train", 2, index)))
+        part = stored_labels(source.encoded_examples(source.part_of_split("train", 2, index)))
         assert skipped.sum() == len(set(part) & set(bad_images.BAD_TRAIN))
         good += np.argmax(labels, -1)[skipped == 0].tolist()
     assert sorted(good) == GOOD_TRAIN

@@ -62,7 +62,7 @@ def test_rows_have_the_pixels_of_the_whole_image(kind):
             tf.debugging.assert_equal((height, width), SIZE)
             return chosen
 
-        return boxes.of_rows(decode, encoded, draw)
+        return boxes.decode_needed_rows(decode, encoded, draw)
 
     for first in BOXES:
         for second in BOXES:
@@ -75,7 +75,9 @@ def test_rows_have_the_pixels_of_the_whole_image(kind):
     "kind, rows", [("usual", 8), ("gray", 8), ("PNG", 70), ("with more after its end", 70)]
 )
 def test_only_those_rows_are_decoded(kind, rows):
-    image, _ = boxes.of_rows(decode, KINDS[kind], lambda height, width: tf.constant(BOXES[3:4]))
+    image, _ = boxes.decode_needed_rows(
+        decode, KINDS[kind], lambda height, width: tf.constant(BOXES[3:4])
+    )
     assert image.shape == (rows, 93, 3)
 
 
@@ -83,4 +85,4 @@ def test_only_those_rows_are_decoded(kind, rows):
 def test_a_file_cut_short_is_an_error_for_any_box(share):
     short = KINDS["usual"][: int(share * len(KINDS["usual"]))]
     with pytest.raises(tf.errors.InvalidArgumentError):
-        boxes.of_rows(decode, short, lambda height, width: tf.constant([[0, 0, 1, 1]]))
+        boxes.decode_needed_rows(decode, short, lambda height, width: tf.constant([[0, 0, 1, 1]]))

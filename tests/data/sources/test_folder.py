@@ -92,7 +92,7 @@ def test_what_is_no_picture_is_an_error(name):
     ],
 )
 def test_formats_that_are_recognized_where_they_are_not_read(head, name):
-    assert image_kinds.unread(head) == name
+    assert image_kinds.name_unsupported_format(head) == name
 
 
 def test_too_much_text_is_named(tmp_path, monkeypatch):
@@ -244,7 +244,7 @@ def test_slices_and_parts(source):
     plain = read(source, "train")
     assert read(source, "train[3:9]") == plain[3:9]
     assert read(source, "test+train[:2]") == read(source, "test") + plain[:2]
-    parts = [source.part("train", 3, i) for i in range(3)]
+    parts = [source.part_of_split("train", 3, i) for i in range(3)]
     assert sum((read(source, part) for part in parts), []) == plain
     for split, message in (("val", "use one of test, train"), ("train[:0]", "is empty in folder")):
         with pytest.raises(ConfigError, match=message):

@@ -158,9 +158,9 @@ def test_a_folder_that_uses_its_bits_is_not_mentioned(tmp_path, largest, capsys)
 
 
 def test_the_sample_is_spread_and_small():
-    assert image_range.spread(0) == []
-    assert image_range.spread(3) == [0, 1, 2]
-    positions = image_range.spread(3200)
+    assert image_range.evenly_spaced(0) == []
+    assert image_range.evenly_spaced(3) == [0, 1, 2]
+    positions = image_range.evenly_spaced(3200)
     assert len(positions) == 32 and positions[:2] == [0, 100] and positions[-1] == 3100
 
 

@@ -82,7 +82,7 @@ def test_other_splits_are_whole(source, limited):
 
 def test_parts_are_disjoint_and_together_the_subset(limited):
     small = limited()
-    parts = [small.part(SPLIT, 3, index) for index in range(3)]
+    parts = [small.part_of_split(SPLIT, 3, index) for index in range(3)]
     found = [read(small, part) for part in parts]
     assert [small.num_examples(part) for part in parts] == [len(ids) for ids in found]
     assert sorted(sum(found, [])) == sorted(read(small))
@@ -94,13 +94,13 @@ def test_a_part_of_which_nothing_is_left_is_refused(limited):
     expected = "label_fraction leaves nothing of --train_split=.*of 200"
     with pytest.raises(ConfigError, match=expected):
         for index in range(200):
-            small.part(SPLIT, 200, index, flag="train_split")
+            small.part_of_split(SPLIT, 200, index, flag="train_split")
 
 
 def test_parts_of_it_are_not_evaluated_which_must_be_of_one_size(limited):
     with pytest.raises(ConfigError, match="eval_split must not be .* label_fraction limits"):
-        limited().part(SPLIT, 2, 0, flag="eval_split")
-    assert limited().part(SPLIT, 1, 0, flag="eval_split")
+        limited().part_of_split(SPLIT, 2, 0, flag="eval_split")
+    assert limited().part_of_split(SPLIT, 1, 0, flag="eval_split")
 
 
 @pytest.mark.parametrize("cache", [False, True])

@@ -66,7 +66,7 @@ def test_it_reads_like_the_source_itself(shapes_dir):
     source = tfds_source.open_source("shapes", str(shapes_dir))
     head = ("none", *reversed(source.class_names))
     relabeled = relabel.RelabeledSource(source, head)
-    split = relabeled.part("train[:30]", 3, 1, flag="train_split")
+    split = relabeled.part_of_split("train[:30]", 3, 1, flag="train_split")
     assert relabeled.num_examples(split) == 10
     assert relabeled.image_shape == source.image_shape
     pairs = zip(relabeled.encoded_examples(split), source.encoded_examples(split), strict=True)

@@ -175,7 +175,7 @@ def test_wrong_split_names_flag_and_splits(data_dir, split):
 @pytest.mark.parametrize("num_parts", [1, 2, 3, 4])
 def test_parts_are_even_and_together_the_split(data_dir, split, num_parts):
     source = tfds_source.open_source("tiny_gray", data_dir)
-    parts = [source.part(split, num_parts, index) for index in range(num_parts)]
+    parts = [source.part_of_split(split, num_parts, index) for index in range(num_parts)]
     sizes = [source.num_examples(part) for part in parts]
     assert sizes == sorted(sizes, reverse=True) and sizes[0] - sizes[-1] <= 1
     images = [[x.tobytes() for x, _ in read(source.examples(part))] for part in parts]

@@ -173,7 +173,7 @@ def test_examples_of_the_chosen_features(pets):
     assert sorted(whole) == list(range(40))
     assert grays(source.examples("train[3:9]")) == whole[3:9]
     assert sorted(grays(source.examples("test+train[:2]"))) == sorted([7, 8, 9, *whole[:2]])
-    parts = [source.part("train", 3, i) for i in range(3)]
+    parts = [source.part_of_split("train", 3, i) for i in range(3)]
     assert sorted(sum((grays(source.examples(part)) for part in parts), [])) == sorted(whole)
 
 

@@ -73,7 +73,7 @@ def eval_batches(
     Raises:
       ConfigError: unknown or empty split, or fewer examples than shards.
     """
-    part = source.part(split, shard.count, shard.index, flag="eval_split")
+    part = source.part_of_split(split, shard.count, shard.index, flag="eval_split")
     largest_part = -(-source.num_examples(split) // shard.count)
     num_batches = -(-largest_part // batch_size)
     one_view_spec = tf.TensorSpec((image_size, image_size, 3), tf.float32)

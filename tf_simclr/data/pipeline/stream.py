@@ -52,7 +52,7 @@ class Stream:
           ConfigError: unknown split, or fewer examples than shards.
         """
         shard = settings.shard
-        part = source.part(settings.split, shard.count, shard.index, flag="train_split")
+        part = source.part_of_split(settings.split, shard.count, shard.index, flag="train_split")
         num_examples = source.num_examples(part)
         is_small = views.image_size <= _SMALL_IMAGE_MAX_SIZE
         shuffle_batches = _SHUFFLE_BATCHES_SMALL if is_small else _SHUFFLE_BATCHES_LARGE

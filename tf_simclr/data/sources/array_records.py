@@ -1,6 +1,6 @@
-"""TFDS data sets that are stored as array_record files.
+"""Reads TFDS data sets that are stored as array_record files.
 
-TFDS makes no tf.data pipeline of these. It gives access to single records through the package
+TFDS cannot read these with tf.data. It gives access to single records through the package
 array_record. They are read in this process, a few at a time.
 """
 
@@ -18,14 +18,14 @@ FORMAT = "array_record"
 _GROUP = 32  # records that are read by one call
 
 
-def is_stored_so(builder: Any) -> bool:
+def uses_array_record(builder: Any) -> bool:
     """Returns whether a data set's files are array_record files."""
     file_format = builder.info.file_format
     return file_format is not None and file_format.value == FORMAT
 
 
 def check(dataset: str) -> None:
-    """Raises ConfigError where the package that reads the files is missing.
+    """Raises ConfigError if the package that reads the files is missing.
 
     Args:
       dataset: as given to --dataset, for the message.
@@ -52,31 +52,30 @@ def examples(
     """Reads a split once, like TFDS's as_dataset for files of other formats.
 
     Args:
-      builder: of a prepared data set.
-      terms: of the split, each (name, first record, one past its last), as from
-        `Splits.terms`.
-      decoding: which features to take, and how.
-      shuffle: mix the records, in an order given by the seed.
+      builder: builder of a prepared data set.
+      terms: the split's terms from `Splits.terms`: (name, first record, one past its last).
+      decoding: which features to decode, and how.
+      shuffle: shuffle the records, in an order given by the seed.
       seed: an integer or an int64 scalar.
-      with_id: add "tfds_id", a string of the split's name and the record's number in it. It is the
-        same in every slice that contains the record.
+      with_id: add "tfds_id", a string made of split name and record index. It is the same in every
+        slice that contains the record.
     """
     names, starts, stops = (list(column) for column in zip(*terms, strict=True))
     split = "+".join(f"{name}[{start}:{stop}]" for name, start, stop in terms)
-    # Records as bytes: their features are decoded in the graph.
+    # The records are bytes. Their features are decoded in the graph.
     records = builder.as_data_source(split=split).data_source
     ends = tf.constant(np.cumsum(np.subtract(stops, starts)), tf.int64)
     features = decoding.extract_features(builder.info.features)
     count = len(records)
 
     def read(indices: np.ndarray) -> np.ndarray:
-        # As objects: NumPy's strings lose trailing zeros.
+        # dtype object, because NumPy strings drop trailing zero bytes
         return np.array([records[int(index)] for index in indices], object)
 
     def read_group(first: tf.Tensor) -> dict[str, tf.Tensor]:
         index = tf.range(first, tf.minimum(first + _GROUP, count))
         if shuffle:
-            index = index_order.shuffled(index, seed, count)
+            index = index_order.shuffled_index(index, seed, count)
         serialized = tf.numpy_function(read, [index], tf.string, stateful=False)
         return {"index": index, "record": tf.ensure_shape(serialized, (None,))}
 

@@ -1,6 +1,6 @@
-"""Images decoded for the boxes that are cut out of them.
+"""Decodes images for cropping.
 
-The boxes depend on the image's size, so they come from a function (`protocol.DrawBoxes`).
+The crop boxes depend on the image's size, so a function draws them (`protocol.DrawBoxes`).
 """
 
 from collections.abc import Callable
@@ -10,24 +10,24 @@ import tensorflow as tf
 from tf_simclr.data.sources.protocol import DrawBoxes
 
 
-def of_whole(
+def decode_image(
     decode: Callable, encoded: tf.Tensor, draw_boxes: DrawBoxes
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes an image whole, uint8 (h, w, 3), and draws boxes in it, int32 (n, 4)."""
+    """Decodes a whole image, uint8 (h, w, 3), and draws boxes in it, int32 (n, 4)."""
     image = decode(encoded)
     height, width, _ = tf.unstack(tf.shape(image))
     return image, draw_boxes(height, width)
 
 
-def of_rows(
+def decode_needed_rows(
     decode: Callable, encoded: tf.Tensor, draw_boxes: DrawBoxes
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes only the rows that boxes need, where the image is a JPEG.
+    """Decodes only the rows that the boxes need, if the image is a JPEG.
 
-    The pixels are those of `of_whole`: decode must do to a JPEG what TensorFlow's op does. Above
-    those rows only the entropy coding is undone; below them nothing is. (Cutting columns off as
-    well saves no time, and changes pixels at the edge.) A truncated file is decoded whole, so it
-    is an error for any boxes.
+    The pixels equal the pixels of `decode_image` if `decode` treats a JPEG as TensorFlow's op does.
+    Rows above are only entropy-decoded; rows below are skipped. (Cutting columns off as well would
+    save no time and change pixels at the edge.) A truncated file is decoded whole, so it is an
+    error for any boxes.
 
     Returns:
       uint8 (rows, w, 3), and the boxes in it.
@@ -42,4 +42,4 @@ def of_rows(
         return image, boxes - [top, 0, 0, 0]
 
     complete = tf.io.is_jpeg(encoded) & (tf.strings.substr(encoded, -2, 2) == b"\xff\xd9")
-    return tf.cond(complete, rows, lambda: of_whole(decode, encoded, draw_boxes))
+    return tf.cond(complete, rows, lambda: decode_image(decode, encoded, draw_boxes))

@@ -29,8 +29,8 @@ class LabeledFiles(NamedTuple):
     """The files of a folder that is laid out as SPLIT/CLASS/.
 
     Attributes:
-      paths: of all files, including those outside of SPLIT/CLASS/, in a fixed order.
-      class_folders: relative paths such as "train/cat", whether or not there are files in them.
+      paths: paths of all files, inside and outside of SPLIT/CLASS/, in a fixed order.
+      class_folders: relative paths such as "train/cat", with or without files in them.
     """
 
     paths: list[str]
@@ -45,8 +45,8 @@ def is_skipped(name: str) -> bool:
 def walk(directory: str, *, seen: Iterable[str] = ()) -> Iterator[str]:
     """Yields the files at any depth in a fixed order, and folders that cannot be read.
 
-    Links to folders are followed. Each real folder is visited once, so loops end, and no file comes
-    twice through two links to its folder.
+    Links to folders are followed. Each real folder is visited once, so link loops end and no file
+    is listed twice.
 
     Args:
       directory: where to start.
@@ -72,8 +72,8 @@ def walk(directory: str, *, seen: Iterable[str] = ()) -> Iterator[str]:
 def walk_labeled(directory: str) -> LabeledFiles:
     """Lists the files in data_dir/SPLIT/CLASS/.
 
-    Every class folder is walked by itself. Two splits or two classes may therefore be links to one
-    folder, and each of them has all of its files.
+    Every class folder is walked separately. Two splits or two classes may therefore link to one
+    folder, and each then has all of its files.
     """
     splits, paths = _children(directory)
     class_folders = []
@@ -90,10 +90,10 @@ def walk_labeled(directory: str) -> LabeledFiles:
 
 
 def read(path: bytes) -> bytes:
-    """Reads a file; returns no bytes where the file is gone.
+    """Reads a file; returns b"" if the file was deleted.
 
     Raises:
-      OSError: it cannot be read, in words that `errors.in_one_line` finds again.
+      OSError: the file cannot be read; with a marked message for `errors.in_one_line`.
     """
     try:
         with open(path, "rb") as file:
@@ -104,13 +104,13 @@ def read(path: bytes) -> bytes:
         raise OSError(
             errors.marked(
                 f"{os.fsdecode(path)!r} cannot be read ({error.strerror}): make it readable and "
-                "start again; a run goes on from its last checkpoint"
+                "start again; a run resumes from its last checkpoint"
             )
         ) from error
 
 
 def _children(directory: str) -> tuple[list[str], list[str]]:
-    """Lists the names of a folder's folders and the paths of its files, without skipped ones."""
+    """Lists the names of a folder's subfolders and the paths of its files, except skipped ones."""
     unreadable = []
     walker = os.walk(directory, onerror=lambda error: unreadable.append(error.filename))
     _, folders, names = next(walker, (directory, [], []))

@@ -1,8 +1,8 @@
-"""--dataset=folder: pictures in a folder, read where they lie.
+"""--dataset=folder: images in a folder, read in place.
 
-With labels they lie in data_dir/SPLIT/CLASS/, at any depth below. With --unlabelled they lie
-anywhere in data_dir, and form one split, train. The content of a file tells its format, not its
-name.
+Labeled images are in data_dir/SPLIT/CLASS/, at any depth below. With --unlabelled, images may be
+anywhere in data_dir and form one split, train. The format is detected from the content of a file,
+not from its name.
 """
 
 import collections
@@ -25,10 +25,10 @@ from tf_simclr.data.sources import (
     image_range,
     index_order,
 )
-from tf_simclr.data.sources.folder_listing import Listing, Picture
+from tf_simclr.data.sources.folder_listing import ImageFile, Listing
 from tf_simclr.data.sources.image_files import DEFAULT_LIMITS, Limits
 from tf_simclr.data.sources.image_range import ImageRange
-from tf_simclr.data.sources.kept_listing import KeptListing
+from tf_simclr.data.sources.kept_listing import InspectionCache
 from tf_simclr.data.sources.protocol import UNLABELED, DrawBoxes
 from tf_simclr.data.sources.splits import Splits
 from tf_simclr.errors import ConfigError
@@ -38,18 +38,18 @@ TRAIN = "train"
 
 
 class FolderSource(Splits):
-    """The pictures of a folder, a `protocol.Source`.
+    """The images of a folder, a `protocol.Source`.
 
-    Within a split they have a shuffled order, so a slice of it is a sample of all classes. The
-    order and the ids depend on the paths within the folder alone, not on where the folder lies.
+    Each split is shuffled, so a slice samples all classes. The order and the ids depend only on the
+    paths within the folder, not on where the folder is.
 
     Attributes:
       name: "folder".
-      num_classes: None with unlabelled pictures.
-      class_names: the class folders' names over all splits, sorted; None if unlabelled.
+      num_classes: None with unlabeled images.
+      class_names: the class folders' names over all splits, sorted; None if unlabeled.
       image_shape: (None, None, 3).
       left_out: {reason: number of files that are not used}.
-      empty_classes: class folders such as "train/dog" whose class has no picture in any split.
+      empty_classes: class folders such as "train/dog" whose class has no image in any split.
     """
 
     name = FOLDER
@@ -63,25 +63,25 @@ class FolderSource(Splits):
         unlabelled: bool,
         image_range: ImageRange | None = None,
         max_megapixels: int = DEFAULT_LIMITS.max_megapixels,
-        kept: KeptListing | None = None,
+        kept: InspectionCache | None = None,
     ):
         """Inspects the first bytes of every file, with a progress bar.
 
         Args:
           directory: data_dir.
-          unlabelled: whether all pictures are one split without labels.
+          unlabelled: whether all images are one split without labels.
           image_range: the values of 16-bit images that become black and white.
-          max_megapixels: the largest picture, in millions of pixels.
-          kept: inspects the files, within the same limits. None inspects all of them.
+          max_megapixels: the largest image, in millions of pixels.
+          kept: cache of earlier inspections, with the same limits. None inspects every file.
 
         Raises:
-          ConfigError: the folder has no picture, or none in SPLIT/CLASS/.
+          ConfigError: the folder has no image, or none in SPLIT/CLASS/.
         """
         self._directory, self._image_range = directory, image_range
         self._max_megapixels = max_megapixels
         limits = Limits(max_megapixels, image_range is not None)
-        self._kept = kept or KeptListing(None, limits)
-        self._listing = folder_listing.list_pictures(
+        self._kept = kept or InspectionCache(None, limits)
+        self._listing = folder_listing.list_images(
             directory, unlabelled=unlabelled, kept=self._kept
         )
         self.left_out = self._listing.left_out
@@ -90,11 +90,11 @@ class FolderSource(Splits):
         self._labels = {name: label for label, name in enumerate(self.class_names or ())}
         folders = self._listing.class_folders
         self.empty_classes = [f for f in folders if os.path.basename(f) not in self._labels]
-        self._files: dict[str, list[Picture]] = collections.defaultdict(list)
-        for picture in self._listing.pictures:
-            self._files[TRAIN if unlabelled else picture.split_and_class[0]].append(picture)
+        self._files: dict[str, list[ImageFile]] = collections.defaultdict(list)
+        for image in self._listing.images:
+            self._files[TRAIN if unlabelled else image.split_and_class[0]].append(image)
         for files in self._files.values():
-            files.sort(key=lambda picture: picture.shuffling_key)
+            files.sort(key=lambda image: image.shuffling_key)
         self._splits = {
             split: tfds.core.SplitInfo(name=split, shard_lengths=[len(files)], num_bytes=0)
             for split, files in self._files.items()
@@ -112,23 +112,23 @@ class FolderSource(Splits):
         )
 
     def contents(self) -> dict[str, int]:
-        """Counts the pictures: {"train": 120, "train/cat": 60, ...}."""
+        """Counts the images: {"train": 120, "train/cat": 60, ...}."""
         counts: collections.Counter[str] = collections.Counter()
         for split, files in self._files.items():
             counts[split] = len(files)
             if self.class_names:
-                counts.update("/".join(picture.split_and_class) for picture in files)
+                counts.update("/".join(image.split_and_class) for image in files)
         return dict(counts)
 
     def fingerprint(self) -> int:
-        """Returns a number that changes with the pictures' paths, classes and sizes.
+        """Returns a number that changes with the images' paths, classes and sizes.
 
-        It does not notice a change after the first bytes of a file that leaves its size unchanged.
+        It misses changes beyond a file's first bytes that keep its size.
         """
         files = (
-            (split, picture.path.replace(os.sep, "/"), *picture.inspection)
+            (split, image.path.replace(os.sep, "/"), *image.inspection)
             for split in sorted(self._files)
-            for picture in self._files[split]
+            for image in self._files[split]
         )
         return fingerprint.digest([self.class_names, *files])
 
@@ -142,19 +142,19 @@ class FolderSource(Splits):
     ) -> tf.data.Dataset:
         """Reads a split once (`protocol.Source`). The id is the path relative to data_dir.
 
-        A picture that was removed after the folder was listed has no bytes, so it counts as one
-        that cannot be decoded.
+        An image that was deleted after the folder was listed is read as b"". It then counts as an
+        image that cannot be decoded.
         """
         files = []
         for name, start, stop in self.terms(split):
             files += self._files[name][start:stop]
-        ids = tf.constant([os.fsencode(picture.path) for picture in files], tf.string)
-        labels = tf.constant([self._label(picture) for picture in files], tf.int64)
+        ids = tf.constant([os.fsencode(image.path) for image in files], tf.string)
+        labels = tf.constant([self._label(image) for image in files], tf.int64)
         directory = os.fsencode(os.path.join(self._directory, ""))
 
         def read(index: tf.Tensor) -> dict[str, tf.Tensor]:
             if shuffle_files:
-                index = index_order.shuffled(index, seed, len(files))
+                index = index_order.shuffled_index(index, seed, len(files))
             image = tf.numpy_function(
                 file_tree.read, [directory + ids[index]], tf.string, stateful=False
             )
@@ -167,10 +167,10 @@ class FolderSource(Splits):
             deterministic=True,
         )
 
-    def _label(self, picture: Picture) -> int:
+    def _label(self, image: ImageFile) -> int:
         if self.class_names is None:
             return UNLABELED
-        return self._labels[picture.split_and_class[1]]
+        return self._labels[image.split_and_class[1]]
 
     def decode(self, encoded: tf.Tensor) -> tf.Tensor:
         """Decodes the bytes of a file, string () -> uint8 (h, w, 3) (`image_decoding.pixels`)."""
@@ -182,21 +182,21 @@ class FolderSource(Splits):
         self, encoded: tf.Tensor, draw_boxes: DrawBoxes
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Decodes an image whole, and draws boxes in it (`boxes`)."""
-        return boxes.of_whole(self.decode, encoded, draw_boxes)
+        return boxes.decode_image(self.decode, encoded, draw_boxes)
 
     def sample_16_bit(self) -> Iterator[np.ndarray]:
         """Yields the values of a few of the 16-bit images, uint16 (h, w, 3)."""
-        pictures = itertools.chain.from_iterable(self._files.values())
-        deep = [picture.path for picture in pictures if picture.inspection.is_16_bit]
-        for i in image_range.spread(len(deep)):
+        images = itertools.chain.from_iterable(self._files.values())
+        paths_16_bit = [image.path for image in images if image.inspection.is_16_bit]
+        for i in image_range.evenly_spaced(len(paths_16_bit)):
             try:
-                with open(os.path.join(self._directory, deep[i]), "rb") as file:
+                with open(os.path.join(self._directory, paths_16_bit[i]), "rb") as file:
                     yield image_decoding.values_16_bit(file.read())
             except (OSError, tf.errors.OpError):
-                pass  # It is counted where it is used.
+                pass  # reading the split counts it
 
     def keep_listing(self) -> str | None:
-        """Keeps for the next start what the inspection of the files has found (`kept_listing`)."""
+        """Saves the inspections of the files for the next start (`kept_listing`)."""
         return self._kept.save()
 
 
@@ -209,18 +209,18 @@ def open_folder(
     model_dir: str | None = None,
     quiet: bool = False,
 ) -> FolderSource:
-    """Opens a folder of pictures and says on stderr what is in it.
+    """Opens a folder of images and prints on stderr what is in it.
 
     Args:
       directory: data_dir.
-      unlabelled: whether all pictures are one split without labels.
+      unlabelled: whether all images are one split without labels.
       image_range: the values of 16-bit images that become black and white.
-      max_megapixels: the largest picture, in millions of pixels.
+      max_megapixels: the largest image, in millions of pixels.
       model_dir: where an earlier start may have kept a listing (`kept_listing`).
-      quiet: say nothing; for a worker that is not the chief.
+      quiet: print nothing (on workers other than the chief).
 
     Raises:
-      ConfigError: there is no folder, or nothing in it that can be used.
+      ConfigError: the folder does not exist, or holds no image that can be used.
     """
     if not directory:
         raise ConfigError("data_dir must be given with dataset=folder, got None: name the folder")
@@ -235,7 +235,7 @@ def open_folder(
         unlabelled=unlabelled,
         image_range=image_range,
         max_megapixels=max_megapixels,
-        kept=KeptListing(model_dir, limits, same_inode=quiet),
+        kept=InspectionCache(model_dir, limits, same_inode=quiet),
     )
     if not quiet:
         print(source, file=sys.stderr)
@@ -243,6 +243,6 @@ def open_folder(
 
 
 def _class_names(directory: str, listing: Listing) -> tuple[str, ...]:
-    """Returns the sorted names of the classes that have pictures, after checking the layout."""
-    folder_layout.check(directory, [picture.path for picture in listing.pictures])
-    return tuple(sorted({picture.split_and_class[1] for picture in listing.pictures}))
+    """Checks the layout and returns the sorted names of the classes that have images."""
+    folder_layout.check(directory, [image.path for image in listing.images])
+    return tuple(sorted({image.split_and_class[1] for image in listing.images}))

@@ -1,4 +1,4 @@
-"""Refuses layouts of a labelled folder that would train without an error, but on wrong labels."""
+"""Rejects layouts of a labeled folder that would train without an error, but on wrong labels."""
 
 import os
 from collections.abc import Sequence
@@ -25,18 +25,18 @@ _NAMES_SHOWN = 3
 def check(directory: str, paths: Sequence[str]) -> None:
     """Checks that the folders look like splits and classes.
 
-    Whether one class is enough depends on the training, and is checked elsewhere.
+    Whether one class is enough depends on the training mode, and is checked elsewhere.
 
     Args:
       directory: data_dir.
-      paths: of the pictures in SPLIT/CLASS/, relative to it.
+      paths: paths of the images in SPLIT/CLASS/, relative to data_dir.
 
     Raises:
-      ConfigError: the splits lie one folder deeper, or one of several splits is called "all".
+      ConfigError: the splits are one folder deeper, or one of several splits is named "all".
     """
     parts = [path.split(os.sep) for path in paths]
     splits, classes = {p[0] for p in parts}, {p[1] for p in parts}
-    # Classes are folders of pictures. A split is a folder of folders.
+    # A class is a folder of images. A split is a folder of folders.
     holds_folders_only = classes - {p[1] for p in parts if len(p) == 3}
     split = min(splits)
     if len(splits) == 1 and _is_too_high(split, classes, holds_folders_only):
@@ -47,18 +47,18 @@ def check(directory: str, paths: Sequence[str]) -> None:
         )
     if ALL in splits and len(splits) > 1:
         raise ConfigError(
-            f"data_dir {directory!r} has a split folder {ALL!r} beside others, and --train_split="
-            f"{ALL} means all of them together: rename it"
+            f"data_dir {directory!r} has a split folder {ALL!r} beside other splits, and "
+            f"--train_split={ALL} means all splits together: rename it"
         )
 
 
 def _is_too_high(split: str, classes: set[str], holds_folders_only: set[str]) -> bool:
-    """Returns whether what looks like the classes of the only split are splits themselves."""
+    """Returns whether the apparent classes of the only split are splits themselves."""
     named_like_splits = {name for name in classes if name.lower() in SPLIT_NAMES}
     is_named_like_a_split = split.lower() in SPLIT_NAMES
     if named_like_splits & holds_folders_only:
         return True
-    if len(classes) == 1:  # With "train" as the split there is just one class in it.
+    if len(classes) == 1:  # a folder named like a split may hold a single class
         return not is_named_like_a_split and bool(named_like_splits | holds_folders_only)
     return named_like_splits == classes
 

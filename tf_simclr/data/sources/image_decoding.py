@@ -1,6 +1,6 @@
-"""Decodes picture files to pixels.
+"""Decodes image files to pixels.
 
-Pillow decodes them all, in this process. TensorFlow's decoders do not know WebP (2.15), EXIF
+Pillow decodes all formats, in this process. TensorFlow's decoders do not support WebP (2.15), EXIF
 orientation, palettes in BMP, CMYK or TIFF.
 """
 
@@ -25,20 +25,20 @@ def pixels(
 ) -> np.ndarray:
     """Decodes the bytes of a file to uint8 (h, w, 3), turned by its EXIF orientation.
 
-    Transparent pixels are laid on white, and CMYK becomes RGB. Of several pictures in a file, the
-    first is decoded. 16 bits are scaled to 8, from image_range if it is given.
+    Transparency is composited on white. CMYK becomes RGB. Only the first image of a file is
+    decoded. 16 bits are scaled to 8, from image_range if it is given.
 
     Args:
       encoded: the whole file.
       image_range: the values of 16-bit images that become black and white.
-      max_megapixels: the largest picture, in millions of pixels; None for the setting's default.
+      max_megapixels: the largest image, in millions of pixels; None for the setting's default.
 
     Raises:
-      ValueError, OSError or another: it is not a picture, is truncated, has a side under 8 pixels
-        or too many pixels.
+      ValueError, OSError or another error of Pillow: the file is not an image, is truncated, has a
+        side under 8 pixels or too many pixels.
     """
     limits = Limits(max_megapixels or Data.max_megapixels, image_range is not None)
-    image = image_files.open_picture(encoded, limits)
+    image = image_files.open_checked_image(encoded, limits)
     if image_range and image_files.is_16_bit(image, encoded):
         return _pixels_in_range(image, encoded, image_range)
     if image_files.is_deep_gray(image):
@@ -54,7 +54,7 @@ def pixels(
 def values_16_bit(encoded: bytes, *, channels: int = 3) -> np.ndarray:
     """Decodes a 16-bit PNG, or a gray TIFF or JPEG 2000, to its values, uint16 (h, w, channels).
 
-    PNGs are decoded by TensorFlow: Pillow cuts all but gray ones to 8 bits.
+    TensorFlow decodes PNGs, because Pillow reduces all but gray ones to 8 bits.
     """
     if not image_files.is_16_bit_png(encoded):
         image = image_files.open_image(io.BytesIO(encoded))
@@ -82,7 +82,7 @@ def decode(
 def _deep_gray(image: Image.Image) -> tuple[np.ndarray, int]:
     """Decodes a gray image of up to 16 bits: its values, uint16 (h, w), and its EXIF orientation.
 
-    Pillow turns TIFFs itself while it decodes them; their orientation then is 1.
+    Pillow turns TIFFs while it decodes them, so their orientation is 1.
     """
     values = np.asarray(image).astype(np.int64).clip(0, ranges.LARGEST)
     tags = image_files.tiff_tags(image)
@@ -108,7 +108,7 @@ def _pixels_in_range(image: Image.Image, encoded: bytes, image_range: ImageRange
 
 
 def _gray_pixels(image: Image.Image, image_range: ImageRange) -> np.ndarray:
-    """Decodes a gray image of which Pillow keeps all 16 bits to uint8 (h, w, 3)."""
+    """Decodes a gray image whose 16 bits Pillow keeps to uint8 (h, w, 3)."""
     values, orientation = _deep_gray(image)
     gray = _turned(ranges.to_8_bits(values, image_range), orientation)
     return np.repeat(gray[..., None], 3, axis=-1)

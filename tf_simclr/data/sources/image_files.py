@@ -1,4 +1,4 @@
-"""Picture files: which of them can be used, by their first bytes.
+"""Inspects the first bytes of image files, to find which files can be used.
 
 Pillow opens them: JPEG, PNG, WebP, GIF, TIFF and more, as cameras and browsers write them.
 `image_decoding` decodes them.
@@ -22,7 +22,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF") + tuple(
 FORMAT_NAMES = ", ".join(FORMATS).replace("WEBP", "WebP").replace("JPEG2000", "JPEG 2000")
 MIN_SIDE = 8
 NOT_A_PICTURE, NOT_READABLE = "not a picture", "not readable"
-BITS_TAG = 258  # of TIFF: bits a channel
+BITS_TAG = 258  # TIFF tag: bits per channel
 _MAX_TEXT = 64 * 2**20  # bytes of a PNG's texts and color profile
 _TOO_SMALL = f"smaller than {MIN_SIDE} pixels"
 _TOO_MUCH_TEXT = f"with more than {_MAX_TEXT // 2**20} MB of text or color profile"
@@ -30,19 +30,19 @@ _WIDE_TIFF = "TIFF of signed, 32-bit, floating-point or LAB values"
 _DEEP_COLOR_TIFF = "16-bit color TIFF, which --image_range cannot scale"
 _HEAD = 4096  # bytes
 
-# Pillow gives up above one MiB, which scanners and photo editors exceed.
+# Pillow rejects texts above one MiB, which scanners and photo editors exceed.
 PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, _MAX_TEXT)
 PngImagePlugin.MAX_TEXT_MEMORY = max(PngImagePlugin.MAX_TEXT_MEMORY, _MAX_TEXT)
-# They are about sizes, which are checked here, and odd EXIF. A filter for each call would not be
-# safe in threads.
+# Pillow warns about large sizes, which are checked here, and odd EXIF. A filter per call would not
+# be safe in threads.
 warnings.filterwarnings("ignore", category=Warning, module=r"PIL\.")
 
 
 class Limits(NamedTuple):
-    """Which pictures can be used.
+    """Limits of the images that can be used.
 
     Attributes:
-      max_megapixels: the largest, in millions of pixels.
+      max_megapixels: the largest image, in millions of pixels.
       in_range: whether 16-bit values are to be scaled from an image_range.
     """
 
@@ -54,13 +54,13 @@ DEFAULT_LIMITS = Limits()
 
 
 class Inspection(NamedTuple):
-    """What the first bytes of a file tell.
+    """The result of inspecting the first bytes of a file.
 
     Attributes:
-      complaint: why it cannot be used, in the same words for the same reason; None if it can.
-      is_16_bit: whether its pixels have 16 bits a channel, all of which can be read.
-      size: of the file in bytes.
-      checksum: of its first bytes.
+      complaint: why the file cannot be used, a fixed message for each reason; None if it can.
+      is_16_bit: whether its pixels have 16 bits per channel and all 16 can be read.
+      size: size of the file in bytes.
+      checksum: checksum of its first bytes.
     """
 
     complaint: str | None
@@ -82,7 +82,7 @@ def complaints(limits: Limits) -> frozenset[str]:
 
 
 def inspect(path: str | bytes, limits: Limits = DEFAULT_LIMITS) -> Inspection:
-    """Reads the beginning of a file, and says whether it is a picture that can be used."""
+    """Reads the beginning of a file and checks whether it is an image that can be used."""
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD)
@@ -95,11 +95,11 @@ def inspect(path: str | bytes, limits: Limits = DEFAULT_LIMITS) -> Inspection:
         return Inspection(NOT_READABLE)
 
 
-def open_picture(encoded: bytes, limits: Limits) -> Image.Image:
+def open_checked_image(encoded: bytes, limits: Limits) -> Image.Image:
     """Opens the bytes of a whole file without decoding them.
 
     Raises:
-      ValueError, OSError or another: it is not a picture, or not one within the limits.
+      ValueError, OSError or another error of Pillow: it is not an image, or exceeds the limits.
     """
     image = open_image(io.BytesIO(encoded), limits)
     if complaint := _complaint(image, encoded[:_HEAD], "", limits):
@@ -109,24 +109,24 @@ def open_picture(encoded: bytes, limits: Limits) -> Image.Image:
 
 def open_image(file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
     """Opens a file of one of FORMATS, of any size, without decoding it."""
-    # Pillow refuses twice its own limit, and warns above it. It must not be the first to refuse.
+    # Pillow has its own limit. Raise it above ours, so that our check applies.
     if Image.MAX_IMAGE_PIXELS is not None:
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, limits.max_megapixels * 10**6)
     return Image.open(file, formats=FORMATS)
 
 
 def is_16_bit(image: Image.Image, head: bytes) -> bool:
-    """Returns whether an image has 16 bits a channel, all of which can be read."""
+    """Returns whether an image has 16 bits per channel and all 16 can be read."""
     return is_16_bit_png(head) or is_deep_gray(image)
 
 
 def is_16_bit_png(head: bytes) -> bool:
-    """Returns whether the first bytes of a file are those of a PNG with 16 bits a channel."""
+    """Returns whether the first bytes of a file are those of a PNG with 16 bits per channel."""
     return head[1:4] == b"PNG" and head[24:25] == b"\x10"
 
 
 def is_deep_gray(image: Image.Image) -> bool:
-    """Returns whether Pillow keeps more than 8 bits a pixel."""
+    """Returns whether Pillow keeps more than 8 bits per pixel, as for deep gray images."""
     return image.mode.startswith("I")
 
 
@@ -146,16 +146,16 @@ def _look(file: BinaryIO, head: bytes, suffix: str, limits: Limits) -> tuple[str
     except OSError as error:
         if error.errno:
             raise
-        # Pillow's own error, which has no number.
-        return image_kinds.unread(head) or NOT_A_PICTURE, False
-    except Exception as error:  # Pillow's plugins raise whatever they like
+        # an error of Pillow itself has no errno
+        return image_kinds.name_unsupported_format(head) or NOT_A_PICTURE, False
+    except Exception as error:  # Pillow's plugins may raise any exception
         if "MAX_TEXT" in str(error):
             return _TOO_MUCH_TEXT, False
-        return image_kinds.unread(head) or NOT_A_PICTURE, False
+        return image_kinds.name_unsupported_format(head) or NOT_A_PICTURE, False
 
 
 def _complaint(image: Image.Image, head: bytes, suffix: str, limits: Limits) -> str | None:
-    """Says why an image that Pillow has opened cannot be used; None if it can."""
+    """Returns why an image that Pillow has opened cannot be used; None if it can."""
     if min(image.size) < MIN_SIDE:
         return _TOO_SMALL
     if image.size[0] * image.size[1] > limits.max_megapixels * 10**6:

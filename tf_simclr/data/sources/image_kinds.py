@@ -1,4 +1,4 @@
-"""Image formats that are recognized but not read, to name them in a message."""
+"""Recognizes image formats that cannot be read, to name them in a message."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 # What a user can do about them.
 WAY_OUT = "convert them to JPEG, PNG or TIFF to use them"
 
-# Camera files that are TIFFs inside. Read as TIFFs, they would give the thumbnail at their front.
+# Camera raw files that contain a TIFF. Pillow would decode only its thumbnail.
 _RAW_SUFFIXES = frozenset(
     {
         ".3fr",
@@ -65,8 +65,8 @@ NAMES = frozenset(
 )
 
 
-def unread(head: bytes) -> str | None:
-    """Names the image format of a file that could not be opened; None if it is not an image.
+def name_unsupported_format(head: bytes) -> str | None:
+    """Returns the image format of a file that could not be opened; None if it is not an image.
 
     Args:
       head: the first bytes of the file, a few hundred or more.
@@ -87,14 +87,14 @@ def unread(head: bytes) -> str | None:
 
 
 def is_raw(head: bytes, tags: Mapping[int, object], suffix: str) -> bool:
-    """Returns whether a TIFF is a camera's raw file.
+    """Returns whether a TIFF is a camera raw file.
 
     Args:
       head: the first bytes of the file.
       tags: {number: value} of its first directory.
-      suffix: of the file's name, such as ".nef"; "" where there is no name.
+      suffix: suffix of the file's name, such as ".nef"; "" if there is no name.
     """
-    reduced = tags.get(254, 0)  # NewSubfileType, of which bit 0 marks a thumbnail
+    reduced = tags.get(254, 0)  # NewSubfileType; bit 0 marks a thumbnail
     is_thumbnail = isinstance(reduced, int) and reduced & 1 and 330 in tags  # SubIFDs
     return (
         head[8:10] == b"CR"  # Canon's CR2

@@ -1,7 +1,7 @@
 """--image_range: which values of 16-bit images become black and white.
 
-Cameras and microscopes with 12 bits store their values unchanged in 16-bit files. Read as 16 bits,
-their white is a dark gray.
+Cameras and microscopes with 12 bits store their values unchanged in 16-bit files. Read as 16-bit,
+such images look nearly black.
 """
 
 import sys
@@ -17,7 +17,7 @@ _DARK = LARGEST // 4
 
 
 class ImageRange(NamedTuple):
-    """The values that become 0 and 255. Values between them are scaled, others are clipped."""
+    """The values that become 0 and 255. Values between are scaled, values outside are clipped."""
 
     low: int
     high: int
@@ -35,23 +35,23 @@ def to_8_bits(values: np.ndarray, image_range: ImageRange) -> np.ndarray:
 
 
 def tensor_to_8_bits(values: tf.Tensor, image_range: ImageRange) -> tf.Tensor:
-    """Does in a graph what `to_8_bits` does."""
+    """Computes `to_8_bits` in a graph."""
     scaled = (tf.cast(values, tf.float32) - image_range.low) * 255
     scaled = tf.clip_by_value(scaled / (image_range.high - image_range.low), 0, 255)
     return tf.cast(tf.round(scaled), tf.uint8)
 
 
-def spread(count: int) -> list[int]:
-    """Returns at most SAMPLE_SIZE positions below `count`, evenly spread."""
+def evenly_spaced(count: int) -> list[int]:
+    """Returns at most SAMPLE_SIZE evenly spaced positions in [0, count)."""
     size = min(count, SAMPLE_SIZE)
     return [count * i // size for i in range(size)]
 
 
 def warn_if_dark(name: str, images: Iterable[np.ndarray]) -> None:
-    """Warns on stderr where 16-bit images use so little of their range that they are nearly black.
+    """Warns on stderr if 16-bit images use so little of their range that they are nearly black.
 
     Args:
-      name: of the data set.
+      name: name of the data set.
       images: a sample of its 16-bit images, uint16 of any shape.
     """
     ranges = [(int(image.min()), int(image.max())) for image in images if image.size]

@@ -1,13 +1,13 @@
-"""Shuffled orders of examples that can be read one by one."""
+"""Shuffles examples that are read by index."""
 
 import tensorflow as tf
 
 
-def shuffled(index: tf.Tensor, seed: int | tf.Tensor | None, count: int) -> tf.Tensor:
-    """Returns which example comes at a place of a shuffled order.
+def shuffled_index(index: tf.Tensor, seed: int | tf.Tensor | None, count: int) -> tf.Tensor:
+    """Returns the example indices at positions of a shuffled order.
 
     Args:
-      index: places in [0, count), int64 of any shape.
+      index: positions in [0, count), int64 of any shape.
       seed: an integer or an int64 scalar; None for 0.
       count: number of examples.
     """

@@ -1,10 +1,10 @@
-"""A listing of a folder's files, kept in model_dir for the next start.
+"""Keeps a listing of a folder's files in model_dir for the next start.
 
 Inspecting the first bytes of 200,000 files takes a minute or more. Asking the system for their
 sizes and times takes a second or two. A file whose size or time has changed is inspected again.
 
-The listing may come from somebody else. It is only asked about files that are in the folder. A
-listing that is not valid in every line is ignored, and written anew.
+The listing is untrusted: only entries for existing files are used, and a file with any invalid line
+is ignored and rewritten.
 """
 
 import json
@@ -19,7 +19,7 @@ from tf_simclr.errors import one_line
 
 NAME = "pictures.jsonl"
 _VERSION = 1
-_MAX_BYTES = 2**30  # some eight million pictures
+_MAX_BYTES = 2**30  # about eight million images
 _LARGEST = 2**64
 
 
@@ -28,8 +28,8 @@ class _Entry(NamedTuple):
 
     Attributes:
       mtime: time of its last change in nanoseconds.
-      inode: its number in its file system.
-      inspection: what its first bytes tell, and its size.
+      inode: its number in the file system.
+      inspection: the result, including the file's size.
     """
 
     mtime: int
@@ -37,16 +37,16 @@ class _Entry(NamedTuple):
     inspection: Inspection
 
 
-class KeptListing:
-    """Inspects files, and remembers those that an earlier start has inspected."""
+class InspectionCache:
+    """Inspects files, and remembers the inspections of an earlier start."""
 
     def __init__(self, model_dir: str | None, limits: Limits, *, same_inode: bool = False):
         """Reads the listing in a directory, if there is a valid one.
 
         Args:
-          model_dir: of the run; None to remember nothing.
-          limits: which pictures can be used. A listing made with other limits is ignored.
-          same_inode: whether a file must have the same inode, too. Workers ask for it, because a
+          model_dir: the run's directory; None to remember nothing.
+          limits: limits of the images. A listing made with other limits is ignored.
+          same_inode: whether a file must also have the same inode. Workers set it, because a
             listing by another worker may describe another copy of the file.
         """
         self._path = os.path.join(model_dir, NAME) if model_dir else None
@@ -59,7 +59,7 @@ class KeptListing:
 
         Args:
           directory: data_dir.
-          path: of the file, relative to it.
+          path: path of the file, relative to data_dir.
         """
         full_path = os.path.join(directory, path)
         try:
@@ -69,7 +69,7 @@ class KeptListing:
         entry = self._before.get(path)
         if entry is None or not self._is_same(entry, status):
             inspection = image_files.inspect(full_path, self._limits)
-            if inspection.size != status.st_size:  # it is being written, or not readable
+            if inspection.size != status.st_size:  # being written, or not readable
                 return inspection
             entry = _Entry(status.st_mtime_ns, status.st_ino, inspection)
         self._now[path] = entry
@@ -86,7 +86,7 @@ class KeptListing:
         """Writes the listing to model_dir, completely or not at all, if anything in it is new.
 
         Returns:
-          Why it cannot be written; None if there is nothing to say.
+          Why it cannot be written, in one line; None if it was written or is unchanged.
         """
         if not self._path or self._now == self._before:
             return None
@@ -112,7 +112,7 @@ def _header(limits: Limits) -> dict:
 
 
 def _read(path: str, limits: Limits) -> dict[str, _Entry]:
-    """Reads a listing, by relative path; {} if there is none, or none that is valid."""
+    """Reads a listing, {relative path: entry}; {} if there is none or it is not valid."""
     try:
         if not tf.io.gfile.exists(path) or tf.io.gfile.stat(path).length > _MAX_BYTES:
             return {}

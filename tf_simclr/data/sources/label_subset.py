@@ -53,9 +53,9 @@ class ClassBalancedSubset(WrappedSource):
         rng = np.random.default_rng(seed)
         chosen = []
         for label in np.unique(labels[labels >= 0]):
-            of_class = np.sort(hashes[labels == label])  # whatever the order of the files
-            count = max(1, round(fraction * len(of_class)))
-            chosen.append(rng.choice(of_class, count, replace=False))
+            class_hashes = np.sort(hashes[labels == label])  # whatever the order of the files
+            count = max(1, round(fraction * len(class_hashes)))
+            chosen.append(rng.choice(class_hashes, count, replace=False))
         self._chosen = np.sort(np.concatenate(chosen))
         self._choice = (split, fraction, seed)
         self._counts = {split: len(self._chosen)}
@@ -70,7 +70,7 @@ class ClassBalancedSubset(WrappedSource):
             return self._counts[split]
         return super().num_examples(split, flag=flag)
 
-    def part(self, split: str, num_parts: int, index: int, *, flag: str = "split") -> str:
+    def part_of_split(self, split: str, num_parts: int, index: int, *, flag: str = "split") -> str:
         """Names one of several parts of a split. Those of the limited split may differ in size.
 
         Raises:
@@ -82,7 +82,7 @@ class ClassBalancedSubset(WrappedSource):
                 f"eval_split must not be {split!r}, which label_fraction limits, with several "
                 "input pipelines: name another split, or evaluate on one machine by --mode=eval"
             )
-        part = super().part(split, num_parts, index, flag=flag)
+        part = super().part_of_split(split, num_parts, index, flag=flag)
         if split in self._counts and part not in self._counts:
             hashes, _ = self._read(part, flag=flag)
             self._counts[part] = int(np.isin(hashes, self._chosen).sum())

@@ -22,13 +22,13 @@ def open_data(config: Config, *, quiet: bool = False) -> Source:
     """
     check_data_dir(config)
     data = config.data
-    limits = image_range.parse(data.image_range)
+    value_range = image_range.parse(data.image_range)
     source: Source
     if data.dataset == folder.FOLDER:
         source = folder.open_folder(
             data.data_dir,
             unlabelled=data.unlabelled,
-            image_range=limits,
+            image_range=value_range,
             max_megapixels=data.max_megapixels,
             model_dir=config.runtime.model_dir,
             quiet=quiet,
@@ -37,7 +37,7 @@ def open_data(config: Config, *, quiet: bool = False) -> Source:
         source = open_source(
             data.dataset,
             data.data_dir,
-            image_range=limits,
+            image_range=value_range,
             image_key=data.image_key,
             label_key=data.label_key,
         )
@@ -47,12 +47,12 @@ def open_data(config: Config, *, quiet: bool = False) -> Source:
                 f"{config.runtime.data_service!r}: its array_record files are read in the process "
                 "that trains; or prepare it as TFRecord files"
             )
-    if limits is None and not quiet:
+    if value_range is None and not quiet:
         image_range.warn_if_dark(source.name, source.sample_16_bit())
     return source
 
 
-def with_few_labels(config: Config, source: Source) -> Source:
+def limit_labels(config: Config, source: Source) -> Source:
     """Returns the data set with label_fraction of its training split, all of it for 1."""
     data = config.data
     if data.label_fraction == 1:

@@ -57,7 +57,7 @@ class Source(Protocol):
           ConfigError: there is no such split, or it is empty.
         """
 
-    def part(self, split: str, num_parts: int, index: int, *, flag: str = "split") -> str:
+    def part_of_split(self, split: str, num_parts: int, index: int, *, flag: str = "split") -> str:
         """Names one of several parts of a split, as a split of its own.
 
         Parts are disjoint and together the whole split.

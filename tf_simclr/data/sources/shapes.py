@@ -83,7 +83,7 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
     # Nothing is downloaded. With this line TFDS does not search its package for checksums, which on
     # Python 3.12 needs importlib_resources, a package that TFDS does not install.
     url_infos = None
-    on_picture: Callable[[], object] = staticmethod(lambda: None)  # called after each picture
+    on_image_drawn: Callable[[], object] = staticmethod(lambda: None)  # called after each picture
 
     def _info(self) -> tfds.core.DatasetInfo:
         return _LocalInfo(
@@ -110,7 +110,7 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
         for index in range(count):
             image, label = example(split, index)
-            self.on_picture()
+            self.on_image_drawn()
             yield index, {"image": image, "label": label}
 
 
@@ -137,7 +137,7 @@ def prepare(data_dir: str | os.PathLike | None = None) -> Shapes:
     print(f"Drawing the shapes data set ({count:,} images) ...", flush=True)
     start = time.monotonic()
     bar = progress(total=count, desc="drawing", unit="image")
-    builder.on_picture = bar.update
+    builder.on_image_drawn = bar.update
     try:
         # TFDS's progress bars and banners say "download", which is not what happens here.
         with (

@@ -75,7 +75,7 @@ class Splits:
             )
         return count
 
-    def part(self, split: str, num_parts: int, index: int, *, flag: str = "split") -> str:
+    def part_of_split(self, split: str, num_parts: int, index: int, *, flag: str = "split") -> str:
         """Names one of several equal parts of a split, as a slice with just its examples.
 
         Reading it opens only the files that it lies in. Parts are contiguous, disjoint and together

@@ -16,7 +16,7 @@ _OWN = "tensorflow_datasets."
 
 
 @contextlib.contextmanager
-def only_own(dataset: str) -> Iterator[None]:
+def allow_only_tfds_features(dataset: str) -> Iterator[None]:
     """Refuses features of other packages while TFDS opens the files of a data set.
 
     Args:

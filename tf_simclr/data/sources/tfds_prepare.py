@@ -49,7 +49,7 @@ def _from_files(dataset: str, data_dir: str | None) -> Any | None:
         name, kwargs = naming.parse_builder_name_kwargs(dataset)
         if name.namespace or set(kwargs) - {"config", "version"}:
             return None
-        with tfds_features.only_own(dataset):
+        with tfds_features.allow_only_tfds_features(dataset):
             builder = tfds.core.read_only_builder.builder_from_files(
                 str(name), data_dir=data_dir, **kwargs
             )

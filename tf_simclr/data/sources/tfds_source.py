@@ -47,7 +47,7 @@ class TfdsSource(Splits):
     @property
     def reads_in_this_process(self) -> bool:
         """Whether only this process can read the files, and no tf.data service."""
-        return array_records.is_stored_so(self._builder)
+        return array_records.uses_array_record(self._builder)
 
     def contents(self) -> dict[str, Any]:
         """Returns the full name of the data set, its number of classes and of examples."""
@@ -77,7 +77,7 @@ class TfdsSource(Splits):
             dict.fromkeys(keys.values(), True),
             decoders={self._image_key: tfds.decode.SkipDecoding()},
         )
-        if array_records.is_stored_so(self._builder):
+        if array_records.uses_array_record(self._builder):
             dataset = array_records.examples(
                 self._builder,
                 self.terms(split),
@@ -138,7 +138,7 @@ class TfdsSource(Splits):
             return
         name, info = max(self.splits.items(), key=lambda item: item[1].num_examples)
         # One after the other: reading "a[1:2]+a[9:10]" at once would open as many files.
-        for i in ranges.spread(info.num_examples):
+        for i in ranges.evenly_spaced(info.num_examples):
             for example in self.encoded_examples(f"{name}[{i}:{i + 1}]"):
                 try:
                     yield self._image_feature.decode_example(example["image"]).numpy()
@@ -165,8 +165,8 @@ class TfdsSource(Splits):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Decodes an image, of a JPEG only some rows, and draws boxes in it (`boxes`)."""
         if self.image_shape != (None, None, 3) or self._image_feature.np_dtype != np.uint8:
-            return boxes.of_whole(self.decode, encoded, draw_boxes)
-        return boxes.of_rows(self.decode, encoded, draw_boxes)
+            return boxes.decode_image(self.decode, encoded, draw_boxes)
+        return boxes.decode_needed_rows(self.decode, encoded, draw_boxes)
 
     def examples(
         self, split: str, *, shuffle_files: bool = False, seed: int | tf.Tensor | None = None
@@ -204,7 +204,7 @@ def open_source(
     """
     builder = tfds_prepare.prepared_builder(dataset, data_dir)
     keys = tfds_features.choose(dataset, builder.info, image_key=image_key, label_key=label_key)
-    if array_records.is_stored_so(builder):
+    if array_records.uses_array_record(builder):
         array_records.check(dataset)
     return _describe(dataset, builder, keys, image_range)
 

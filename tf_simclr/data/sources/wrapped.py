@@ -41,8 +41,8 @@ class WrappedSource:
     def num_examples(self, split: str, *, flag: str = "split") -> int:
         return self._source.num_examples(split, flag=flag)
 
-    def part(self, split: str, num_parts: int, index: int, *, flag: str = "split") -> str:
-        return self._source.part(split, num_parts, index, flag=flag)
+    def part_of_split(self, split: str, num_parts: int, index: int, *, flag: str = "split") -> str:
+        return self._source.part_of_split(split, num_parts, index, flag=flag)
 
     def encoded_examples(
         self,
