@@ -1,11 +1,16 @@
-"""What travels from the input pipeline to the devices.
+"""The batches that the input pipeline passes to the devices.
 
-The type of a training batch says which part of the views the host has made. What is left for the
-device is the blur (ViewBatch), flips and color distortion as well (CropBatch), or everything from
-the crops on (ImageBatch).
+The type of a training batch says how much of the augmentation the host has done. In pretraining the
+device still has to do:
 
-Shapes: n images of a batch, v views of an image (`num_views`), s the side of a view in pixels. All
-of them are static, as TPUs and XLA need.
+- ViewBatch: blur.
+- CropBatch: flips, color distortion, blur.
+- ImageBatch: crops, flips, color distortion, blur.
+
+In fine-tuning and distillation there is neither color distortion nor blur.
+
+Shapes: n images per batch, v views per image (`num_views`), s the side of a view in pixels. All are
+static, as TPUs and XLA need.
 """
 
 from typing import NamedTuple
@@ -18,9 +23,9 @@ class ViewBatch(NamedTuple):
 
     Attributes:
       views: float32 (n, v, s, s, 3) in [0, 1].
-      labels: float32 (n, classes), one-hot; a row of zeros for an image without a label. For a data
-        set without classes it is (n, 0).
-      skipped: float32 (n,), 1 where another image stands in for one that cannot be decoded.
+      labels: float32 (n, classes), one-hot; a row of zeros for an image without a label. The shape
+        is (n, 0) for a data set without classes.
+      skipped: float32 (n,), 1 if the image replaces one that cannot be decoded, else 0.
     """
 
     views: tf.Tensor
@@ -29,7 +34,7 @@ class ViewBatch(NamedTuple):
 
 
 class CropBatch(NamedTuple):
-    """Crops that the host has resized; the device flips them and distorts their colors.
+    """Crops that the host has resized. The device flips them and, in pretraining, distorts colors.
 
     Attributes:
       crops: uint8 (n, v, s, s, 3).
@@ -43,7 +48,7 @@ class CropBatch(NamedTuple):
 
 
 class ImageBatch(NamedTuple):
-    """Whole images of one size, with the boxes that the device crops out of them.
+    """Whole images of one size, with the boxes that the device crops.
 
     Attributes:
       images: uint8 (n, h, w, 3).
@@ -62,13 +67,13 @@ TrainBatch = ViewBatch | CropBatch | ImageBatch
 
 
 class EvalBatch(NamedTuple):
-    """Evaluation views.
+    """A batch of evaluation views.
 
     Attributes:
       images: float32 (n, s, s, 3) in [0, 1].
       labels: float32 (n, classes), as in ViewBatch.
-      weights: float32 (n,), 0 for padding and for an image that cannot be decoded, otherwise 1.
-      skipped: float32 (n,), 1 for an image that cannot be decoded.
+      weights: float32 (n,), 0 for padding and for an image that cannot be decoded, else 1.
+      skipped: float32 (n,), 1 for an image that cannot be decoded, else 0.
     """
 
     images: tf.Tensor
@@ -78,5 +83,5 @@ class EvalBatch(NamedTuple):
 
 
 def num_views(train_mode: str) -> int:
-    """Returns how many views of an image a training batch holds."""
+    """Returns the number of views per image in a training batch."""
     return 2 if train_mode == "pretrain" else 1

@@ -1,4 +1,4 @@
-"""Errors of data that are raised in graphs, turned into one line with the way out."""
+"""Turns data errors that are raised in graphs into one line with the way out."""
 
 import contextlib
 import re
@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-# They enclose the text of an error raised in a graph, to find it in the message of TensorFlow.
+# These mark the text of an error raised in a graph, to find it in TensorFlow's message.
 _BEGIN, _END = "UNDECODABLE ", " UNDECODABLE"
 
 
 class UndecodableError(Exception):
-    """An example cannot be decoded, or a file not read. One line with the way out."""
+    """Says in one line that an example or a file cannot be read, and the way out."""
 
 
 @contextlib.contextmanager
 def in_one_line() -> Iterator[None]:
-    """Turns errors that `require` and `marked` have written into UndecodableError."""
+    """Turns errors whose text `require` or `marked` has marked into UndecodableError."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -27,17 +27,17 @@ def in_one_line() -> Iterator[None]:
 
 
 def marked(text: str) -> str:
-    """Marks the text of a Python error, for `in_one_line` to find in the message of TensorFlow."""
+    """Marks the text of a Python error, so `in_one_line` finds it in TensorFlow's message."""
     return f"{_BEGIN}{text}{_END}"
 
 
 def require(condition: tf.Tensor, text: tuple, value: tf.Tensor) -> tf.Tensor:
-    """Returns `value`, after raising an error of the given text if the condition is False.
+    """Returns `value`; raises an error with the given text at run time if a condition is False.
 
     Args:
       condition: bool ().
-      text: strings and tensors () that are joined to the message.
-      value: a tensor.
+      text: strings and scalar tensors that are joined to form the message.
+      value: the tensor to return.
     """
     parts = [
         part if not tf.is_tensor(part) or part.dtype == tf.string else tf.strings.as_string(part)

@@ -1,6 +1,8 @@
-"""From an image to its views (SimCLR paper, appendix A; official code).
+"""Augmentation: makes the views of images (SimCLR paper, appendix A; official code).
 
-What computes each part, and where:
+Entry points: `views` (on the host, one image at a time), `device_views` (on the device, a training
+batch at a time), `two_views` (for training loops of your own). The functions that compute each
+part:
 
 | part        | host, up to 32 px        | host, above 32 px          | device, for a batch        |
 |-------------|--------------------------|----------------------------|----------------------------|
@@ -10,12 +12,14 @@ What computes each part, and where:
 | color       | distortion.distort_image | distortion.distort_planes  | on_device.color_distortion |
 | blur        | -                        | -                          | blur.random_blur           |
 
-(1) Drawn on the host for a group of images at a time. The device crops small images of one size.
-    Crops of other images are made on the host (crop.crop_and_resize_uint8), and the device
-    continues with the flip.
-(2) Compiled by XLA, together with the color distortion.
+(1) The host draws these boxes for a group of images at a time. The device crops only small images
+    of one size. The host crops other images (crop.crop_and_resize_uint8), and the device continues
+    with the flip.
+(2) XLA compiles it together with the color distortion.
 
-"Host" is --augment_on=host; the host's views are blurred on the device, too. The operations of
-color distortion are in color.OPERATIONS, each with its amounts and both ways to compute it:
-distort_image uses TensorFlow's kernels, the other two use planes.
+"Host" means --augment_on=host; blur then also runs on the device. The operations of color
+distortion are in color.OPERATIONS, each with its range of amounts and both ways to compute it.
+distortion.distort_image uses TensorFlow's kernels. distortion.distort_planes and
+on_device.color_distortion use planes. Random numbers that must not depend on the device come from
+`draws`.
 """

@@ -1,4 +1,4 @@
-"""Gaussian blur of batches, on the device."""
+"""Blurs batches on the device."""
 
 import tensorflow as tf
 
@@ -19,7 +19,7 @@ def gaussian_blur(images: tf.Tensor, kernel_size: int, sigma: float) -> tf.Tenso
     """Blurs images (n, h, w, c), with 2 (kernel_size // 2) + 1 taps and SAME zero padding.
 
     Args:
-      images: to be blurred.
+      images: the images, (n, h, w, c).
       kernel_size: side of the kernel in pixels.
       sigma: standard deviation of the kernel in pixels.
     """
@@ -35,23 +35,22 @@ def gaussian_blur(images: tf.Tensor, kernel_size: int, sigma: float) -> tf.Tenso
 def random_blur(
     images: tf.Tensor, seed: tf.Tensor, *, image_size: int, probability: float = 0.5
 ) -> tf.Tensor:
-    """Blurs each image of a batch of one view with the given probability, and clips to [0, 1].
+    """Blurs each image with the given probability, and clips to [0, 1].
 
-    The kernel has image_size // 10 pixels. A deliberate quirk of the official code: ONE sigma for
-    the whole batch, uniform in [0.1, 2] pixels, where the paper (appendix A) draws one for each
-    image. This runs on the device as part of the step. A seed gives the same numbers there,
-    whichever device it is and whether XLA compiles the step or not.
+    The kernel side is image_size // 10 pixels. Sigma is uniform in [0.1, 2] pixels. As in the
+    official code, it is drawn once per batch (the paper, appendix A, draws it per image). The
+    result for a seed does not depend on the device or on XLA.
 
     Args:
-      images: (n, h, w, 3) in [0, 1].
+      images: one view of each image of a batch, (n, h, w, 3) in [0, 1].
       seed: integers (2,).
       image_size: side of a view in pixels.
-      probability: of an image to be blurred.
+      probability: probability that an image is blurred.
 
     Returns:
       Blurred images of the same shape and dtype.
     """
-    # Not the default algorithm, which differs from device to device.
+    # Philox, because the default algorithm depends on the device.
     seeds = tf.random.experimental.stateless_split(seed, 2, alg="philox")
     sigma_seed, choice_seed = tf.unstack(seeds)
     low, high = _SIGMA_RANGE

@@ -1,13 +1,13 @@
-"""The operations of color distortion (SimCLR paper, appendix A; official code), each once.
+"""The operations of color distortion (SimCLR paper, appendix A; official code).
 
-Every operation is computed in two ways, with the same results but for rounding:
+Every operation has two implementations, with the same results up to rounding:
 
-- on an image, float32 (h, w, 3), by TensorFlow's kernel. On small images nothing is faster.
-- on planes, the list of an image's red, green and blue, float32 (..., h, w) each. Pixels of a plane
-  are adjacent: an operation is a loop without branches, in which a compiler works on many pixels at
-  a time and which it fuses with its neighbors. An amount is a scalar or has the shape (..., 1, 1).
+- on an image, float32 (h, w, 3), by TensorFlow's kernel. On small images this is fastest.
+- on planes, a list of an image's red, green and blue plane, float32 (..., h, w) each. The pixels of
+  a plane are adjacent in memory and an operation has no branches, so XLA vectorizes and fuses it.
+  An amount is a scalar or has the shape (..., 1, 1).
 
-Results may leave [0, 1]; `distortion` and `on_device` clip them.
+Results may exceed [0, 1]; `distortion` and `on_device` clip them.
 """
 
 from collections.abc import Callable
@@ -18,8 +18,8 @@ import tensorflow as tf
 JITTER_PROBABILITY = 0.8
 GRAYSCALE_PROBABILITY = 0.2
 NUM_OPS = 4
-_LUMA_WEIGHTS = (0.2989, 0.587, 0.114)  # those of tf.image.rgb_to_grayscale
-_TINY = 1e-20  # keeps a gray pixel from dividing by 0
+_LUMA_WEIGHTS = (0.2989, 0.587, 0.114)  # as in tf.image.rgb_to_grayscale
+_TINY = 1e-20  # avoids division by 0 for gray pixels
 
 Planes = list[tf.Tensor]
 
@@ -28,9 +28,9 @@ class Operation(NamedTuple):
     """An operation of color jitter.
 
     Attributes:
-      amounts: strength -> (lowest, highest) amount, between which it is drawn uniformly.
+      amounts: strength -> (lowest, highest) amount. The amount is uniform between them.
       on_image: (image, amount) -> image.
-      clip_image: cuts off what on_image makes of an image in [0, 1] outside of this range.
+      clip_image: clips on_image's result to [0, 1], for inputs in [0, 1].
       on_planes: (planes, amount) -> planes.
     """
 
@@ -51,7 +51,7 @@ def clip_planes(planes: Planes) -> Planes:
 
 
 def to_grayscale(image: tf.Tensor) -> tf.Tensor:
-    """Replaces the colors of an image (h, w, 3) by their luma, three times."""
+    """Replaces the colors of an image (h, w, 3) by their luma in all three channels."""
     return tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(image))
 
 
@@ -72,7 +72,7 @@ def _deltas(strength: float) -> tuple[float, float]:
 
 def _hue_shifts(strength: float) -> tuple[float, float]:
     shift = 0.2 * strength
-    # TensorFlow refuses more than a whole turn, which would be no new hue.
+    # TensorFlow rejects shifts of more than a full turn, which would give no new hue.
     return max(-1.0, -shift), min(1.0, shift)
 
 
@@ -82,14 +82,14 @@ def _contrast(planes: Planes, factor: tf.Tensor) -> Planes:
 
 
 def _saturation(planes: Planes, factor: tf.Tensor) -> Planes:
-    """Scales the distance of each channel to the largest; the saturation becomes at most 1."""
+    """Scales each channel's distance to the largest channel; saturation becomes at most 1."""
     value, chroma = _value_and_chroma(planes)
     ratio = tf.where(chroma > 0, tf.minimum(factor, value / tf.maximum(chroma, _TINY)), 1.0)
     return [value - (value - plane) * ratio for plane in planes]
 
 
 def _hue(planes: Planes, shift: tf.Tensor) -> Planes:
-    """Turns the hue and keeps value and chroma."""
+    """Shifts the hue and keeps value and chroma."""
     red, green, blue = planes
     value, chroma = _value_and_chroma(planes)
     inverse = tf.where(chroma > 0, 1.0 / tf.maximum(chroma, _TINY), 0.0)
@@ -141,7 +141,7 @@ SATURATION = Operation(
     clip_image=tf.identity,
     on_planes=_saturation,
 )
-# Turns the hue of HSV, by a part of a whole turn.
+# Shifts the hue of HSV, by a fraction of a full turn.
 HUE = Operation(
     amounts=_hue_shifts,
     on_image=tf.image.adjust_hue,
@@ -149,7 +149,7 @@ HUE = Operation(
     on_planes=_hue,
 )
 
-# {color_jitter_impl: operations, in the order of their amounts among the draws}.
+# {color_jitter_impl: operations, in the order in which their amounts are drawn}.
 OPERATIONS = {
     "simclrv2": (BRIGHTNESS, CONTRAST, SATURATION, HUE),
     "simclrv1": (BRIGHTNESS_ADDITIVE, CONTRAST, SATURATION, HUE),
@@ -169,11 +169,11 @@ def operations(impl: str) -> tuple[Operation, ...]:
 
 
 def jitter_amounts(draws: tf.Tensor, *, strength: float, impl: str) -> tf.Tensor:
-    """Turns uniform draws in [0, 1) into the amounts of the four operations, both (..., 4).
+    """Scales uniform draws to the amounts of the four operations, (..., 4).
 
     Args:
-      draws: the draws.
-      strength: s of the paper's appendix A.
+      draws: uniform draws in [0, 1), (..., 4).
+      strength: s in the paper's appendix A.
       impl: "simclrv2" or "simclrv1".
 
     Raises:

@@ -1,4 +1,4 @@
-"""Crop boxes, crops of single images and their flips (SimCLR paper, appendix A; official code).
+"""Draws crop boxes, crops single images and flips them (paper, appendix A; official code).
 
 A box is int32 (4,): y, x, height, width in pixels. Every random op takes a stateless seed.
 """
@@ -19,12 +19,12 @@ _ATTEMPTS = 100
 def random_crop_box(seed: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """Draws a box of 0.08 to 1 of the area with width / height from 3/4 to 4/3.
 
-    Where no such box is found, it is the whole image.
+    The box is the whole image if no such box is found.
 
     Args:
       seed: integers (2,).
-      height: of the image in pixels.
-      width: of the image in pixels.
+      height: height of the image in pixels.
+      width: width of the image in pixels.
 
     Returns:
       int32 (4,): y, x, height, width in pixels.
@@ -43,17 +43,17 @@ def random_crop_box(seed: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.
 
 
 def random_crop_boxes(n: int, seed: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Draws the boxes of n images of one size at a time, distributed like `random_crop_box`.
+    """Draws the boxes of n images of one size at once, distributed like `random_crop_box`.
 
-    TensorFlow's op makes one box a call. The draws are like its own: an aspect ratio; a height,
-    uniform among those that keep the area; a position. A box that does not fit, or covers too
-    little, is drawn again, up to 100 times.
+    TensorFlow's op makes one box per call. The draws imitate it: an aspect ratio; a height, uniform
+    among the heights whose area is allowed; a position. A box that does not fit or covers too
+    little is drawn again, up to 100 times.
 
     Args:
       n: number of boxes.
       seed: integers (2,).
-      height: of the images in pixels.
-      width: of the images in pixels.
+      height: height of the images in pixels.
+      width: width of the images in pixels.
 
     Returns:
       int32 (n, 4): y, x, height, width in pixels.
@@ -75,9 +75,9 @@ def random_crop_boxes(n: int, seed: tf.Tensor, height: int, width: int) -> tf.Te
 
 
 def _draw_boxes(draws: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Turns uniform draws (4, n) into boxes (n, 4), and tells which of them fit: bool (n,)."""
+    """Turns uniform draws (4, n) into boxes (n, 4); also returns which of them fit, bool (n,)."""
     low_ratio, high_ratio = _ASPECT_RANGE
-    # TensorFlow's op asks for both: an area in its range, and enough of the whole image covered.
+    # TensorFlow's op requires both: an area in its range, and enough of the image covered.
     low_area, high_area = (share * height * width for share in _AREA_RANGE)
     covered = _MIN_COVERED * height * width
     ratio = low_ratio + (high_ratio - low_ratio) * draws[0]
@@ -89,7 +89,7 @@ def _draw_boxes(draws: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, t
     lowest = tf.minimum(lowest, highest)
     box_height = lowest + _below(draws[1], highest - lowest + 1)
     box_width = _round(tf.cast(box_height, tf.float32) * ratio)
-    # Rounding may have left the range by a row.
+    # Rounding can exceed the area range by one row.
     area = tf.cast(box_height * box_width, tf.float32)
     box_height += tf.cast(area < low_area, tf.int32) - tf.cast(area > high_area, tf.int32)
     box_width = _round(tf.cast(box_height, tf.float32) * ratio)
@@ -106,7 +106,7 @@ def _round(x: tf.Tensor) -> tf.Tensor:
 
 
 def _below(draw: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """Turns a uniform draw in [0, 1) into an integer in [0, count), 0 if there is none."""
+    """Turns a uniform draw in [0, 1) into an integer in [0, count); 0 for an empty range."""
     scaled = tf.cast(draw * tf.cast(count, tf.float32), tf.int32)
     return tf.maximum(tf.minimum(scaled, count - 1), 0)
 
@@ -125,7 +125,7 @@ def central_crop_box(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
 
 
 def crop_and_resize(image: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
-    """Resizes a box of an image with bicubic weights, which overshoot: views clip at their end.
+    """Resizes a box of an image with bicubic weights. The result may overshoot; callers clip.
 
     Args:
       image: uint8 (h, w, 3).
@@ -133,16 +133,16 @@ def crop_and_resize(image: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
       size: side of the result in pixels.
 
     Returns:
-      float32 (size, size, 3), on the scale of bytes, 0 to 255.
+      float32 (size, size, 3), on the scale of bytes, about 0 to 255.
     """
     y, x, height, width = tf.unstack(box)
     return resize(tf.slice(image, (y, x, 0), (height, width, 3)), size)
 
 
 def crop_and_resize_uint8(image: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
-    """Does what crop_and_resize does, rounded to uint8 and clipped."""
+    """Computes crop_and_resize, clipped and rounded to uint8."""
     resized = crop_and_resize(image, box, size)
-    # Clips, rounds and converts in one pass, where three ops take three times as long.
+    # Clips, rounds and converts in one pass. Three ops would take three times as long.
     rounded, _, _ = tf.raw_ops.QuantizeV2(
         input=resized, min_range=0.0, max_range=255.0, T=tf.quint8, mode="MIN_COMBINED"
     )
@@ -157,7 +157,7 @@ def central_crop_and_resize(image: tf.Tensor, size: int) -> tf.Tensor:
       size: side of the result in pixels.
 
     Returns:
-      float32 (size, size, 3) in [0, 1], not clipped.
+      float32 (size, size, 3) on the scale [0, 1], not clipped.
     """
     shape = tf.shape(image)
     return crop_and_resize(image, central_crop_box(shape[0], shape[1]), size) * TO_UNIT
@@ -165,7 +165,7 @@ def central_crop_and_resize(image: tf.Tensor, size: int) -> tf.Tensor:
 
 def resize(image: tf.Tensor, size: int) -> tf.Tensor:
     """Resizes uint8 (h, w, 3) to float32 (size, size, 3) with bicubic weights; not clipped."""
-    # The op takes bytes, too, but reads each of them some sixteen times and converts it each time.
+    # The op also accepts bytes, but reads each one about 16 times and converts it each time.
     resized = tf.image.resize(
         tf.cast(image, tf.float32), (size, size), tf.image.ResizeMethod.BICUBIC
     )
@@ -173,5 +173,5 @@ def resize(image: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def random_flip(image: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
-    """Mirrors (h, w, c) left to right with p = 0.5, by a uniform draw in [0, 1)."""
+    """Mirrors an image (h, w, c) left to right if a uniform draw in [0, 1) is below 0.5."""
     return tf.cond(draw < FLIP_PROBABILITY, lambda: image[:, ::-1], lambda: image)

@@ -1,8 +1,8 @@
-"""The views of a batch, finished on the device: crops of small images, flips, colors, blur.
+"""Finishes the views of a batch on the device: crops of small images, flips, colors, blur.
 
 Every random number derives from the run's seed, the step, the view, and the part of the global
-batch. The part is the number of the replica or, with micro-batches, the number of the micro-batch
-among those of all replicas.
+batch. The part is the index of the replica or, with micro-batches, the index of the micro-batch
+over all replicas.
 """
 
 import functools
@@ -13,19 +13,19 @@ from tf_simclr.config import Config
 from tf_simclr.data.augment import blur, on_device
 from tf_simclr.data.batch import CropBatch, ImageBatch, TrainBatch, ViewBatch, num_views
 
-# Two uses of the seed that must not draw the same numbers.
+# Two random streams of the seed, which must not draw the same numbers.
 BLUR_STREAM, DEVICE_STREAM = 1, 2
 
 
 class DeviceViews:
-    """Makes the views that the model sees of a training batch."""
+    """Finishes the views of a training batch, which the model then receives."""
 
     def __init__(self, config: Config, *, compiled: bool = False):
-        """Traces nothing yet.
+        """Prepares the functions; tracing happens at the first call.
 
         Args:
-          config: its sections Augment and Data, train_mode, and the seed, which must be set.
-          compiled: whether XLA compiles the crops and colors by themselves. A CPU needs it; other
+          config: uses the sections Augment and Data, train_mode and the seed, which must be set.
+          compiled: whether XLA compiles the crops and colors separately. A CPU needs it. Other
             devices compile or run the whole step.
         """
         self._augment, self._seed = config.augment, config.runtime.seed
@@ -42,12 +42,12 @@ class DeviceViews:
     def views(
         self, batch: TrainBatch, *, step: tf.Tensor | int, part: tf.Tensor | int
     ) -> list[tf.Tensor]:
-        """Returns the views of n images: two of each in pretraining, else one.
+        """Returns the views of n images: two per image in pretraining, else one.
 
         Args:
-          batch: of n images.
-          step: number of the step, an integer scalar.
-          part: which part of the global batch this is (see above), an integer scalar.
+          batch: a batch of n images.
+          step: index of the step, an integer scalar.
+          part: index of this part of the global batch (see above), an integer scalar.
 
         Returns:
           float32 (n, s, s, 3) in [0, 1] for each view.
@@ -70,17 +70,17 @@ class DeviceViews:
     def preview(
         self, batch: TrainBatch, *, step: tf.Tensor | int, count: int, microbatch_size: int = 0
     ) -> tf.Tensor:
-        """Returns the first views of the first images, not blurred, for a picture.
+        """Returns the first views of the first images, not blurred, for an image summary.
 
-        The device makes them once more. What XLA has compiled is called for as many images as the
-        step calls it, because another number would be compiled anew, which takes seconds. Otherwise
-        few images spare the memory.
+        The views are recomputed. Compiled code is called with the step's batch size, because
+        another shape would recompile, which takes seconds. Otherwise only `count` images are
+        computed, to save memory.
 
         Args:
           batch: at least `count` images.
-          step: number of the step.
-          count: how many images to show.
-          microbatch_size: how many images the step computes at a time; 0 for the whole batch.
+          step: index of the step.
+          count: number of images to show.
+          microbatch_size: number of images that the step computes at a time; 0 for the whole batch.
 
         Returns:
           float32 (count, s, s, 3) in [0, 1].
@@ -91,7 +91,7 @@ class DeviceViews:
 
     @functools.singledispatchmethod
     def _view(self, batch, view_index: int, seed: tf.Tensor) -> tf.Tensor:
-        """Finishes one view of each image, but for the blur."""
+        """Finishes one view of each image, except for the blur."""
         raise TypeError(f"{type(batch).__name__} is not a training batch")
 
     @_view.register

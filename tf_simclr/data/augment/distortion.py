@@ -1,6 +1,6 @@
-"""Color distortion of single images on the host (SimCLR paper, appendix A; official code).
+"""Distorts colors of single images on the host (SimCLR paper, appendix A; official code).
 
-`distort_image` and `distort_planes` give the same results but for rounding. Seeds are stateless.
+`distort_image` and `distort_planes` give the same results up to rounding. Seeds are stateless.
 """
 
 import tensorflow as tf
@@ -9,7 +9,7 @@ from tf_simclr.data.augment import color
 from tf_simclr.data.augment.color import NUM_OPS, Planes
 
 _NUM_JITTER_DRAWS = 2 * NUM_OPS  # amounts, order
-NUM_DRAWS = _NUM_JITTER_DRAWS + 2  # and whether to jitter, whether to make gray
+NUM_DRAWS = _NUM_JITTER_DRAWS + 2  # plus: whether to jitter, whether to make gray
 
 
 def color_jitter(
@@ -20,11 +20,11 @@ def color_jitter(
     Args:
       image: float32 (h, w, 3) in [0, 1].
       seed: integers (2,).
-      strength: s; ranges are 0.8 s for the first three and 0.2 s for hue (paper, appendix A).
+      strength: s; ranges are 0.8 s, and 0.2 s for hue (paper, appendix A).
       impl: "simclrv2" multiplies the brightness, "simclrv1" adds to it.
 
     Returns:
-      float32 (h, w, 3) in [0, 1]: clipped after each operation that can leave it.
+      float32 (h, w, 3) in [0, 1], clipped after each operation that can exceed it.
 
     Raises:
       ValueError: unknown impl.
@@ -38,15 +38,15 @@ def color_distortion(
 ) -> tf.Tensor:
     """Applies color jitter with p = 0.8, then grayscale with p = 0.2 (paper, appendix A).
 
-    Takes the arguments and raises the errors of color_jitter, but the image may leave [0, 1], as
-    bicubic weights do. Returns float32 (h, w, 3), clipped at the end.
+    Same arguments and errors as color_jitter, but the image may exceed [0, 1], as after bicubic
+    resizing. Returns float32 (h, w, 3), clipped to [0, 1].
     """
     draws = tf.random.stateless_uniform([NUM_DRAWS], seed)
     return distort_image(image, draws, strength=strength, impl=impl)
 
 
 def distort_image(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str) -> tf.Tensor:
-    """Applies color_distortion by NUM_DRAWS uniform draws in [0, 1)."""
+    """Applies color_distortion, given NUM_DRAWS uniform draws in [0, 1)."""
     shape = image.shape
 
     def maybe_grayscale(image: tf.Tensor) -> tf.Tensor:
@@ -67,8 +67,8 @@ def distort_image(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: 
 def distort_planes(planes: Planes, draws: tf.Tensor, *, strength: float, impl: str) -> Planes:
     """Applies color_distortion to the three planes of an image, (h, w) each, under XLA.
 
-    At 224 pixels it takes a third of the time of distort_image. The planes must stay apart: of a
-    stack of them, XLA would compute for every pixel which plane it belongs to.
+    At 224 pixels it takes a third of the time of distort_image. The planes are separate tensors:
+    with a stacked tensor, XLA would evaluate a plane index per pixel.
     """
     amounts, order = _amounts_and_order(draws, strength=strength, impl=impl)
 
@@ -86,13 +86,13 @@ def distort_planes(planes: Planes, draws: tf.Tensor, *, strength: float, impl: s
 
 
 def _jitter(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str) -> tf.Tensor:
-    """Applies color_jitter by 8 uniform draws in [0, 1)."""
+    """Applies color_jitter, given 8 uniform draws in [0, 1)."""
     amounts, order = map(tf.unstack, _amounts_and_order(draws, strength=strength, impl=impl))
     shape = image.shape
     for position, operation_index in enumerate(order):
         branches = []
         for op, amount in zip(color.operations(impl), amounts, strict=True):
-            # The first operation may meet what bicubic weights have left outside of [0, 1].
+            # The input of the first operation may exceed [0, 1] after bicubic resizing.
             clip = op.clip_image if position else color.clip
             branches.append(
                 lambda op=op, clip=clip, amount=amount, image=image: clip(
@@ -106,6 +106,6 @@ def _jitter(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str) -
 def _amounts_and_order(
     draws: tf.Tensor, *, strength: float, impl: str
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns amounts (4,), from the first 4 draws, and the order (4,), the ranks of the next 4."""
+    """Returns the amounts (4,) from the first 4 draws, and the order (4,) from the next 4."""
     amounts = color.jitter_amounts(draws[:NUM_OPS], strength=strength, impl=impl)
     return amounts, tf.math.top_k(draws[NUM_OPS:_NUM_JITTER_DRAWS], k=NUM_OPS).indices

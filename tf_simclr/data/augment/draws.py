@@ -1,4 +1,4 @@
-"""Random draws that are the same on every device."""
+"""Draws random numbers that are the same on every device."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,14 @@ import tensorflow as tf
 
 
 def uniform(shape: Sequence, seed: tf.Tensor) -> tf.Tensor:
-    """Draws floats in [0, 1): the same for a seed on every device, compiled by XLA or not.
+    """Draws floats in [0, 1), the same on every device, with XLA and without.
 
-    Under XLA, stateless_uniform takes the floats from other bits of the same Philox number
-    (tensorflow issue 117644), but its integers are the same. The floats here are those that
+    Under XLA, stateless_uniform makes floats from other bits of the same Philox number (tensorflow
+    issue 117644), but its integers are the same. This function returns the floats that
     stateless_uniform draws without XLA.
 
     Args:
-      shape: of the result.
+      shape: shape of the result.
       seed: integers (2,).
     """
     bits = tf.random.stateless_uniform(

@@ -1,8 +1,8 @@
-"""Augmentation of whole batches on the device that computes the model (--augment_on=device).
+"""Augments whole batches on the device that computes the model (--augment_on=device).
 
-The distributions are those of the host's views, with other random numbers. The ops work on batches
-of static shape, which XLA compiles. Images arrive as uint8: for a view that the host has resized,
-rounding takes at most 1/510 off.
+The distributions equal the distributions of the host's views, with other random numbers. Batches
+have a static shape, so XLA can compile the ops. Images arrive as uint8: for a view that the host
+has resized, rounding changes a pixel by at most 1/510.
 """
 
 import tensorflow as tf
@@ -16,12 +16,12 @@ from tf_simclr.data.augment.draws import uniform
 def crop_and_resize(images: tf.Tensor, boxes: tf.Tensor, flips: tf.Tensor, size: int) -> tf.Tensor:
     """Resizes boxes of images with the bicubic weights of tf.image.resize, and mirrors some.
 
-    Resizing is linear in rows and in columns: a small matrix for each image and direction.
+    Resizing is linear in rows and in columns: one small matrix per image and direction.
 
     Args:
       images: (n, h, w, 3) uint8.
       boxes: int32 (n, 4), y, x, height, width in pixels.
-      flips: bool (n,), which of them to mirror.
+      flips: bool (n,), which images to mirror.
       size: side of the result in pixels.
 
     Returns:
@@ -32,10 +32,10 @@ def crop_and_resize(images: tf.Tensor, boxes: tf.Tensor, flips: tf.Tensor, size:
     rows = _bicubic_weights(y, box_height, height, size)  # (n, size, h)
     columns = _bicubic_weights(x, box_width, width, size)
     columns = tf.where(flips[:, tf.newaxis, tf.newaxis], tf.reverse(columns, [1]), columns)
-    # Scaled last: a device that rounds factors to bfloat16 does not round a byte.
+    # Scale last: bytes are exact in bfloat16, to which some devices round factors.
     pixels = tf.reshape(tf.cast(images, tf.float32), (n, height, width * channels))
     lines = tf.reshape(tf.matmul(rows, pixels), (n, size, width, channels))
-    # Plane by plane, like the colors: XLA then puts nothing together only to take it apart.
+    # The color operations also work on planes. This layout avoids a transpose in XLA.
     planes = tf.reshape(tf.transpose(lines, (0, 3, 1, 2)), (n, channels * size, width))
     planes = tf.reshape(tf.matmul(planes, columns, transpose_b=True), (n, channels, size, size))
     result = tf.transpose(planes, (0, 2, 3, 1))
@@ -43,17 +43,17 @@ def crop_and_resize(images: tf.Tensor, boxes: tf.Tensor, flips: tf.Tensor, size:
 
 
 def _bicubic_weights(begin: tf.Tensor, extent: tf.Tensor, source_size: int, size: int) -> tf.Tensor:
-    """Computes weights (n, size, source_size) of a row's pixels for each pixel of the result.
+    """Computes the weights (n, size, source_size) of a row's pixels for each pixel of the result.
 
-    They are Keys's kernel with a = -0.5 about the center of the pixel. Pixels outside of the box
-    have no weight, and the weights of the rest are scaled to sum to 1. Like tf.image.resize, the
-    kernel is a table with 1024 steps a pixel.
+    The weights are Keys's kernel with a = -0.5 about the center of the pixel. Pixels outside of the
+    box have weight 0, and the weights are scaled to sum to 1. As in tf.image.resize, the kernel is
+    a table with 1024 steps per pixel.
 
     Args:
       begin: int32 (n,), first pixel of each box.
-      extent: int32 (n,), number of its pixels.
-      source_size: pixels of a row of the image.
-      size: pixels of a row of the result.
+      extent: int32 (n,), number of pixels of each box.
+      source_size: pixels in a row of the image.
+      size: pixels in a row of the result.
     """
     scale = tf.cast(extent, tf.float32)[:, tf.newaxis] / size
     center = (tf.range(size, dtype=tf.float32) + 0.5) * scale - 0.5  # (n, size), in the box
@@ -75,7 +75,7 @@ def random_flips(n: int, seed: tf.Tensor) -> tf.Tensor:
 
 
 def flip(images: tf.Tensor, flips: tf.Tensor) -> tf.Tensor:
-    """Mirrors some images of (n, h, w, c) left to right, by flips, bool (n,)."""
+    """Mirrors the images (n, h, w, c) with flips True, bool (n,), left to right."""
     return tf.where(flips[:, tf.newaxis, tf.newaxis, tf.newaxis], images[:, :, ::-1], images)
 
 
@@ -92,7 +92,7 @@ def color_distortion(
     Args:
       images: float32 (n, h, w, 3) in [0, 1]; n is static.
       seed: integers (2,).
-      strength: s of the paper's appendix A.
+      strength: s in the paper's appendix A.
       impl: "simclrv2" or "simclrv1".
 
     Returns:
@@ -119,14 +119,14 @@ def _jitter(planes: Planes, amounts: tf.Tensor, order: tf.Tensor, impl: str) -> 
     """Runs the four operations in random orders without branching.
 
     The batch is cut into four groups, which run the four cyclic shifts of one random permutation.
-    At each stage each operation works on one group. Every image's order is uniform over all 24,
-    though not independent of its neighbors' orders.
+    At each stage, each operation works on one group. Each image's order is uniform over all 24
+    orders, but not independent of the orders of other images.
 
     Args:
-      planes: of red, green and blue, (n, h, w).
+      planes: [red, green, blue], (n, h, w) each.
       amounts: (n, 4), in the order of color.operations.
       order: int32 (4,), a permutation: group g runs order[g], order[g + 1], ...
-      impl: of the operations.
+      impl: "simclrv2" or "simclrv1".
     """
     n = amounts.shape[0]
     per_group = -(-n // NUM_OPS)
@@ -136,8 +136,8 @@ def _jitter(planes: Planes, amounts: tf.Tensor, order: tf.Tensor, impl: str) -> 
         amounts = tf.pad(amounts, [[0, padding], [0, 0]])
     amounts = tf.reshape(amounts, (NUM_OPS, per_group, NUM_OPS))
     rank = tf.argsort(order)
-    # At stage t operation j works on group rank[j] - t. From one stage to the next, groups move to
-    # the operation that comes next in the order, the same way each time.
+    # At stage t, operation j works on group rank[j] - t. Between stages, each group moves to the
+    # next operation in the order.
     group_indices = [rank[j] for j in range(NUM_OPS)]
     stored = _store(
         [[plane[g * per_group : (g + 1) * per_group] for plane in planes] for g in range(NUM_OPS)]
@@ -158,9 +158,9 @@ def _jitter(planes: Planes, amounts: tf.Tensor, order: tf.Tensor, impl: str) -> 
 
 
 def _store(groups: list[Planes]) -> tf.TensorArray:
-    """Stores the planes of groups one after the other, to be taken by the group's number.
+    """Stores the planes of all groups in an array, from which `_take` reads a group by its index.
 
-    It is an array, because XLA would compute for each pixel of a stack which plane it belongs to.
+    With a stacked tensor instead, XLA would evaluate a plane index per pixel.
     """
     planes = [plane for group in groups for plane in group]
     array = tf.TensorArray(
@@ -172,5 +172,5 @@ def _store(groups: list[Planes]) -> tf.TensorArray:
 
 
 def _take(array: tf.TensorArray, group: tf.Tensor) -> Planes:
-    """Returns the three planes of a group from what _store has stored."""
+    """Reads the three planes of a group from the array of `_store`."""
     return [array.read(3 * group + i) for i in range(3)]

@@ -1,4 +1,4 @@
-"""Two random views of each image of a batch, for training loops other than `tf_simclr.run`."""
+"""Makes two random views of each image of a batch, for custom training loops."""
 
 from collections.abc import Sequence
 
@@ -18,8 +18,8 @@ def augmentation(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Makes two random views of each image: crop, flip, color distortion, blur (paper, appendix A).
 
-    Works eagerly, in a tf.function and in Dataset.map, on images of one static shape. The random
-    numbers differ from those of `tf_simclr.run`, the distributions do not.
+    Works eagerly, in a tf.function and in Dataset.map, on images of one static shape. The
+    distributions are the same as in `tf_simclr.run`, with other random numbers.
 
     Example:
       >>> import numpy as np
@@ -34,8 +34,8 @@ def augmentation(
       image_size: side s of the views in pixels; None for the height of the images.
       color_jitter_strength: >= 0; 0.5 suits CIFAR-10.
       color_jitter_impl: "simclrv2" multiplies the brightness, "simclrv1" adds to it.
-      use_blur: whether to blur half of the views. The paper does not on CIFAR-10.
-      seed: two integers, which always make the same views; None for new views in each call.
+      use_blur: whether to blur half of the views. The paper does not blur on CIFAR-10.
+      seed: two integers; the same seed gives the same views. None for new views in each call.
 
     Returns:
       View 1 and view 2, float32 (n, s, s, 3) in [0, 1].

@@ -1,4 +1,4 @@
-"""The views of single images that the host makes (SimCLR paper, appendix A; official code).
+"""Makes the views of single images on the host (SimCLR paper, appendix A; official code).
 
 Images are float32 in [0, 1] with channels last. Every random op takes a stateless seed, integers
 (2,): the same seed gives the same result in any process, so a resumed run augments exactly as an
@@ -12,7 +12,7 @@ from tf_simclr.data.augment.crop import TO_UNIT
 
 # Official code: up to this size the whole image is evaluated, above it a central crop.
 _WHOLE_IMAGE_MAX_SIZE = 32
-# Up to this size TensorFlow's kernels take less time on one image than the call of compiled code.
+# Up to this size TensorFlow's kernels are faster on one image than calling compiled code.
 _UNCOMPILED_MAX_SIZE = 32
 
 
@@ -25,20 +25,20 @@ def pretraining_view(
     strength: float,
     impl: str = "simclrv2",
 ) -> tf.Tensor:
-    """Crops and resizes, flips with p = 0.5, and distorts colors; blur follows on the batch.
+    """Crops and resizes, flips with p = 0.5, and distorts colors; the device blurs later.
 
     Args:
       image: uint8 (h, w, 3).
-      box: of the crop, int32 (4,): y, x, height, width in pixels.
+      box: the crop, int32 (4,): y, x, height, width in pixels.
       seed: integers (2,).
       image_size: side of the view in pixels.
-      strength: s of the paper's appendix A.
+      strength: s in the paper's appendix A.
       impl: "simclrv2" multiplies the brightness, "simclrv1" adds to it.
 
     Returns:
       float32 (image_size, image_size, 3) in [0, 1].
     """
-    # One draw for everything: on small images the cost is the number of ops, not of pixels.
+    # One draw for everything: on small images the number of ops costs time, not of pixels.
     draws = tf.random.stateless_uniform([1 + distortion.NUM_DRAWS], seed)
     finish = _finish_compiled if is_compiled(image_size) else _finish
     resized = crop.crop_and_resize(image, box, image_size)
@@ -46,14 +46,14 @@ def pretraining_view(
 
 
 def is_compiled(image_size: int) -> bool:
-    """Returns whether XLA compiles what a pretraining view goes through after its resize."""
+    """Returns whether XLA compiles the flip and color distortion of a pretraining view."""
     return image_size > _UNCOMPILED_MAX_SIZE
 
 
 def _finish(
     resized: tf.Tensor, flip: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str
 ) -> tf.Tensor:
-    """Scales a resized crop (s, s, 3) from [0, 255], and perhaps mirrors and distorts it."""
+    """Scales a resized crop (s, s, 3) from [0, 255], then randomly mirrors and distorts it."""
     image = crop.random_flip(resized * TO_UNIT, flip)
     return distortion.distort_image(image, draws, strength=strength, impl=impl)
 
@@ -62,7 +62,7 @@ def _finish(
 def _finish_compiled(
     resized: tf.Tensor, flip: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str
 ) -> tf.Tensor:
-    """Does what _finish does, with the same results but for rounding."""
+    """Computes the same as _finish up to rounding, compiled by XLA."""
     stacked = tf.transpose(resized, (2, 0, 1)) * TO_UNIT
     planes = tf.unstack(tf.where(flip < crop.FLIP_PROBABILITY, stacked[..., ::-1], stacked))
     planes = distortion.distort_planes(planes, draws, strength=strength, impl=impl)
@@ -78,7 +78,7 @@ def finetuning_view(
 
     Args:
       image: uint8 (h, w, 3).
-      box: of the crop, int32 (4,): y, x, height, width in pixels.
+      box: the crop, int32 (4,): y, x, height, width in pixels.
       seed: integers (2,).
       image_size: side of the view in pixels.
 
@@ -93,8 +93,8 @@ def finetuning_view(
 def evaluation_view(image: tf.Tensor, *, image_size: int) -> tf.Tensor:
     """Makes the fixed view of evaluation.
 
-    For image_size > 32 it is a central crop. Up to 32 it is the whole image, resized only if it has
-    another size (where the official code fails).
+    For image_size > 32 it is a central crop. Up to 32 it is the whole image, resized if it has
+    another size. (The official code fails in that case.)
 
     Args:
       image: uint8 (h, w, 3).
@@ -112,14 +112,14 @@ def evaluation_view(image: tf.Tensor, *, image_size: int) -> tf.Tensor:
 def evaluation_preparation(
     image_size: int, image_range: tuple[int, int] | None = None
 ) -> dict[str, object]:
-    """Describes evaluation_view as data, for users of an export (docs/exporting.md).
+    """Describes evaluation_view for users of an export (docs/exporting.md).
 
     Args:
       image_size: side of the view in pixels.
       image_range: the values of 16-bit images that become black and white.
 
     Returns:
-      What goes into about.json; crop_proportion is None where the whole image is taken.
+      The settings for about.json; crop_proportion is None if the whole image is used.
     """
     is_cropped = image_size > _WHOLE_IMAGE_MAX_SIZE
     return {

@@ -1,10 +1,10 @@
-"""From encoded examples to batches on their way to the devices.
+"""The input pipeline: turns encoded examples into batches for the devices.
 
-    settings      what is read, in which order, and which views are made of it
-    stream        the front of training: the part of the split, its order (epochs), groups
-    host_views    then the host makes views or crops: ViewBatch, CropBatch
-    device_crops  or it sends whole images, for the device to crop: ImageBatch
-    batches       chooses between the two, and makes evaluation batches
+    settings      which examples to read, in which order, and which views to make
+    stream        the start of training: selects and orders examples (epochs) and groups them
+    host_views    the host makes views (ViewBatch) or crops (CropBatch)
+    device_crops  or: the host sends whole images (ImageBatch), and the device crops them
+    batches       chooses between host_views and device_crops; makes evaluation batches
 
-groups, undecodable, seeds, batch_spec and service help both.
+epochs, groups, undecodable, seeds, batch_spec and service are used by the modules above.
 """

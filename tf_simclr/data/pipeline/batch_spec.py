@@ -1,7 +1,7 @@
-"""What the input pipeline promises to the step: shapes, dtypes and a static batch size.
+"""The specs of batches: shapes, dtypes and a static batch size.
 
-The last op of a pipeline asserts it. An error is thus found where it is made, and not in the first
-step of a run.
+Each pipeline checks its spec when it is built, so errors surface here rather than in the first step
+of a run.
 """
 
 from typing import TypeVar
@@ -16,21 +16,21 @@ _Batch = TypeVar("_Batch", bound=tuple)
 
 
 def view_spec(source: Source, views: ViewSettings, batch_size: int) -> ViewBatch:
-    """Returns the element_spec of batches whose views the host finishes."""
+    """Returns the element_spec of batches whose views are finished on the host."""
     shape = (batch_size, *views.shape)
     labels, skipped = _labels(source, batch_size), _per_example(batch_size)
     return ViewBatch(tf.TensorSpec(shape, tf.float32), labels, skipped)
 
 
 def crop_spec(source: Source, views: ViewSettings, batch_size: int) -> CropBatch:
-    """Returns the element_spec of batches whose crops the host resizes."""
+    """Returns the element_spec of batches whose crops are resized on the host."""
     shape = (batch_size, *views.shape)
     labels, skipped = _labels(source, batch_size), _per_example(batch_size)
     return CropBatch(tf.TensorSpec(shape, tf.uint8), labels, skipped)
 
 
 def image_spec(source: Source, views: ViewSettings, batch_size: int) -> ImageBatch:
-    """Returns the element_spec of batches out of which the device crops."""
+    """Returns the element_spec of batches of whole images that the device crops."""
     images = tf.TensorSpec((batch_size, *source.image_shape[:2], 3), tf.uint8)
     boxes = tf.TensorSpec((batch_size, views.num_views, 4), tf.int32)
     return ImageBatch(images, boxes, _labels(source, batch_size), _per_example(batch_size))
@@ -47,7 +47,8 @@ def with_shapes(batch: _Batch, spec: _Batch) -> _Batch:
     """Gives a batch its static shapes, which some ops lose.
 
     Raises:
-      ValueError: when built, where ranks or known sizes differ; at run time where the sizes do.
+      ValueError: ranks or static sizes differ when the graph is built.
+      tf.errors.InvalidArgumentError: sizes differ at run time.
     """
     return tf.nest.map_structure(
         lambda tensor, part: tf.ensure_shape(tensor, part.shape), batch, spec
@@ -55,7 +56,7 @@ def with_shapes(batch: _Batch, spec: _Batch) -> _Batch:
 
 
 def check(dataset: tf.data.Dataset, spec: tuple) -> None:
-    """Raises AssertionError where a dataset does not keep what the spec promises."""
+    """Raises AssertionError if the dataset does not match the spec."""
     assert dataset.element_spec == spec, (dataset.element_spec, spec)
 
 

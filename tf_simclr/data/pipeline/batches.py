@@ -1,4 +1,4 @@
-"""From a Source to batches on their way to the devices."""
+"""Makes training and evaluation batches from a Source."""
 
 import tensorflow as tf
 
@@ -18,12 +18,12 @@ from tf_simclr.data.sources.protocol import UNLABELED, Source
 def train_batches(source: Source, settings: StreamSettings, views: ViewSettings) -> tf.data.Dataset:
     """Makes the endless training stream.
 
-    Each epoch holds each example once, in an order of its own, and no batch holds an example twice
-    (`epochs`).
+    Each epoch holds each example once, in its own order. No batch holds an example twice, except
+    for stand-ins for undecodable examples (`undecodable`) and epochs shorter than a step.
 
     Returns:
-      Dataset of ViewBatch; with augment_on_device of CropBatch, or of ImageBatch where the device
-      crops as well (`device_crops.travels_whole`).
+      Dataset of ViewBatch. With augment_on_device: Dataset of CropBatch, or of ImageBatch if the
+      device also crops (`device_crops.travels_whole`).
 
     Raises:
       ConfigError: unknown split, or fewer examples than shards.
@@ -35,7 +35,7 @@ def train_batches(source: Source, settings: StreamSettings, views: ViewSettings)
         return _one_hot_and_prefetch(
             finished_views, batch_spec.view_spec(source, views, batch_size)
         )
-    # A tf.data service is there to spare this machine, so it makes the crops.
+    # A tf.data service takes work off this machine, so it makes the crops.
     if settings.service or not device_crops.travels_whole(
         source, image_size=views.image_size, train_mode=views.train_mode
     ):
@@ -56,16 +56,16 @@ def eval_batches(
 ) -> tf.data.Dataset:
     """Makes one pass over a split in order, with every example once.
 
-    Every shard has equally many batches, all full: the end is padded with zeros of weight 0. An
-    example that cannot be decoded is blank and has weight 0, too.
+    All shards have the same number of batches, and all batches are full: the last ones are padded
+    with zeros of weight 0. An example that cannot be decoded is blank and also has weight 0.
 
     Args:
       source: the data set.
       split: TFDS split.
       image_size: side of a view in pixels.
-      batch_size: of this shard.
+      batch_size: batch size of this shard.
       strict: raise an error for an example that cannot be decoded.
-      shard: the part of the split that is read here.
+      shard: the part of the split that this input pipeline reads.
 
     Returns:
       Dataset of EvalBatch.
@@ -108,7 +108,7 @@ def eval_batches(
 def _one_hot_and_prefetch(
     dataset: tf.data.Dataset, spec: TrainBatch | EvalBatch
 ) -> tf.data.Dataset:
-    """Makes the class numbers of batches one-hot, and prefetches.
+    """Makes the labels of batches one-hot, and prefetches.
 
     The row of an example without a label (-1) is zero.
     """
@@ -121,6 +121,6 @@ def _one_hot_and_prefetch(
     batch_spec.check(dataset, spec)
     options = tf.data.Options()
     options.deterministic = True
-    # Each shard reads its part already; a second, automatic sharding would drop examples.
+    # Each shard already reads only its part; automatic sharding on top would drop examples.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)

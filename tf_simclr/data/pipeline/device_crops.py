@@ -1,6 +1,6 @@
-"""The pipeline of whole images, out of which the device crops the views.
+"""The pipeline of whole images that the device crops.
 
-It is for small images of one size. The host decodes them and draws the boxes.
+It is for small images of one size. The host decodes them and draws the crop boxes.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,14 @@ from tf_simclr.data.sources.protocol import Source
 
 
 def travels_whole(source: Source, *, image_size: int, train_mode: str) -> bool:
-    """Returns whether the device crops: images have one size, no larger than their views together.
+    """Returns whether the device crops, so that whole images are sent to it.
+
+    It does if all images have one size and are no larger than their views together.
 
     Args:
-      source: of the images.
+      source: the data set.
       image_size: side of a view in pixels.
-      train_mode: tells how many views of an image there are.
+      train_mode: determines the number of views per image.
     """
     height, width, _ = source.image_shape
     if not height or not width:
@@ -30,17 +32,17 @@ def travels_whole(source: Source, *, image_size: int, train_mode: str) -> bool:
 
 
 def batches(stream: Stream, settings: ViewSettings) -> tf.data.Dataset:
-    """Makes the dataset of ImageBatch; labels are class numbers, int64 (n,)."""
+    """Makes the dataset of ImageBatch; labels are class indices, int64 (n,)."""
     spec = tf.TensorSpec(settings.shape, tf.uint8)
     batch_size = stream.settings.batch_size
-    # Little is done to an image here: the larger the group the better.
+    # There is little work per image, so large groups are best.
     wanted = max(groups.examples_in_group(spec, batch_size), batch_size)
     group_size = stream.group_size(wanted)
     function = make_group(stream, settings.num_views, group_size=group_size)
     if stream.order.needs_full_history or stream.settings.cache:
-        numbers = stream.in_groups(stream.order.indices(), group_size)
+        indices = stream.in_groups(stream.order.indices(), group_size)
         dataset, function = groups.from_memory(
-            decode(stream.read_once(), stream), stream.order.num_examples, numbers, function
+            decode(stream.read_once(), stream), stream.order.num_examples, indices, function
         )
     else:
         examples = stream.order.examples(stream.reader(cache=False))
@@ -72,13 +74,13 @@ def decode(examples: tf.data.Dataset, stream: Stream) -> tf.data.Dataset:
 
 
 def make_group(stream: Stream, num_views: int, *, group_size: int) -> Callable:
-    """Makes the function that maps a group of decoded examples to what the device needs.
+    """Makes the function that maps a group of decoded examples to an ImageBatch.
 
-    The boxes are drawn for a whole group at a time.
+    The boxes of a group are drawn at once.
 
     Returns:
       A function (positions (group_size,), a group of examples from `decode`) -> ImageBatch of
-      group_size images. Undecodable examples are replaced.
+      group_size images. It replaces undecodable examples.
     """
     height, width = _size(stream.source)
     streams = seeds.Streams(stream.settings.seed, num_views, stream.settings.shard)

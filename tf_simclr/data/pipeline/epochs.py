@@ -1,8 +1,8 @@
 """The order of the training examples: one endless stream of epochs.
 
-Each epoch holds each example once, in an order of its own. A batch may hold the end of one epoch
-and the beginning of the next. An image in that end must not come again before the batch is full:
-twice in a batch, it would be its own negative.
+Each epoch holds each example once, in its own order. A batch may hold the end of one epoch and the
+start of the next. An image from that end must not come again in the same batch, otherwise it would
+be its own negative.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tf_simclr.data.pipeline import seeds
 
-_NO_EXAMPLE = -1  # where a batch holds fewer examples than the tensor has elements
+_NO_EXAMPLE = -1  # fills unused elements of a tensor of example ids
 _ALL_HASHES = 2**63 - 1
 
 
@@ -20,11 +20,11 @@ _ALL_HASHES = 2**63 - 1
 class Order:
     """The order of one input pipeline's examples.
 
-    The order is a function of these numbers alone, so a stream can be entered anywhere.
+    The order depends only on these attributes, so a stream can be entered anywhere.
 
     Attributes:
-      num_examples: examples of an epoch.
-      step_size: examples of a step in this pipeline. Steps begin at its multiples.
+      num_examples: examples per epoch.
+      step_size: examples per step in this pipeline. Steps begin at its multiples.
       start_example: number of examples that were consumed before.
       buffer: size of the shuffle buffer in examples.
       seed: seed of the run.
@@ -38,29 +38,29 @@ class Order:
 
     @property
     def needs_full_history(self) -> bool:
-        """Whether the order of an epoch depends on all the epochs before it.
+        """Returns whether the order of an epoch depends on all earlier epochs.
 
-        An epoch of fewer than two batches begins and ends with the same examples. To enter such a
-        stream, all orders from the first epoch on must be computed. That is quick for numbers, so
-        these streams are made of numbers (`indices`).
+        In an epoch of fewer than two batches, the examples that were reordered at its start are
+        also among its last ones. They decide the order of the next epoch, so all orders must be
+        recomputed from the first epoch. That is fast on indices, so such streams use `indices`.
         """
         return self._straddles and self.num_examples < 2 * self.step_size
 
     @property
     def _straddles(self) -> bool:
-        """Whether some batches hold examples of two epochs."""
+        """Returns whether some batches hold examples of two epochs."""
         return bool(self.num_examples % self.step_size)
 
     def indices(self) -> tf.data.Dataset:
-        """Makes the stream as numbers of examples in [0, num_examples), int64 ()."""
+        """Makes the stream of example indices in [0, num_examples), int64 ()."""
 
         def next_epoch(recent_ids: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            numbers = self._shuffled(tf.data.Dataset.range(self.num_examples), epoch)
-            numbers = numbers.batch(self.num_examples).get_single_element()
-            epoch_start = numbers[: self.step_size]
+            indices = self._shuffled(tf.data.Dataset.range(self.num_examples), epoch)
+            indices = indices.batch(self.num_examples).get_single_element()
+            epoch_start = indices[: self.step_size]
             order = _order_of_epoch_start(epoch_start, recent_ids, self._carried(epoch))
-            numbers = tf.concat([tf.gather(epoch_start, order), numbers[self.step_size :]], axis=0)
-            return _latest(recent_ids, numbers), numbers
+            indices = tf.concat([tf.gather(epoch_start, order), indices[self.step_size :]], axis=0)
+            return _latest(recent_ids, indices), indices
 
         first_epoch, start_epoch, position = self._entry()
         epochs = tf.data.Dataset.range(start_epoch, tf.int64.max)
@@ -70,11 +70,11 @@ class Order:
         return epochs.prefetch(1).unbatch().skip(position)
 
     def examples(self, read: Callable[[tf.Tensor], tf.data.Dataset]) -> tf.data.Dataset:
-        """Makes the stream as the examples themselves. It must not be short (`needs_full_history`).
+        """Makes the stream of the examples themselves. Not for orders that need the full history.
 
         Args:
           read: (epoch, int64 ()) -> Dataset of the epoch's examples, {"image": string (), ...}.
-            Images are told apart by their bytes.
+            Examples are identified by the bytes of their images.
         """
         first_epoch, start_epoch, position = self._entry()
         epochs = tf.data.Dataset.range(start_epoch, tf.int64.max)
@@ -83,7 +83,7 @@ class Order:
             return stream.skip(position)
 
         def parts(epoch: tf.Tensor) -> tf.data.Dataset:
-            """Cuts the epoch into batches. Only examples of the first may have to wait."""
+            """Cuts the epoch into batches. Only the first one may have to be reordered."""
             batches = self._shuffled(read(epoch), epoch).batch(self.step_size).enumerate()
             return batches.map(lambda part, batch: (epoch, part, batch))
 
@@ -106,8 +106,9 @@ class Order:
         """Finds where to enter the stream.
 
         Returns:
-          The epoch of the first example, the epoch to begin with, and the position of the example
-          in its epoch. The epochs differ where the order depends on what a batch already holds.
+          The epoch of the first example, the epoch to start computing with, and the position of the
+          example in its epoch. The two epochs differ if the order depends on the previous epoch's
+          end.
         """
         first_epoch, position = divmod(self.start_example, self.num_examples)
         if self.needs_full_history:
@@ -116,7 +117,7 @@ class Order:
         return first_epoch, first_epoch - 1 if waits else first_epoch, position
 
     def _carried(self, epoch: int | tf.Tensor) -> int | tf.Tensor:
-        """Counts the examples of the previous epoch in the batch in which this epoch begins."""
+        """Counts the examples of the previous epoch in the batch in which this epoch starts."""
         return epoch * self.num_examples % self.step_size
 
     def _shuffled(self, examples: tf.data.Dataset, epoch: tf.Tensor) -> tf.data.Dataset:
@@ -128,12 +129,12 @@ class Order:
 
 
 def _order_of_epoch_start(ids: tf.Tensor, recent_ids: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """Orders the first examples of an epoch: those that a batch already holds come last.
+    """Moves examples that the batch already holds to the end of an epoch's first examples.
 
     Args:
-      ids: int64 (n,), which examples they are.
-      recent_ids: int64 (m,), the examples just before them.
-      count: int64 (), how many of these the batch holds.
+      ids: int64 (n,), ids of the epoch's first examples.
+      recent_ids: int64 (m,), ids of the examples just before them.
+      count: int64 (), how many of the most recent ids are in the same batch.
 
     Returns:
       int32 (n,), a permutation that otherwise keeps the order.
@@ -149,7 +150,7 @@ def _order_of_epoch_start(ids: tf.Tensor, recent_ids: tf.Tensor, count: tf.Tenso
 
 
 def _latest(recent_ids: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
-    """Updates the last examples of the stream, as many as before, after more of them came."""
+    """Appends new ids and keeps the most recent ones, as many as before."""
     return tf.ensure_shape(
         tf.concat([recent_ids, ids], axis=0)[-recent_ids.shape[0] :], recent_ids.shape
     )

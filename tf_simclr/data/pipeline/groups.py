@@ -1,7 +1,7 @@
-"""Groups of examples: what one call of a map function works on.
+"""Groups of examples, on which one call of a map function works.
 
-A group takes some milliseconds whatever it holds, so single examples would be too few. Each core
-has one or two groups in memory, so whole batches may be too many.
+Each group has a fixed cost of some milliseconds, so groups of one would be slow. Each core holds
+one or two groups, so full batches may not fit in memory.
 """
 
 import math
@@ -17,12 +17,12 @@ _GROUP_BYTES, _BATCH_BYTES = 20_000_000, 80_000_000
 def examples_in_group(spec: tf.TensorSpec, batch_size: int = 0) -> int:
     """Returns how many examples to map at a time: 32 to 256, with at most 20 MB of views.
 
-    The number is a power of two, which divides most batches. Where the views of a whole batch take
-    at most 80 MB, the batch is one group, and no copy is needed to put it together.
+    The number is a power of two, which divides most batch sizes. If the views of a batch take at
+    most 80 MB, the batch is one group. It then needs no copy.
 
     Args:
       spec: shape and dtype of an example's views.
-      batch_size: examples of a batch, if the groups become batches.
+      batch_size: examples per batch, if the groups become batches.
     """
     size = math.prod(spec.shape) * spec.dtype.size
     if _SMALLEST_GROUP <= batch_size <= min(_LARGEST_GROUP, _BATCH_BYTES // size):
@@ -32,13 +32,13 @@ def examples_in_group(spec: tf.TensorSpec, batch_size: int = 0) -> int:
 
 
 def group_size(step_size: int, batch_size: int, wanted: int) -> int:
-    """Returns a divisor of the batch size, if possible one that is at least `wanted`.
+    """Returns a divisor of the batch size, if possible at least `wanted`.
 
-    A group is never larger than a step, so what stands in for an example depends on its step alone.
+    A group is never larger than a step, so stand-ins depend only on the step.
 
     Args:
-      step_size: examples of one step in this input pipeline, a multiple of batch_size.
-      batch_size: examples of one batch.
+      step_size: examples per step in this input pipeline, a multiple of batch_size.
+      batch_size: examples per batch.
       wanted: size of a group, from examples_in_group.
     """
     largest = batch_size if batch_size >= _SMALLEST_GROUP else step_size
@@ -48,10 +48,10 @@ def group_size(step_size: int, batch_size: int, wanted: int) -> int:
 def parallel_map(
     dataset: tf.data.Dataset, function: Callable, *, threads_per_core: int = 1
 ) -> tf.data.Dataset:
-    """Maps groups of examples in order, several at a time, in threads of their own."""
+    """Maps groups of examples in order, several at a time, in a separate thread pool."""
     options = tf.data.Options()
-    # Groups keep the cores busy. Sharing the work of one op out would not help, and more threads
-    # than cores would only compete for the caches.
+    # Groups keep the cores busy. Parallelizing single ops would not help, and more threads than
+    # cores would only compete for the caches.
     options.threading.max_intra_op_parallelism = 1
     options.threading.private_threadpool_size = threads_per_core * _num_cores()
     return dataset.map(
@@ -62,35 +62,35 @@ def parallel_map(
 
 
 def from_memory(
-    examples: tf.data.Dataset, num_examples: int, numbers: tf.data.Dataset, function: Callable
+    examples: tf.data.Dataset, num_examples: int, indices: tf.data.Dataset, function: Callable
 ) -> tuple[tf.data.Dataset, Callable]:
     """Makes groups of examples that are rows of tensors in memory.
 
     Args:
-      examples: all examples, in the order of their numbers.
-      num_examples: how many there are.
-      numbers: groups of (positions in the stream, numbers of examples), int64 (n,) each.
-      function: to be mapped over groups of (positions, examples).
+      examples: all examples, in the order of their indices.
+      num_examples: number of examples.
+      indices: groups of (positions in the stream, indices of examples), int64 (n,) each.
+      function: the function to map over groups of (positions, examples).
 
     Returns:
-      A dataset, and the function to map over it, which takes the rows and calls `function`.
+      A dataset, and the function to map over it. It selects the rows and calls `function`.
     """
 
-    def take_rows(numbers: tuple, examples: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        positions, rows = numbers
+    def take_rows(indices: tuple, examples: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        positions, rows = indices
         return function(positions, {name: tf.gather(t, rows) for name, t in examples.items()})
 
     stored = examples.batch(num_examples).cache().repeat()
-    return tf.data.Dataset.zip((numbers, stored)), take_rows
+    return tf.data.Dataset.zip((indices, stored)), take_rows
 
 
 def to_batches(dataset: tf.data.Dataset, group_size: int, batch_size: int) -> tf.data.Dataset:
-    """Regroups: elements of group_size examples become elements of batch_size examples."""
+    """Regroups a dataset from elements of group_size examples to elements of batch_size."""
     if batch_size % group_size:
         return dataset.unbatch().batch(batch_size, drop_remainder=True)
     if batch_size == group_size:
         return dataset  # one copy less
-    # Copies the views once, where unbatching would copy them twice.
+    # This copies the views once; unbatching would copy them twice.
     return dataset.batch(batch_size // group_size, drop_remainder=True).map(
         lambda groups: tf.nest.map_structure(
             lambda part: tf.reshape(part, (-1, *part.shape[2:])), groups
@@ -99,7 +99,7 @@ def to_batches(dataset: tf.data.Dataset, group_size: int, batch_size: int) -> tf
 
 
 def _num_cores() -> int:
-    """Returns how many cores this process may use, where the system says so."""
+    """Returns how many cores this process may use, if the system tells; else all cores."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

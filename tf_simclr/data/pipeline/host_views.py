@@ -1,7 +1,7 @@
-"""The pipeline of views that the host makes image by image.
+"""The pipeline of views that the host makes one image at a time.
 
-The host finishes the views but for the blur (ViewBatch). With augment_on_device it only crops and
-resizes, and the device flips and distorts the crops (CropBatch).
+The host finishes the views except for the blur (ViewBatch). With augment_on_device it only crops
+and resizes, and the device flips and distorts the crops (CropBatch).
 """
 
 import functools
@@ -19,21 +19,21 @@ from tf_simclr.data.pipeline.stream import Stream
 def batches(stream: Stream, settings: ViewSettings) -> tf.data.Dataset:
     """Makes the dataset of ViewBatch, or of CropBatch with augment_on_device.
 
-    Labels are class numbers, int64 (n,).
+    Labels are class indices, int64 (n,).
     """
     spec = _spec(settings)
     group_size = stream.group_size(groups.examples_in_group(spec, stream.settings.batch_size))
     function = make_group(stream, settings)
     if stream.order.needs_full_history:
-        # Its examples must be in memory, where its shuffle buffer would hold them anyway.
-        numbers = stream.in_groups(stream.order.indices(), group_size)
+        # Keep all examples in memory; the shuffle buffer would hold them anyway.
+        indices = stream.in_groups(stream.order.indices(), group_size)
         dataset, function = groups.from_memory(
-            stream.read_once(), stream.order.num_examples, numbers, function
+            stream.read_once(), stream.order.num_examples, indices, function
         )
     else:
         examples = stream.order.examples(stream.reader(cache=stream.settings.cache))
         dataset = stream.in_groups(examples, group_size)
-    # A thread waits while code compiled by XLA runs in another thread.
+    # Code compiled by XLA runs in another thread, while the calling thread waits.
     colors_on_host = settings.train_mode == "pretrain" and not settings.augment_on_device
     threads = 2 if colors_on_host and views.is_compiled(settings.image_size) else 1
     dataset = groups.parallel_map(dataset, function, threads_per_core=threads)
@@ -43,12 +43,11 @@ def batches(stream: Stream, settings: ViewSettings) -> tf.data.Dataset:
 def make_group(stream: Stream, settings: ViewSettings) -> Callable:
     """Makes the function that maps a group of encoded examples to their views.
 
-    Boxes and distortions are drawn for each image by itself.
+    Boxes and distortions are drawn separately for each image.
 
     Returns:
       A function (positions (n,), a group of encoded examples) -> ViewBatch or CropBatch of n
-      images. Another example stands in for each that cannot be decoded
-      (`undecodable.map_with_stand_ins`).
+      images. It replaces undecodable examples (`undecodable.map_with_stand_ins`).
     """
     streams = seeds.Streams(stream.settings.seed, settings.num_views, stream.settings.shard)
     batch_type = CropBatch if settings.augment_on_device else ViewBatch
@@ -85,7 +84,7 @@ def _views_of_image(
     view_seeds: tf.Tensor,
     encoded: tf.Tensor,
 ) -> list[tf.Tensor]:
-    """Decodes an image, string (), and makes its views or crops from seeds (views, 2) each."""
+    """Decodes an image, string (), and makes its views or crops from two seeds (views, 2)."""
 
     def draw_boxes(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
         return tf.stack(

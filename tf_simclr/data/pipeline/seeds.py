@@ -1,4 +1,4 @@
-"""Random numbers of the input pipeline, each a function of the seed, its use and a position."""
+"""Derives the input pipeline's random seeds from the run's seed, a stream and a position."""
 
 import dataclasses
 
@@ -6,14 +6,14 @@ import tensorflow as tf
 
 from tf_simclr.data.pipeline.settings import WHOLE_SPLIT, Shard
 
-# Each use of the seed has a random stream of its own; BOXES and VIEWS have one for each view.
+# Numbers of random streams. BOXES and VIEWS are followed by one more stream for the second view.
 FILES, SHUFFLE, BOXES, VIEWS = 0, 1, 2, 4
 
 
 def derive(seed: int, stream: int, index: int | tf.Tensor) -> tf.Tensor:
-    """Derives stateless seeds for one use, at epochs or positions of any shape (...).
+    """Derives stateless seeds of a random stream, at epochs or positions of any shape (...).
 
-    Does for many indices at a time what stateless_fold_in does for one.
+    This is stateless_fold_in for many indices at a time.
 
     Returns:
       int64 (..., 2).
@@ -26,7 +26,7 @@ def derive(seed: int, stream: int, index: int | tf.Tensor) -> tf.Tensor:
 def derive_scalar(seed: int, stream: int, index: int | tf.Tensor) -> tf.Tensor:
     """Derives a non-negative int64 scalar, the kind of seed that Dataset.shuffle takes.
 
-    An element of a stateless seed would not do: only one of the two depends on the use.
+    One element of a stateless seed is not enough: only its first element depends on the stream.
     """
     return tf.random.stateless_uniform(
         [], derive(seed, stream, index), maxval=tf.int64.max, dtype=tf.int64
@@ -38,8 +38,8 @@ class Streams:
     """The random streams of one input pipeline's views.
 
     Attributes:
-      seed: of the run.
-      num_views: views of an image.
+      seed: the run's seed.
+      num_views: views per image.
       shard: this input pipeline. No two shards draw the same numbers.
     """
 
@@ -51,7 +51,7 @@ class Streams:
         """Derives the seeds of each view, at positions (...) of this input pipeline.
 
         Returns:
-          A tensor for each view, int64 (..., 2).
+          One tensor per view, int64 (..., 2).
         """
         index = index * self.shard.count + self.shard.index
         return [derive(self.seed, stream + view, index) for view in range(self.num_views)]

@@ -1,14 +1,14 @@
-"""Training batches made on other machines: tf.data service.
+"""Makes training batches on other machines with tf.data service.
 
-A dispatcher and its tf.data workers (tools/data_service.py) read, decode and augment; the training
-workers, called consumers here, only receive. The stream is cut into rounds of one batch for each
-consumer. With n tf.data workers, round t is made by number t modulo n, from the examples that a
-local pipeline would use for it. All consumers take their batch of a round together (coordinated
-reads). The batches are therefore those of a local pipeline, each exactly once.
+A dispatcher and its tf.data workers (tools/data_service.py) read, decode and augment. The training
+workers, called consumers here, only receive. The stream is cut into rounds of one batch per
+consumer. With n tf.data workers, round t is made by worker t mod n, from the same examples as in a
+local pipeline. All consumers take their batches of a round together (coordinated reads). The
+batches are therefore the same as in a local pipeline, each exactly once.
 
-With several tf.data workers, the order of the batches may differ: a worker that has nothing ready
-is passed over, and runs behind from then on. Such a run cannot be repeated to the last bit. Where
-it is resumed, the rounds by which the workers were apart are lost or come twice.
+With several tf.data workers, the order of the batches may differ: a slow worker is skipped and
+stays behind. Such a run is not reproducible bit for bit, and resuming it may lose or repeat a few
+rounds.
 """
 
 import dataclasses
@@ -24,14 +24,14 @@ SECONDS_TO_ANSWER = 5.0
 
 @dataclasses.dataclass(frozen=True)
 class Service:
-    """How one consumer takes part.
+    """One consumer's connection to a tf.data service.
 
     Attributes:
-      address: of the dispatcher, grpc://HOST:PORT.
-      job_name: the same for all consumers of a run, but new for each start of it. Under an old name
-        the dispatcher would continue where that start ended.
-      consumer_index: number of this consumer, from 0.
-      num_consumers: how many there are.
+      address: address of the dispatcher, grpc://HOST:PORT.
+      job_name: the same for all consumers of a run, but new for each start of it. With a reused
+        name, the dispatcher would continue the old stream.
+      consumer_index: index of this consumer, from 0.
+      num_consumers: number of consumers.
     """
 
     address: str
@@ -40,9 +40,10 @@ class Service:
     num_consumers: int = 1
 
     def keep_worker_rounds(self, examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-        """Keeps the examples of a tf.data worker's own rounds.
+        """Keeps, on each tf.data worker, only the examples of its rounds.
 
-        It belongs before the expensive ops: each tf.data worker runs what comes before it in full.
+        Apply it before the expensive ops: each tf.data worker runs the ops before it on all
+        examples.
         """
         hint = tf.data.experimental.SHARD_HINT  # replaced on each tf.data worker
         rounds = examples.batch(batch_size * self.num_consumers, drop_remainder=True)
@@ -66,10 +67,10 @@ class Service:
 
 
 def check(address: str) -> None:
-    """Asks whether something answers at grpc://HOST:PORT.
+    """Checks that something answers at grpc://HOST:PORT.
 
     Raises:
-      ConfigError: nothing does within SECONDS_TO_ANSWER.
+      ConfigError: nothing answers within SECONDS_TO_ANSWER.
     """
     target = urllib.parse.urlparse(address)
     try:
@@ -78,5 +79,5 @@ def check(address: str) -> None:
     except OSError as error:
         raise ConfigError(
             f"data_service {address}: no dispatcher answers there ({one_line(error)}): start one "
-            "by tools/data_service.py, or leave --data_service out to read on this machine"
+            "by tools/data_service.py, or unset --data_service to read on this machine"
         ) from error

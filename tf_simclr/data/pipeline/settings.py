@@ -1,4 +1,4 @@
-"""What the training stream is made of: which examples, in batches of which size, as which views."""
+"""Settings of the training stream: examples, batch size, views."""
 
 import dataclasses
 
@@ -10,11 +10,11 @@ from tf_simclr.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """The part of the work that one of several input pipelines does.
+    """One of several input pipelines that share a split.
 
     Attributes:
-      index: number of this input pipeline, from 0.
-      count: how many input pipelines share the split; each reads an equal part of it.
+      index: index of this input pipeline, from 0.
+      count: number of input pipelines; each reads an equal part of the split.
     """
 
     index: int = 0
@@ -26,20 +26,20 @@ WHOLE_SPLIT = Shard()
 
 @dataclasses.dataclass(frozen=True)
 class StreamSettings:
-    """Which examples a training stream holds, in which order.
+    """The examples of a training stream and their order.
 
     Attributes:
       split: TFDS split.
-      batch_size: examples of one batch of this shard.
-      global_batch_size: examples of a training step, over all shards.
-      seed: of the order and the views.
+      batch_size: examples per batch of this shard.
+      global_batch_size: examples per training step, over all shards.
+      seed: seed of the order and the views.
       start_example: number of examples of this shard that were consumed before, in whole steps.
         Epochs before it are not read. In the epoch that contains it, the examples before it are
         read but not decoded.
-      cache: keep the examples in memory after the first epoch: encoded, or decoded where the device
-        crops them.
-      strict: raise an error for an example that cannot be decoded. Without it another example
-        stands in (`undecodable`).
+      cache: keep the examples in memory after the first epoch: decoded if the device crops them,
+        else encoded.
+      strict: raise an error for an example that cannot be decoded. Otherwise another example
+        replaces it (`undecodable`).
       shard: the part of the split that this input pipeline reads.
       service: where the batches are made; None for this process.
     """
@@ -56,22 +56,22 @@ class StreamSettings:
 
     @property
     def step_size(self) -> int:
-        """Examples of a training step in this shard."""
+        """Returns the number of examples per training step in this shard."""
         return self.global_batch_size // self.shard.count
 
 
 @dataclasses.dataclass(frozen=True)
 class ViewSettings:
-    """Which views are made of an image, and where.
+    """The views of an image, and where they are made.
 
     Attributes:
       train_mode: "pretrain" (two views, with color distortion), "finetune" or "distill" (one,
         without).
       image_size: side of a view in pixels.
-      color_jitter_strength: s of the paper's appendix A.
+      color_jitter_strength: s in the paper's appendix A.
       color_jitter_impl: "simclrv2" or "simclrv1".
-      augment_on_device: leave to the device what can be computed on batches: flips and color
-        distortion, and for small images of one size the crops as well.
+      augment_on_device: let the device do what can be computed on batches: flips, color distortion
+        and, for small images of one size, crops.
 
     Raises:
       ConfigError: unknown train_mode.
@@ -89,10 +89,10 @@ class ViewSettings:
 
     @property
     def num_views(self) -> int:
-        """How many views of an image are made."""
+        """Returns the number of views per image."""
         return num_views(self.train_mode)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Shape of an image's views: (views, size, size, 3)."""
+        """Returns the shape of an image's views: (views, size, size, 3)."""
         return (self.num_views, self.image_size, self.image_size, 3)

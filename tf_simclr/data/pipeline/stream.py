@@ -1,4 +1,4 @@
-"""The front that both training pipelines share: which examples come, in which order.
+"""The start of both training pipelines: selects and orders examples.
 
 Order and views depend only on the seed, the position in the stream and the sizes of batch and
 shard. A training stream can therefore be entered anywhere: a resumed run sees what an uninterrupted
@@ -14,8 +14,8 @@ from tf_simclr.data.pipeline import epochs, groups, seeds
 from tf_simclr.data.pipeline.settings import StreamSettings, ViewSettings
 from tf_simclr.data.sources.protocol import Source
 
-# The official code shuffles small images, up to this side of a view, in a buffer of 50 batches and
-# larger ones in one of 10 batches.
+# The official code shuffles in a buffer of 50 batches for views up to this side, and in a buffer of
+# 10 batches for larger views.
 _SMALL_IMAGE_MAX_SIZE = 32
 _SHUFFLE_BATCHES_SMALL = 50
 _SHUFFLE_BATCHES_LARGE = 10
@@ -25,18 +25,18 @@ _SHUFFLE_BATCHES_LARGE = 10
 class Stream:
     """One shard's endless stream of training examples, from its source to groups.
 
-    Examples stay encoded in the shuffle buffer (40,960 of them for ImageNet at batch 4096), in the
-    cache, and in memory where an epoch is shorter than two batches.
+    Examples stay encoded in the shuffle buffer (40,960 examples for ImageNet at batch 4096) and in
+    memory. Only `device_crops` keeps decoded images in memory.
 
-    A shard reads only its part of the split, the same in each epoch. (In the official code every
-    worker reads all files and drops what is not its turn.) The parts do not mix: an example is only
-    ever shuffled among those of its part.
+    A shard reads only its part of the split, the same in each epoch. (In the official code, every
+    worker reads all files and drops other workers' examples.) The parts do not mix: an example is
+    shuffled only within its part.
 
     Attributes:
       source: the data set.
-      settings: of the stream.
-      part: the split of this shard, which its settings name.
-      order: of the examples.
+      settings: settings of the stream.
+      part: this shard's part of the split, as a split string.
+      order: order of the examples.
     """
 
     source: Source
@@ -67,11 +67,11 @@ class Stream:
 
     @property
     def name(self) -> str:
-        """Names the stream in messages."""
+        """Returns the name of the stream for messages."""
         return f"dataset {self.source.name}, split {self.part}"
 
     def group_size(self, wanted: int) -> int:
-        """Returns how many examples to map at a time, at least `wanted` where possible."""
+        """Returns how many examples to map at a time, if possible at least `wanted`."""
         return groups.group_size(self.settings.step_size, self.settings.batch_size, wanted)
 
     def read_once(self, epoch: int | tf.Tensor = 0) -> tf.data.Dataset:
@@ -87,15 +87,15 @@ class Stream:
         """Returns a function from an epoch, int64 (), to the part's encoded examples."""
         if not cache:
             return self.read_once
-        # One cache, made here and captured by every epoch. It keeps the order of its first pass.
-        # That order must not depend on the epoch in which a resumed run starts.
+        # One cache for all epochs. It keeps the order of its first pass, which must not depend on
+        # the epoch in which a resumed run starts.
         cached = self.read_once().cache()
         return lambda epoch: cached
 
     def in_groups(self, examples: tf.data.Dataset, group_size: int) -> tf.data.Dataset:
-        """Numbers examples by their positions in the stream, and puts them into groups.
+        """Numbers examples by their positions in the stream, and groups them.
 
-        With a tf.data service, each tf.data worker keeps only the examples of its own rounds.
+        With a tf.data service, each tf.data worker keeps only the examples of its rounds.
 
         Returns:
           Dataset of (positions, int64 (group_size,); a group of examples).
@@ -106,9 +106,9 @@ class Stream:
         return dataset.batch(group_size, drop_remainder=True)
 
     def in_batches(self, dataset: tf.data.Dataset, group_size: int) -> tf.data.Dataset:
-        """Turns groups into batches; with a tf.data service, these are made elsewhere."""
+        """Turns groups into batches; with a tf.data service, its workers make them."""
         dataset = groups.to_batches(dataset, group_size, self.settings.batch_size)
         if self.settings.service:
             dataset = self.settings.service.distribute(dataset)
-        # Otherwise TensorFlow asks in each step whether there is another batch.
+        # Without a cardinality, TensorFlow checks in each step whether there is another batch.
         return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))

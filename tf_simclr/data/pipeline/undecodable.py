@@ -1,13 +1,13 @@
-"""Examples that cannot be decoded: how they are found, and what stands in for them.
+"""Finds examples that cannot be decoded, and replaces them by stand-ins.
 
-Only errors of decoding are handled here. Whatever fails in reading (a missing file, a corrupt
-TFRecord, the network) or in augmenting still stops the run.
+Only decoding errors are handled here. An error in reading (a missing file, a corrupt TFRecord, the
+network) or in augmenting still stops the run.
 
-A dataset can be told to ignore errors. Applied to a whole pipeline, that would hide errors of
-reading, and each gap would shift all that follows. So examples are mapped in small groups, each in
-a dataset of its own inside the map: the one place where a graph can try something and go on if it
-fails. Where a group fails, its examples are tried one by one. On clean data this costs no more than
-mapping examples one by one.
+A dataset can ignore errors. In a whole pipeline, that would also hide reading errors, and each
+dropped example would shift the rest. So examples are mapped in small groups, each in its own
+dataset inside the map. This is the only way to catch an error in a tf.data graph. If a group fails,
+its examples are tried one by one. On clean data this costs no more than mapping examples one by
+one.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,28 +29,28 @@ def map_with_stand_ins(
     name: str,
     strict: bool,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Makes views of a group of examples; for each that cannot be decoded, views of another.
+    """Makes views of a group of examples, and replaces examples that cannot be decoded.
 
-    The next example of the group that can be decoded stands in, with views drawn from the seeds of
-    the one it replaces. An image may therefore come twice in a batch, as other views of it: a false
-    negative, but no two equal rows.
+    The stand-in is the next example of the group that can be decoded. Its views are drawn from the
+    seeds of the example that it replaces. An image may then appear twice in a batch with different
+    views: a false negative.
 
     Args:
-      views: (a row of each of the seeds, bytes of an image ()) -> a list of its views.
+      views: (one row of each of the seeds, bytes of an image ()) -> a list of its views.
       source: decodes the images.
       index: int64 (n,), positions in the stream.
       seeds: tensors (n, ...), for `views`.
       example: image, string (n,); label, int64 (n,); and with strict also id, string (n,).
       spec: shape and dtype of an image's views; the first dimension counts the views.
-      name: of the stream, for messages.
+      name: name of the stream, for messages.
       strict: raise an error instead of using stand-ins.
 
     Returns:
-      Views (n, *spec.shape), labels (n,), and float32 (n,): 1 where another example stands in.
+      Views (n, *spec.shape), labels (n,), and float32 (n,): 1 if the example is a stand-in, else 0.
 
     Raises:
-      UndecodableError: through `errors.in_one_line`; if one example cannot be decoded and strict is
-        set, or if none of the n examples can be decoded.
+      UndecodableError: through `errors.in_one_line`: strict is set and an example cannot be
+        decoded, or none of the n examples can be decoded.
     """
     encoded, label = example["image"], example["label"]
 
@@ -79,17 +79,17 @@ def map_with_stand_ins(
 def with_stand_ins(
     images: tf.Tensor, label: tf.Tensor, is_decodable: tf.Tensor, index: tf.Tensor, *, name: str
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Replaces images that `map_decodable` could not decode by others of the group.
+    """Replaces images that `map_decodable` could not decode by other images of the group.
 
     Args:
       images: (n, h, w, c), decoded.
       label: int64 (n,).
-      is_decodable: bool (n,), False where an image could not be decoded.
+      is_decodable: bool (n,), False for an image that could not be decoded.
       index: int64 (n,), positions in the stream.
-      name: of the stream, for messages.
+      name: name of the stream, for messages.
 
     Returns:
-      Images, labels and float32 (n,): 1 where another example stands in.
+      Images, labels and float32 (n,): 1 if the example is a stand-in, else 0.
 
     Raises:
       UndecodableError: through `errors.in_one_line`, if no image can be decoded.
@@ -114,18 +114,18 @@ def map_decodable(
     name: str,
     strict: bool,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Makes views of a group of examples, and tells which of them could be decoded.
+    """Makes views of a group of examples, and returns which of them could be decoded.
 
     Args:
       view: bytes of an image () -> a tensor of the given spec.
       source: decodes the images.
       example: image, string (n,), and with strict also id, string (n,).
-      spec: shape and dtype of what `view` returns.
-      name: of the stream, for messages.
+      spec: shape and dtype of the result of `view`.
+      name: name of the stream, for messages.
       strict: raise an error for an example that cannot be decoded.
 
     Returns:
-      Views (n, *spec.shape), blank where the example cannot be decoded, and bool (n,): False there.
+      Views (n, *spec.shape), and which can be decoded, bool (n,). The other views are blank.
 
     Raises:
       UndecodableError: through `errors.in_one_line`, if strict is set and an example cannot be
@@ -163,7 +163,7 @@ def _stand_ins(is_decodable: tf.Tensor, index: tf.Tensor, name: str) -> tf.Tenso
         count,
         " examples in a row cannot be decoded, from position ",
         index[0],
-        " on, too many to let others stand in for them",
+        " on, too many to replace",
     )
     is_decodable = require(tf.reduce_any(is_decodable), none_is_decodable, is_decodable)
     decodable_positions = tf.where(is_decodable)[:, 0]
@@ -181,7 +181,7 @@ def _map(function: Callable, rows: Sequence[tf.Tensor], spec: tf.TensorSpec) -> 
             array = array.write(parts * i + k, part)
         return i + 1, array
 
-    # One at a time: groups run in parallel, and few large images fit in memory.
+    # One image at a time: groups already run in parallel, and few large images fit in memory.
     _, array = tf.while_loop(lambda i, _: i < n, step, (0, array), parallel_iterations=1)
     return tf.reshape(array.stack(), (-1, *spec.shape))
 
@@ -192,12 +192,12 @@ def _attempt(
     """Calls a function that may fail.
 
     Returns:
-      Its result (n, *spec.shape) and True; or (0, *spec.shape) and False if it fails.
+      Its result (n, *spec.shape) and True; an empty tensor (0, *spec.shape) and False if it fails.
     """
     dataset = tf.data.Dataset.from_tensors(arguments).map(_plain(function)).ignore_errors()
     nothing = tf.data.Dataset.from_tensors(tf.zeros((0, *spec.shape), spec.dtype))
     options = tf.data.Options()
-    # It has one element and is made anew for each group, so optimizing it gains nothing.
+    # It has one element and is recreated for each group, so optimizing it gains nothing.
     options.experimental_optimization.apply_default_optimizations = False
     options.autotune.enabled = False
     result = dataset.concatenate(nothing).take(1).with_options(options).get_single_element()
@@ -205,11 +205,11 @@ def _attempt(
 
 
 def _decodable(source: Source, encoded: tf.Tensor) -> tf.Tensor:
-    """Tells which of the images, string (n,), can be decoded: bool (n,)."""
+    """Returns which of the images, string (n,), can be decoded: bool (n,)."""
 
     def position_if_decoded(position: tf.Tensor, encoded: tf.Tensor) -> tuple:
-        # A pixel as a result keeps the decoding from being optimized away. The image's size would
-        # not, where all images of a data set have the same.
+        # Returning a pixel keeps the decoding from being optimized away. Returning the image's size
+        # would not, if all images of a data set have the same size.
         return position, tf.reshape(source.decode(encoded), [-1])[:1]
 
     dataset = tf.data.Dataset.from_tensor_slices(encoded).enumerate()
@@ -221,7 +221,7 @@ def _decodable(source: Source, encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _require_all(is_decodable: tf.Tensor, name: str, ids: tf.Tensor) -> tf.Tensor:
-    """Returns `is_decodable`, with an error that names the first example where it is False."""
+    """Returns `is_decodable`; raises an error that names the first undecodable example."""
     text = (
         name,
         ": example ",

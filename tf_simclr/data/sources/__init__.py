@@ -1,1 +1,1 @@
-"""Where the images come from: TensorFlow Datasets, a folder, drawn shapes; `protocol.Source`."""
+"""Sources of images: TensorFlow Datasets, folders, drawn shapes (`protocol.Source`)."""

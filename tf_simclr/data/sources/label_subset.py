@@ -1,7 +1,7 @@
-"""A share of the labelled examples, the same of every class: fine-tuning on few labels.
+"""A class-balanced fraction of the labeled examples, for fine-tuning on few labels.
 
-TFDS has such subsets of ImageNet (imagenet2012_subset) and slices of anything (train[:1%]). Slices
-take the classes as they come, and with few labels may contain no example of a class.
+TFDS has such subsets of ImageNet (imagenet2012_subset) and slices of any data set (train[:1%]).
+Slices ignore classes. With few labels they may contain no example of a class.
 """
 
 import numpy as np
@@ -17,26 +17,26 @@ _ALL_HASHES = 2**63 - 1
 
 
 class ClassBalancedSubset(WrappedSource):
-    """A Source in which one split has only some of its examples; other splits do not change.
+    """A Source that limits one split to a subset of its examples. Other splits do not change.
 
-    The choice is a function of the data set, the split, fraction and seed alone. Reading still goes
-    through the whole split.
+    The choice depends only on the data set, the split, the fraction and the seed. Reading the
+    subset still reads the whole split.
     """
 
     def __init__(self, source: Source, *, split: str, fraction: float, seed: int, flag: str):
-        """Chooses the examples, which takes one pass over the split.
+        """Chooses the examples in one pass over the split.
 
         Args:
-          source: with labels.
+          source: a data set with labels.
           split: the split to limit.
-          fraction: share of every class that is kept, rounded, but at least one example of each.
-            Examples without a label (-1) are left out.
-          seed: of the choice.
+          fraction: share of each class to keep. Counts are rounded, to at least one example per
+            class. Examples without a label (-1) are left out.
+          seed: seed of the choice.
           flag: name of the flag that holds the split, for messages.
 
         Raises:
-          ConfigError: the data set has no labels, there is no such split, or it contains examples
-            twice.
+          ConfigError: the data set has no labels, the split does not exist, or it contains an
+            example twice.
         """
         if source.num_classes is None:
             raise ConfigError(
@@ -48,12 +48,12 @@ class ClassBalancedSubset(WrappedSource):
         if (labels < 0).all():
             raise ConfigError(
                 f"label_fraction must be 1 with --{flag}={split}, in which no example of "
-                f"{source.name} has a label, got {fraction}: name another split"
+                f"{source.name} has a label, got {fraction}: use another split"
             )
         rng = np.random.default_rng(seed)
         chosen = []
         for label in np.unique(labels[labels >= 0]):
-            class_hashes = np.sort(hashes[labels == label])  # whatever the order of the files
+            class_hashes = np.sort(hashes[labels == label])  # independent of the order of the files
             count = max(1, round(fraction * len(class_hashes)))
             chosen.append(rng.choice(class_hashes, count, replace=False))
         self._chosen = np.sort(np.concatenate(chosen))
@@ -65,22 +65,22 @@ class ClassBalancedSubset(WrappedSource):
         return fingerprint.digest([super().fingerprint(), self._choice])
 
     def num_examples(self, split: str, *, flag: str = "split") -> int:
-        """Counts the examples of a split; of the limited split, those that are kept."""
+        """Counts the examples of a split; for the limited split, only those that are kept."""
         if split in self._counts:
             return self._counts[split]
         return super().num_examples(split, flag=flag)
 
     def part_of_split(self, split: str, num_parts: int, index: int, *, flag: str = "split") -> str:
-        """Names one of several parts of a split. Those of the limited split may differ in size.
+        """Returns one of several parts of a split. Parts of the limited split may differ in size.
 
         Raises:
-          ConfigError: this part has no examples; or parts are to be evaluated, which must have one
-            size.
+          ConfigError: this part has no examples; or the split is evaluated in parts, which must
+            have equal sizes.
         """
         if split in self._counts and num_parts > 1 and flag == "eval_split":
             raise ConfigError(
                 f"eval_split must not be {split!r}, which label_fraction limits, with several "
-                "input pipelines: name another split, or evaluate on one machine by --mode=eval"
+                "input pipelines: use another split, or evaluate on one machine by --mode=eval"
             )
         part = super().part_of_split(split, num_parts, index, flag=flag)
         if split in self._counts and part not in self._counts:
@@ -101,7 +101,7 @@ class ClassBalancedSubset(WrappedSource):
         seed: int | tf.Tensor | None = None,
         with_id: bool = False,
     ) -> tf.data.Dataset:
-        """Reads a split once; of the limited split, the examples that are kept."""
+        """Reads a split once; for the limited split, only the examples that are kept."""
         limited = split in self._counts
         dataset = super().encoded_examples(
             split, shuffle_files=shuffle_files, seed=seed, with_id=with_id or limited
@@ -121,7 +121,7 @@ class ClassBalancedSubset(WrappedSource):
         """Reads the hashes of the examples' ids and their labels, int64 (n,) each."""
         total = super().num_examples(split, flag=flag)
         dataset = super().encoded_examples(split, with_id=True)
-        # Without the images, of which a batch may not fit in memory.
+        # Drop the images: a batch of them may not fit in memory.
         dataset = dataset.map(lambda example: (_hash(example["id"]), example["label"])).batch(1024)
         parts = []
         with progress(total=total, desc=f"labels of {split}", unit="image") as bar:
@@ -131,8 +131,8 @@ class ClassBalancedSubset(WrappedSource):
         hashes, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
         if len(np.unique(hashes)) < total:
             raise ConfigError(
-                f"label_fraction must be 1 with --{flag}={split}, which holds examples twice: name "
-                "each of them once"
+                f"label_fraction must be 1 with --{flag}={split}, which contains examples twice: "
+                "name each example once"
             )
         return hashes, labels
 

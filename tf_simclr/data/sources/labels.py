@@ -1,4 +1,4 @@
-"""Examples without a label, marked by -1: those of STL-10's unlabelled, of ImageNet's test."""
+"""Checks for labels. -1 marks examples without one, as in STL-10's split unlabelled."""
 
 from tf_simclr.data.sources.protocol import Source
 from tf_simclr.errors import ConfigError
@@ -20,10 +20,10 @@ def require(source: Source, split: str, *, flag: str, way_out: str) -> None:
       way_out: what to do otherwise, for the message.
 
     Raises:
-      ConfigError: there is no such split, or none of its examples has a label.
+      ConfigError: the split does not exist, or none of its examples has a label.
     """
     source.num_examples(split, flag=flag)
     if not has_any(source, split):
         raise ConfigError(
-            f"{flag} {split!r} of {source.name} has no labels, all of them are -1: {way_out}"
+            f"{flag} {split!r} of {source.name} has no labels (all are -1): {way_out}"
         )

@@ -1,4 +1,4 @@
-"""The data set that a run's settings name."""
+"""Opens the data set that a run's settings name."""
 
 from tf_simclr.config import Config, check_data_dir
 from tf_simclr.data.sources import folder, image_range
@@ -11,14 +11,14 @@ from tf_simclr.errors import ConfigError
 def open_data(config: Config, *, quiet: bool = False) -> Source:
     """Opens the data set.
 
-    Says on stderr what a folder holds, and whether 16-bit images are nearly black.
+    Prints on stderr what a folder holds, and whether 16-bit images are nearly black.
 
     Args:
-      config: its section Data names the data set.
-      quiet: say nothing, where another worker does.
+      config: uses the section Data, model_dir and data_service.
+      quiet: print nothing (on workers other than the chief).
 
     Raises:
-      ConfigError: the data set cannot be opened, or not with these settings.
+      ConfigError: the data set cannot be opened, or the settings do not fit it.
     """
     check_data_dir(config)
     data = config.data
@@ -43,9 +43,9 @@ def open_data(config: Config, *, quiet: bool = False) -> Source:
         )
         if config.runtime.data_service and source.reads_in_this_process:
             raise ConfigError(
-                f"data_service must be None with dataset={data.dataset}, got "
-                f"{config.runtime.data_service!r}: its array_record files are read in the process "
-                "that trains; or prepare it as TFRecord files"
+                f"data_service must be unset with dataset={data.dataset}, got "
+                f"{config.runtime.data_service!r}: the process that trains reads the data set's "
+                "array_record files itself; unset --data_service, or prepare it as TFRecord files"
             )
     if value_range is None and not quiet:
         image_range.warn_if_dark(source.name, source.sample_16_bit())
@@ -53,7 +53,7 @@ def open_data(config: Config, *, quiet: bool = False) -> Source:
 
 
 def limit_labels(config: Config, source: Source) -> Source:
-    """Returns the data set with label_fraction of its training split, all of it for 1."""
+    """Limits the training split to label_fraction. Returns the source unchanged for 1."""
     data = config.data
     if data.label_fraction == 1:
         return source

@@ -1,4 +1,4 @@
-"""What the rest of the program asks of a data set."""
+"""The interface of a data set."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -20,31 +20,31 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """Name of the data set, as given to --dataset."""
+        """Returns the name of the data set, as given to --dataset."""
 
     @property
     def num_classes(self) -> int | None:
-        """Number of classes; None if the data set is unlabelled."""
+        """Returns the number of classes; None if the data set is unlabeled."""
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """One name for each class, in the order of the labels; None if unlabelled."""
+        """Returns the class names in the order of the labels; None if unlabeled."""
 
     @property
     def label_note(self) -> str:
-        """Why there are no labels where somebody might expect them, or ""."""
+        """Explains why there are no labels although a feature looks like one; else ""."""
 
     @property
     def image_shape(self) -> tuple[int | None, int | None, int]:
-        """(height, width, channels) as stored; None where it differs from image to image."""
+        """Returns (height, width, channels) as stored; None for sizes that vary."""
 
     @property
     def splits(self) -> Mapping[str, Any]:
-        """{name: tfds.core.SplitInfo}."""
+        """Returns {name: tfds.core.SplitInfo}."""
 
     @property
     def reads_in_this_process(self) -> bool:
-        """Whether only this process can read the files, and no tf.data service."""
+        """Returns whether only this process, and no tf.data service, can read the files."""
 
     def num_examples(self, split: str, *, flag: str = "split") -> int:
         """Counts the examples of a split.
@@ -54,22 +54,22 @@ class Source(Protocol):
           flag: name of the flag that holds it, for the message.
 
         Raises:
-          ConfigError: there is no such split, or it is empty.
+          ConfigError: the split does not exist or is empty.
         """
 
     def part_of_split(self, split: str, num_parts: int, index: int, *, flag: str = "split") -> str:
-        """Names one of several parts of a split, as a split of its own.
+        """Returns one of several parts of a split, as a split string.
 
-        Parts are disjoint and together the whole split.
+        The parts are disjoint, and together they are the whole split.
 
         Args:
           split: the split.
-          num_parts: how many parts there are; 1 returns the split as it is.
-          index: which of them, from 0.
+          num_parts: number of parts; 1 returns the split unchanged.
+          index: index of the part, from 0.
           flag: name of the flag that holds the split, for the message.
 
         Raises:
-          ConfigError: no such split, fewer examples than parts, or no such part.
+          ConfigError: the split or the part does not exist, or there are fewer examples than parts.
         """
 
     def encoded_examples(
@@ -82,17 +82,17 @@ class Source(Protocol):
     ) -> tf.data.Dataset:
         """Reads a split once.
 
-        The order is a function of the arguments alone.
+        The order depends only on the arguments.
 
         Args:
           split: the split.
-          shuffle_files: read files (or single pictures) in an order given by the seed.
+          shuffle_files: read files (or single images) in an order given by the seed.
           seed: an integer or an int64 scalar.
-          with_id: add 'id', a string () that names the example wherever it is read.
+          with_id: add 'id', which is the same wherever the example is read.
 
         Returns:
-          Dataset of {'image': string (), as stored, for decode(); 'label': int64 (), UNLABELED
-          where there is none}.
+          Dataset of {'image': string (), as stored, for decode(); 'label': int64 (), UNLABELED if
+          there is none; and, with with_id, 'id': string ()}.
         """
 
     def decode(self, encoded: tf.Tensor) -> tf.Tensor:
@@ -101,24 +101,24 @@ class Source(Protocol):
     def decode_boxes(
         self, encoded: tf.Tensor, draw_boxes: DrawBoxes
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Decodes what boxes need of an image.
+        """Decodes the part of an image that the boxes need.
 
         Returns:
-          uint8 (h, w, 3), which may be a part of the image, and int32 (n, 4), the boxes in it.
+          uint8 (h, w, 3), the image or a part of it, and int32 (n, 4), the boxes in it.
         """
 
     def sample_16_bit(self) -> Iterator[np.ndarray]:
-        """Yields the values of a few of the 16-bit images, uint16; nothing where there are none."""
+        """Yields the values of a few 16-bit images, uint16; nothing if there are none."""
 
     def contents(self) -> dict[str, Any]:
-        """Returns what tells one version of the data set from another, such as its sizes."""
+        """Returns properties that differ between versions of the data set, such as its sizes."""
 
     def fingerprint(self) -> int:
         """Returns a number that changes with the contents and class names (`fingerprint`)."""
 
     def keep_listing(self) -> str | None:
-        """Keeps for the next start what was slow to find out when the data set was opened.
+        """Saves the results of the slow inspection for the next start.
 
         Returns:
-          Why this cannot be done, in one line; None if there is nothing to say.
+          Why they cannot be saved, in one line; None if they were saved or there are none.
         """

@@ -1,4 +1,4 @@
-"""A data set under the class numbers of a trained head: labels are mapped by class name."""
+"""Maps a data set's labels to a trained head's class indices, by class name."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ class UnknownClasses(ValueError):
     """The data set has classes that the head was not trained on.
 
     Attributes:
-      names: of these classes, in the data set's order.
+      names: names of these classes, in the data set's order.
     """
 
     def __init__(self, names: Sequence[str]):
@@ -21,11 +21,11 @@ class UnknownClasses(ValueError):
 
 
 def class_numbers(names: Sequence[str], head_names: Sequence[str]) -> list[int]:
-    """Returns the head's number of each class of a data set.
+    """Returns the head's index of each class of a data set.
 
     Args:
-      names: of the data set's classes, in the order of its labels.
-      head_names: of the head's classes, in the order of its logits.
+      names: names of the data set's classes, in the order of its labels.
+      head_names: names of the head's classes, in the order of its logits.
 
     Raises:
       UnknownClasses: the head lacks some of the names.
@@ -37,13 +37,13 @@ def class_numbers(names: Sequence[str], head_names: Sequence[str]) -> list[int]:
 
 
 class RelabeledSource(WrappedSource):
-    """A labelled source whose labels are the class numbers of a trained head.
+    """A labeled source whose labels are the class indices of a trained head.
 
-    Everything else is as in the source inside. Labels below 0 mean "unlabelled" and do not change.
+    Everything else is as in the wrapped source. Labels below 0 mean "unlabeled" and do not change.
 
     Attributes:
-      class_names: of the head, in the order of its logits; the data set may lack some of them.
-      num_classes: how many these are.
+      class_names: the head's classes, in the order of its logits. The data set may lack some.
+      num_classes: number of the head's classes.
     """
 
     def __init__(self, source: Source, head_names: Sequence[str]):
@@ -65,7 +65,7 @@ class RelabeledSource(WrappedSource):
         seed: int | tf.Tensor | None = None,
         with_id: bool = False,
     ) -> tf.data.Dataset:
-        """Reads a split once, in the order of the source inside."""
+        """Reads a split once, in the order of the wrapped source."""
         numbers = tf.constant(self._numbers, tf.int64)
 
         def relabel(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

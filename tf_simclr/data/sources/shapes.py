@@ -1,25 +1,25 @@
-"""Shapes: a small labelled data set that is drawn here, so it needs no download.
+"""Shapes: a small labeled data set that is drawn here, so it needs no download.
 
-Each picture of 32x32 pixels is a piece of wrapping paper, printed all over with one of ten shapes.
-The shape is the class, and nearly all that two crops of one picture have in common. Contrastive
-learning can find it because the paper shows whole shapes wherever it is cut.
+Each image of 32x32 pixels shows a piece of wrapping paper, printed all over with one of ten shapes.
+The shape is the class and the main thing that two crops share. Contrastive learning can find it
+because every crop shows whole shapes.
 
-What differs between pictures of a class does not depend on the class: where the shapes lie, at
-which angle their rows run, how far apart they are, and how each of them is turned, stretched and
-sized. All pictures have the same colors and, whatever the shape, the same amount of ink.
+All other properties are independent of the class: the positions of the shapes, the angle and the
+spacing of their rows, and the rotation, stretch and size of each shape. All images have the same
+colors and the same amount of ink.
 
-How many of the 2,000 test pictures are classified correctly, where chance gives one in ten:
+Accuracy on the 2,000 test images (chance: 10%):
 
-- 11% by a linear classifier of raw pixels; 18% of the seven nearest training pictures by raw pixels
-  are of the right class. Both compare a position with the same position in other pictures, and what
-  lies there is chance. Pictures are near if their shapes happen to lie on top of one another.
-- 10% by the mean of the colors; 34% by their mean and deviation, since a longer outline has more
-  half-covered pixels. That much a classifier of pixels can see without any notion of shapes.
-- 25% by a linear classifier on an untrained encoder, which sees outlines and corners.
-- 86 to 96% by a linear classifier on the encoder that the demo pretrains, from one seed to another;
-  70 to 86% of the seven nearest pictures are of the right class.
+- 11% for a linear classifier of raw pixels. By raw pixels, 18% of the seven nearest training images
+  have the correct class. Both compare the same positions in different images, where pixels are
+  random. Images are close if their shapes happen to overlap.
+- 10% for the mean of the colors, 34% for their mean and deviation. A longer outline has more
+  half-covered pixels, so pixel statistics carry some class information.
+- 25% for a linear classifier on an untrained encoder, which sees outlines and corners.
+- 86 to 96%, depending on the seed, for a linear classifier on the encoder that the demo pretrains.
+  70 to 86% of the seven nearest images have the correct class.
 
-Each picture depends only on its split and its index.
+Each image depends only on its split and its index.
 """
 
 import contextlib
@@ -63,12 +63,12 @@ def example(split: str, index: int) -> tuple[np.ndarray, int]:
 class _LocalInfo(tfds.core.DatasetInfo):
     """A DatasetInfo that is not looked up in Google's bucket.
 
-    TFDS asks gs://tfds-data for every unprepared builder, and without a network the cloud client
-    retries for a long time. This data set has never been there.
+    TFDS asks gs://tfds-data about every unprepared builder, and without a network the cloud client
+    retries for a long time. This data set is not in that bucket.
     """
 
     def initialize_from_bucket(self) -> None:
-        """Leaves the info as the code states it."""
+        """Does nothing."""
 
 
 class Shapes(tfds.core.GeneratorBasedBuilder):
@@ -80,10 +80,10 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
 
     name = "shapes"
     VERSION = tfds.core.Version("2.0.0")
-    # Nothing is downloaded. With this line TFDS does not search its package for checksums, which on
-    # Python 3.12 needs importlib_resources, a package that TFDS does not install.
+    # Nothing is downloaded. None stops TFDS from looking for checksums, which needs the package
+    # importlib_resources on Python 3.12.
     url_infos = None
-    on_image_drawn: Callable[[], object] = staticmethod(lambda: None)  # called after each picture
+    on_image_drawn: Callable[[], object] = staticmethod(lambda: None)  # called after each image
 
     def _info(self) -> tfds.core.DatasetInfo:
         return _LocalInfo(
@@ -117,8 +117,8 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
 def prepare(data_dir: str | os.PathLike | None = None) -> Shapes:
     """Returns the builder, after drawing and writing the data set if it is not there yet.
 
-    Needs no network. TFDS writes into a temporary folder and renames it at the end. A process that
-    dies midway thus leaves nothing that a later one would read.
+    Needs no network. TFDS writes into a temporary folder and renames it at the end, so an
+    interrupted process leaves no incomplete data set.
 
     Args:
       data_dir: the TFDS data folder; None is TFDS's own default (TFDS_DATA_DIR, or
@@ -139,7 +139,7 @@ def prepare(data_dir: str | os.PathLike | None = None) -> Shapes:
     bar = progress(total=count, desc="drawing", unit="image")
     builder.on_image_drawn = bar.update
     try:
-        # TFDS's progress bars and banners say "download", which is not what happens here.
+        # TFDS's progress bars and banners say "download", although nothing is downloaded.
         with (
             bar,
             contextlib.redirect_stdout(io.StringIO()),

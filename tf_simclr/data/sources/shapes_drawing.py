@@ -1,4 +1,4 @@
-"""Draws the pictures of the shapes data set (`shapes` says what they are for)."""
+"""Draws the images of the shapes data set (described in `shapes`)."""
 
 import math
 from typing import Any
@@ -22,13 +22,13 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 # Pixel centers, (2, 32, 32), x to the right and y down.
 _GRID = np.stack(np.meshgrid(np.arange(SIZE) + 0.5, np.arange(SIZE) + 0.5)).astype(np.float64)
 
-_NOISE = 0.03  # the largest that is added to a color in [0, 1]
+_NOISE = 0.03  # largest noise that is added to a color in [0, 1]
 
-_TILES = 8  # a side; more than any picture shows of the rows and columns of shapes
+_TILES = 8  # tiles per side; larger than any image needs
 _PITCH = (11.0, 14.5)  # pixels from one shape to the next
-_SHIFT = 0.06  # of the pitch, the largest offset of a shape from the middle of its tile
+_SHIFT = 0.06  # largest offset of a shape from the center of its tile, relative to the pitch
 _TURN = 0.45  # radians to either side of upright
-_SIZES = (0.85, 1.0)  # of the largest that fits
+_SIZES = (0.85, 1.0)  # relative to the largest size that fits
 _STRETCH = 0.1  # log of the ratio of width to height, to either side
 
 
@@ -84,7 +84,7 @@ _POLYGONS = {
 }
 
 
-# Areas of the unit shapes, by which their sizes are chosen: all print the same amount of ink.
+# Areas of the unit shapes. Sizes are scaled by them, so all shapes print the same amount of ink.
 _AREAS = {
     "circle": 2.66,
     "ring": 2.14,
@@ -97,7 +97,7 @@ _AREAS = {
     "arrow": 1.61,
     "hourglass": 2.00,
 }
-_WIDEST = 0.92  # the largest ratio of a shape's reach to the root of its area: the crescent's
+_WIDEST = 0.92  # largest ratio of reach to sqrt(area), from the crescent
 
 
 def _polygon_distance(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
@@ -145,7 +145,7 @@ def _distance(name: str, points: np.ndarray) -> np.ndarray:
 
 
 def _color(hue: float, saturation: float, luma: float) -> np.ndarray:
-    """Returns the RGB color (3,) in [0, 1] of a hue and of exactly a luma (Rec. 601)."""
+    """Returns the RGB color (3,) in [0, 1] with this hue and exactly this luma (Rec. 601)."""
     pure = np.minimum(np.maximum(np.abs((6 * hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0), 1)
     color = 1 - saturation * (1 - pure)
     luma_before = float(color @ _LUMA)
@@ -154,7 +154,7 @@ def _color(hue: float, saturation: float, luma: float) -> np.ndarray:
     return 1 - (1 - color) * ((1 - luma) / (1 - luma_before))
 
 
-# The same colors in every picture: if colors told pictures apart, contrastive learning would not
+# All images have the same colors. If colors distinguished images, contrastive learning would not
 # need the shapes.
 _GROUND = _color(hue=0.65, saturation=0.5, luma=0.15)
 _INKS = np.stack([_color(hue, saturation=0.6, luma=0.65) for hue in (0.12, 0.5, 0.9)])
@@ -166,15 +166,15 @@ def _between(low: float, high: float, random: Any) -> Any:
 
 
 def _tiles(random: np.ndarray, pitch: float) -> tuple[Any, ...]:
-    """Lays rows of tiles over the picture, each row shifted by half a tile.
+    """Covers the image with rows of tiles. Every second row is shifted by half a tile.
 
     Args:
-      random: numbers in [0, 1) of the rows' angle and of the two shifts.
+      random: numbers in [0, 1), (3,): for the rows' angle and for the two shifts.
       pitch: side of a tile, in pixels.
 
     Returns:
-      For each pixel, (32, 32) each: its tile's column and row, from 0; its position along and
-      across the rows, in pixels from the middle of the tile. Then the rows' angle in radians.
+      Per pixel, (32, 32) each: column and row of its tile, from 0; position along and across the
+      rows, in pixels from the center of the tile. Then the rows' angle in radians.
     """
     angle = 2 * math.pi * random[0]
     c, s = math.cos(angle), math.sin(angle)
@@ -187,11 +187,11 @@ def _tiles(random: np.ndarray, pitch: float) -> tuple[Any, ...]:
 
 
 def draw(label: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws one picture of a class.
+    """Draws one image of a class.
 
     Args:
       label: class index in [0, 10), see CLASS_NAMES.
-      rng: source of every random choice; the same state gives the same picture.
+      rng: source of all random numbers; the same state gives the same image.
 
     Returns:
       uint8 (32, 32, 3), RGB in [0, 255].
@@ -203,16 +203,16 @@ def draw(label: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _draw(label: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draws one picture, and returns the share of ink in each pixel, too: float64 (32, 32)."""
+    """Draws one image. Also returns the share of ink in each pixel, float64 (32, 32)."""
     if not 0 <= label < len(CLASS_NAMES):
         raise ValueError(f"label must be in [0, {len(CLASS_NAMES)}), got {label}")
     name = CLASS_NAMES[label]
-    # Generator.random alone, whose stream no NumPy release has changed.
+    # Only Generator.random is used, because no NumPy release has changed its stream.
     pitch = _between(*_PITCH, float(rng.random()))
     column, row, x, y, angle = _tiles(rng.random(3), pitch)
 
-    # For each pixel, the numbers of its tile: how its shape is shifted, turned, sized, stretched.
-    # A shape stands upright in the picture, whatever the angle of its row.
+    # Per pixel, the random numbers of its tile: shift (2), rotation, size and stretch of its shape.
+    # Shapes are upright in the image, independent of the angle of their row.
     random = rng.random((5, _TILES, _TILES))[:, row, column]
     x = x - _between(-_SHIFT, _SHIFT, random[0]) * pitch
     y = y - _between(-_SHIFT, _SHIFT, random[1]) * pitch
@@ -225,9 +225,9 @@ def _draw(label: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
     distance = unit * _distance(name, points.reshape(2, -1)).reshape(SIZE, SIZE)
     ink = np.minimum(np.maximum(0.5 - distance, 0.0), 1.0)
 
-    # Colors take turns, so that every crop has about the same share of each.
+    # Colors alternate, so every crop has about the same share of each.
     inks = _INKS[(column + row) % len(_INKS)]
     image = _GROUND * (1 - ink[..., None]) + inks * ink[..., None]
     image = image + (rng.random((2, SIZE, SIZE, 1)).sum(axis=0) - 1) * _NOISE
-    # In float64 throughout: last-bit differences between NumPy builds then never reach a byte.
+    # All in float64: last-bit differences between NumPy builds then never change a byte.
     return np.floor(np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8), ink

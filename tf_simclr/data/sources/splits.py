@@ -1,4 +1,4 @@
-"""What all sources of images share: splits in TFDS's slicing syntax, and their parts."""
+"""The common base of image sources: splits in TFDS's slicing syntax, and their parts."""
 
 from collections.abc import Mapping
 
@@ -8,12 +8,12 @@ from tf_simclr.errors import ConfigError
 
 
 class Splits:
-    """Base of the sources that read files.
+    """Base class of the sources that read files.
 
     Attributes:
-      name: of the data set.
+      name: name of the data set.
       splits: {name: tfds.core.SplitInfo}.
-      label_note: why there are no labels where somebody might expect them, or "".
+      label_note: explains why there are no labels although a feature looks like one; else "".
     """
 
     name: str
@@ -24,10 +24,10 @@ class Splits:
         raise NotImplementedError
 
     def keep_listing(self) -> str | None:
-        """Keeps for the next start what was slow to find out when the data set was opened.
+        """Saves the results of the slow inspection for the next start; here there are none.
 
         Returns:
-          Why this cannot be done, in one line; None if there is nothing to say.
+          Why they cannot be saved, in one line; None if they were saved or there are none.
         """
         return None
 
@@ -35,15 +35,15 @@ class Splits:
         """Returns a split's terms, each as (name, first example, one past its last).
 
         Raises:
-          ConfigError: there is no such split.
+          ConfigError: the split does not exist.
         """
         try:
             absolute = tfds.core.ReadInstruction.from_spec(split).to_absolute(self.splits)
         except (ValueError, KeyError, AssertionError) as error:
             if split in self.splits:
                 raise ConfigError(
-                    f"--{flag}={split} is a split of {self.name}, but cannot be named so: rename "
-                    "it to letters, digits, - and _"
+                    f"--{flag}={split} is a split of {self.name}, but its name is not valid in "
+                    "TFDS: rename it to letters, digits, - and _"
                 ) from error
             raise ConfigError(
                 f"--{flag}={split} is not a split of {self.name}: use one of "
@@ -66,7 +66,7 @@ class Splits:
           flag: name of the flag that holds it, for the message.
 
         Raises:
-          ConfigError: there is no such split, or it is empty.
+          ConfigError: the split does not exist or is empty.
         """
         count = sum(stop - start for _, start, stop in self.terms(split, flag=flag))
         if not count:
@@ -76,25 +76,25 @@ class Splits:
         return count
 
     def part_of_split(self, split: str, num_parts: int, index: int, *, flag: str = "split") -> str:
-        """Names one of several equal parts of a split, as a slice with just its examples.
+        """Returns one of several equal parts of a split, as a split string.
 
-        Reading it opens only the files that it lies in. Parts are contiguous, disjoint and together
-        the whole split; their sizes differ by at most one, larger ones first. This is not
-        tfds.even_splits, which divides each term of "train+test" by itself: sizes then differ by
-        more, and a part of small terms may be empty.
+        Reading a part opens only the files that contain its examples. The parts are contiguous and
+        disjoint, and together they are the whole split. Their sizes differ by at most one, larger
+        parts first. (tfds.even_splits divides each term of "train+test" separately: sizes then
+        differ by more, and parts of small terms may be empty.)
 
         Args:
           split: TFDS split.
-          num_parts: how many parts there are; 1 returns the split as it is.
-          index: which of them, from 0.
+          num_parts: number of parts; 1 returns the split unchanged.
+          index: index of the part, from 0.
           flag: name of the flag that holds the split, for the message.
 
         Raises:
-          ConfigError: no such split, fewer examples than parts, or no such part.
+          ConfigError: the split or the part does not exist, or there are fewer examples than parts.
         """
         total = self.num_examples(split, flag=flag)
         if not 0 <= index < num_parts:
-            raise ConfigError(f"shard_index must be in [0, {num_parts}), got {index}")
+            raise ConfigError(f"index must be in [0, {num_parts}), got {index}")
         if total < num_parts:
             raise ConfigError(
                 f"--{flag}={split} has {total} examples for {num_parts} input pipelines: use a "

@@ -1,7 +1,7 @@
-"""The features of a TFDS data set: chooses image and label, and refuses features that run code.
+"""The features of a TFDS data set: chooses image and label, and rejects features that run code.
 
 features.json names the Python class that decodes each feature, and TFDS imports the module of a
-class that it does not know. Here only TFDS's own classes are accepted.
+class that it does not know. This module accepts only TFDS's own classes.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ _OWN = "tensorflow_datasets."
 
 @contextlib.contextmanager
 def allow_only_tfds_features(dataset: str) -> Iterator[None]:
-    """Refuses features of other packages while TFDS opens the files of a data set.
+    """Rejects features of other packages while TFDS opens the files of a data set.
 
     Args:
       dataset: as given to --dataset, for the message.
@@ -33,7 +33,7 @@ def allow_only_tfds_features(dataset: str) -> Iterator[None]:
             raise ConfigError(
                 f"--dataset={dataset} has a feature of the class "
                 f"{one_line(repr(python_class_name))}, which is not one of TensorFlow Datasets "
-                "and would run code: prepare the data set anew, or remove it from data_dir"
+                "and would run code: prepare the data set again, or remove it from data_dir"
             )
         return before.__get__(None, cls)(python_class_name)
 
@@ -48,9 +48,9 @@ class Chosen(NamedTuple):
     """The features of a data set that are used.
 
     Attributes:
-      image_key: name of the image.
+      image_key: name of the image feature.
       label_key: name of the ClassLabel; None without labels.
-      label_note: why there are no labels where a feature looks like them, or "".
+      label_note: explains why there are no labels although a feature looks like one; else "".
     """
 
     image_key: str
@@ -69,12 +69,12 @@ def choose(
 
     Args:
       dataset: as given to --dataset, for messages.
-      info: of the data set.
-      image_key: the image's name; None for "image", or the first image.
-      label_key: the label's name; None for the supervised one, "label" or "labels".
+      info: TFDS's description of the data set.
+      image_key: name of the image feature; None for "image", or the first image.
+      label_key: name of the label feature; None for the supervised key, "label" or "labels".
 
     Raises:
-      ConfigError: there is no such image or label, or it cannot be used.
+      ConfigError: the image or the label does not exist or cannot be used.
     """
     features = info.features
     if not isinstance(features, tfds.features.FeaturesDict):
@@ -122,7 +122,7 @@ def _image_key(dataset: str, features, supervised: list[str], wanted: str | None
 
 
 def _require(dataset: str, features, flag: str, key: str) -> None:
-    """Raises ConfigError where a data set has no feature of that name."""
+    """Raises ConfigError if a data set has no feature of that name."""
     if key not in features:
         raise ConfigError(
             f"{flag} must name a feature of --dataset={dataset}, got {key!r}: it has "
@@ -141,7 +141,7 @@ def _kind(feature) -> str:
 
 
 def _not_a_class(key: str, feature) -> str:
-    """Says why a feature cannot be the label, and the way out; "" where it can."""
+    """Explains why a feature cannot be the label, with the way out; "" if it can."""
     if isinstance(feature, tfds.features.ClassLabel):
         return ""
     if isinstance(feature, tfds.features.Sequence) or (

@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets (TFDS): how they are found, downloaded and prepared."""
+"""Finds, downloads and prepares data sets of TensorFlow Datasets (TFDS)."""
 
 import difflib
 import pathlib
@@ -18,18 +18,18 @@ SHAPES = "shapes"
 
 
 def prepared_builder(dataset: str, data_dir: str | None) -> Any:
-    """Returns the TFDS builder of a data set that can be read, after preparing it if need be.
+    """Returns the TFDS builder of a data set, after preparing the data set if necessary.
 
     Args:
       dataset: a TFDS name, "name", "name/config" or "name:version", or "shapes".
       data_dir: where TFDS keeps its data sets; None for TFDS's own default.
 
     Raises:
-      ConfigError: it is unknown, or cannot be downloaded, prepared or written.
+      ConfigError: the data set is unknown, or cannot be downloaded, prepared or written.
     """
     if dataset != SHAPES:
         return _from_files(dataset, data_dir) or _from_code(dataset, data_dir)
-    # Imported only where it is used: the import registers the builder with TFDS.
+    # Imported only if it is used, because the import registers the builder with TFDS.
     from tf_simclr.data.sources import shapes
 
     try:
@@ -39,12 +39,12 @@ def prepared_builder(dataset: str, data_dir: str | None) -> Any:
 
 
 def is_prepared(dataset: str, data_dir: str | None = None) -> bool:
-    """Returns whether open_source needs no download: the data set is on disk, or drawn here."""
+    """Returns whether open_source needs no download: the data set is on disk or is drawn."""
     return dataset == SHAPES or _from_files(dataset, data_dir) is not None
 
 
 def _from_files(dataset: str, data_dir: str | None) -> Any | None:
-    """Returns a read-only builder of what is on disk, or None."""
+    """Returns a read-only builder of the data set on disk, or None."""
     try:
         name, kwargs = naming.parse_builder_name_kwargs(dataset)
         if name.namespace or set(kwargs) - {"config", "version"}:
@@ -88,7 +88,7 @@ def _prepare(dataset: str, builder: Any) -> None:
         builder.download_and_prepare()
     except BaseException as error:
         for path in reversed(created):
-            # Complete archives are kept: they took hours to download, and a second try uses them.
+            # Complete archives are kept. They may have taken hours, and the next attempt uses them.
             if path != root or not any(file.is_file() for file in downloads.rglob("*")):
                 shutil.rmtree(path, ignore_errors=True)
         if isinstance(error, ConfigError) or not isinstance(error, Exception):
@@ -105,7 +105,7 @@ def _prepare(dataset: str, builder: Any) -> None:
 
 
 def _check_manual(dataset: str, builder: Any, folder: pathlib.Path) -> None:
-    """Raises ConfigError where archives must be downloaded by hand and are not there."""
+    """Raises ConfigError if archives must be downloaded by hand and are missing."""
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and not any(folder.glob("*")):
         raise ConfigError(
             f"--dataset={dataset} is not in --data_dir={folder.parents[1]} and must be downloaded "
@@ -116,9 +116,9 @@ def _check_manual(dataset: str, builder: Any, folder: pathlib.Path) -> None:
 
 
 def _check_network(dataset: str, builder: Any, downloads: pathlib.Path) -> None:
-    """Raises ConfigError at once where TFDS would retry each address for minutes."""
+    """Raises ConfigError at once if TFDS would retry each address for minutes."""
     if urllib.request.getproxies() or any(downloads.glob("*")):
-        return  # A proxy resolves names itself; archives that are there need no network.
+        return  # A proxy resolves names itself. Downloaded archives need no network.
     hosts = {urllib.parse.urlparse(url).hostname for url in builder.url_infos or ()}
     for host in sorted(host for host in hosts if host):
         try:
@@ -135,7 +135,9 @@ def _unknown_name(dataset: str) -> str:
     name = dataset.split("/")[0].split(":")[0]
     known = [SHAPES, *tfds.list_builders(with_community_datasets=False)]
     near = difflib.get_close_matches(name, known, n=3) or [SHAPES, "cifar10", "imagenet2012"]
-    return f"--dataset={dataset} is not a TFDS data set nor in --data_dir: try {', '.join(near)}"
+    return (
+        f"--dataset={dataset} is neither a TFDS data set nor in --data_dir: try {', '.join(near)}"
+    )
 
 
 def _missing_package(dataset: str, error: ImportError) -> str:

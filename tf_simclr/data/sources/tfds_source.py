@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets (TFDS), and the built-in "shapes": how they are read."""
+"""Reads data sets of TensorFlow Datasets (TFDS) and the built-in "shapes"."""
 
 import dataclasses
 import logging
@@ -23,11 +23,11 @@ class TfdsSource(Splits):
 
     Attributes:
       name: as given to --dataset.
-      num_classes: None if the data set is unlabelled.
-      class_names: one for each class, None if unlabelled.
+      num_classes: None if the data set is unlabeled.
+      class_names: one name per class, None if unlabeled.
       image_shape: (height or None, width or None, channels) as stored.
       image_range: the values of 16-bit images that become black and white.
-      label_note: why there are no labels where somebody might expect them, or "".
+      label_note: explains why there are no labels although a feature looks like one; else "".
     """
 
     name: str
@@ -46,11 +46,11 @@ class TfdsSource(Splits):
 
     @property
     def reads_in_this_process(self) -> bool:
-        """Whether only this process can read the files, and no tf.data service."""
+        """Returns whether only this process, and no tf.data service, can read the files."""
         return array_records.uses_array_record(self._builder)
 
     def contents(self) -> dict[str, Any]:
-        """Returns the full name of the data set, its number of classes and of examples."""
+        """Returns the full name of the data set, its number of classes and its split sizes."""
         about = {"data set": self._builder.info.full_name, "classes": self.num_classes}
         return about | {name: info.num_examples for name, info in self.splits.items()}
 
@@ -68,7 +68,7 @@ class TfdsSource(Splits):
     ) -> tf.data.Dataset:
         """Reads a split once (`protocol.Source`).
 
-        The id is TFDS's: the file and the example's number in it.
+        The id is TFDS's id: the file and the example's index in it.
         """
         keys = {"image": self._image_key}
         if self._label_key:
@@ -90,13 +90,11 @@ class TfdsSource(Splits):
             dataset = self._read(split, decoding, shuffle_files, seed, with_id)
         if keys == {"image": "image", "label": "label"} and not with_id:
             return dataset  # A map that changes nothing costs 3 % of the throughput at 32 pixels.
-        unlabelled = tf.constant(UNLABELED, tf.int64)
+        no_label = tf.constant(UNLABELED, tf.int64)
         return dataset.map(
             lambda example: {
                 "image": example[keys["image"]],
-                "label": tf.cast(example[keys["label"]], tf.int64)
-                if "label" in keys
-                else unlabelled,
+                "label": tf.cast(example[keys["label"]], tf.int64) if "label" in keys else no_label,
                 **({"id": example["tfds_id"]} if with_id else {}),
             }
         )
@@ -109,7 +107,7 @@ class TfdsSource(Splits):
         seed: int | tf.Tensor | None,
         with_id: bool,
     ) -> tf.data.Dataset:
-        """Reads examples as TFDS does, with the features that `decoding` names."""
+        """Reads examples with TFDS, with the features that `decoding` names."""
         options = tf.data.Options()
         options.deterministic = True
         return self._builder.as_dataset(
@@ -137,19 +135,19 @@ class TfdsSource(Splits):
         if self._image_feature.np_dtype != np.uint16:
             return
         name, info = max(self.splits.items(), key=lambda item: item[1].num_examples)
-        # One after the other: reading "a[1:2]+a[9:10]" at once would open as many files.
+        # One at a time: reading "a[1:2]+a[9:10]" in one dataset would open all files at once.
         for i in ranges.evenly_spaced(info.num_examples):
             for example in self.encoded_examples(f"{name}[{i}:{i + 1}]"):
                 try:
                     yield self._image_feature.decode_example(example["image"]).numpy()
                 except tf.errors.OpError:
-                    pass  # It is counted where it is used.
+                    pass  # reading the split counts it
 
     def decode(self, encoded: tf.Tensor) -> tf.Tensor:
         """Decodes an image, string () -> uint8 (h, w, 3).
 
-        Grayscale is repeated, alpha dropped. 16 bits are scaled to 8, from image_range if it is
-        given.
+        Grayscale is repeated to three channels, and alpha is dropped. 16 bits are scaled to 8, from
+        image_range if it is given.
         """
         image = self._image_feature.decode_example(encoded)
         if image.dtype == tf.uint16 and self.image_range:
@@ -163,7 +161,7 @@ class TfdsSource(Splits):
     def decode_boxes(
         self, encoded: tf.Tensor, draw_boxes: DrawBoxes
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Decodes an image, of a JPEG only some rows, and draws boxes in it (`boxes`)."""
+        """Decodes an image (only the needed rows of a JPEG) and draws boxes in it (`boxes`)."""
         if self.image_shape != (None, None, 3) or self._image_feature.np_dtype != np.uint8:
             return boxes.decode_image(self.decode, encoded, draw_boxes)
         return boxes.decode_needed_rows(self.decode, encoded, draw_boxes)
@@ -187,10 +185,10 @@ def open_source(
     image_key: str | None = None,
     label_key: str | None = None,
 ) -> TfdsSource:
-    """Opens a data set, downloading and preparing it first if it is not there.
+    """Opens a data set, after downloading and preparing it if it is missing.
 
-    Files in data_dir come first, in whatever version they are. They need neither the data set's
-    code nor a network.
+    Files in data_dir take precedence, in any version. They need neither the data set's code nor a
+    network.
 
     Args:
       dataset: a TFDS name, "name", "name/config" or "name:version", or "shapes".
@@ -200,7 +198,7 @@ def open_source(
       label_key: name of the feature that holds the class.
 
     Raises:
-      ConfigError: one line, for every way in which this fails.
+      ConfigError: the data set cannot be opened.
     """
     builder = tfds_prepare.prepared_builder(dataset, data_dir)
     keys = tfds_features.choose(dataset, builder.info, image_key=image_key, label_key=label_key)
@@ -215,7 +213,7 @@ def _describe(
     """Makes the source from what TFDS says about the features.
 
     Raises:
-      ConfigError: images or labels of a kind that cannot be used.
+      ConfigError: its images or labels cannot be used.
     """
     features = builder.info.features
     image = features[keys.image_key]

@@ -1,4 +1,4 @@
-"""A data set that changes something about another data set."""
+"""Base class of sources that wrap another source."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,10 +10,10 @@ from tf_simclr.data.sources.protocol import DrawBoxes, Source
 
 
 class WrappedSource:
-    """A Source that does what the source inside does. Subclasses override what differs.
+    """A Source that delegates to the wrapped source. Subclasses override what differs.
 
     Attributes:
-      name: as in the source inside, like the other attributes.
+      name: name of the data set. All attributes are as in the wrapped source.
       num_classes: number of classes, or None.
       class_names: names of the classes, or None.
       image_shape: (height or None, width or None, channels).
