@@ -1,1 +1,1 @@
-"""Measurements for developers: `python -m benchmarks SUBCOMMAND`, a module for each subcommand."""
+"""Measurements for developers: `python -m benchmarks SUBCOMMAND`, one module per subcommand."""

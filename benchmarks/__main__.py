@@ -11,9 +11,9 @@
     python -m benchmarks replicas
     python -m benchmarks kills --work_dir=DIR -- --gin_file=gin/demo.gin
 
-Run it in the root of a checkout. `python -m benchmarks SUBCOMMAND --help` names the baseline of
-each. A ratio is our value divided by the baseline's. Times are medians over calls in which the two
-sides take turns. The last two subcommands compare numbers of our own runs and time nothing.
+Run it in the root of a checkout. `python -m benchmarks SUBCOMMAND --help` describes the baseline. A
+ratio is our value divided by the baseline's. Times are medians over calls in which the two sides
+take turns. The last two subcommands compare results of our own runs and time nothing.
 """
 
 import argparse

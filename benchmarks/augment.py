@@ -1,7 +1,7 @@
-"""The part of augmentation that runs on the device: flip and color distortion of a batch of views.
+"""Measures augmentation on the device: flip and color distortion of a batch of views.
 
-The baseline is the official code's scheme: one image after another, one random op after another, in
-a map that uses all cores.
+The baseline is the official code's scheme: one image at a time, one random op at a time, in a map
+that uses all cores.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from tf_simclr.data.augment import distortion, on_device
 
 STRENGTH, IMPL = 1.0, "simclrv2"
 NOTES = """\
-- time: milliseconds of a batch of views, uint8 to float32, without crops and blur. A timed call
+- time: milliseconds per batch of views, uint8 to float32, without crops and blur. A timed call
   processes --batches batches and includes the start of the baseline's pipeline.
 - ours: batched ops, compiled by XLA, as with --augment_on=device.
 - This machine's CPU runs both."""

@@ -1,12 +1,13 @@
-"""Communication of replicas in a training step: gathered hiddens, statistics, gradients.
+"""Measures the communication of replicas in a training step: hiddens, statistics, gradients.
 
 The replicas are parts of this machine's CPU and communicate by TensorFlow's ring collectives, as in
 MirroredStrategy. --predict computes the numbers of training on ImageNet instead.
 
-The baseline of the hiddens is the official code's gathering: each replica writes its hiddens into a
-tensor of zeros with room for all replicas, and these tensors are summed. The baseline of batch
-normalization is one all-reduce per layer and direction (Keras: three forward and two backward).
-The baseline of the gradients is one all-reduce per variable.
+"Hiddens" are the projections that the contrastive loss gathers; the official code calls them so.
+Their baseline is the official gathering: each replica writes its hiddens into a tensor of zeros
+with room for all replicas, and these tensors are summed. The baseline of batch normalization is one
+all-reduce per layer and direction (Keras: three forward and two backward). The baseline of the
+gradients is one all-reduce per variable.
 """
 
 import argparse
@@ -26,8 +27,8 @@ from tf_simclr.models.resnet import BLOCKS_PER_GROUP
 SUM = tf.distribute.ReduceOp.SUM
 
 NOTES = """\
-- measured: milliseconds of a call, including the cost of the call itself (the empty step). The
-  replicas are parts of one CPU and exchange through its memory: these are not times of a network.
+- measured: milliseconds per call, including the cost of the call itself (the empty step). The
+  replicas are parts of one CPU and communicate through its memory, not through a network.
 - counted: one replica's collective operations in the graph of an executed step, and the sizes of
   their inputs.
 - computed: what one replica sends in a ring for the counted inputs: 2(R-1)/R of an all-reduce's
@@ -196,7 +197,7 @@ def _model(strategy, settings: Settings) -> Iterator[Row]:
 
 
 def _one_after_the_other(tensors: list) -> list:
-    """Runs all-reduces that wait for one another, as those of a network's layers do."""
+    """Runs all-reduces one after the other, as in the layers of a network."""
     sums: list[tf.Tensor] = []
     for tensor in tensors:
         with tf.control_dependencies(sums[-1:]):
@@ -214,7 +215,7 @@ def _call(strategy, step: Callable, *values) -> Callable:
 
 
 def _check_equal(ours, baseline):
-    """Raises AssertionError unless both sides return the same, as comparable times require."""
+    """Raises AssertionError unless both sides return the same; otherwise times mean nothing."""
     ours, baseline = (tf.nest.flatten(x, expand_composites=True) for x in (ours, baseline))
     for left, right in zip(ours, baseline, strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)

@@ -16,7 +16,7 @@ from tf_simclr.training.tasks import make_task
 from tf_simclr.training.train_step import train_step
 
 NUM_CLASSES, IMAGE_SIZE, STEP_BATCH_SIZE = 10, 32, 2
-BN_CHANNELS = 64  # of the single layer
+BN_CHANNELS = 64  # channels of the single layer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Settings:
 
     @property
     def model_name(self) -> str:
-        """Names the model, for example "ResNet-18 (0.5x)"."""
+        """Returns the name of the model, for example "ResNet-18 (0.5x)"."""
         return f"ResNet-{self.resnet_depth} ({self.width_multiplier:g}x)"
 
     def model_size(self) -> network.Network:

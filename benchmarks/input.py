@@ -1,9 +1,9 @@
-"""Images per second of the input pipeline: decoded, cropped, augmented and batched.
+"""Measures the input pipeline in images per second: decoded, cropped, augmented and batched.
 
-The baseline is the official code's pipeline, written plainly: each image is decoded, and each view
-is cropped, resized, flipped and distorted by itself, in float32, one random op after another. With
---cache, ours keeps in memory what --cache_dataset keeps. The baseline keeps images: decoded, as
-with the official flag of that name, or encoded.
+The baseline is a plain version of the official code's pipeline: each image is decoded, and each
+view is cropped, resized, flipped and distorted separately, in float32, one random op at a time.
+With --cache, ours keeps in memory the same as with --cache_dataset. The baseline keeps images:
+decoded, as with the official flag cache_dataset, or encoded.
 """
 
 import argparse
@@ -25,9 +25,9 @@ from tf_simclr.training import run_input
 WHERE = ("device", "host")
 NOTES = """\
 - A rate counts images, of two views each; it is the median of calls that take turns.
-- host's work: what the host does for augment_on=device and augment_on=host; a loop takes the images
+- host's work: the host's part for augment_on=device and augment_on=host; a loop takes the batches
   and drops them.
-- all: includes what the step does on the device, here the same CPU. Neither side blurs.
+- all: includes the step's augmentation on the device, here the same CPU. Neither side blurs.
 - bare decoding: JPEGs decoded one by one and dropped, without crop or batch."""
 
 
@@ -108,9 +108,10 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _seconds(dataset: tf.data.Dataset, count: int, step) -> float:
-    """Times `count` batches, after as many that fill buffers and trace.
+    """Times `count` batches, after `count` untimed batches that fill buffers and trace.
 
-    The iterator ends with the call, because it would fill its buffers while another side is timed.
+    The iterator ends with the call. Otherwise it would fill its buffers while another side is
+    timed.
     """
     iterator = iter(dataset)
     for _ in range(2):
@@ -124,7 +125,7 @@ def _seconds(dataset: tf.data.Dataset, count: int, step) -> float:
 
 
 def _augment_step(config: Config):
-    """Returns what the training step does with a batch before the model, without blur."""
+    """Returns the training step's augmentation of a batch, without blur."""
     device_views = DeviceViews(config, compiled=True)
     return tf.function(lambda batch: device_views.views(batch, step=0, part=0))
 
@@ -134,7 +135,7 @@ def official(source: Source, config: Config, *, cache: str | None) -> tf.data.Da
     size, strength = config.data.image_size, config.augment.color_jitter_strength
 
     def distorted(image):
-        """Color jitter with p = 0.8 in random order, grayscale with p = 0.2; (s, s, 3) back."""
+        """Applies color jitter with p = 0.8 in random order, then grayscale with p = 0.2."""
 
         def jitter(image):
             def clipped(op, *bounds):
@@ -147,8 +148,10 @@ def official(source: Source, config: Config, *, cache: str | None) -> tf.data.Da
                 clipped(color.SATURATION.on_image, *factors),
                 clipped(color.HUE.on_image, -0.2 * strength, 0.2 * strength),
             )
-            for which in tf.unstack(tf.random.shuffle(tf.range(4))):
-                image = tf.switch_case(which, [functools.partial(op, image) for op in ops])
+            for operation_index in tf.unstack(tf.random.shuffle(tf.range(4))):
+                image = tf.switch_case(
+                    operation_index, [functools.partial(op, image) for op in ops]
+                )
                 image = tf.ensure_shape(image, (size, size, 3))
             return image
 

@@ -41,7 +41,7 @@ def start(model_dir: Path, log: Path, arguments: list[str]) -> subprocess.Popen:
 
 
 def await_true(condition: Callable[[], bool], process: subprocess.Popen) -> bool:
-    """Waits until the condition holds; False if the process ends first."""
+    """Waits until the condition holds; returns False if the process ends first."""
     while not condition():
         if process.poll() is not None:
             return False
@@ -62,7 +62,7 @@ def progress(log: Path) -> tuple[int, int, int]:
 def wait_for_moment(
     moment: str, process: subprocess.Popen, model_dir: Path, log: Path, share: float
 ) -> bool:
-    """Waits for the moment to kill; False if the process ends first.
+    """Waits for the moment to kill the run; returns False if the process ends first.
 
     Args:
       moment: "training", "checkpoint" (while one is written) or "export".
@@ -85,7 +85,7 @@ def wait_for_moment(
 def values(model_dir: Path) -> dict[str, np.ndarray]:
     """Reads the latest checkpoint: weights, optimizer and step.
 
-    TensorFlow's save_counter is left out: it counts the files that one process has written.
+    TensorFlow's save_counter is left out, because it counts the files of one process.
     """
     reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(model_dir)))
     return {
@@ -121,8 +121,8 @@ def kill_series(
     work_dir.mkdir(parents=True)
     log = work_dir / "undisturbed.log"
     assert start(undisturbed, log, arguments).wait() == 0, log.read_text()
-    # A start advances by three quarters of an equal share on average, less what a kill costs. The
-    # run therefore does not end before its last kill.
+    # On average, a start advances by three quarters of an equal share, minus the steps that a kill
+    # loses. The run therefore does not end before its last kill.
     longest = 1.5 / max(1, len(moments))
     rows: list[tuple] = []
     while True:
@@ -157,7 +157,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the table and returns the exit code: 1 if a value differs."""
     if args.work_dir.exists():
-        raise SystemExit(f"--work_dir {args.work_dir} exists already: name a new one")
+        raise SystemExit(f"--work_dir {args.work_dir} exists already: use a new one")
     moments = [MOMENTS[i % len(MOMENTS)] for i in range(args.kills - 1)] + ["export"]
     rows, difference = kill_series(
         args.work_dir,

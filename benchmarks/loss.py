@@ -1,7 +1,7 @@
-"""Time and memory of NT-Xent and its gradient, for n images with hiddens of width d.
+"""Measures time and memory of NT-Xent and its gradient, for n images with hiddens of width d.
 
 The baseline is the official code's loss: a dense matrix of logits, n x n, for each of the four
-pairs of views, concatenated to n x 2n for each anchor, and TensorFlow's gradient of all that.
+pairs of views, concatenated to n x 2n, and TensorFlow's gradient of it.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from tf_simclr.losses.nt_xent import automatic_block_rows, nt_xent_stacked
 
 NOTES = """\
 - time: milliseconds of the loss and its gradient with respect to the hiddens.
-- memory: peak of the resident set while they are computed, above its size before; each in a new
+- memory: peak of the resident set while they are computed, minus its size before; each in a new
   process.
-- ours: blocks of as many rows as the setting says; n rows are the whole matrix."""
+- ours: blocks with the number of rows in the setting; n rows are the whole matrix."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ _CALLS = re.compile("PartitionedCall|While|If|Case")  # the ops inside have thei
 def matrix_share(step: Callable) -> float:
     """Returns the share of a call's op time that convolutions and matrix products take.
 
-    The share is nan if ops cannot be told apart, as in code that XLA has compiled.
+    The share is NaN if single ops cannot be seen, as in code compiled by XLA.
     """
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
@@ -45,7 +45,7 @@ def matrix_share(step: Callable) -> float:
 def matrix_flops(graph: tf.Graph) -> int:
     """Counts the multiplications and additions of a graph's convolutions and matrix products.
 
-    Pixels of padding count like all others.
+    Padding pixels are counted as well.
     """
     flops = 0
     for op in graph.get_operations():

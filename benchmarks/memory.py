@@ -1,8 +1,8 @@
-"""Peak memory and time of ResNet-18's training step on 32 pixels, with and without micro-batches.
+"""Measures memory and time of ResNet-18's training step at 32 pixels, with micro-batches.
 
 The baseline is a plain step of a small batch. Ours is a batch many times as large, in micro-batches
-of the baseline's size. Each memory is that of a new process, with model and optimizer. For the
-times, both take turns in one process.
+of the baseline's size. Memory is measured in a new process for each side, with model and optimizer.
+For the times, both take turns in one process.
 """
 
 import argparse

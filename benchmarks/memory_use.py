@@ -1,4 +1,4 @@
-"""Measures the memory of a computation: the peak of its process above its earlier size."""
+"""Measures the memory of a computation: the peak of its process minus the earlier size."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +9,12 @@ from benchmarks import local
 def peak(make: Callable[..., Callable[[], object]], *args: object, calls: int = 2) -> float:
     """Returns the bytes by which the resident set grows, at its peak, while a function is called.
 
-    Everything runs in a new process. make(*args) comes first: it is not counted and may run
-    TensorFlow's first operation. Then the function that it returns is called `calls` times, tracing
-    included.
+    Everything runs in a new process. make(*args) runs first. It is not counted and may run
+    TensorFlow's first operation. Then the function that it returns is called `calls` times,
+    including tracing.
 
     Raises:
-      FileNotFoundError: the system is not Linux, which alone tells a process its peak.
+      FileNotFoundError: the system is not Linux; only Linux reports a process's peak.
     """
     return local.in_new_process(_peak, make, args, calls)
 

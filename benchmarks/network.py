@@ -37,7 +37,7 @@ def encoder(
     sk_ratio: float = 0.0,
     small_stem: bool = False,
 ) -> tuple[Network, int]:
-    """Sizes the ResNet of tf_simclr/models/resnet.py; returns it and the width of its output.
+    """Computes the sizes of the ResNet in tf_simclr/models/resnet.py, and the output width.
 
     Squeeze-and-excitation is not counted.
     """
@@ -79,7 +79,7 @@ def encoder(
 def simclr(
     *, num_classes: int = 1000, proj_out_dim: int = 128, num_proj_layers: int = 3, **settings: Any
 ) -> Network:
-    """Sizes the pretraining model: encoder, nonlinear projection head and supervised head.
+    """Computes the sizes of the pretraining model: encoder, projection head, supervised head.
 
     Args:
       **settings: arguments of `encoder`.

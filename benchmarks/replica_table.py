@@ -6,7 +6,7 @@
 The replicas are parts of one CPU. Both stacks start from the same weights. A difference is the
 largest value of |weights - weights of one replica| / |weights of one replica| over the variables
 (moving averages included), in Euclidean norms. "Reordered" is one replica that sees the batch in
-another order. It adds up the same terms, so its difference is rounding alone.
+another order. It sums the same terms, so its difference is only rounding.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def make_batch(batch_size: int, image_size: int) -> tuple[np.ndarray, np.ndarray
 
 
 def set_weights(model: SimCLR) -> None:
-    """Gives each variable nonzero random values that depend on its path alone.
+    """Sets each variable to nonzero random values that depend only on its path.
 
     The last gamma of a block is small, because it starts at 0 in training.
     """
@@ -123,8 +123,8 @@ def train(
 
     def measure(images, labels):
         targets = task.targets(labels)
-        metrics, found = gradients(task, replica_batch(images, labels), targets, step=0)
-        pairs = zip(found, task.trainable, strict=True)
+        metrics, local_gradients = gradients(task, replica_batch(images, labels), targets, step=0)
+        pairs = zip(local_gradients, task.trainable, strict=True)
         reached = {path_of[id(v)]: gradient for gradient, v in pairs if gradient is not None}
         summed = sum_over_replicas(list(reached.values()))
         return metrics["total_loss"], dict(zip(reached, summed, strict=True))
@@ -138,7 +138,7 @@ def train(
         )
         for parts in (np.split(array, strategy.num_replicas_in_sync) for array in batch)
     )
-    # No tf.function here: tracing a model for each of several replicas takes minutes.
+    # No tf.function here, because tracing a model for several replicas takes minutes.
     set_weights(model)
     first_loss, first_gradients = strategy.run(measure, args=local_batch)
     set_weights(model)  # because measuring has changed the moving averages

@@ -1,4 +1,4 @@
-"""Prints what every benchmark prints: the machine, then a Markdown table of measurements."""
+"""Prints the report of a benchmark: the machine, then a Markdown table of measurements."""
 
 import argparse
 import dataclasses
@@ -29,7 +29,7 @@ class Row:
 
     Attributes:
       what: name of the quantity.
-      setting: what both sides were run with.
+      setting: the settings of both sides.
       unit: "ms", "bytes", "MB" (the value is in bytes and shown in millions), "images/s", "%" or
         "count".
       ours: value of this code.
@@ -46,7 +46,7 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Our value divided by the baseline's: below 1 if ours is smaller."""
+        """Returns our value divided by the baseline's: below 1 if ours is smaller."""
         return self.ours / self.baseline if self.baseline else None
 
     def markdown(self) -> str:
@@ -64,14 +64,14 @@ class Row:
 
 
 def measured(what: str, setting: str, unit: str, values: Sequence[float]) -> Row:
-    """Makes the row of one value, or of ours and the baseline's, that a clock gave."""
+    """Makes a row of measured values: [ours] or [ours, baseline]."""
     ours, baseline = [*values, None][:2]
     assert ours is not None
     return Row(what, setting, unit, ours, baseline, "measured")
 
 
 class Report:
-    """Prints rows as they come and, if asked, also writes each as a line of JSON."""
+    """Prints rows as they are added and, if asked, also writes each as a line of JSON."""
 
     def __init__(self, benchmark: str, *, repetitions: int, json_path: str | None = None) -> None:
         """Prints the machine and the head of the table, and empties the JSON file."""

@@ -44,7 +44,7 @@ def blocks_backward(n: int, d: int, replicas: int) -> list[Collective]:
 
 
 def padded_forward(n: int, d: int, replicas: int) -> list[Collective]:
-    """Lists the official sums: each view's hiddens, padded with zeros to those of all replicas."""
+    """Lists the official sums: each view's hiddens, padded with zeros to the global batch."""
     return VIEWS * [Collective(SUM, replicas * n * d * FLOAT)]
 
 
@@ -80,7 +80,7 @@ def labels() -> list[Collective]:
 
 
 def gradients(parameters: int) -> list[Collective]:
-    """Lists the one sum into which TensorFlow packs all gradients."""
+    """Lists the single sum into which TensorFlow packs all gradients."""
     return [Collective(SUM, parameters * FLOAT)]
 
 

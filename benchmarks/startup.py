@@ -1,4 +1,4 @@
-"""Startup: from `python run.py` to the first step and to the end of a short run of ResNet-18.
+"""Measures the startup: from `python run.py` to the first step and to the end of a short run.
 
 The baseline is the same command in another checkout, if --baseline names one.
 """
@@ -47,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_checkout,
         help="another checkout, whose run.py takes turns with ours",
     )
-    parser.add_argument("--data_dir", help="of the data set shapes, which is prepared there first")
+    parser.add_argument(
+        "--data_dir", help="TFDS folder; the data set shapes must be prepared in it"
+    )
     report.add_arguments(parser, repetitions=3)
 
 
@@ -90,7 +92,7 @@ def _seconds_of(command: list) -> dict[str, float]:
     """Runs a process; returns the seconds until its stderr shows each moment, and until its end.
 
     Raises:
-      RuntimeError: it fails.
+      RuntimeError: the process fails.
     """
     began, printed, seconds = time.perf_counter(), b"", {}
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

@@ -1,6 +1,6 @@
-"""One pretraining step: images per second, and the ops that take its time.
+"""Measures a pretraining step in images per second, and the share of its convolutions.
 
-The baseline is the official code's step, written plainly: float32, batch normalization as single
+The baseline is a plain version of the official code's step: float32, batch normalization as single
 ops, the dense loss. All sides use our LARS. "naive" is the baseline with its encoder in Keras's
 mixed bfloat16.
 """
@@ -150,7 +150,7 @@ class OfficialPretrain(Pretrain):
 
 
 def official(config: Config, *, naive: bool = False) -> Step:
-    """Makes the official code's step; `naive` uses the global policy mixed_bfloat16."""
+    """Makes the official code's step; with `naive`, its encoder computes in bfloat16."""
 
     def batch_norm(*, fused_in_float32, **settings):
         del fused_in_float32  # the official code has no such argument

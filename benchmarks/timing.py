@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 def in_turns(
     functions: Sequence[Callable[[], object]], *, repetitions: int, untimed: int = 0
 ) -> list[list]:
-    """Calls each function several times and returns its results, call by call.
+    """Calls each function several times and returns the results of each, in order of the calls.
 
     The functions take turns, because other load on the machine then affects all of them equally.
 
@@ -28,7 +28,7 @@ def in_turns(
 
 
 def medians(functions: Sequence[Callable[[], object]], *, repetitions: int) -> list[float]:
-    """Returns the median milliseconds of a call of each function; they take turns.
+    """Returns the median milliseconds per call of each function; the functions take turns.
 
     Two earlier calls do not count, because the first one traces and compiles.
     """

@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> list[float]:
     parser.add_argument("--width_multiplier", type=float, default=0.25)
     args = parser.parse_args(argv)
 
-    # Data: pictures that are drawn here, uint8 (n, 32, 32, 3).
+    # Data: images that are drawn here, uint8 (n, 32, 32, 3).
     images = np.stack([shapes.example("train", i)[0] for i in range(8 * args.batch_size)])
     dataset = tf.data.Dataset.from_tensor_slices(images).shuffle(len(images)).repeat()
     dataset = dataset.batch(args.batch_size, drop_remainder=True).take(args.steps)
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> list[float]:
     model = tf_simclr.SimCLR(image_size=32, network=settings.model)
     variables = [compat.tf_variable(variable) for variable in model.trainable_variables]
 
-    # Optimizer: LARS leaves biases and batch normalization alone, the variables of rank 1.
+    # Optimizer: LARS excludes biases and batch normalization, the variables of rank 1.
     rank_1 = [i for i, variable in enumerate(variables) if len(variable.shape) == 1]
     schedule = tf_simclr.WarmUpAndCosineDecay(
         1.0 * args.batch_size / 256, warmup_steps=args.steps // 10, total_steps=args.steps

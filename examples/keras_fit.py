@@ -1,4 +1,4 @@
-"""Pretrains SimCLR with Keras' model.fit, on pictures that are drawn here.
+"""Pretrains SimCLR with Keras's model.fit, on images that are drawn here.
 
 python examples/keras_fit.py --steps=300
 """
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> keras.callbacks.History:
     parser.add_argument("--width_multiplier", type=float, default=0.25)
     args = parser.parse_args(argv)
 
-    # 1. Data: uint8 (n, 32, 32, 3). Any batches of one static shape will do.
+    # 1. Data: uint8 (n, 32, 32, 3). Any batches of one static shape work.
     images = np.stack([shapes.example("train", i)[0] for i in range(8 * args.batch_size)])
     dataset = tf.data.Dataset.from_tensor_slices(images).shuffle(len(images)).repeat()
     dataset = dataset.batch(args.batch_size, drop_remainder=True)
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> keras.callbacks.History:
     settings = tf_simclr.Config().replace(resnet_depth=18, width_multiplier=args.width_multiplier)
     model = Pretraining(tf_simclr.SimCLR(image_size=32, network=settings.model))
 
-    # 3. Optimizer: LARS leaves biases and batch normalization alone, the variables of rank 1.
+    # 3. Optimizer: LARS excludes biases and batch normalization, the variables of rank 1.
     rank_1 = [i for i, v in enumerate(model.encoder.trainable_variables) if len(v.shape) == 1]
     schedule = tf_simclr.WarmUpAndCosineDecay(
         1.0 * args.batch_size / 256, warmup_steps=args.steps // 10, total_steps=args.steps

@@ -23,11 +23,11 @@ def apply_gradients(
 ) -> None:
     """Applies gradients that are already summed over the replicas.
 
-    By default both versions of Keras would sum them again. Keras 2 has an argument against that,
-    its legacy optimizers have another, and Keras 3 sums in a method of its TensorFlow optimizers.
+    By default both versions of Keras would sum them again. Keras 2 has an argument that prevents
+    it, its legacy optimizers have another argument, and in Keras 3 a method must be replaced.
 
     Args:
-      optimizer: built for the variables.
+      optimizer: an optimizer that is built for the variables.
       gradients_and_variables: (gradient, variable) pairs.
     """
     if KERAS_3:
@@ -55,7 +55,7 @@ def lamb(learning_rate: LearningRate) -> keras.optimizers.Optimizer:
     if KERAS_3:
         return keras.optimizers.Lamb(learning_rate, **constants)
     try:
-        with warnings.catch_warnings():  # it warns of its end of life; on Keras 3 it is not needed
+        with warnings.catch_warnings():  # the package warns that it is no longer maintained
             warnings.simplefilter("ignore")
             import tensorflow_addons
     except ImportError as error:
@@ -65,7 +65,7 @@ def lamb(learning_rate: LearningRate) -> keras.optimizers.Optimizer:
         ) from error
 
     class Lamb(tensorflow_addons.optimizers.LAMB):
-        """A legacy optimizer with the attributes of current Keras 2 optimizers that we need."""
+        """The legacy optimizer, with the attributes of current Keras 2 optimizers that we need."""
 
         def build(self, variables: Sequence) -> None:
             """Creates the slots."""
@@ -80,7 +80,7 @@ SLOTS = {"momentum": ("momentums", "_momentums"), "velocity": ("velocities", "_v
 
 
 def optimizer_slots(optimizer: keras.optimizers.Optimizer) -> dict[str, list]:
-    """Returns {name of a slot: its variables}, in the order that the optimizer was built for."""
+    """Returns {slot name: its variables}, in the order of the variables given to `build`."""
     slots_by_name: dict[str, list] = {}
     for name, attributes in SLOTS.items():
         for attribute in attributes:
@@ -106,13 +106,13 @@ class SlotOptimizer(keras.optimizers.Optimizer):
 
         Args:
           learning_rate: a number or a LearningRateSchedule.
-          name: of the optimizer.
+          name: name of the optimizer.
           **kwargs: arguments of keras.optimizers.Optimizer.
         """
         if KERAS_3:
             super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         else:
-            # The training step decides about XLA compilation, not its optimizer.
+            # XLA compilation is decided for the training step, not for its optimizer.
             kwargs.setdefault("jit_compile", False)
             super().__init__(name=name, **kwargs)
             self._learning_rate = self._build_learning_rate(learning_rate)
@@ -140,10 +140,10 @@ class SlotOptimizer(keras.optimizers.Optimizer):
         """Updates a variable and its slots.
 
         Args:
-          gradient: of the variable.
-          variable: one of those given to `build`.
-          position: its place among them.
-          learning_rate: of this step, ().
+          gradient: the variable's gradient.
+          variable: one of the variables given to `build`.
+          position: its index in that list.
+          learning_rate: the learning rate of this step, ().
         """
         raise NotImplementedError
 

@@ -1,7 +1,7 @@
-"""Progress of long work: a bar on a terminal, lines in a log.
+"""Shows the progress of long work: a bar on a terminal, lines in a log.
 
-A bar redraws its line several times a second, which would be one endless line in a log file. A log
-gets a separate line every SECONDS_BETWEEN_LINES instead.
+A bar redraws its line several times per second, which would be one endless line in a log file. A
+log gets a separate line every SECONDS_BETWEEN_LINES instead.
 """
 
 import sys
@@ -31,12 +31,12 @@ def progress(
       total: number of units at the end of the work.
       desc: name of the work, such as "evaluate".
       unit: name of one unit, such as "step".
-      leave: keep the bar at the end. In a log: report the first update at once, and the end.
-      initial: number of units done before.
+      leave: keep the bar at the end. In a log: also report the first update and the end.
+      initial: number of units that are already done.
       disable: show nothing.
 
     Returns:
-      a tqdm bar or `Lines`.
+      A tqdm bar or `Lines`.
     """
     settings: dict[str, Any] = dict(
         total=total, desc=desc, unit=unit, leave=leave, initial=initial, disable=disable

@@ -1,4 +1,4 @@
-"""The error for a wrong setting, and helpers that word it."""
+"""The error for a wrong setting, and helpers that format its text."""
 
 import difflib
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
-"""Small text files from unknown sources, on this machine or at a URL.
+"""Reads and writes small text files, on this machine or at a URL. Their content is untrusted.
 
-A file is read up to a limit and parsed as data. If it is not valid, a ConfigError of one line names
-the file and what is wrong with it.
+A file is read up to a size limit and parsed as data. If it is not valid, a one-line ConfigError
+names the file and the fault.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ def is_url(path: str) -> bool:
 
 
 def open_url(path: str) -> Any:
-    """Opens a remote file. TensorFlow is imported only when this is called."""
+    """Opens a remote file. Imports TensorFlow only when it is called."""
     import tensorflow as tf
 
     return tf.io.gfile.GFile(path)
@@ -57,18 +57,18 @@ def read_text(path: str) -> str:
             content = content.decode("utf-8")
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text: restore it or remove it") from None
-    except Exception as error:  # TensorFlow, and with it its errors, may not be imported
+    except Exception as error:  # TensorFlow, with its error classes, may not be imported
         raise ConfigError(f"{path} cannot be read: {one_line(error)}") from None
     if len(content) > MAX_BYTES:
         raise ConfigError(f"{path} is larger than {MAX_BYTES} bytes: restore it or remove it")
     return content
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a finite number")
 
 
-def _refuse_repeated_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_repeated_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
@@ -85,11 +85,11 @@ def parse_json_object(text: str, path: str) -> dict[str, Any]:
       path: the file it comes from, for the error message.
 
     Raises:
-      ConfigError: the text is anything else.
+      ConfigError: the text is not such an object.
     """
     try:
         content = json.loads(
-            text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated_names
+            text, parse_constant=_reject_constant, object_pairs_hook=_reject_repeated_names
         )
     except (ValueError, RecursionError) as error:
         raise ConfigError(
@@ -101,12 +101,12 @@ def parse_json_object(text: str, path: str) -> dict[str, Any]:
 
 
 def read_json_object(path: str) -> dict[str, Any]:
-    """Reads a JSON object from a file. Raises like `read_text` and `parse_json_object`."""
+    """Reads a JSON object from a file. Raises ConfigError like the two functions above."""
     return parse_json_object(read_text(path), path)
 
 
 def write_text(path: str, content: str) -> None:
-    """Writes a text file. A reader sees the old file or the complete new one, never a part."""
+    """Writes a text file. Readers see the old file or the complete new one, never a part."""
     import tensorflow as tf
 
     unfinished = path + ".unfinished"

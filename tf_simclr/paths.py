@@ -1,4 +1,4 @@
-"""The text of paths: a leading `~`, and characters that TensorFlow reads as a pattern."""
+"""Checks and expands paths: a leading `~`, and characters that TensorFlow reads as a pattern."""
 
 import os
 
@@ -10,14 +10,14 @@ PATTERN = "*?[" + ("" if os.sep == "\\" else "\\")
 def expand_home(path: str) -> str:
     """Replaces a leading `~` or `~NAME` by a home directory.
 
-    A shell does this for `--flag ~/x` but not for `--flag=~/x`. If the home directory is not
-    known, the path is returned unchanged.
+    A shell expands `--flag ~/x` but not `--flag=~/x`. An unknown home directory leaves the path
+    unchanged.
     """
     return os.path.expanduser(path)
 
 
 def lacks_home(path: str) -> bool:
-    """Returns whether an expanded path still begins with `~`: that home directory is not known."""
+    """Returns whether an expanded path still begins with `~`, because its home is unknown."""
     return path == "~" or (path.startswith("~") and "/" in path)
 
 

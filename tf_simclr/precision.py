@@ -1,4 +1,4 @@
-"""The types of computations: half precision on request, float32 where it is needed."""
+"""Dtypes of computations: half precision on request, float32 where it is needed."""
 
 import tensorflow as tf
 
@@ -15,6 +15,6 @@ def policy_of(x: tf.Tensor) -> str:
 
 
 def at_least_float32(tensor: tf.Tensor) -> tf.Tensor:
-    """Casts to float32, except float64 tensors. Losses are not computed in half precision."""
+    """Casts to float32, but keeps float64. Losses are not computed in half precision."""
     tensor = tf.convert_to_tensor(tensor)
     return tensor if tensor.dtype == tf.float64 else tf.cast(tensor, tf.float32)

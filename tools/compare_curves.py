@@ -1,9 +1,9 @@
-"""Compares the learning curves of a run with those of the reference runs.
+"""Compares the learning curves of a run with the curves of the reference runs.
 
     python tools/compare_curves.py --model_dir=runs/curve --golden=../shared/golden/curves.json
 
 Make the run with the command in the file's "settings" and --train_summary_steps=50, the spacing of
-the reference curves. A value agrees if it lies within the spread of the reference runs. The
+the reference curves. A value agrees if it is within the spread of the reference runs. The
 contrastive loss also agrees within 3% of their mean. Exits with 1 if the contrastive loss disagrees
 at any step.
 """
@@ -41,7 +41,7 @@ def read_curves(model_dir: str) -> dict[str, dict[int, float]]:
 
 
 def agrees(metric: str, value: float, reference: list[float]) -> bool:
-    """Tells whether a value lies within the spread, or (contrastive loss) within 3% of the mean."""
+    """Returns whether a value is within the spread, or (contrastive loss) within 3% of the mean."""
     if min(reference) <= value <= max(reference):
         return True
     mean = sum(reference) / len(reference)

@@ -5,8 +5,8 @@
 
 writes ckpt-0, config.json, config.gin and saved_model/0. `--checkpoint=converted` starts a run from
 its weights, `--model_dir=converted` continues training, and the SavedModel is called as
-f(images, trainable=False). The step is always 0, whatever the official global_step, because the
-state of the official optimizer is not converted.
+f(images, trainable=False). The step is always 0, not the official global_step, because the state of
+the official optimizer is not converted.
 """
 
 import argparse
@@ -70,10 +70,10 @@ def convert(source: str, output: str, config: Config) -> Converted:
     Args:
       source: prefix of an official TF2 object checkpoint, or the directory that holds it.
       output: new directory; all files in it appear at once.
-      config: checked settings; the model's must be the ones it was trained with.
+      config: checked settings; the model settings must be as in the training.
 
     Raises:
-      ConfigError: one line that names the flag and the way out; nothing is written.
+      ConfigError: a flag does not fit; nothing is written.
     """
     output = output.rstrip("/")
     for flag, path in (("source", source), ("output", output)):
@@ -102,7 +102,7 @@ def _check_output(output: str):
     if tf.io.gfile.exists(output) and (
         not tf.io.gfile.isdir(output) or tf.io.gfile.listdir(output)
     ):
-        raise ConfigError(f"output {output!r} exists and is not an empty directory; name another")
+        raise ConfigError(f"output {output!r} exists and is not an empty directory; use another")
 
 
 def _write(output: str, model: SimCLR, config: Config):
@@ -128,7 +128,7 @@ def _write(output: str, model: SimCLR, config: Config):
         tf.io.gfile.rename(unfinished, output)
     except (tf.errors.OpError, OSError) as error:
         raise ConfigError(
-            f"output {output!r} cannot be written: {one_line(error)}; name another directory"
+            f"output {output!r} cannot be written: {one_line(error)}; use another directory"
         ) from error
     finally:
         _remove(unfinished)
@@ -192,8 +192,8 @@ def parse_settings(given: Sequence[str]) -> Config:
     Raises:
       ConfigError: a setting is wrong, or settings contradict each other.
     """
-    # The empty binding keeps `parse` from using the settings of the demo. Building a model needs a
-    # seed, although nothing random survives the conversion.
+    # The empty binding keeps `parse` from using the demo's settings. Building a model needs a seed,
+    # although the conversion replaces all random values.
     return flags.parse(["", "--gin_bindings=", "--seed=0", *given]).config
 
 

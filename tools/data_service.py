@@ -1,6 +1,6 @@
-"""Starts a server of the tf.data service, which makes training batches on other machines.
+"""Starts a server of tf.data service, which makes training batches on other machines.
 
-Start one dispatcher with the addresses of all workers, one worker on each machine, and then the
+Start one dispatcher with the addresses of all workers, one worker per machine, and then the
 training (--data_service):
 
     python tools/data_service.py dispatcher --port=5050 --workers=cpu1:5051,cpu2:5051
@@ -27,7 +27,7 @@ import tensorflow as tf  # noqa: E402
 def start(
     options: argparse.Namespace,
 ) -> tf.data.experimental.service.DispatchServer | tf.data.experimental.service.WorkerServer:
-    """Starts the server that the options ask for."""
+    """Starts the dispatcher or the worker, as the options say."""
     service = tf.data.experimental.service
     if options.part == "dispatcher":
         return service.DispatchServer(

@@ -8,7 +8,7 @@ compared with it: a student trained on the same labels alone; a student distille
 on all images without labels; and a network of the teacher's size that starts from the checkpoint
 and is distilled in the same way (self-distillation).
 
-Settings come from the checkpoint's config.gin, and those of fine-tuning from tools/few_labels.py.
+Settings come from the checkpoint's config.gin, and fine-tuning settings from tools/few_labels.py.
 Arguments after `--` go to run.py. Prints a Markdown table of top-1 accuracies in percent. An
 interrupted series resumes.
 """

@@ -1,10 +1,10 @@
-"""Measures what pretraining is worth with few labels: fine-tuning beside training from scratch.
+"""Measures the benefit of pretraining with few labels: fine-tuning vs. training from scratch.
 
     python tools/few_labels.py --checkpoint=runs/curve --work_dir=runs/few_labels \\
         --shares=0.01:60,0.1:30 --seeds=3 -- --data_dir=DIR
 
 For each share of the labels (given with its epochs), one network is fine-tuned from the checkpoint
-and one is trained from scratch with the same settings. This is repeated for each seed, which
+and one is trained from scratch with the same settings. This is repeated for each seed. The seed
 decides the choice of labels, the order and every weight that is not restored. --linear_epochs adds
 linear evaluation by SGD: a classifier on all labels, on the pretrained and on an untrained encoder.
 

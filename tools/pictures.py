@@ -1,9 +1,9 @@
-"""Draws pictures of data sets.
+"""Draws contact sheets of data sets.
 
     python tools/pictures.py contact_sheet --dataset=shapes --output=shapes.png
 
-writes a contact sheet: one row for each class, with its name on the left. The data set may be any
-labeled one that run.py reads.
+writes a contact sheet: one row of images per class, with its name on the left. The data set may be
+any labeled data set of TensorFlow Datasets, or "shapes".
 """
 
 import argparse
@@ -24,7 +24,7 @@ from tf_simclr.data.sources.tfds_source import open_source  # noqa: E402
 from tf_simclr.errors import ConfigError  # noqa: E402
 
 _TILE_INCHES = 0.64
-_GAP = 0.08  # between pictures, in tiles
+_GAP = 0.08  # between images, in tiles
 
 
 def contact_sheet(
@@ -34,17 +34,17 @@ def contact_sheet(
     rows: int,
     columns: int,
 ) -> Figure:
-    """Draws one row of pictures for each class.
+    """Draws one row of images per class.
 
     Args:
       images: n arrays, uint8 (height, width, 3), or (height, width, 1) for gray; sizes may differ.
       labels: int (n,), indices into class_names.
       class_names: names by label.
       rows: number of classes, starting with class 0; at most len(class_names).
-      columns: pictures per class; a class with fewer leaves empty places.
+      columns: images per class; a class with fewer leaves empty tiles.
 
     Returns:
-      A figure that has axes for each picture, in reading order.
+      A figure that has axes for each image, in reading order.
 
     Raises:
       ValueError: rows or columns is out of range.
@@ -54,7 +54,7 @@ def contact_sheet(
     if columns < 1:
         raise ValueError(f"columns must be at least 1, got {columns}")
     labels = np.asarray(labels)
-    # Margins are in inches, because the pictures have the same size in any grid.
+    # Margins are in inches, because the images have the same size in any grid.
     left = 0.25 + 0.085 * max(len(name) for name in class_names[:rows])
     margin, pitch = 0.15, _TILE_INCHES * (1 + _GAP)
     width = left + columns * pitch - _TILE_INCHES * _GAP + margin
@@ -74,8 +74,8 @@ def contact_sheet(
         for column, index in enumerate(np.flatnonzero(labels == row)[:columns]):
             corner = ((left + column * pitch) / width, (top - _TILE_INCHES) / height)
             axes = figure.add_axes((*corner, _TILE_INCHES / width, _TILE_INCHES / height))
-            picture = images[index].squeeze()
-            axes.imshow(picture, interpolation="nearest", cmap="gray", vmin=0, vmax=255)
+            image = images[index].squeeze()
+            axes.imshow(image, interpolation="nearest", cmap="gray", vmin=0, vmax=255)
             axes.set_axis_off()
     return figure
 
@@ -85,7 +85,7 @@ def pick(
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Takes the first `columns` examples of each of the classes 0 .. rows - 1.
 
-    It stops reading as soon as it has them all, because data sets can be large.
+    Reading stops as soon as all are found, because data sets can be large.
 
     Args:
       examples: dictionaries with "image", uint8 (height, width, channels), and "label", an int.
@@ -108,7 +108,7 @@ def pick(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description="Draws pictures of data sets.")
+    parser = argparse.ArgumentParser(description="Draws contact sheets of data sets.")
     command = parser.add_subparsers(dest="command", required=True).add_parser("contact_sheet")
     command.add_argument("--dataset", default="shapes", help="as in run.py")
     command.add_argument(
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--output", type=os.path.expanduser, default="shapes.png", help="the PNG to write"
     )
     command.add_argument("--rows", type=int, default=10, help="number of classes")
-    command.add_argument("--columns", type=int, default=12, help="pictures per class")
+    command.add_argument("--columns", type=int, default=12, help="images per class")
     args = parser.parse_args(argv)
     try:
         source = open_source(args.dataset, args.data_dir)

@@ -38,7 +38,7 @@ class DataSet(NamedTuple):
 
     Attributes:
       title: name in the paper.
-      train, validation, test: splits; without a validation split a part of train serves as one.
+      train, validation, test: splits; a part of train is used if there is no validation split.
       missing: why the data set cannot be used at all.
     """
 
@@ -69,7 +69,7 @@ BATCH_SIZE = 256  # of fine-tuning (appendix B.8)
 
 
 def spec(name: str) -> DataSet:
-    """Returns a data set's description, also by its name without a config.
+    """Returns a data set's description, given its name with or without a config.
 
     A data set that is not in the table has the splits train and test.
     """
@@ -80,7 +80,7 @@ def spec(name: str) -> DataSet:
 
 
 def reason_missing(name: str, args: Namespace) -> str:
-    """Says why a data set is left out; "" if it is not."""
+    """Returns why a data set is left out; "" if it is not."""
     if spec(name).missing:
         return spec(name).missing
     if args.download or is_prepared(name, args.data_dir):
@@ -95,7 +95,7 @@ def settings(args: Namespace, name: str) -> list[str]:
 
 
 def probe(args: Namespace, name: str) -> dict[str, float]:
-    """Evaluates linearly; returns {row: test value of the data set's metric}."""
+    """Runs linear evaluation; returns {row: test value of the data set's metric}."""
     data = spec(name)
     validation = [f"--probe_validation_split={data.validation}"] if data.validation else []
     baselines = ["--probe_baselines"] if args.baselines else []

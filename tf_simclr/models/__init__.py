@@ -1,1 +1,1 @@
-"""The ResNet backbone, its heads, and the model that joins them."""
+"""The ResNet backbone, its heads, and the complete model."""

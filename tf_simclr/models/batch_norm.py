@@ -1,4 +1,4 @@
-"""Batch normalization by TensorFlow's fused operation, if each replica has its own statistics."""
+"""Batch normalization, by TensorFlow's fused operation if each replica has its own statistics."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from tf_simclr.precision import HALF
 
 @keras.utils.register_keras_serializable("tf_simclr")
 class BatchNorm(keras.layers.BatchNormalization):
-    """Computes the same as the Keras layer for channels last, several times as fast.
+    """Computes the same as the Keras layer (channels last), but several times as fast.
 
     One fused operation reads half precision, computes in float32 and writes half precision. Keras
     casts, squares and sums in separate operations.
 
-    The results equal those of Keras 3 and of the official code up to rounding: the moving variance
-    averages the biased variance of each batch (the sum of squares over n). The fused operation
-    returns n/(n-1) times that, and Keras 2 averages it uncorrected.
+    The results equal Keras 3 and the official code up to rounding: the moving variance averages the
+    biased variance of each batch (the sum of squares over n). The fused operation returns n/(n-1)
+    times the biased variance, which Keras 2 averages uncorrected.
 
     The Keras implementation still runs in two cases. With `synchronized` on several replicas, the
     statistics need collectives. In float32 training, the fused operation is faster and several
@@ -43,7 +43,7 @@ class BatchNorm(keras.layers.BatchNormalization):
     def call(
         self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """Normalizes inputs (n, ..., c), in training by the statistics of the batch."""
+        """Normalizes inputs (n, ..., c), in training by the batch's statistics."""
         dtype = tf.as_dtype(inputs.dtype).name
         by_batch = training and self.trainable
         float32_is_fused = self._fused_in_float32 or not by_batch
@@ -64,7 +64,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         return outputs
 
     def _fused(self, inputs, mean=None, variance=None):
-        """Normalizes by the given statistics, or by those of the batch.
+        """Normalizes by the given statistics, or by the batch's statistics if they are None.
 
         Returns:
           outputs (n, ..., c), mean (c,), and variance (c,) times n/(n-1).

@@ -1,4 +1,4 @@
-"""Which networks and images are refused, because no device could hold them."""
+"""Rejects networks and images that no device could hold."""
 
 from decimal import Decimal
 from typing import Any
@@ -8,15 +8,15 @@ from tf_simclr.errors import ConfigError
 from tf_simclr.models import size
 from tf_simclr.models.simclr import SMALL_STEM_MAX_IMAGE_SIZE
 
-# Of the weights, and of one activation of one image. More than any device holds: training takes
-# several times as much of either.
+# The bound of the weights, and of one activation of one image. No device holds more, because
+# training takes several times as much of either.
 MAX_TIB = 1
 
 
 def check_size(config: Config) -> None:
-    """Raises ConfigError where no device could hold the network, or one activation of one image.
+    """Raises ConfigError if no device could hold the network, or one activation of one image.
 
-    Only the settings are looked at, so that this comes before anything else.
+    It needs only the settings, so it runs before anything else.
     """
     model, image_size = config.model, config.data.image_size
     backbone: dict[str, Any] = dict(
@@ -54,5 +54,5 @@ def check_size(config: Config) -> None:
 
 
 def _tib(number: int, item_bytes: int = 4) -> Decimal:
-    """Size of as many numbers, in TiB. Decimal, because a float would overflow."""
+    """Returns the size of this many elements in TiB; Decimal, because a float would overflow."""
     return Decimal(number * item_bytes) / 2**40

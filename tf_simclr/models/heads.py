@@ -20,7 +20,7 @@ def projection_layers(
     Args:
       features: width of the backbone's output and of the middle layers.
       mode: "none" (no layers), "linear" (one dense layer, BN without beta) or "nonlinear"
-        (num_layers dense layers without bias, each with BN and ReLU; the last has no beta and no
+        (num_layers dense layers without bias, each with BN and ReLU, but the last without beta and
         ReLU).
       num_layers: dense layers of the nonlinear head.
       out_dim: width of the output.

@@ -1,8 +1,8 @@
-"""The layers that the ResNet and the heads are made of.
+"""The layers of the ResNet and the heads.
 
 Each function takes a Keras tensor and returns one. Its layers have dotted names ("block1.conv2"),
 from which `simclr.SimCLR` makes stable variable paths. Each layer computes in the type of its input
-(`policy_of`), so a model needs to know the type of its images only.
+(`policy_of`), so the type of the images determines the types of all layers.
 """
 
 import dataclasses
@@ -73,8 +73,8 @@ def conv(
 ) -> tf.Tensor:
     """Applies a convolution whose padding does not depend on the size of the input.
 
-    A strided kernel pads (k-1)//2 before and the rest after, then computes without padding. So the
-    same weights see the same neighborhoods at every image size (official code,
+    A strided convolution pads (k-1)//2 before and the rest after, then computes without padding.
+    The same weights then see the same neighborhoods at every image size (official code,
     conv2d_fixed_padding).
     """
     padding = "same"
@@ -97,7 +97,7 @@ def conv(
 
 
 def subsample(x: tf.Tensor, name: str, strides: int) -> tf.Tensor:
-    """Keeps every `strides`-th row and column, those that a strided 1x1 convolution reads."""
+    """Keeps every `strides`-th row and column, as a strided 1x1 convolution does."""
     return keras.layers.AveragePooling2D(1, strides, name=name, dtype=policy_of(x))(x)
 
 
@@ -179,9 +179,9 @@ def selective_kernel(
 ) -> tf.Tensor:
     """Applies a selective-kernel 3x3 convolution with BN and ReLU (arXiv:1903.06586, SimCLRv2).
 
-    One convolution of twice the width computes two streams, the simplification of SimCLRv2. Their
-    pooled sum passes a bottleneck of max(int(filters * ratio), 32) channels, whose output decides
-    how each channel mixes the streams.
+    One convolution of twice the width computes two streams, a simplification of SimCLRv2. Their
+    pooled sum passes through a bottleneck of max(int(filters * ratio), 32) channels. Its output
+    decides how each channel mixes the streams.
     """
     streams = conv(x, f"{name}.conv", filters=2 * filters, kernel_size=3, strides=strides)
     streams = batch_norm(streams, f"{name}.conv", bn)

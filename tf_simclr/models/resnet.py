@@ -1,7 +1,7 @@
 """Post-activation ResNet v1 with optional selective kernels and squeeze-and-excitation.
 
-The networks are those of resnet.py in the official code: basic blocks for depths 18 and 34,
-bottlenecks with the stride on the 3x3 convolution for 50 to 200.
+The networks are the same as in resnet.py of the official code: basic blocks for depths 18 and 34,
+bottlenecks with the stride on the 3x3 convolution for depths 50 to 200.
 """
 
 import keras
@@ -31,7 +31,7 @@ def stages(
     bn: BatchNormSettings,
     dtype: str | None = None,
 ) -> list[keras.Model]:
-    """Makes the five parts of a ResNet, each a functional model. Call them one after the other.
+    """Makes the five stages of a ResNet, each a functional model. Call them one after the other.
 
     Args:
       depth: a key of BLOCKS_PER_GROUP.

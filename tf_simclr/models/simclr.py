@@ -1,4 +1,4 @@
-"""SimCLR: the backbone, the projection head and the supervised head, with every output by name."""
+"""SimCLR: the backbone, the projection head and the supervised head, with named endpoints."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -35,14 +35,14 @@ class SimCLR(keras.Model):
       (TensorShape([4, 64]), TensorShape([4, 128]))
 
     Attributes:
-      network: the `Model` section that the model was made from.
+      network: the `Model` section of the settings.
       stages: the five parts of the backbone: stem, block_group1 .. block_group4.
       projection_layers: the layers of the projection head, layer1 .. layerN.
       supervised_head: the linear classifier, or None.
-      fine_tune_after_block: the parts up to this block group are frozen (0: the stem, 4: the whole
-        backbone); -1: no part is frozen.
-      frozen_batch_norm: whether frozen parts normalize by their moving averages ("inference") or by
-        the batch ("training").
+      fine_tune_after_block: the stages up to this block group are frozen (0: the stem, 4: the whole
+        backbone); -1: no stage is frozen.
+      frozen_batch_norm: whether frozen stages normalize by their moving averages ("inference") or
+        by the batch ("training").
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class SimCLR(keras.Model):
             ignores lineareval_while_pretraining and zero_init_logits_layer, which say what a run
             does with it.
           stop_supervised_gradient: True in pretraining, to keep the labels away from the backbone.
-          precision: type in which the backbone computes, "float32", "bfloat16" or "float16"; None
-            for the Keras default. Variables, statistics, heads and endpoints are always float32.
+          precision: compute type of the backbone, "float32", "bfloat16" or "float16"; None for the
+            Keras default. Variables, statistics, heads and endpoints are always float32.
           **kwargs: arguments of keras.Model, such as name.
 
         Raises:
-          ValueError: the network has no such depth or head, or a layer without channels.
+          ValueError: the depth or the head is unknown, or a layer has no channels.
         """
         super().__init__(**kwargs)
         network = network or Model()
@@ -116,7 +116,7 @@ class SimCLR(keras.Model):
             initial_conv, initial_max_pool, block_group1 .. block_group4: (n, h', w', c);
             final_avg_pool, proj_head_input: (n, features);
             proj_head_output: (n, d);
-            logits_sup: (n, num_classes), with a supervised head only.
+            logits_sup: (n, num_classes), only with a supervised head.
         """
         endpoints = {}
         x = tf.cast(images, self.stages[0].inputs[0].dtype)
@@ -144,7 +144,7 @@ class SimCLR(keras.Model):
         return endpoints
 
     def named_layers(self) -> Iterator[tuple[str, keras.layers.Layer]]:
-        """Yields (path, layer) of all layers with variables. No Keras version changes the paths.
+        """Yields (path, layer) of all layers with variables. The paths do not depend on Keras.
 
         Paths begin with base_model, head_contrastive or head_supervised, as in the checkpoints of
         the SimCLR papers, e.g. base_model/block_group1/block2/conv1.
@@ -163,9 +163,9 @@ class SimCLR(keras.Model):
         variables: dict[str, tf.Variable] = {}
         for path, layer in self.named_layers():
             attributes = {name: getattr(layer, name, None) for name in VARIABLE_NAMES}
-            of_layer = {name: value for name, value in attributes.items() if value is not None}
-            assert len(of_layer) == len(layer.weights), f"{path} has variables of unknown names"
-            variables |= {f"{path}/{name}": variable for name, variable in of_layer.items()}
+            named = {name: value for name, value in attributes.items() if value is not None}
+            assert len(named) == len(layer.weights), f"{path} has variables of unknown names"
+            variables |= {f"{path}/{name}": variable for name, variable in named.items()}
         return variables
 
     def output_widths(self) -> dict[str, int]:
@@ -181,7 +181,7 @@ class SimCLR(keras.Model):
         return _moving_averages(self._batch_norms())
 
     def per_replica_statistics(self) -> list[tf.Variable]:
-        """Returns the moving averages that differ between replicas: those with global_bn=False."""
+        """Returns the moving averages that differ between replicas: all without global_bn."""
         return _moving_averages(layer for layer in self._batch_norms() if not layer.synchronized)
 
     def _batch_norms(self) -> Iterator[keras.layers.BatchNormalization]:
@@ -189,7 +189,7 @@ class SimCLR(keras.Model):
         return (layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization))
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments of `from_config`, with the settings of the network one by one."""
+        """Returns the arguments of `from_config`, with each setting of the network as one entry."""
         network = {name: getattr(self.network, name) for name in _NETWORK_SETTINGS}
         arguments = {
             "num_classes": self.num_classes,
@@ -201,7 +201,7 @@ class SimCLR(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict | None = None) -> "SimCLR":
-        """Makes an untrained model from what `get_config` returned."""
+        """Makes an untrained model from the result of `get_config`."""
         network = {name: value for name, value in config.items() if name in _NETWORK_SETTINGS}
         arguments = {name: value for name, value in config.items() if name not in network}
         return cls(network=Model(**network), **arguments)

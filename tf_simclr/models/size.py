@@ -6,8 +6,8 @@ from tf_simclr.models.resnet import BLOCKS_PER_GROUP, BOTTLENECK_DEPTHS
 
 
 def widths(width_multiplier: float) -> list[int]:
-    """Returns the channels of the four block groups before the expansion of the bottlenecks."""
-    # A float would overflow.
+    """Returns the channels of the four block groups, before the bottlenecks' expansion."""
+    # Fraction, because a float would overflow.
     return [int(64 * 2**i * Fraction(width_multiplier)) for i in range(4)]
 
 

@@ -1,1 +1,1 @@
-"""Optimizers, learning-rate schedules, and which variable gets what treatment."""
+"""Optimizers, learning-rate schedules, loss scaling, and which variables train and decay."""

@@ -14,14 +14,14 @@ class LARS(compat.SlotOptimizer):
     """SGD with momentum that scales the step of each variable by eeta * |w| / |g|.
 
     Per variable w with gradient g and momentum slot v:
-      g += weight_decay * w;  trust = eeta * |w| / |g|, or 1 where either norm is 0
+      g += weight_decay * w;  trust = eeta * |w| / |g|, or 1 if either norm is 0
       classic momentum:  v = momentum * v + lr * trust * g;  w -= v
       popular momentum:  v = momentum * v + g;  trust uses the norm of the update instead of |g|;
                          w -= lr * trust * v
     Nesterov momentum applies the update one step of momentum ahead.
 
-    The optimizer knows variables by their position in the list given to `build`, because Keras 3
-    has no unique variable names. `optim.policy` computes the positions from the layers.
+    The optimizer identifies variables by their position in the list given to `build`, because Keras
+    3 has no unique variable names. `optim.policy` computes the positions from the layers.
 
     Example:
       >>> import keras
@@ -55,11 +55,11 @@ class LARS(compat.SlotOptimizer):
         Args:
           learning_rate: a number or a Keras LearningRateSchedule.
           momentum: in [0, 1).
-          weight_decay: factor of the weights in what is added to their gradient.
+          weight_decay: weight_decay * w is added to the gradient of w.
           eeta: the trust coefficient.
-          use_nesterov: whether to look ahead.
-          classic_momentum: True multiplies the gradient by the learning rate before it enters the
-            slot (paper), False after ("popular").
+          use_nesterov: whether to use Nesterov momentum.
+          classic_momentum: True multiplies the gradient by the learning rate before it is added to
+            the slot (paper); False multiplies the slot when it is applied ("popular").
           exclude_from_weight_decay: positions of variables that do not decay.
           exclude_from_layer_adaptation: positions of variables whose trust ratio is always 1.
           **kwargs: arguments of keras.optimizers.Optimizer, such as name.
@@ -132,5 +132,5 @@ class LARS(compat.SlotOptimizer):
 
 
 def _norm(tensor: tf.Tensor) -> tf.Tensor:
-    """Returns the Euclidean norm in one pass; tf.norm would write all squares to memory first."""
+    """Returns the Euclidean norm in one pass; tf.norm would first write all squares to memory."""
     return tf.sqrt(2.0 * tf.nn.l2_loss(tensor))

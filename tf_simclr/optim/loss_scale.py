@@ -1,7 +1,7 @@
-"""Dynamic scaling of the loss, without which small gradients vanish in float16 (arXiv:1710.03740).
+"""Dynamic loss scaling, because small gradients vanish in float16 (arXiv:1710.03740).
 
-The backward pass computes the gradients of scale * loss, and the scale is divided out once they are
-float32 again. A gradient that is not finite shows that the scale was too large: the step then
+The backward pass computes the gradients of scale * loss. The gradients are divided by the scale
+when they are float32 again. If a gradient is not finite, the scale was too large: the step then
 changes no weight and halves the scale. It still counts as a step for the learning rate, the random
 numbers and the data.
 """
@@ -18,7 +18,7 @@ class LossScale:
     """The scale of the loss, the same on all replicas.
 
     Attributes:
-      variables: {name: variable}, which a run must save to resume exactly.
+      variables: {name: variable}; a run must save them to resume exactly.
     """
 
     def __init__(self, *, steps_before_doubling: int = STEPS_BEFORE_DOUBLING):
@@ -50,8 +50,8 @@ class LossScale:
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
 
         def decide(strategy: tf.distribute.Strategy, finite, *gradients):
-            # Optimizers may communicate between replicas, which a branch inside one replica cannot
-            # do. So the branch is taken here, outside of the replicas.
+            # Optimizers may communicate between replicas, which is impossible in a branch inside
+            # one replica. So the branch is taken here, outside of the replicas.
             finite = strategy.experimental_local_results(finite)[0]
 
             def applied():

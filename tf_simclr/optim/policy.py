@@ -1,4 +1,4 @@
-"""Decides which variables train, decay and adapt, by their layer and never by their name."""
+"""Decides by layer, never by name, which variables train, decay and adapt."""
 
 import enum
 
@@ -12,7 +12,7 @@ OPTIMIZERS = ("momentum", "adam", "lars", "lamb")
 
 
 class Group(enum.Enum):
-    """What a trainable variable is. Each variable belongs to exactly one group."""
+    """The kinds of trainable variables. Each variable belongs to exactly one group."""
 
     KERNEL = "kernel of the backbone or of the projection head"
     BIAS = "bias outside the supervised head"
@@ -24,8 +24,8 @@ class Group(enum.Enum):
 def groups(model: SimCLR) -> dict[str, Group]:
     """Returns {stable path: Group} of the variables that train, in a fixed order.
 
-    Variables of frozen parts (fine_tune_after_block) are not among them. The projection head also
-    trains in fine-tuning, as in the official code; layers above ft_proj_selector get no gradient.
+    Variables of frozen stages (fine_tune_after_block) are left out. The projection head also trains
+    in fine-tuning, as in the official code; layers above ft_proj_selector get no gradient.
     """
     frozen = tuple(
         f"base_model/{stage.name}/" for stage in model.stages[: model.fine_tune_after_block + 1]
@@ -51,7 +51,7 @@ def groups(model: SimCLR) -> dict[str, Group]:
 
 
 def trainable_variables(model: SimCLR) -> list:
-    """Returns the variables of `groups`, in its order."""
+    """Returns the variables of `groups`, in the same order."""
     variables = model.variables_by_path()
     return [variables[path] for path in groups(model)]
 
@@ -59,9 +59,9 @@ def trainable_variables(model: SimCLR) -> list:
 def loss_decay_variables(model: SimCLR, optimizer: str) -> list:
     """Returns the variables whose half squared norm, times weight_decay, is part of the loss.
 
-    With LARS that is the kernel of the supervised head only, because LARS itself decays the other
-    kernels. With any other optimizer it is every variable that trains except those of batch
-    normalization. Biases decay too, as in the official code.
+    With LARS this is only the kernel of the supervised head, because LARS itself decays the other
+    kernels. With any other optimizer these are all trainable variables except gamma and beta of
+    batch normalization. Biases also decay, as in the official code.
     """
     variables = model.variables_by_path()
     if optimizer == "lars":
@@ -79,7 +79,7 @@ def make_optimizer(
     momentum: float,
     weight_decay: float,
 ) -> keras.optimizers.Optimizer:
-    """Makes an optimizer and builds it for the trainable variables of a model.
+    """Makes an optimizer and builds it for a model's trainable variables.
 
     LARS neither decays nor adapts biases, batch normalization and the supervised head.
 
@@ -87,8 +87,8 @@ def make_optimizer(
       model: its layers decide which variables train and which LARS excludes.
       optimizer: "momentum" (SGD with Nesterov), "adam", "lars" or "lamb".
       learning_rate: a number or a LearningRateSchedule.
-      momentum: for "momentum" and "lars".
-      weight_decay: for "lars". With the other optimizers, the loss decays the weights.
+      momentum: used by "momentum" and "lars".
+      weight_decay: used by "lars". With any other optimizer, the loss decays the weights.
 
     Raises:
       ConfigError: "lamb" needs a package that is not installed (`compat.lamb`).

@@ -19,14 +19,14 @@ def scaled_learning_rate(learning_rate: float, scaling: str, global_batch_size: 
 
 
 def warmup_steps(warmup_epochs: float, num_examples: int, global_batch_size: int) -> int:
-    """Returns the steps of warm-up, rounded down like those of the official code."""
+    """Returns the number of warm-up steps, rounded down as in the official code."""
     return int(round(warmup_epochs * num_examples // global_batch_size))
 
 
 def total_steps(
     *, train_steps: int, train_epochs: int, num_examples: int, global_batch_size: int
 ) -> int:
-    """Returns train_steps, or if 0 the whole steps of all epochs plus one (official code)."""
+    """Returns train_steps; if it is 0, the full steps of all epochs plus one (official code)."""
     return train_steps or num_examples * train_epochs // global_batch_size + 1
 
 
@@ -34,7 +34,7 @@ def total_steps(
 class WarmUpAndCosineDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Rises linearly from 0 to peak over warmup_steps, then falls to 0 along half a cosine.
 
-    The step `total_steps` is the first with a learning rate of 0. All later ones have 0, too.
+    The learning rate is 0 from step `total_steps` on.
 
     Example:
       >>> from tf_simclr import WarmUpAndCosineDecay
@@ -55,9 +55,9 @@ class WarmUpAndCosineDecay(keras.optimizers.schedules.LearningRateSchedule):
 
         Args:
           peak: the learning rate at the end of the warm-up, > 0.
-          total_steps: > 0, the warm-up included.
+          total_steps: > 0, including the warm-up.
           warmup_steps: >= 0.
-          name: of the schedule.
+          name: name of the schedule.
 
         Raises:
           ValueError: an argument is out of range.
@@ -77,7 +77,7 @@ class WarmUpAndCosineDecay(keras.optimizers.schedules.LearningRateSchedule):
         """Returns the learning rate () float32 of a step () of any integer or float type."""
         step = tf.cast(step, tf.float32)
         rising = step / tf.cast(max(self.warmup_steps, 1), tf.float32) * self.peak
-        # A run that is shorter than its warm-up never decays; 1 keeps the division finite.
+        # A run that is shorter than its warm-up never decays; max keeps the division finite.
         decay_steps = max(self.total_steps - self.warmup_steps, 1)
         progress = tf.clip_by_value((step - self.warmup_steps) / decay_steps, 0.0, 1.0)
         falling = self.peak * 0.5 * (1.0 + tf.cos(math.pi * progress))

@@ -1,1 +1,1 @@
-"""Classifiers and pictures that show what frozen features are worth."""
+"""Evaluates frozen features."""

@@ -1,4 +1,4 @@
-"""Features of a split, as frozen encoders see it: extracted once and kept in a file."""
+"""Extracts features of a split with frozen encoders and caches them."""
 
 import contextlib
 import dataclasses
@@ -16,20 +16,20 @@ from tf_simclr.data import errors
 from tf_simclr.data.batch import EvalBatch
 
 RAW_PIXELS = "raw_pixels"
-MAX_PIXELS_SIDE = 32  # at 224 pixels a side, the images of ImageNet would be 770 GB
-_ARRAY = "array/"  # the keys of the encoders' features in a file begin with it
+MAX_PIXELS_SIDE = 32  # with 224 pixels per side, the images of ImageNet would be 770 GB
+_ARRAY = "array/"  # prefix of the keys of features in a file
 
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """The labeled examples of a split, as several encoders see them.
+    """The features of a split's labeled examples, from several encoders.
 
     Attributes:
-      arrays: {encoder's name: float32 (n, d)}. If asked for, "raw_pixels" holds the images, uint8
-        (n, h, w, 3), of at most 32 pixels a side.
-      labels: class numbers (n,).
-      skipped: number of further examples in the split that cannot be decoded.
-      unlabelled: number of further examples that have no label.
+      arrays: {encoder's name: float32 (n, d)}. With `with_pixels`, "raw_pixels" holds the images,
+        uint8 (n, h, w, 3), at most 32 pixels per side.
+      labels: class indices (n,).
+      skipped: number of examples left out because they cannot be decoded.
+      unlabelled: number of examples left out because they have no label.
     """
 
     arrays: dict[str, np.ndarray]
@@ -44,7 +44,7 @@ class Features:
     def matrix(self, name: str) -> np.ndarray:
         """Returns the features of one encoder, float32 (n, d).
 
-        For the raw pixels, d is h * w * 3 and the values lie in [0, 1].
+        For the raw pixels, d is h * w * 3 and the values are in [0, 1].
         """
         array = self.arrays[name]
         if array.dtype == np.uint8:
@@ -64,16 +64,16 @@ def extract(
     """Runs encoders over a split in one pass.
 
     Args:
-      strategy: its replicas share each batch. It must have a single worker.
-      encoders: {name: function}. A function takes (images, training=False) and returns endpoints;
-        the features are its endpoint final_avg_pool.
-      batches: distributed data set of EvalBatch.
+      strategy: the replicas share each batch; there must be a single worker.
+      encoders: {name: function}. A function takes (images, training=False) and returns endpoints.
+        The features are the endpoint final_avg_pool.
+      batches: distributed dataset of EvalBatch.
       num_batches: number of batches in it.
-      with_pixels: whether the images are kept, too.
-      description: of the progress bar.
+      with_pixels: whether to keep the images as well.
+      description: text of the progress bar.
 
     Returns:
-      The Features of the labeled examples of weight 1, in the order of the data set.
+      The Features of the labeled examples with weight 1, in the order of the data set.
 
     Raises:
       UndecodableError: no example can be decoded, or none has a label.
@@ -105,7 +105,7 @@ def extract(
 def _encode(
     encoders: Mapping[str, Callable], batch: EvalBatch, with_pixels: bool
 ) -> dict[str, tf.Tensor]:
-    """Computes one replica's part of a batch: features, class numbers, flags of 0 and 1."""
+    """Computes one replica's features, class indices and 0/1 flags (labeled, skipped, ...)."""
     outputs = {
         name: encoder(batch.images, training=False)["final_avg_pool"]
         for name, encoder in encoders.items()
@@ -130,12 +130,12 @@ def _pixels(images: tf.Tensor) -> tf.Tensor:
 
 
 def cached(directory: str, key: str, make: Callable[[], Features]) -> tuple[Features, bool]:
-    """Reads the features that a directory holds under a key, or makes and keeps them there.
+    """Reads the features that are stored under a key, or computes and stores them.
 
     Args:
-      directory: created if it does not exist.
-      key: names everything that the features depend on.
-      make: makes the features.
+      directory: folder of the cache; created if it does not exist.
+      key: text with everything that the features depend on.
+      make: computes the features.
 
     Returns:
       The features, and whether they come from the file. A file that is damaged or belongs to

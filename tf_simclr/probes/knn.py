@@ -10,8 +10,8 @@ from tf_simclr.probes import metrics
 
 TEMPERATURE = 0.07
 COUNTS = (1, 5, 20, 200)
-_TRAIN_BLOCK = 65_536  # training features in a block
-_SIMILARITIES = 2**25  # computed at a time: 128 MB
+_TRAIN_BLOCK = 65_536  # training features per block
+_SIMILARITIES = 2**25  # similarities computed at a time: 128 MB
 
 
 def classify(
@@ -26,20 +26,20 @@ def classify(
 ) -> dict[int, np.ndarray]:
     """Classifies by a vote of the k most similar training features.
 
-    A vote weighs exp(cosine similarity / temperature). Training and test features are compared
-    block by block, which bounds the memory.
+    A vote has the weight exp(cosine similarity / temperature). Training and test features are
+    compared block by block, which bounds the memory.
 
     Args:
       train: training features (n, d).
-      labels: their class numbers (n,).
+      labels: class indices of the training features (n,).
       test: test features (m, d).
-      test_labels: their class numbers (m,).
+      test_labels: class indices of the test features (m,).
       counts: values of k, all evaluated in one pass. Values above n count as n.
-      temperature: of the votes.
-      description: of the progress bar.
+      temperature: temperature of the votes.
+      description: text of the progress bar.
 
     Returns:
-      {k: ranks (m,) of the right classes by their votes (`metrics.ranks`)}.
+      {k: ranks (m,) of the correct classes by their votes (`metrics.ranks`)}.
     """
     max_count = min(max(counts), len(train))
     num_classes = int(labels.max()) + 1
@@ -72,10 +72,10 @@ def _nearest(
     Args:
       queries: unit vectors (m, d).
       blocks: the training features, unit vectors (n_i, d).
-      count: how many to find.
+      count: number of training features to find per query.
 
     Returns:
-      Their cosine similarities, float64 (m, count), the largest first, and their numbers among all
+      Their cosine similarities, float64 (m, count), largest first, and their indices into all
       training features, (m, count).
     """
     values = tf.zeros((len(queries), 0))

@@ -1,9 +1,9 @@
 """Multinomial logistic regression on frozen features by L-BFGS (SimCLR paper, appendix B.8).
 
-The loss is the sum of the cross-entropies plus l2 / 2 times the squared norm of the weights, not
-counting the bias: that of scikit-learn's LogisticRegression with C = 1 / l2. Features are
+The loss is the sum of the cross-entropies plus l2 / 2 times the squared norm of the weights,
+excluding the bias, as in scikit-learn's LogisticRegression with C = 1 / l2. Features are
 standardized by the mean and standard deviation of the training set, which the paper does not
-mention. Otherwise the same l2 would mean something else for each encoder, and L-BFGS would take
+mention. Otherwise the same l2 would have a different effect for each encoder, and L-BFGS would take
 many times as long.
 """
 
@@ -22,8 +22,8 @@ from tf_simclr.console import progress
 from tf_simclr.probes import metrics
 
 STRENGTHS = tuple(np.logspace(-6, 5, 45).tolist())
-MAX_ITERATIONS = 300  # of L-BFGS
-SWEEP_ITERATIONS = 30  # at each strength of a sweep, starting from the fit before
+MAX_ITERATIONS = 300  # iterations of L-BFGS
+SWEEP_ITERATIONS = 30  # at each strength of a sweep, warm-started from the previous fit
 VALIDATION_SHARE = 0.1
 
 
@@ -42,7 +42,7 @@ class Probe:
     _model: LogisticRegression
 
     def ranks(self, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Returns the ranks (n,) of the right classes (`metrics.ranks`) for features (n, d)."""
+        """Returns the ranks (n,) of the correct classes (`metrics.ranks`) for features (n, d)."""
         blocks = [slice(start, start + 10_000) for start in range(0, len(features), 10_000)]
         return np.concatenate(
             [_ranks(self._model, self._scaler.transform(features[b]), labels[b]) for b in blocks]
@@ -61,10 +61,10 @@ def fit(
 
     Args:
       features: (n, d).
-      labels: class numbers (n,).
+      labels: class indices (n,).
       l2: the strength of the regularization.
-      iterations: limit for L-BFGS. A fit that has not converged by then is used as it is.
-      start: a model to start from. It is ignored if its classes are not those of the labels.
+      iterations: limit for L-BFGS. A fit that has not converged by then is still used.
+      start: a model to start from. It is ignored if its classes differ from the labels' classes.
     """
     scaler = StandardScaler().fit(features)
     model = LogisticRegression(C=1.0 / l2, max_iter=iterations, warm_start=True)
@@ -86,14 +86,14 @@ def sweep(
 
     Args:
       features: (n, d).
-      labels: class numbers (n,).
+      labels: class indices (n,).
       validation: features and labels to choose on; None to hold out a tenth of the training set,
-        stratified by class if that is possible.
+        stratified by class if possible.
       strengths: values of l2 to choose from. They are fitted from the strongest to the weakest,
-        each starting from the fit before.
+        each warm-started from the previous fit.
       metric: the entry of `metrics.accuracies` to choose by. The stronger regularization wins a
         tie.
-      description: of the progress bar.
+      description: text of the progress bar.
 
     Returns:
       The probe, and how it was chosen: l2; validation, the best value of the metric; converged,
@@ -135,7 +135,7 @@ def _ranks(model: LogisticRegression, features: np.ndarray, labels: np.ndarray) 
     scores = model.decision_function(features)
     if scores.ndim == 1:  # there are two classes
         scores = np.stack([-scores, scores], axis=1)
-    # Columns of the scores are the classes that occurred in training, sorted by their numbers.
+    # The columns of the scores are the classes that occurred in training, sorted by index.
     columns = np.searchsorted(model.classes_, labels).clip(max=len(model.classes_) - 1)
     known = model.classes_[columns] == labels
     return metrics.ranks(scores, np.where(known, columns, len(model.classes_)))
@@ -154,7 +154,7 @@ def _hold_out(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Splits a training set into (features, labels, held-out features, held-out labels)."""
     _, counts = np.unique(labels, return_counts=True)
-    # A class with a single example cannot be on both sides.
+    # A class with a single example cannot be in both parts.
     can_stratify = counts.min() > 1 and len(counts) <= VALIDATION_SHARE * len(labels)
     train, held_out, train_labels, held_out_labels = train_test_split(
         features,

@@ -1,4 +1,4 @@
-"""A picture of what an encoder finds similar: test images and their nearest training images."""
+"""Draws test images with their nearest training images."""
 
 import matplotlib
 
@@ -16,7 +16,7 @@ RIGHT, WRONG = "#2a9d4a", "#d1495b"
 def nearest(train_features: np.ndarray, test_features: np.ndarray, count: int) -> np.ndarray:
     """Finds the training features nearest to each test feature.
 
-    Nearest means the largest cosine similarity, which the contrastive loss uses, too.
+    Nearest means the largest cosine similarity, as in the contrastive loss.
 
     Args:
       train_features: (n, d).
@@ -35,8 +35,8 @@ def share_of_hits(indices: np.ndarray, train_labels: np.ndarray, test_labels: np
 
     Args:
       indices: (m, k), from `nearest`.
-      train_labels: class numbers (n,).
-      test_labels: class numbers (m,).
+      train_labels: class indices (n,).
+      test_labels: class indices (m,).
     """
     return float(np.mean(train_labels[indices] == test_labels[:, None]))
 
@@ -52,14 +52,14 @@ def figure(
 
     Args:
       train_images: (n, h, w, 3) in [0, 1].
-      train_labels: class numbers (n,).
+      train_labels: class indices (n,).
       test_images: (m, h, w, 3) in [0, 1].
-      test_labels: class numbers (m,).
+      test_labels: class indices (m,).
       neighbors: {encoder's name: indices (m, k) into the training images}.
 
     Returns:
-      The Figure. A green frame marks neighbors that have the test image's class, a red frame all
-      others. The titles give the share of such neighbors over all test images.
+      The Figure. A green frame marks neighbors of the test image's class, a red frame marks other
+      neighbors. The titles give the share of neighbors with a green frame over all test images.
     """
     shown = [np.flatnonzero(test_labels == label)[0] for label in np.unique(test_labels)]
     shown = shown[:MAX_ROWS]
@@ -94,7 +94,7 @@ def figure(
 
 
 def _title(axis: Axes, text: str) -> None:
-    axis.set_title(text, fontsize=9, pad=8)  # a row of seven pictures is as wide as its title
+    axis.set_title(text, fontsize=9, pad=8)  # a row of seven images is as wide as its title
 
 
 def _show(axis: Axes, image: np.ndarray, frame: str | None = None) -> None:

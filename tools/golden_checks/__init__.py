@@ -1,1 +1,1 @@
-"""The comparisons of tools/verify_golden.py, one module a kind of golden file."""
+"""The comparisons of tools/verify_golden.py, one module per kind of golden file."""

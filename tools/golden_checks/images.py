@@ -35,7 +35,7 @@ _BATCH = 4  # images distorted at a time; each batch has one permutation of the 
 def compare(
     report: Report, name: str, values: dict[str, np.ndarray], *, fast: bool = False
 ) -> None:
-    """Compares each field of augment.npz; with fast, of the ops on batches and on planes."""
+    """Compares each field of augment.npz; `fast` selects the ops on batches and on planes."""
     ops = _FAST if fast else _PLAIN
     draw_jitter = functools.cache(
         lambda impl, strength: ops.jitter(values["image0_patch"], impl, strength)
@@ -89,7 +89,7 @@ def _boxes(height: int, width: int, key: str) -> np.ndarray:
 
 
 def _batched_jitter_statistics(patch: np.ndarray, impl: str, strength: float):
-    """Computes what _jitter_statistics does, with the ops of --augment_on=device."""
+    """Computes _jitter_statistics with the ops of --augment_on=device."""
     images = tf.tile(patch[None], (_BATCH, 1, 1, 1))
     distort = tf.function(
         lambda seed: on_device.color_distortion(images, seed, strength=strength, impl=impl),
@@ -115,9 +115,10 @@ def _op_on_planes(op: color.Operation, image: np.ndarray, amount: float):
 
 
 def _draw(function: Callable, name: str) -> np.ndarray:
-    """Calls a function with NUM_DRAWS seeds, which are the same in every run; (draws, ...) back.
+    """Returns the results of a function for NUM_DRAWS seeds, (draws, ...).
 
-    The seeds depend on the name, because one unlucky series must not affect every quantity.
+    The seeds are the same in every run. They depend on the name, so one unlucky series does not
+    affect every quantity.
     """
     stream = zlib.crc32(name.encode())
     seeds = tf.data.Dataset.range(NUM_DRAWS).map(lambda i: tf.stack([i, stream]))
@@ -128,8 +129,8 @@ def _draw(function: Callable, name: str) -> np.ndarray:
 def _compare_columns(report: Report, name: str, found, expected: np.ndarray, columns: str):
     if expected.ndim != 2 or expected.shape[1] != len(columns):
         raise ValueError(f"shape {expected.shape} instead of (draws, {len(columns)})")
-    # A fifth of the draws leave the image unchanged. Their values are equal, and a rounding error
-    # in the last digit must not make them differ.
+    # A fifth of the draws leave the image unchanged, so their values are equal. A rounding error in
+    # the last digit must not make them differ.
     found, expected = np.round(found, 5), np.round(expected, 5)
     for column, letter in enumerate(columns):
         report.same_distribution(f"{name} {letter}", found[:, column], expected[:, column])

@@ -2,9 +2,9 @@
 
 An automatic name (resnet/block_group1/bottleneck_block_5/sk__conv2d_5/conv2d_fixed_padding_15/
 conv2d_21/kernel:0) says which part of the model holds the variable. It numbers the layers of the
-whole model in the order of their creation. Within one place (a block, or the selective kernel in
-it), the rank of that number tells the first convolution from the second. Our layers are ranked in
-the same order.
+whole model in the order of their creation. Within one location (a block, or the selective kernel in
+it), the rank of that number distinguishes the first convolution from the second. Our layers are
+ranked in the same order.
 """
 
 import re
@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-# The order in which the official code creates the layers of one place.
+# The order in which the official code creates the layers of one location.
 _CREATED = ("shortcut", "conv1", "conv2", "conv3", "conv", "reduce", "expand")
 _OURS = re.compile(
     r"base_model/(?P<part>stem|block_group\d)(?:/block(?P<block>\d+))?(?:/(?P<scope>sk|se))?"
@@ -21,8 +21,8 @@ _OURS = re.compile(
 _SCOPES = {"sk__": "sk", "se__": "se"}
 
 
-class _Place(NamedTuple):
-    """Names a place that holds layers of one kind, whose numbers are ranked."""
+class _Location(NamedTuple):
+    """Identifies a location with layers of one kind, whose numbers are ranked."""
 
     part: str
     block: int  # its rank in the group, from 1; 0 in the stem
@@ -46,12 +46,12 @@ def our_paths(names: Iterable[str], ours: Iterable[str]) -> dict[str, str]:
     numbers = _official_numbers(encoder)
     paths = {name: _head(name) for name in names if name not in encoder}
     for name in encoder:
-        place, number = _locate(name, numbers)
-        rank = numbers[place].index(number)
-        our_layers = layers.get(place, [])
-        if len(our_layers) != len(numbers[place]):
+        location, number = _locate(name, numbers)
+        rank = numbers[location].index(number)
+        our_layers = layers.get(location, [])
+        if len(our_layers) != len(numbers[location]):
             raise ValueError(
-                f"{name}: the official code has {len(numbers[place])} such layers, "
+                f"{name}: the official code has {len(numbers[location])} such layers, "
                 f"we have {len(our_layers)}"
             )
         paths[name] = f"{our_layers[rank]}/{_variable(name)}"
@@ -61,36 +61,37 @@ def our_paths(names: Iterable[str], ours: Iterable[str]) -> dict[str, str]:
     return paths
 
 
-def _our_layers(ours: list[str]) -> dict[_Place, list[str]]:
-    """Returns {place: the layers' paths in the order of creation}."""
-    layers_by_place: defaultdict[_Place, set[tuple[int, str]]] = defaultdict(set)
+def _our_layers(ours: list[str]) -> dict[_Location, list[str]]:
+    """Returns {location: the layers' paths in the order of creation}."""
+    layers_by_place: defaultdict[_Location, set[tuple[int, str]]] = defaultdict(set)
     for path in ours:
         if match := _OURS.fullmatch(path):
-            place = _Place(
+            location = _Location(
                 match["part"], int(match["block"] or 0), match["scope"], match["bn"] is not None
             )
-            layers_by_place[place].add((_CREATED.index(match["layer"]), path.rsplit("/", 1)[0]))
+            layers_by_place[location].add((_CREATED.index(match["layer"]), path.rsplit("/", 1)[0]))
     return {
-        place: [layer for _, layer in sorted(layers)] for place, layers in layers_by_place.items()
+        location: [layer for _, layer in sorted(layers)]
+        for location, layers in layers_by_place.items()
     }
 
 
 def _official_numbers(names: list[str]) -> dict:
-    """Returns {place: sorted numbers of its layers} and {group: sorted numbers of its blocks}."""
+    """Returns {location: sorted numbers of its layers} and {group: sorted numbers of its blocks}."""
     blocks: defaultdict[str, set[int]] = defaultdict(set)
     for name in names:
         if group := _group(name):
             blocks[group].add(_number(name.split("/")[2]))
     block_numbers: dict = {group: sorted(numbers) for group, numbers in blocks.items()}
-    layers: defaultdict[_Place, set[int]] = defaultdict(set)
+    layers: defaultdict[_Location, set[int]] = defaultdict(set)
     for name in names:
-        place, number = _locate(name, block_numbers)
-        layers[place].add(number)
-    return block_numbers | {place: sorted(numbers) for place, numbers in layers.items()}
+        location, number = _locate(name, block_numbers)
+        layers[location].add(number)
+    return block_numbers | {location: sorted(numbers) for location, numbers in layers.items()}
 
 
-def _locate(name: str, numbers: dict) -> tuple[_Place, int]:
-    """Returns the place of an encoder's variable and the number of its layer."""
+def _locate(name: str, numbers: dict) -> tuple[_Location, int]:
+    """Returns the location of an encoder's variable and the number of its layer."""
     tokens = name.split("/")[1:-1]
     part, block = "stem", 0
     if group := _group(name):
@@ -98,7 +99,7 @@ def _locate(name: str, numbers: dict) -> tuple[_Place, int]:
         tokens = tokens[2:]
     scope = _SCOPES.get(tokens[0][:4])
     # The innermost layer has the number: reduce and expand have no numbered wrapper.
-    return _Place(part, block, scope, "batch_norm" in tokens[-1]), _number(tokens[-1])
+    return _Location(part, block, scope, "batch_norm" in tokens[-1]), _number(tokens[-1])
 
 
 def _group(name: str) -> str | None:

@@ -73,10 +73,10 @@ class Report:
     ) -> None:
         """Compares pairs (got, expected) by label, each relative to its own size.
 
-        Prints one line with the worst pair if all are right, else a line for each wrong pair.
+        Prints one line with the worst pair if all pairs agree, else a line for each wrong pair.
 
         Args:
-          scale: lower bound of a size; it keeps rounding noise around 0 from being a difference.
+          scale: lower bound of the size; keeps rounding noise around 0 from counting.
         """
         kind, tolerance = ("rel", relative) if absolute is None else ("abs", absolute)
         assert tolerance is not None
@@ -91,7 +91,7 @@ class Report:
             error = by_size[1 if kind == "rel" else 0] / tolerance
             row = (error, by_size, label)
             rows.append(row)
-            if not error <= 1:  # also where it is not a number
+            if not error <= 1:  # also if it is NaN
                 wrong.append(row)
         for _, by_size, label in wrong:
             absolute_error, relative_error = map(_short, by_size)
