@@ -119,7 +119,7 @@ def padded_sum(tensor: tf.Tensor) -> tf.Tensor:
 
 
 def measure(replicas: int, settings: Settings) -> list[Row]:
-    """Measures all rows except those of `counts.rows`. Call it in a new process."""
+    """Measures all rows except `counts.rows`. Call it in a new process."""
     strategy = local.make_strategy(replicas)
     rows = [_call_cost(strategy, settings.repetitions)]
     for n in settings.batch:

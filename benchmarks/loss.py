@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--alone",
         type=report.list_of(report.positive),
         default=[],
-        help="further numbers of images, too many for the baseline: the memory of our loss alone",
+        help="further numbers of images, too many for the baseline: only our loss's memory",
     )
     parser.add_argument(
         "--dim",

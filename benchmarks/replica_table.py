@@ -191,7 +191,7 @@ def run(args: argparse.Namespace) -> None:
     """Prints the table."""
     parts = [tf.config.LogicalDeviceConfiguration()] * max(REPLICAS)
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
-    # The default collectives clash with those of another strategy in the same process.
+    # The default collectives of several strategies clash in one process.
     reduction = tf.distribute.ReductionToOneDevice()
     strategies = {
         number: tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(number)], reduction)

@@ -1,4 +1,4 @@
-"""Pretrains SimCLR in a training loop of its own: one page to copy and change.
+"""Pretrains SimCLR in a custom training loop: one page to copy and change.
 
 python examples/custom_loop.py --steps=300
 """

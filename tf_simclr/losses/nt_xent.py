@@ -1,7 +1,7 @@
 """NT-Xent, the contrastive loss of SimCLR (paper, section 2.1 and Algorithm 1).
 
-The scale is that of the official code: the mean over the anchors of view 1 plus the mean over those
-of view 2. That is twice the paper's loss, which divides by 2N.
+The scale is as in the official code: the mean over the anchors of view 1 plus the mean over the
+anchors of view 2. That is twice the paper's loss, which divides by 2N.
 """
 
 import tensorflow as tf
@@ -27,7 +27,7 @@ def nt_xent(
     """Computes the normalized temperature-scaled cross-entropy over the batches of all replicas.
 
     Inside strategy.run, each replica passes its own part of the batch. The negatives come from all
-    replicas. The gradient is that of the sum of all replicas' losses.
+    replicas. The gradient is the gradient of the sum of all replicas' losses.
 
     Example:
       >>> import tensorflow as tf

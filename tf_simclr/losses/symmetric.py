@@ -28,7 +28,7 @@ def losses(
     """Computes loss, hit and entropy, (n,) each, as in `blockwise.Terms`.
 
     Args:
-      a: (n, d), embeddings of view a, scaled so that their products are the logits.
+      a: (n, d), embeddings of view a, scaled by sqrt(1 / temperature): their products are logits.
       b: (n, d), embeddings of view b, scaled in the same way.
       block_rows: rows of logits to hold at a time, < n.
       bound: logits are in [-bound, bound].

@@ -66,7 +66,7 @@ class LARS(compat.SlotOptimizer):
         """
         super().__init__(learning_rate, **({"name": "LARS"} | kwargs))
         self.momentum = momentum
-        self.decay = weight_decay  # Keras would apply an attribute called weight_decay by itself
+        self.decay = weight_decay  # not `weight_decay`, which Keras would apply as well
         self.eeta = eeta
         self.use_nesterov = use_nesterov
         self.classic_momentum = classic_momentum

@@ -10,7 +10,7 @@ from tf_simclr.checkpoints import weights
 from tf_simclr.checkpoints.formats import object_graph, official_tf2
 from tf_simclr.errors import ConfigError, one_line
 
-# The flags that decide the shape of a variable; the first pattern that matches counts.
+# {pattern of a path: flags that decide the variable's shape}; the first match counts.
 _FLAGS_BY_PATH = (
     (r"base_model/stem/", ("image_size", "width_multiplier", "sk_ratio")),
     (r"base_model/.*/se/", ("se_ratio", "width_multiplier")),
@@ -22,13 +22,13 @@ _FLAGS_BY_PATH = (
 
 
 def read(source: str) -> tuple[weights.StoredWeights, int]:
-    """Opens a checkpoint; returns its variables (not read yet) and its global step.
+    """Opens a checkpoint. Returns its variables, which are read later, and its global step.
 
     Args:
       source: prefix of an official TF2 object checkpoint, or the directory that holds it.
 
     Raises:
-      ConfigError: there is no such checkpoint, or it is of another kind.
+      ConfigError: the checkpoint does not exist, or is not an official TF2 checkpoint.
     """
     prefix = _prefix(source)
     try:
@@ -42,12 +42,12 @@ def read(source: str) -> tuple[weights.StoredWeights, int]:
         raise
     except weights.READ_ERRORS as error:
         raise ConfigError(
-            f"source {source!r} cannot be read: {one_line(error)}; is the file whole?"
+            f"source {source!r} cannot be read: {one_line(error)}; is the file complete?"
         ) from error
 
 
 def _prefix(source: str) -> str:
-    """Returns the checkpoint's prefix; raises ConfigError if none, or no single one, is found."""
+    """Returns the checkpoint's prefix; raises ConfigError unless exactly one is found."""
     for directory in (source, os.path.dirname(os.path.dirname(source))):
         if tf.io.gfile.exists(os.path.join(directory, "saved_model.pb")):
             raise ConfigError(
@@ -59,7 +59,7 @@ def _prefix(source: str) -> str:
     if not tf.io.gfile.isdir(source):
         raise ConfigError(
             f"source {source!r} does not exist; name a checkpoint's prefix such as "
-            "DIR/ckpt-1000, or the directory that it lies in"
+            "DIR/ckpt-1000, or its directory"
         )
     if latest := tf.train.latest_checkpoint(source):
         return latest
@@ -101,7 +101,7 @@ def check_fit(source: str, stored: dict[str, tuple], shapes: dict[str, tuple]) -
     """Raises ConfigError for the first variable, in the model's order, whose shape differs.
 
     Args:
-      source: checkpoint, as the user named it.
+      source: the checkpoint as given to --source.
       stored: {path: shape} in the checkpoint.
       shapes: {path: shape} in the model.
     """

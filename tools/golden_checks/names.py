@@ -77,7 +77,7 @@ def _our_layers(ours: list[str]) -> dict[_Location, list[str]]:
 
 
 def _official_numbers(names: list[str]) -> dict:
-    """Returns {location: sorted numbers of its layers} and {group: sorted numbers of its blocks}."""
+    """Returns {location: sorted layer numbers} and {group: sorted numbers of its blocks}."""
     blocks: defaultdict[str, set[int]] = defaultdict(set)
     for name in names:
         if group := _group(name):

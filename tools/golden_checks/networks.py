@@ -121,7 +121,7 @@ def _compare_step(report: Report, name: str, expected: dict, model: SimCLR, conf
     with tf.GradientTape() as tape:
         metrics = _loss(recorder, model, expected, config)
     gradients = tape.gradient(metrics["total_loss"], trainable)
-    # A variable that the loss does not reach has the gradient 0 in the official code.
+    # In the official code, a variable that the loss does not depend on has the gradient 0.
     norms = [0.0 if g is None else float(tf.norm(g)) for g in gradients]
 
     outputs = recorder.endpoints | metrics
@@ -154,7 +154,7 @@ def _compare_step(report: Report, name: str, expected: dict, model: SimCLR, conf
 
 
 def _loss(recorder: SimCLR, model: SimCLR, expected: dict, config: Config) -> dict:
-    """Computes the metrics of the training task on the views x, as they are."""
+    """Computes the metrics of the training task on the views x, without augmentation."""
     config = config.replace(seed=0, use_blur=False)
     task = dataclasses.replace(make_task(config, model), model=recorder)
     images, labels = expected["x"], tf.convert_to_tensor(expected["labels"])
@@ -165,7 +165,7 @@ def _loss(recorder: SimCLR, model: SimCLR, expected: dict, config: Config) -> di
 
 def _compare_moving(report: Report, name: str, average: str, expected: dict, model: SimCLR):
     """Compares the sums of each layer's moving means or variances after the step."""
-    # The golden names are those of the moving means.
+    # The golden file names the moving means only.
     layers = [
         path.removesuffix("/moving_mean")
         for path in model.variables_by_path()

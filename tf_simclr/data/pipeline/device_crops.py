@@ -16,9 +16,9 @@ from tf_simclr.data.sources.protocol import Source
 
 
 def travels_whole(source: Source, *, image_size: int, train_mode: str) -> bool:
-    """Returns whether the device crops, so that whole images are sent to it.
+    """Returns whether the device crops. It then receives whole images.
 
-    It does if all images have one size and are no larger than their views together.
+    The device crops if all images have one size and are no larger than their views together.
 
     Args:
       source: the data set.

@@ -41,7 +41,7 @@ class FolderSource(Splits):
     """The images of a folder, a `protocol.Source`.
 
     Each split is shuffled, so a slice samples all classes. The order and the ids depend only on the
-    paths within the folder, not on where the folder is.
+    paths within the folder, not on the location of the folder.
 
     Attributes:
       name: "folder".

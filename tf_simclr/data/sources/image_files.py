@@ -109,7 +109,7 @@ def open_checked_image(encoded: bytes, limits: Limits) -> Image.Image:
 
 def open_image(file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
     """Opens a file of one of FORMATS, of any size, without decoding it."""
-    # Pillow has its own limit. Raise it above ours, so that our check applies.
+    # Raise Pillow's own limit above ours. Otherwise our check would never apply.
     if Image.MAX_IMAGE_PIXELS is not None:
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, limits.max_megapixels * 10**6)
     return Image.open(file, formats=FORMATS)
@@ -121,7 +121,7 @@ def is_16_bit(image: Image.Image, head: bytes) -> bool:
 
 
 def is_16_bit_png(head: bytes) -> bool:
-    """Returns whether the first bytes of a file are those of a PNG with 16 bits per channel."""
+    """Returns whether a file with these first bytes is a PNG with 16 bits per channel."""
     return head[1:4] == b"PNG" and head[24:25] == b"\x10"
 
 

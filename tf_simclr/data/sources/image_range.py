@@ -62,6 +62,6 @@ def warn_if_dark(name: str, images: Iterable[np.ndarray]) -> None:
     white = 2 ** high.bit_length() - 1
     print(
         f"{name}: {len(ranges)} of the 16-bit images hold values from {low} to {high}, where "
-        f"{LARGEST} is white, and are nearly black: --image_range=0,{white} makes {white} white",
+        f"{LARGEST} is white. They are nearly black: --image_range=0,{white} makes {white} white",
         file=sys.stderr,
     )
