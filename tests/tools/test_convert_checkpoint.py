@@ -219,7 +219,7 @@ def test_output_must_be_new_or_empty(capsys, source, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     for output in (tmp_path, tmp_path / "notes.txt"):
         message = error_of(capsys, f"--source={source}", f"--output={output}", *CIFAR_FLAGS)
-        assert "exists and is not an empty directory; name another" in message
+        assert "exists and is not an empty directory; use another" in message
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 

@@ -319,7 +319,7 @@ def test_evaluation_view_is_used(source):
         (dict(split="validation"), "--train_split=validation"),
         (dict(train_mode="supervise"), "train_mode"),
         (dict(num_shards=40, shard_index=1), "--train_split=train has 26 examples"),
-        (dict(num_shards=2, shard_index=2), "shard_index"),
+        (dict(num_shards=2, shard_index=2), "index must be in"),
     ],
 )
 def test_errors(source, changes, words):

@@ -281,10 +281,10 @@ def test_what_cannot_be_opened_is_refused_in_one_line(tmp_path):
         (
             str(tmp_path / "flat"),
             "1 picture, but none in SPLIT/CLASS/ such as train/cat/ (the "
-            "first is a b.png): sort them so, or pretrain without labels by "
+            "first is a b.png): sort them like that, or pretrain without labels by "
             "--unlabelled",
         ),
-        (str(tmp_path / "none"), "among its 2 files (2 not a picture): name another"),
+        (str(tmp_path / "none"), "among its 2 files (2 not a picture): use another"),
         (str(tmp_path / "empty"), "among its 0 files"),
         (None, "data_dir must be given with dataset=folder"),
         ("gs://bucket/pictures", "must be a folder of this machine"),

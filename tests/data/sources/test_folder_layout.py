@@ -137,7 +137,10 @@ def test_a_class_without_a_picture_is_named(tmp_path, capsys):
         (["train/train/cat", "train/val/cat"], "/train is probably meant"),
         (["sorted/train", "sorted/test"], "/sorted is probably meant"),
         (["pets/animals/cat", "pets/animals/dog"], "/pets is probably meant"),
-        (["all/cat", "all/dog", "test/cat"], "'all' beside others.* means all of them together"),
+        (
+            ["all/cat", "all/dog", "test/cat"],
+            "'all' beside other splits.* means all splits together",
+        ),
     ],
 )
 def test_a_layout_that_cannot_be_meant_is_refused(tmp_path, places, message):

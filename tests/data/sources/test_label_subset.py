@@ -147,5 +147,5 @@ def test_examples_without_a_label_are_left_out(source, limited, monkeypatch):
 
 
 def test_a_split_that_holds_examples_twice_is_refused(limited):
-    with pytest.raises(ConfigError, match="which holds examples twice: name each of them once"):
+    with pytest.raises(ConfigError, match="which contains examples twice: name each example once"):
         limited(split="train[:40]+train[30:50]")
