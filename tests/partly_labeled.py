@@ -9,7 +9,7 @@ NUM_TRAIN, NUM_TEST, NUM_CLASSES = 48, 20, 6
 UNLABELED_TRAIN, UNLABELED_TEST = range(0, NUM_TRAIN, 3), (1, 2, 12, 19)
 
 
-class PartlyLabelled(tfds.core.GeneratorBasedBuilder):
+class PartlyLabeled(tfds.core.GeneratorBasedBuilder):
     """Example i has the label i % 6, or none. The split `none` has no label at all."""
 
     VERSION = tfds.core.Version("1.0.0")

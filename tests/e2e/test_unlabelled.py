@@ -26,7 +26,7 @@ SIXTEENTHS = data.NUM_TEST - len(data.UNLABELED_TEST)
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("partly_labeled"))
-    data.PartlyLabelled(data_dir=folder).download_and_prepare()
+    data.PartlyLabeled(data_dir=folder).download_and_prepare()
 
     return functools.partial(small.run, *TINY, f"--data_dir={folder}")
 
@@ -74,8 +74,8 @@ def test_fine_tuning_in_micro_batches_on_few_labels_leaves_them_out(run, tmp_pat
     [
         (
             ["--train_split=none"],
-            "train_split 'none' of partly_labeled has no labels, all of them "
-            "are -1: pretrain without them by --lineareval_while_pretraining=False",
+            "train_split 'none' of partly_labeled has no labels (all are "
+            "-1): pretrain without them by --lineareval_while_pretraining=False",
         ),
         (
             ["--train_split=none", "--train_mode=finetune", "--from_scratch"],

@@ -1,4 +1,4 @@
-"""Weighted nearest neighbours against a loop over all pairs."""
+"""Weighted nearest neighbors against a loop over all pairs."""
 
 import numpy as np
 import pytest
@@ -45,14 +45,14 @@ def test_the_temperature_weighs_the_votes():
     assert knn.classify(train, labels, query, zero, counts=(3,), temperature=10.0)[3] == 1
 
 
-def test_one_neighbour_is_scikit_learn_s():
+def test_one_neighbor_is_scikit_learn_s():
     theirs = KNeighborsClassifier(1, metric="cosine").fit(TRAIN, LABELS).predict(TEST)
     assert (knn.classify(TRAIN, LABELS, TEST, theirs, counts=(1,))[1] == 0).all()
     others = (theirs + 1) % 7
     assert not (knn.classify(TRAIN, LABELS, TEST, others, counts=(1,))[1] == 0).any()
 
 
-def test_more_neighbours_than_there_are():
+def test_more_neighbors_than_there_are():
     result = knn.classify(TRAIN, LABELS, TEST, TEST_LABELS, counts=(60, 200))
     np.testing.assert_array_equal(result[200], result[60])
 

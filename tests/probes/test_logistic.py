@@ -12,8 +12,8 @@ def blobs(spread: float, n=200, seed=0):
     """(features, labels) of four classes at the corners of a square."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(4, size=n)
-    centres = np.array([[0, 0], [0, 10], [10, 0], [10, 10]])[labels]
-    return (centres + spread * rng.normal(size=(n, 2))).astype(np.float32), labels
+    centers = np.array([[0, 0], [0, 10], [10, 0], [10, 10]])[labels]
+    return (centers + spread * rng.normal(size=(n, 2))).astype(np.float32), labels
 
 
 def accuracy(probe, features, labels) -> float:
@@ -62,11 +62,11 @@ def test_the_strength_is_that_of_the_definition(l2):
 def test_it_is_as_accurate_as_scikit_learn_at_each_strength():
     """Within 0.3 points, though a sweep in float32 starts each fit where another ended."""
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(10, 32))
+    centers = rng.normal(size=(10, 32))
 
     def draw(n):
         labels = rng.integers(10, size=n)
-        return (centres[labels] + 1.5 * rng.normal(size=(n, 32))).astype(np.float32), labels
+        return (centers[labels] + 1.5 * rng.normal(size=(n, 32))).astype(np.float32), labels
 
     train, valid, test = draw(1000), draw(500), draw(2000)
     for l2 in (1e-3, 1.0, 1e3):

@@ -11,7 +11,7 @@ def test_nearest_goes_by_angle_and_not_by_length():
     np.testing.assert_array_equal(neighbors.nearest(train, test, count=2), [[0, 2], [2, 1]])
 
 
-def test_the_share_of_hits_counts_every_neighbour_of_every_test_image():
+def test_the_share_of_hits_counts_every_neighbor_of_every_test_image():
     indices = np.array([[0, 1], [2, 0], [1, 2]])
     share = neighbors.share_of_hits(indices, np.array([4, 4, 7]), np.array([4, 7, 5]))
     assert share == 3 / 6
@@ -24,14 +24,14 @@ def test_figure_shows_each_class_once_and_frames_hits_green():
     picture = neighbors.figure(
         train_images, train_labels, test_images, test_labels, {"pixels": indices}
     )
-    axes = np.array(picture.axes).reshape(2, 4)  # image, gap, two neighbours
+    axes = np.array(picture.axes).reshape(2, 4)  # image, gap, two neighbors
     assert [a.get_title() for a in axes[0] if a.get_title()][0] == "image"
-    # Of all six neighbours, three are of their test image's class.
+    # Of all six neighbors, three are of their test image's class.
     assert any("nearest of 4 by pixels: 50% of the same class" in a.get_title() for a in axes[0])
     frames = [[a.spines["left"].get_edgecolor() for a in row[2:]] for row in axes]
     green, red = (
-        [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        for colour in (neighbors.RIGHT, neighbors.WRONG)
+        [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        for color in (neighbors.RIGHT, neighbors.WRONG)
     )
     # Rows are classes 0 and 1: test image 1 has two hits; test image 0 a hit and a miss.
     expected = [[green, green], [green, red]]

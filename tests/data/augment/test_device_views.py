@@ -52,7 +52,7 @@ def cropped(batch, view: int, flips) -> tf.Tensor:
 
 @pytest.mark.parametrize("kind", INPUTS)
 @pytest.mark.parametrize("compiled", [False, True])
-def test_pretraining_views_are_their_crops_mirrored_and_coloured(kind, compiled):
+def test_pretraining_views_are_their_crops_mirrored_and_colored(kind, compiled):
     images, augmentation = INPUTS[kind], make(compiled=compiled)
     for view, found in enumerate(augmentation.views(images, step=0, part=3)):
         seed = augmentation._seed_of(DEVICE_STREAM, 0, 3, view)

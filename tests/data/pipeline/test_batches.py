@@ -22,11 +22,11 @@ class TinyPipeline(tfds.core.GeneratorBasedBuilder):
     """Images of one gray level each, 9 * label: any crop tells which example it is."""
 
     VERSION = tfds.core.Version("1.0.0")
-    LABELLED = True
+    LABELED = True
 
     def _info(self):
         features = {"image": tfds.features.Image(shape=(None, None, 1))}
-        if self.LABELLED:
+        if self.LABELED:
             features["label"] = tfds.features.ClassLabel(num_classes=NUM_CLASSES)
         return tfds.core.DatasetInfo(
             builder=self,
@@ -42,11 +42,11 @@ class TinyPipeline(tfds.core.GeneratorBasedBuilder):
     def _examples(self, count):
         for index in range(count):
             image = np.full((20 + index, 30, 1), 9 * index, np.uint8)
-            yield index, {"image": image, **({"label": index} if self.LABELLED else {})}
+            yield index, {"image": image, **({"label": index} if self.LABELED else {})}
 
 
-class TinyPipelineUnlabelled(TinyPipeline):
-    LABELLED = False
+class TinyPipelineUnlabeled(TinyPipeline):
+    LABELED = False
 
 
 @pytest.fixture(scope="module")
@@ -204,8 +204,8 @@ def test_views_do_not_repeat(source):
     assert len(np.unique(np.round(images.mean((2, 3)), 5).reshape(12, -1), axis=0)) == 12
 
 
-def test_unlabelled_batches(data_dir):
-    source = tfds_source.open_source("tiny_pipeline_unlabelled", data_dir)
+def test_unlabeled_batches(data_dir):
+    source = tfds_source.open_source("tiny_pipeline_unlabeled", data_dir)
     _, labels, _ = next(iter(train(source, train_mode="pretrain", batch_size=4)))
     assert labels.shape == (4, 0) and labels.dtype == tf.float32
     _, labels, weights, _ = next(iter(evaluation(source)))

@@ -90,7 +90,7 @@ def test_a_stand_in_comes_with_views_of_its_own(source):
             assert np.abs(images[twin] - images[row]).max() > 1e-3
 
 
-def test_good_rows_are_what_they_are_without_bad_neighbours(source):
+def test_good_rows_are_what_they_are_without_bad_neighbors(source):
     images, _, skipped = take(train(source, train_mode="pretrain"), 3)
     order = stored_labels(streams.encoded(source, 48, buffer=48, step=16))
     for row in np.flatnonzero(skipped == 0)[:8]:

@@ -251,7 +251,7 @@ def test_slices_and_parts(source):
             source.num_examples(split, flag="eval_split")
 
 
-def test_unlabelled_takes_them_from_anywhere(root, capsys):
+def test_unlabeled_takes_them_from_anywhere(root, capsys):
     everything = folder.open_folder(str(root), unlabelled=True)
     assert everything.num_classes is None and everything.class_names is None
     assert list(everything.splits) == ["train"]

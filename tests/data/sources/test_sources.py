@@ -72,7 +72,7 @@ class TinyDeep(_Tiny):
     KEYS = ("image", "species")
 
 
-class TinyUnlabelled(_Tiny):
+class TinyUnlabeled(_Tiny):
     SHAPE = (31, 17, 3)
     LABEL = None
 
@@ -121,7 +121,7 @@ def expected_images(shape, dtype=np.uint8):
     "name, builder",
     [("tiny_gray", TinyGray), ("tiny_rgba", TinyRgba), ("tiny_deep", TinyDeep)],
 )
-def test_labelled_images_of_every_kind(data_dir, name, builder):
+def test_labeled_images_of_every_kind(data_dir, name, builder):
     source = tfds_source.open_source(name, data_dir)
     assert (source.name, source.num_classes) == (name, 3)
     assert source.class_names == ("a", "b", "c")
@@ -138,8 +138,8 @@ def test_labelled_images_of_every_kind(data_dir, name, builder):
     assert sorted(seen) == list(range(8))
 
 
-def test_unlabelled(data_dir):
-    source = tfds_source.open_source("tiny_unlabelled", data_dir)
+def test_unlabeled(data_dir):
+    source = tfds_source.open_source("tiny_unlabeled", data_dir)
     assert source.num_classes is None and source.class_names is None
     examples = read(source.examples("train+test"))
     assert [label for _, label in examples] == [-1] * 11
