@@ -1,4 +1,4 @@
-"""Measures this code beside a baseline and prints a Markdown table.
+"""Compares this code with a baseline and prints a Markdown table.
 
     python -m benchmarks communication
     python -m benchmarks communication --predict

@@ -1,4 +1,4 @@
-"""Counts the collectives of a BN layer and of a training step, beside the formulas."""
+"""Counts the collectives of a BN layer and of a training step, and checks the formulas."""
 
 import dataclasses
 

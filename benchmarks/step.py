@@ -140,7 +140,7 @@ class OfficialPretrain(Pretrain):
     """Pretrains with the official code's loss."""
 
     def loss(self, outputs: dict[str, tf.Tensor], targets: Targets | None) -> dict[str, tf.Tensor]:
-        """Computes the total loss () alone."""
+        """Computes only the total loss ()."""
         assert targets is not None
         value = official_loss(outputs["proj_head_output"], temperature=self.temperature)
         value += self.weight_decay.loss()

@@ -1,4 +1,4 @@
-"""Helps tools that make a series of runs: each run has its own folder and is made only once."""
+"""Helpers for tools that make a series of runs. Each run has its own folder and runs once."""
 
 import argparse
 import json

@@ -8,8 +8,8 @@ from tf_simclr.errors import ConfigError
 from tf_simclr.models import size
 from tf_simclr.models.simclr import SMALL_STEM_MAX_IMAGE_SIZE
 
-# The bound of the weights, and of one activation of one image. No device holds more, because
-# training takes several times as much of either.
+# The bound of the weights, and of one activation of one image. No device could train more, because
+# training needs several times as much memory.
 MAX_TIB = 1
 
 

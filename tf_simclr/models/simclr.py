@@ -14,7 +14,7 @@ from tf_simclr.precision import at_least_float32
 
 SMALL_STEM_MAX_IMAGE_SIZE = 32
 VARIABLE_NAMES = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
-# The settings of `Model` that say what a run does with the network, not what the network is.
+# The settings of `Model` that do not change the network, only how a run uses it.
 _RUN_SETTINGS = ("lineareval_while_pretraining", "zero_init_logits_layer")
 _NETWORK_SETTINGS = tuple(
     field.name for field in dataclasses.fields(Model) if field.name not in _RUN_SETTINGS
@@ -62,8 +62,8 @@ class SimCLR(keras.Model):
           image_size: side of the training images in pixels; 32 or less selects the small stem. The
             model accepts images of any size.
           network: the section `Model` of a `Config`; None for its defaults, a ResNet-50. The model
-            ignores lineareval_while_pretraining and zero_init_logits_layer, which say what a run
-            does with it.
+            ignores lineareval_while_pretraining and zero_init_logits_layer, which only change how a
+            run uses it.
           stop_supervised_gradient: True in pretraining, to keep the labels away from the backbone.
           precision: compute type of the backbone, "float32", "bfloat16" or "float16"; None for the
             Keras default. Variables, statistics, heads and endpoints are always float32.

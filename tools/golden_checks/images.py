@@ -44,17 +44,17 @@ def compare(
     for key in values:
         with report.guard(f"{name} {key}"):
             if match := _JITTER.fullmatch(key):
-                found = draw_jitter(match[1], float(match[2]))[match[3]]
-                _compare_columns(report, f"{name} {key}", found, values[key], "rgb")
+                computed = draw_jitter(match[1], float(match[2]))[match[3]]
+                _compare_columns(report, f"{name} {key}", computed, values[key], "rgb")
             elif match := _CROP_BOXES.fullmatch(key):
-                found = ops.boxes(int(match[1]), int(match[2]), key)
-                _compare_columns(report, f"{name} {key}", found, values[key], "yxhw")
+                computed = ops.boxes(int(match[1]), int(match[2]), key)
+                _compare_columns(report, f"{name} {key}", computed, values[key], "yxhw")
             elif match := _RESIZED.fullmatch(key):
-                found = ops.central_crop(values[match[1]], int(match[2]))
+                computed = ops.central_crop(values[match[1]], int(match[2]))
                 expected = np.clip(values[key], 0, 1) if ops.crops_are_clipped else values[key]
-                report.close(f"{name} {key}", found, expected, absolute=RESIZED_PIXEL)
-            elif (found := _deterministic(key, values, ops)) is not None:
-                report.close(f"{name} {key}", found, values[key], absolute=PIXEL)
+                report.close(f"{name} {key}", computed, expected, absolute=RESIZED_PIXEL)
+            elif (computed := _deterministic(key, values, ops)) is not None:
+                report.close(f"{name} {key}", computed, values[key], absolute=PIXEL)
             elif not _IMAGE.fullmatch(key):
                 unknown.append(f"{name} {key}")
     report.not_compared(unknown)
@@ -96,8 +96,10 @@ def _batched_jitter_statistics(patch: np.ndarray, impl: str, strength: float):
         jit_compile=True,
     )
     stream = zlib.crc32(f"{impl} {strength}".encode()) % 2**31
-    found = np.concatenate([distort(tf.constant([i, stream])) for i in range(NUM_DRAWS // _BATCH)])
-    return {"mean": found.mean((1, 2)), "std": found.std((1, 2))}
+    computed = np.concatenate(
+        [distort(tf.constant([i, stream])) for i in range(NUM_DRAWS // _BATCH)]
+    )
+    return {"mean": computed.mean((1, 2)), "std": computed.std((1, 2))}
 
 
 def _batched_boxes(height: int, width: int, key: str) -> np.ndarray:
@@ -126,14 +128,14 @@ def _draw(function: Callable, name: str) -> np.ndarray:
     return next(iter(batches)).numpy()
 
 
-def _compare_columns(report: Report, name: str, found, expected: np.ndarray, columns: str):
+def _compare_columns(report: Report, name: str, computed, expected: np.ndarray, columns: str):
     if expected.ndim != 2 or expected.shape[1] != len(columns):
         raise ValueError(f"shape {expected.shape} instead of (draws, {len(columns)})")
     # A fifth of the draws leave the image unchanged, so their values are equal. A rounding error in
     # the last digit must not make them differ.
-    found, expected = np.round(found, 5), np.round(expected, 5)
+    computed, expected = np.round(computed, 5), np.round(expected, 5)
     for column, letter in enumerate(columns):
-        report.same_distribution(f"{name} {letter}", found[:, column], expected[:, column])
+        report.same_distribution(f"{name} {letter}", computed[:, column], expected[:, column])
 
 
 class _Ops(NamedTuple):

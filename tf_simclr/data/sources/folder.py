@@ -181,7 +181,7 @@ class FolderSource(Splits):
     def decode_boxes(
         self, encoded: tf.Tensor, draw_boxes: DrawBoxes
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Decodes an image whole, and draws boxes in it (`boxes`)."""
+        """Decodes a whole image and draws boxes in it (`boxes`)."""
         return boxes.decode_image(self.decode, encoded, draw_boxes)
 
     def sample_16_bit(self) -> Iterator[np.ndarray]:

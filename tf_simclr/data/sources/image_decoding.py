@@ -108,7 +108,7 @@ def _pixels_in_range(image: Image.Image, encoded: bytes, image_range: ImageRange
 
 
 def _gray_pixels(image: Image.Image, image_range: ImageRange) -> np.ndarray:
-    """Decodes a gray image whose 16 bits Pillow keeps to uint8 (h, w, 3)."""
+    """Decodes a gray image with all 16 bits that Pillow keeps, to uint8 (h, w, 3)."""
     values, orientation = _deep_gray(image)
     gray = _turned(ranges.to_8_bits(values, image_range), orientation)
     return np.repeat(gray[..., None], 3, axis=-1)

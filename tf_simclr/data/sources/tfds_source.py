@@ -210,7 +210,7 @@ def open_source(
 def _describe(
     dataset: str, builder: Any, keys: tfds_features.Chosen, image_range: ImageRange | None
 ) -> TfdsSource:
-    """Makes the source from what TFDS says about the features.
+    """Makes the source from TFDS's description of the features.
 
     Raises:
       ConfigError: its images or labels cannot be used.
