@@ -36,10 +36,10 @@ def test_one_class_is_refused_where_labels_are_needed(tmp_path, settings, way_ou
     config = Config().replace(dataset="folder", data_dir=str(tmp_path), **settings)
     source = opening.open_data(config, quiet=True)
     if way_out is None:
-        preflight.class_count(config, source)
+        preflight.check_class_count(config, source)
         return
     with pytest.raises(ConfigError) as error:
-        preflight.class_count(config, source)
+        preflight.check_class_count(config, source)
     message = str(error.value)
     assert message.startswith("dataset folder has the class 'cat' only in data_dir")
     assert way_out in message and "\n" not in message

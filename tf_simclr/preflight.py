@@ -24,7 +24,7 @@ def check_settings(config: Config) -> None:
 
 def check_data(config: Config, source: Source) -> None:
     """Raises ConfigError where the settings do not fit the data set."""
-    for check in (class_count, training_labels, evaluation_possible, probe_possible):
+    for check in (check_class_count, check_training_labels, check_can_evaluate, check_can_probe):
         check(config, source)
 
 
@@ -39,18 +39,18 @@ def check_files(config: Config, source: Source, *, evaluates: bool) -> None:
         labels.require(source, config.data.eval_split, flag="eval_split", way_out=way_out)
     if config.runtime.data_service:
         service.check(config.runtime.data_service)
-    pretrained_weights(config)
+    check_pretrained_weights(config)
     if config.distill.teacher:
         teacher.find(config.distill.teacher)
 
 
 def check_devices(config: Config, strategy: tf.distribute.Strategy) -> None:
     """Raises ConfigError where the settings do not fit the devices."""
-    divisible("train_batch_size", config.training.train_batch_size, strategy)
-    divisible("eval_batch_size", config.training.eval_batch_size, strategy)
-    microbatches(config, strategy)
-    precision(config, strategy)
-    compilable(config, strategy)
+    check_divisible("train_batch_size", config.training.train_batch_size, strategy)
+    check_divisible("eval_batch_size", config.training.eval_batch_size, strategy)
+    check_microbatch_size(config, strategy)
+    check_precision(config, strategy)
+    check_jit_compile(config, strategy)
 
 
 # --- The data set.
@@ -63,7 +63,7 @@ def has_supervised_head(config: Config) -> bool:
     return config.model.lineareval_while_pretraining and not config.data.unlabelled
 
 
-def class_count(config: Config, source: Source) -> None:
+def check_class_count(config: Config, source: Source) -> None:
     """Refuses data of a single class where labels are used.
 
     A single class is always guessed right, and there is nothing to learn from it.
@@ -96,7 +96,7 @@ def class_count(config: Config, source: Source) -> None:
     )
 
 
-def training_labels(config: Config, source: Source) -> None:
+def check_training_labels(config: Config, source: Source) -> None:
     """Refuses data without the labels that training needs."""
     ways_out = {
         "pretrain": "pretrain without them by --lineareval_while_pretraining=False",
@@ -117,7 +117,7 @@ def training_labels(config: Config, source: Source) -> None:
         )
 
 
-def evaluation_possible(config: Config, source: Source) -> None:
+def check_can_evaluate(config: Config, source: Source) -> None:
     """Refuses evaluations during training where there is nothing to evaluate."""
     has_head = has_supervised_head(config)
     if config.training.eval_every_epochs and not (has_head and source.num_classes):
@@ -129,7 +129,7 @@ def evaluation_possible(config: Config, source: Source) -> None:
         )
 
 
-def probe_possible(config: Config, source: Source) -> None:
+def check_can_probe(config: Config, source: Source) -> None:
     """Refuses probes at the end of a run on data without classes."""
     if config.training.probe_summary and source.num_classes is None:
         raise ConfigError(
@@ -141,7 +141,7 @@ def probe_possible(config: Config, source: Source) -> None:
 # --- Files.
 
 
-def pretrained_weights(config: Config) -> None:
+def check_pretrained_weights(config: Config) -> None:
     """Refuses a --checkpoint that is not there, and fine-tuning that would start from nothing."""
     training = config.training
     if training.checkpoint:
@@ -159,7 +159,7 @@ def pretrained_weights(config: Config) -> None:
 # --- The devices.
 
 
-def divisible(flag: str, batch_size: int, strategy: tf.distribute.Strategy) -> None:
+def check_divisible(flag: str, batch_size: int, strategy: tf.distribute.Strategy) -> None:
     """Refuses a batch that the replicas cannot share equally.
 
     Args:
@@ -174,7 +174,7 @@ def divisible(flag: str, batch_size: int, strategy: tf.distribute.Strategy) -> N
         )
 
 
-def microbatches(config: Config, strategy: tf.distribute.Strategy) -> None:
+def check_microbatch_size(config: Config, strategy: tf.distribute.Strategy) -> None:
     """Refuses a micro-batch size that does not divide a replica's images."""
     size = config.training.microbatch_size
     images = config.training.train_batch_size // strategy.num_replicas_in_sync
@@ -187,7 +187,7 @@ def microbatches(config: Config, strategy: tf.distribute.Strategy) -> None:
         )
 
 
-def precision(config: Config, strategy: tf.distribute.Strategy) -> None:
+def check_precision(config: Config, strategy: tf.distribute.Strategy) -> None:
     """Refuses a precision in which the devices cannot train."""
     if config.training.precision == "float16" and strategies.is_tpu(strategy):
         raise ConfigError(
@@ -196,7 +196,7 @@ def precision(config: Config, strategy: tf.distribute.Strategy) -> None:
         )
 
 
-def compilable(config: Config, strategy: tf.distribute.Strategy) -> None:
+def check_jit_compile(config: Config, strategy: tf.distribute.Strategy) -> None:
     """Refuses to compile a step in which replicas meet."""
     replicas = strategy.num_replicas_in_sync
     if config.training.jit_compile and replicas > 1 and not strategies.is_tpu(strategy):

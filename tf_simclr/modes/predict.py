@@ -42,7 +42,7 @@ def run(config: Config) -> dict:
     prefix = find_prefix(checkpoint)
     tables.check(output)
     strategy = strategies.from_config(config)
-    preflight.divisible("eval_batch_size", batch_size, strategy)
+    preflight.check_divisible("eval_batch_size", batch_size, strategy)
 
     with strategy.scope():
         model = open_model(config, checkpoint, prefix)

@@ -61,7 +61,7 @@ def run(config: Config) -> dict:
 
     # Load the encoders.
     strategy = strategies.from_config(config)
-    preflight.divisible("eval_batch_size", config.training.eval_batch_size, strategy)
+    preflight.check_divisible("eval_batch_size", config.training.eval_batch_size, strategy)
     with strategy.scope():
         encoders = {PRETRAINED: from_config.make_model(config, None)}
         weights.restore_weights(encoders[PRETRAINED], prefix, variable_schema=ENCODER)
