@@ -90,7 +90,7 @@ class RunState:
     @property
     def metric_names(self) -> tuple[str, ...]:
         """Names of what `train_step` returns."""
-        return self.task.metrics + (SCALED_METRICS if self.loss_scale else ())
+        return self.task.metric_names + (SCALED_METRICS if self.loss_scale else ())
 
     def train_step(self, batch: TrainBatch) -> dict[str, tf.Tensor]:
         """Takes one training step on one replica, and returns its metrics."""

@@ -69,7 +69,7 @@ def test_parts_and_replicas_add_up_to_the_whole(replicas, run_on, number, size):
         found = supervised_loss(batch.views @ kernel, targets)
         return found | {"total_loss": found["supervised_loss"]}
 
-    task = FunctionTask(loss_of, [kernel], metrics=("total_loss", "supervised_acc"))
+    task = FunctionTask(loss_of, [kernel], metric_names=("total_loss", "supervised_acc"))
 
     def step(logits, labels):
         metrics, (mine,) = microbatch.gradients(

@@ -61,7 +61,7 @@ def _accumulated(
     count = _num_rows(batch) // size
     trainable = task.trainable
     sums, averages = _GradientSums(trainable), _MovingAverages(task.model.moving_averages())
-    names = task.metrics
+    names = task.metric_names
 
     def body(j, metric_sums, gradient_sums, average_sums):
         with _tape(trainable) as tape:

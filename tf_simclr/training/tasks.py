@@ -52,7 +52,7 @@ class Task(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def metrics(self) -> tuple[str, ...]:
+    def metric_names(self) -> tuple[str, ...]:
         """Names of what `loss` returns."""
 
     @abc.abstractmethod
@@ -96,7 +96,7 @@ class Pretrain(Task):
     couples_images: ClassVar[bool] = True
 
     @property
-    def metrics(self) -> tuple[str, ...]:
+    def metric_names(self) -> tuple[str, ...]:
         contrastive = ("contrast_loss", "contrast_acc", "contrast_entropy")
         supervised = SUPERVISED_METRICS if self.model.supervised_head is not None else ()
         return ("weight_decay", "total_loss", *contrastive, *supervised)
@@ -132,7 +132,7 @@ class Finetune(Task):
     """Supervised training of the head, and of as much of the encoder as is not frozen."""
 
     @property
-    def metrics(self) -> tuple[str, ...]:
+    def metric_names(self) -> tuple[str, ...]:
         return ("weight_decay", "total_loss", *SUPERVISED_METRICS)
 
     def targets(self, labels: tf.Tensor) -> Targets:
@@ -168,7 +168,7 @@ class Distill(Task):
     label_weight: float = 0.0
 
     @property
-    def metrics(self) -> tuple[str, ...]:
+    def metric_names(self) -> tuple[str, ...]:
         supervised = SUPERVISED_METRICS if self.label_weight else ()
         return ("weight_decay", "total_loss", "distill_loss", "teacher_agreement", *supervised)
 

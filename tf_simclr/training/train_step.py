@@ -36,7 +36,7 @@ def train_step(
       loss_scale: for float16, whose gradients are scaled and may overflow.
 
     Returns:
-      This replica's metrics (task.metrics), () each; with a loss_scale also SCALED_METRICS.
+      This replica's metrics (task.metric_names), () each; with a loss_scale also SCALED_METRICS.
     """
     step = optimizer.iterations
     targets = task.targets(batch.labels)
