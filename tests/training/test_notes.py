@@ -8,7 +8,7 @@ from tf_simclr.cli import flags
 from tf_simclr.config import Config
 from tf_simclr.errors import ConfigError
 from tf_simclr.training import notes
-from tf_simclr.training.plan import make_plan, make_schedule, plan_before
+from tf_simclr.training.plan import make_plan, make_schedule, previous_settings_and_plan
 
 
 @dataclasses.dataclass
@@ -32,7 +32,7 @@ CONFIG = Config().replace(
 def note(step=20, examples=2000, source=None, saved=None, **changes) -> str | None:
     """What a run with CONFIG says when it goes on with changes."""
     source, now = source or Source(), CONFIG.replace(**changes)
-    before = plan_before(CONFIG.to_dict() if saved is None else saved, now, source)
+    before = previous_settings_and_plan(CONFIG.to_dict() if saved is None else saved, now, source)
     plan = make_plan(now, source, evaluates=False)
     return notes.resume_note(before, (now, plan), step=step, examples=examples)
 

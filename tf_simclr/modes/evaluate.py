@@ -84,9 +84,9 @@ def _follow(state: RunState) -> dict:
 
 def summary(state: RunState, results: dict, exported: str | None) -> dict:
     """Returns what a run returns: results, step, and the paths of checkpoint and SavedModel."""
-    part = state.plan.evaluated_part(state.config.training.eval_batch_size)
-    if result_files.TOP_1 in results and part:
-        results = results | {"evaluated": (part, state.plan.num_eval)}
+    num_evaluated = state.plan.num_evaluated_if_partial(state.config.training.eval_batch_size)
+    if result_files.TOP_1 in results and num_evaluated:
+        results = results | {"evaluated": (num_evaluated, state.plan.num_eval)}
     return results | {
         "step": state.step,
         "checkpoint": state.checkpointer.latest,

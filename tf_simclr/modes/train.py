@@ -18,7 +18,7 @@ from tf_simclr.modes.evaluate import Evaluation, summary
 from tf_simclr.modes.export import Exporter
 from tf_simclr.run_state import RunState
 from tf_simclr.training import device_loop, hooks, loop, notes, reports, run_input, summaries
-from tf_simclr.training.plan import plan_before
+from tf_simclr.training.plan import previous_settings_and_plan
 
 
 def run(config: Config) -> dict:
@@ -208,7 +208,7 @@ def _announce(state: RunState, examples: int):
             "sees one at a time, whatever global_bn says."
         )
     if step:
-        before = plan_before(state.saved_settings, config, state.source)
+        before = previous_settings_and_plan(state.saved_settings, config, state.source)
         now = config, state.plan
         if changes := notes.resume_note(before, now, step=step, examples=examples):
             state.say(changes)

@@ -10,7 +10,7 @@ from tf_simclr.training.plan import Plan, make_schedule
 
 MIN_BATCH_NORM_IMAGES = 8
 # Saved settings that bear on evaluations, files and speed, and not on what is learned.
-_NOT_OF_TRAINING = {
+_NON_TRAINING_SETTINGS = {
     "cache_dataset",
     "checkpoint",
     "checkpoint_epochs",
@@ -39,7 +39,7 @@ _NOT_OF_TRAINING = {
 def changed_settings(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:
     """Finds {name: (value before, value now)} of the settings of the training that differ."""
     old, new = before.to_dict(), now.to_dict()
-    ignored = set(_NOT_OF_TRAINING)
+    ignored = set(_NON_TRAINING_SETTINGS)
     if old["train_steps"] and old["train_steps"] == new["train_steps"]:
         ignored.add("train_epochs")
     return {
@@ -109,10 +109,10 @@ def _warmup(config: Config, plan: Plan) -> str | None:
 
 
 def _profile(config: Config, plan: Plan, step: int) -> str | None:
-    asked = config.training.profile_steps
-    if not asked:
+    profile_steps = config.training.profile_steps
+    if not profile_steps:
         return None
-    first, last = map(int, asked.split(","))
+    first, last = map(int, profile_steps.split(","))
     if first >= plan.total_steps:
         what = f"begins after the run's last step, {plan.total_steps}: no trace is written"
     elif last <= step:
@@ -121,7 +121,7 @@ def _profile(config: Config, plan: Plan, step: int) -> str | None:
         what = f"ends after the run's last step, {plan.total_steps}: the trace ends there"
     else:
         return None
-    return f"profile_steps={asked} {what}. Choose steps within the run"
+    return f"profile_steps={profile_steps} {what}. Choose steps within the run"
 
 
 def _intervals(config: Config, plan: Plan) -> list[str]:
@@ -137,9 +137,9 @@ def _intervals(config: Config, plan: Plan) -> list[str]:
             f"eval_every_epochs={training.eval_every_epochs:g} is {plan.eval_every_steps} steps, "
             f"and the run has {total}: only the end is evaluated, and is the best. Lower it"
         )
-    if part := plan.evaluated_part(training.eval_batch_size):
+    if num_evaluated := plan.num_evaluated_if_partial(training.eval_batch_size):
         notes.append(
-            f"eval_steps={training.eval_steps} evaluates {part} of the {plan.num_eval} images of "
+            f"eval_steps={training.eval_steps} evaluates {num_evaluated} of the {plan.num_eval} images of "
             f"split {config.data.eval_split}. --eval_steps=0 takes all"
         )
     return notes
@@ -151,13 +151,13 @@ def _batch_norm(config: Config, replicas: int) -> str | None:
     if model.fine_tune_after_block == 4 and model.frozen_batch_norm == "inference":
         return None  # only the head trains, and all layers normalise by their moving averages
     batch = training.train_batch_size
-    of_replica = batch // replicas
+    replica_batch_size = batch // replicas
     images, why, way_out = batch, f"train_batch_size={batch}", "raise --train_batch_size"
-    if training.microbatch_size and training.microbatch_size < of_replica:
+    if training.microbatch_size and training.microbatch_size < replica_batch_size:
         images, why = training.microbatch_size, f"microbatch_size={training.microbatch_size}"
         way_out = "raise --microbatch_size"
     elif not model.global_bn and replicas > 1:
-        images, why = of_replica, f"global_bn=False and {replicas} replicas"
+        images, why = replica_batch_size, f"global_bn=False and {replicas} replicas"
         way_out = "take --global_bn=True, or raise --train_batch_size"
     if images >= MIN_BATCH_NORM_IMAGES:
         return None

@@ -30,7 +30,7 @@ class Plan:
     eval_batches: int
     eval_every_steps: int = 0
 
-    def evaluated_part(self, eval_batch_size: int) -> int | None:
+    def num_evaluated_if_partial(self, eval_batch_size: int) -> int | None:
         """Returns how many examples an evaluation takes where that is not all of the split."""
         count = self.eval_batches * eval_batch_size
         return count if count < self.num_eval else None
@@ -87,7 +87,9 @@ def make_schedule(config: Config, plan: Plan) -> schedule.WarmUpAndCosineDecay:
     )
 
 
-def plan_before(saved: dict[str, Any], now: Config, source: Source) -> tuple[Config, Plan | None]:
+def previous_settings_and_plan(
+    saved: dict[str, Any], now: Config, source: Source
+) -> tuple[Config, Plan | None]:
     """Finds the settings that a run had, and their plan where it can be told.
 
     Args:
