@@ -95,7 +95,7 @@ def test_another_batch_size_is_said_and_counted(copy, capsys, seen_by_pipeline):
     results = small.run(f"--model_dir={copy}", "--train_batch_size=32", "--train_steps=4")
     assert results["step"] == 4 and seen_by_pipeline == [32]
     assert (
-        "Step 2 goes on with other settings: train_batch_size 16 -> 32, train_steps 2 -> 4. "
+        "Step 2 resumes with different settings: train_batch_size 16 -> 32, train_steps 2 -> 4. "
         "Learning rate: 0 by the old settings, 0.1875 now. Seen so far: 32 images, 0.50 epochs."
     ) in capsys.readouterr().err
     # Now 2 * 16 + 2 * 32 images, which no multiplication of steps by a batch size tells.

@@ -30,7 +30,7 @@ CONFIG = Config().replace(
 
 
 def note(step=20, examples=2000, source=None, saved=None, **changes) -> str | None:
-    """What a run with CONFIG says when it goes on with changes."""
+    """What a run with CONFIG says when it resumes with changes."""
     source, now = source or Source(), CONFIG.replace(**changes)
     before = previous_settings_and_plan(CONFIG.to_dict() if saved is None else saved, now, source)
     plan = make_plan(now, source, evaluates=False)
@@ -70,7 +70,7 @@ def test_more_steps():
     after = make_schedule(longer, make_plan(longer, Source(), evaluates=False))
     text = note(step=50, examples=5000, train_steps=200)
     assert text == (
-        "Step 50 goes on with other settings: train_steps 50 -> 200. Learning rate: "
+        "Step 50 resumes with different settings: train_steps 50 -> 200. Learning rate: "
         f"{float(before(50)):.4g} by the old settings, {float(after(50)):.4g} now. Seen so far: "
         "5000 images, 5.00 epochs."
     )
@@ -124,7 +124,7 @@ def test_settings_that_fit_say_nothing():
             [
                 "warmup_epochs=5 is 50 steps, and the run has 50",
                 "ends at 0.191",
-                "on its way to 0.195",
+                "below its peak of 0.195",
                 "--warmup_epochs=0.5",
             ],
         ),
@@ -139,7 +139,7 @@ def test_settings_that_fit_say_nothing():
         ),
         (
             {"profile_steps": "10,20", "step": 20},
-            ["ends before step 20, where the run goes on: no"],
+            ["ends before step 20, where the run resumes: no"],
         ),
         ({"checkpoint_steps": 51}, ["checkpoint_steps=51 is more than the run's 50 steps: only"]),
         ({"eval_every_epochs": 5.0}, ["eval_every_epochs=5 is 50 steps, and the run has 50: only"]),
@@ -168,9 +168,9 @@ def test_settings_that_reach_beyond_the_run_are_said(changes, parts):
         ),
     ],
 )
-def test_batch_normalisation_of_few_images_is_said(changes, images, why):
+def test_batch_normalization_of_few_images_is_said(changes, images, why):
     [text] = start(**{"warmup_epochs": 0.0} | changes)
-    assert f"Batch normalisation sees {images} at a time ({why}" in text
+    assert f"Batch normalization sees {images} at a time ({why}" in text
     assert "raise --" in text and "\n" not in text
 
 
@@ -184,7 +184,7 @@ def test_batch_normalisation_of_few_images_is_said(changes, images, why):
         {"global_bn": False, "replicas": 10},
     ],
 )
-def test_batch_normalisation_of_enough_images_says_nothing(changes):
+def test_batch_normalization_of_enough_images_says_nothing(changes):
     assert start(**{"warmup_epochs": 0.0} | changes) == []
 
 
