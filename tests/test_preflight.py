@@ -72,7 +72,7 @@ def test_what_no_device_could_hold_is_refused_before_anything_else(
         raise AssertionError("data or devices were looked at")
 
     monkeypatch.setattr(opening, "open_source", touched)
-    for name in ("make_strategy", "divide_cpu"):
+    for name in ("make_strategy", "configure_cpu_replicas"):
         monkeypatch.setattr(strategies, name, touched)
     for mode in ("train", "eval", "probe", "predict"):
         more = dict(images="x", checkpoint="y") if mode == "predict" else {}

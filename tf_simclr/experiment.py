@@ -64,7 +64,7 @@ def run(config: Config) -> dict:
     if config.runtime.seed is None:
         config = config.replace(seed=random.randrange(2**31))
     preflight.check_settings(config)
-    strategies.divide_cpu(config.runtime.cpu_replicas)
+    strategies.configure_cpu_replicas(config.runtime.cpu_replicas)
     if config.runtime.mode == "predict":
         return predict.run(config)
     if config.runtime.mode == "probe":

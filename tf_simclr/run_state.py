@@ -155,7 +155,7 @@ def build(
         differ; model_dir holds a checkpoint of another model; the teacher cannot be loaded, or
         knows other classes.
     """
-    config = same_settings.agree(config, strategy, class_names)
+    config = same_settings.use_chief_seed_and_check(config, strategy, class_names)
     preflight.check_devices(config, strategy)
     learning_rate = make_schedule(config, plan)
     model_dir = config.runtime.model_dir

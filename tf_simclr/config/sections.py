@@ -472,7 +472,7 @@ class Runtime(Section):
     strategy: str = setting(
         "auto",
         "auto: use the devices of this machine. multi_worker: use those of several machines, each "
-        "running this command. TF_CONFIG or SLURM (srun) names the machines, and all of them must "
+        "running this command. TF_CONFIG or Slurm (srun) names the machines, and all of them must "
         "see the same --model_dir.",
         choices=choices.STRATEGIES,
         saved=False,

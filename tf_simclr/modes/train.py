@@ -42,7 +42,7 @@ def run(config: Config) -> dict:
     """
     # 1. A cluster must be joined before TensorFlow does anything else. Other devices come later.
     cluster = strategies.join_cluster(config)
-    with workers.lost_workers_named(cluster):
+    with workers.raise_worker_lost(cluster):
         # 2. The data set, and everything that can be wrong with it or with the files.
         opened = prepare.open_source(config, cluster)
         source, class_names = prepare.match_classes(config, opened, cluster)
