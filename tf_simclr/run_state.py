@@ -184,7 +184,7 @@ def build(
             optimizer,
             strategy=strategy,
             loss_scale=loss_scale,
-            seen=examples_seen,
+            examples_seen=examples_seen,
         )
         latest, best = _checkpointers(config, model_dir, make_checkpointer)
     latest.check_latest()

@@ -50,15 +50,15 @@ class TwoWorkers:
     [
         (
             "Error reported from /job:worker/task:1: /job:worker/replica:0/task:1 timeout",
-            "worker 1 is",
+            "worker 1 was",
         ),
-        ("Connection reset by peer\nremote target /job:chief/replica:0/task:0 while", "chief 0 is"),
-        ("Socket closed", "another worker is"),
+        ("Connection reset by peer\nremote target /job:chief/replica:0/task:0 while", "chief 0 was"),
+        ("Socket closed", "another worker was"),
     ],
 )
 def test_a_lost_worker_is_named(monkeypatch, reason, who):
     message = f"Graph execution error:\n\nCollective ops is aborted by: {reason}"
-    with pytest.raises(workers.WorkerLost, match=f"^{who} gone.*worker 0.*last checkpoint"):
+    with pytest.raises(workers.WorkerLost, match=f"^{who} lost.*worker 0.*last checkpoint"):
         with workers.raise_worker_lost(TwoWorkers(monkeypatch)):
             raise tf.errors.UnavailableError(None, None, message)
 

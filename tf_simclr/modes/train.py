@@ -132,7 +132,7 @@ def _train(state: RunState, evaluate: Callable[[], object]):
             "run name another --model_dir."
         )
         return
-    examples = state.examples_seen.at(step)
+    examples = state.examples_seen.count_at(step)
     _announce(state, examples)
     batches = run_input.train_batches(config, state.source, state.strategy, examples_seen=examples)
     train_step = state.train_step
