@@ -52,7 +52,10 @@ class TwoWorkers:
             "Error reported from /job:worker/task:1: /job:worker/replica:0/task:1 timeout",
             "worker 1 was",
         ),
-        ("Connection reset by peer\nremote target /job:chief/replica:0/task:0 while", "chief 0 was"),
+        (
+            "Connection reset by peer\nremote target /job:chief/replica:0/task:0 while",
+            "chief 0 was",
+        ),
         ("Socket closed", "another worker was"),
     ],
 )

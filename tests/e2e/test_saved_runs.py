@@ -190,7 +190,7 @@ def test_of_our_own_saved_model_the_variables_are_read(copy, picture, tmp_path, 
     elsewhere = shutil.copytree(f"{copy}/saved_model/2", tmp_path / "a" / "b" / "c" / "elsewhere")
     predict(elsewhere, picture, tmp_path / "graph.csv")
     assert opened == [str(elsewhere)]
-    assert "its own graph is opened, which can read and write files" in capsys.readouterr().err
+    assert "Its own graph will run and can read and write files" in capsys.readouterr().err
     rows = [
         (tmp_path / f"{name}.csv").read_text().splitlines()[1].split(",")
         for name in ("variables", "graph")
