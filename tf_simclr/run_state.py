@@ -159,7 +159,7 @@ def build(
     preflight.check_devices(config, strategy)
     learning_rate = make_schedule(config, plan)
     model_dir = config.runtime.model_dir
-    assert model_dir is not None, "experiment.run refuses a run without one"
+    assert model_dir is not None, "experiment.run requires it"
     saved = saved_settings.read_of_run(model_dir)
     with strategy.scope():
         loaded_teacher = _load_teacher(config, source)

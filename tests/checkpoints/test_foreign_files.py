@@ -189,7 +189,7 @@ def beyond():
     ],
     ids=["no graph", "empty", "a vector", "circle", "many paths", "beyond"],
 )
-def test_a_spoilt_object_graph_is_an_error_of_one_line(tmp_path, model, content):
+def test_a_corrupt_object_graph_is_an_error_of_one_line(tmp_path, model, content):
     tensors = {object_graph.OBJECT_GRAPH: tf.constant(content), "key": 1.0}
     message = error_of(weights.restore_weights, model, save(tmp_path / "ckpt-1", tensors))
     assert f"checkpoint '{tmp_path}/ckpt-1' cannot be read (" in message

@@ -1,4 +1,4 @@
-"""Your own pictures: pretrain on a folder, fine-tune on a labelled one, export, classify."""
+"""Your own pictures: pretrain on a folder, fine-tune on a labeled one, export, classify."""
 
 import csv
 import io

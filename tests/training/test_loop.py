@@ -1,4 +1,4 @@
-"""The loop with tiny steps: where it ends, saves, summarises and stops."""
+"""The loop with tiny steps: where it ends, saves, summarizes and stops."""
 
 import os
 import signal
@@ -335,7 +335,7 @@ def test_run_steps_gives_the_means_over_the_replicas_step_by_step(replicas):
     np.testing.assert_allclose(rows[:, 0], [batches[2].mean()], rtol=1e-6)
 
 
-def test_pictures_are_summarised_less_often_than_scalars(tmp_path, events):
+def test_pictures_are_summarized_less_often_than_scalars(tmp_path, events):
     saves = Saves()
     run(tmp_path, Steps(saves), saves, total_steps=51, summary_steps=2, checkpoint_steps=100)
     found = events(tmp_path)

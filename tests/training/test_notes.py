@@ -105,8 +105,8 @@ def test_the_old_rate_is_left_out_where_it_cannot_be_told():
     assert "dataset imagenet2012 -> other" in other_data and "by the old" not in other_data
     gone = note(saved=CONFIG.replace(train_split="gone").to_dict())
     assert "train_split gone -> train" in gone and "by the old" not in gone
-    spoilt = note(saved=CONFIG.to_dict() | {"learning_rate": -1.0})
-    assert "learning_rate -1.0 -> 0.5" in spoilt and "by the old" not in spoilt
+    corrupt = note(saved=CONFIG.to_dict() | {"learning_rate": -1.0})
+    assert "learning_rate -1.0 -> 0.5" in corrupt and "by the old" not in corrupt
 
 
 def test_settings_that_fit_say_nothing():

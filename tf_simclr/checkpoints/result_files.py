@@ -76,7 +76,7 @@ def read_best(model_dir: str) -> dict[str, float] | None:
     if type(step) is not int or step < 0 or type(top_1) not in (int, float):
         raise ConfigError(
             f"{path} is not the result of an evaluation (global_step {one_line(repr(step))}, "
-            f"{TOP_1} {one_line(repr(top_1))}): restore it, or delete it to select the best anew"
+            f"{TOP_1} {one_line(repr(top_1))}): restore it, or delete it to choose the best again"
         )
     checkpoint_exists = tf.io.gfile.exists(os.path.join(model_dir, BEST, f"ckpt-{step}.index"))
     return results if checkpoint_exists else None

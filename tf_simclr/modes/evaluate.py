@@ -53,7 +53,7 @@ def _await_checkpoint(config: Config) -> tf.distribute.Strategy | None:
       ConfigError: the settings do not fit the devices, or no checkpoint appeared in time.
     """
     directory = config.runtime.model_dir
-    assert directory is not None, "experiment.run refuses a run without one"
+    assert directory is not None, "experiment.run requires it"
     if tf.train.latest_checkpoint(directory):
         return None
     strategy = strategies.from_config(config)
