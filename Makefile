@@ -1,9 +1,9 @@
-# make demo, make check and make test set up all they need. They ask for make and for Python 3.10 or
-# 3.11 (a later one gets the modern stack).
+# make demo, make check and make test install everything they need, except make and Python. Python 3.10
+# and 3.11 get the reference stack (TensorFlow 2.15); 3.12 and 3.13 get the modern one (2.21).
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-fast test-long demo-keras3 test-keras3 test-long-keras3 clean
 
-# The first Python on this machine that has the reference stack, else one with the modern stack.
+# The first Python on this machine that supports the reference stack, otherwise the modern stack.
 PYTHON := $(shell for p in python3.11 python3.10 python3 python python3.13 python3.12; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && \
 	echo $$p && break; done)
@@ -12,12 +12,12 @@ PARALLEL := -n 2 --dist=loadfile --no-loadscope-reorder
 # FIRST and THEN run one after the other, because TensorFlow does not return all of its memory.
 FIRST := tests/data tests/training tests/checkpoints tests/devices
 THEN := $(FIRST:%=--ignore=%)
-# Unit tests that neither train nor start TensorFlow in another process.
+# Unit tests that do not train and do not start TensorFlow in another process.
 FAST := tests/config tests/cli tests/losses tests/models tests/optim tests/data/augment \
 	tests/data/sources tests/test_*.py
-# More arguments for the long tests, e.g. LONG=--share=1/2 for half of the tests marked `shared`.
+# Extra arguments for the long tests, e.g. LONG=--share=1/2 for half of the tests marked `shared`.
 LONG :=
-# More arguments for the demo, e.g. DEMO='--gin_file=demo --train_steps=20' for a short one.
+# Extra arguments for the demo, e.g. DEMO='--gin_file=demo --train_steps=20' for a short one.
 DEMO :=
 VENV := .venv
 VENV3 := .venv-keras3
@@ -26,9 +26,9 @@ help:
 	@echo "make demo       pretrain, probe and export on an embedded data set: 3 minutes on 2 cores, no network"
 	@echo "make check      format, lint and types: ruff format, ruff check, mypy"
 	@echo "make test-fast  unit tests: under 90 seconds, no training"
-	@echo "make test       make check, the tests of all parts, one whole run: 5 minutes"
-	@echo "make test-long  all other tests: whole runs, clusters, every preset, the table of settings"
-	@echo "make clean      removes $(VENV) and $(VENV3)"
+	@echo "make test       make check, the tests of every package, one full run: 5 minutes"
+	@echo "make test-long  all other tests: full runs, clusters, every preset, the table of settings"
+	@echo "make clean      remove $(VENV) and $(VENV3)"
 	@echo "make demo-keras3, test-keras3, test-long-keras3   the same on TensorFlow 2.21"
 
 demo: $(VENV)/installed

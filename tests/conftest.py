@@ -226,7 +226,7 @@ def short_model(tiny_model):
 
 
 @pytest.fixture(scope="session")
-def randomise():
+def randomize():
     """Function: gives every variable of a model or layer a value that is not its initial one.
 
     Zero gammas and zero means would hide what lies behind them.

@@ -15,8 +15,8 @@ class FunctionTask:
 
     couples_images = False
 
-    def __init__(self, loss_of: Callable, trainable: Sequence, metrics=("total_loss",)):
-        self.loss_of, self.trainable, self.metrics = loss_of, trainable, metrics
+    def __init__(self, loss_of: Callable, trainable: Sequence, metric_names=("total_loss",)):
+        self.loss_of, self.trainable, self.metric_names = loss_of, trainable, metric_names
         self.model = self
 
     def moving_averages(self) -> list:

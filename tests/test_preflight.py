@@ -19,10 +19,10 @@ from tf_simclr.models import bounds
         (dict(mode="eval"), "by --unlabelled, or --linear"),
         (
             dict(train_mode="finetune"),
-            "fine-tuning and its evaluation need pictures of at least one",
+            "fine-tuning and its evaluation need images of at least one",
         ),
-        (dict(train_mode="finetune", mode="eval"), "need pictures of at least one other class"),
-        (dict(mode="probe"), "name data of two or more classes to probe with"),
+        (dict(train_mode="finetune", mode="eval"), "need images of at least one other class"),
+        (dict(mode="probe"), "probe with data of two or more classes"),
         (dict(train_mode="distill", distill_label_weight=0.5), "by --distill_label_weight=0"),
         (dict(lineareval_while_pretraining=False, probe_summary=True), "--probe_summary=False"),
         (dict(lineareval_while_pretraining=False), None),
@@ -36,12 +36,12 @@ def test_one_class_is_refused_where_labels_are_needed(tmp_path, settings, way_ou
     config = Config().replace(dataset="folder", data_dir=str(tmp_path), **settings)
     source = opening.open_data(config, quiet=True)
     if way_out is None:
-        preflight.class_count(config, source)
+        preflight.check_class_count(config, source)
         return
     with pytest.raises(ConfigError) as error:
-        preflight.class_count(config, source)
+        preflight.check_class_count(config, source)
     message = str(error.value)
-    assert message.startswith("dataset folder has the class 'cat' only in data_dir")
+    assert message.startswith("dataset folder has only the class 'cat' in data_dir")
     assert way_out in message and "\n" not in message
 
 
@@ -72,7 +72,7 @@ def test_what_no_device_could_hold_is_refused_before_anything_else(
         raise AssertionError("data or devices were looked at")
 
     monkeypatch.setattr(opening, "open_source", touched)
-    for name in ("make_strategy", "divide_cpu"):
+    for name in ("make_strategy", "configure_cpu_replicas"):
         monkeypatch.setattr(strategies, name, touched)
     for mode in ("train", "eval", "probe", "predict"):
         more = dict(images="x", checkpoint="y") if mode == "predict" else {}

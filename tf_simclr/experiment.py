@@ -1,13 +1,13 @@
-"""What happens to a run: settings in, results out.
+"""The entry point: takes the settings of a run, and returns its results.
 
     run(config)          here: the seed, the checks of the settings, the mode
       modes/train.py     train, train_then_eval
-      modes/evaluate.py  eval: follows the checkpoints of a run that another process trains
+      modes/evaluate.py  eval: evaluates the checkpoints of a run that another process trains
       modes/probe.py     probe: classifiers on frozen features
-      modes/predict.py   predict: class probabilities or embeddings of pictures
+      modes/predict.py   predict: class probabilities or embeddings of images
 
-All that can be wrong is found before anything is written: settings by config/rules.py, data, files
-and devices by preflight.py.
+config/rules.py checks the settings, and preflight.py checks data, files and devices, before the run
+writes to model_dir.
 """
 
 import random
@@ -24,13 +24,13 @@ from tf_simclr.training.hooks import NotFinite, Stopped
 
 __all__ = ["FAILURES", "Stopped", "WorkerLost", "run"]
 
-# Their text says all there is to say.
+# Expected failures. Their messages are complete, so no traceback is shown.
 FAILURES = (NotFinite, NotSaved, errors.UndecodableError)
 
 
 @errors.in_one_line()
 def run(config: Config) -> dict:
-    """Does what config.runtime.mode says, as `python run.py` does.
+    """Runs the mode in config.runtime.mode, like `python run.py`.
 
     Example:
       >>> import tf_simclr
@@ -48,32 +48,34 @@ def run(config: Config) -> dict:
       >>> results = tf_simclr.run(config)
 
     Args:
-      config: the settings. Where it has no seed, one is drawn and saved with the run.
+      config: the settings. If the seed is unset, a random seed is drawn and saved with the run.
 
     Returns:
-      What the mode returns: `train.run`, `evaluate.run`, `probe.run` or `predict.run`.
+      The results of the mode: see `train.run`, `evaluate.run`, `probe.run` and `predict.run`.
 
     Raises:
       ConfigError: a setting is wrong, or does not fit the data, the devices or a checkpoint.
-      Stopped: the run was asked to stop, and can be started again.
-      WorkerLost: another worker is gone; all can be started again.
-      FAILURES: the loss is not finite any more; a checkpoint cannot be written; examples cannot be
-        decoded, with strict_data or too many.
+      Stopped: during training a signal asked the run to stop. It has saved a checkpoint; run again
+        with the same settings to resume.
+      WorkerLost: another worker was lost; restart all workers to resume.
+      NotFinite: the loss became NaN or infinite.
+      NotSaved: a checkpoint could not be written.
+      UndecodableError: an example could not be decoded with strict_data, or too many without it.
     """
     check(config)
     if config.runtime.seed is None:
         config = config.replace(seed=random.randrange(2**31))
     preflight.check_settings(config)
-    strategies.divide_cpu(config.runtime.cpu_replicas)
+    strategies.configure_cpu_replicas(config.runtime.cpu_replicas)
     if config.runtime.mode == "predict":
         return predict.run(config)
     if config.runtime.mode == "probe":
-        from tf_simclr.modes import probe  # scikit-learn takes seconds, and most runs do without
+        from tf_simclr.modes import probe  # importing scikit-learn takes seconds
 
         return probe.run(config)
     if not config.runtime.model_dir:
         raise ConfigError(
-            "model_dir must be given: say where the run goes, e.g. --model_dir=runs/first"
+            "model_dir must be given: choose a directory for the run, e.g. --model_dir=runs/first"
         )
     if config.runtime.mode == "eval":
         return evaluate.run(config)

@@ -1,8 +1,9 @@
-"""Every refusal that needs more than the settings, in the order in which they are checked.
+"""Checks that need data, files or devices, in the order in which they run.
 
-All of them come before the model is built and before anything is written. (What settings alone can
-tell is refused when they are parsed: config/rules.py.) A refusal is a ConfigError: one line that
-names the flag, its value and a way out.
+They run before the model is built and before the run writes to model_dir. config/rules.py has the
+checks that need only the settings. Checks of a checkpoint's contents come later (run_state.build,
+weights.restore_weights). Each check raises ConfigError: one line that names the flag, its value and
+a way out.
 """
 
 import tensorflow as tf
@@ -18,20 +19,22 @@ from tf_simclr.models import bounds
 
 
 def check_settings(config: Config) -> None:
-    """Raises ConfigError where the settings ask for what no device could hold."""
+    """Raises ConfigError if the model or its input is too large for any device."""
     bounds.check_size(config)
 
 
 def check_data(config: Config, source: Source) -> None:
-    """Raises ConfigError where the settings do not fit the data set."""
-    for check in (class_count, training_labels, evaluation_possible, probe_possible):
+    """Raises ConfigError if the settings do not fit the data set."""
+    for check in (check_class_count, check_training_labels, check_can_evaluate, check_can_probe):
         check(config, source)
 
 
 def check_files(config: Config, source: Source, *, evaluates: bool) -> None:
-    """Raises ConfigError where something that the run will need is missing.
+    """Raises ConfigError if a file, label or service that the run will need is missing.
 
     Args:
+      config: checked settings.
+      source: the data set.
       evaluates: whether the run will evaluate on eval_split.
     """
     if evaluates:
@@ -39,18 +42,18 @@ def check_files(config: Config, source: Source, *, evaluates: bool) -> None:
         labels.require(source, config.data.eval_split, flag="eval_split", way_out=way_out)
     if config.runtime.data_service:
         service.check(config.runtime.data_service)
-    pretrained_weights(config)
+    check_pretrained_weights(config)
     if config.distill.teacher:
         teacher.find(config.distill.teacher)
 
 
 def check_devices(config: Config, strategy: tf.distribute.Strategy) -> None:
-    """Raises ConfigError where the settings do not fit the devices."""
-    divisible("train_batch_size", config.training.train_batch_size, strategy)
-    divisible("eval_batch_size", config.training.eval_batch_size, strategy)
-    microbatches(config, strategy)
-    precision(config, strategy)
-    compilable(config, strategy)
+    """Raises ConfigError if the settings do not fit the devices."""
+    check_divisible("train_batch_size", config.training.train_batch_size, strategy)
+    check_divisible("eval_batch_size", config.training.eval_batch_size, strategy)
+    check_microbatch_size(config, strategy)
+    check_precision(config, strategy)
+    check_jit_compile(config, strategy)
 
 
 # --- The data set.
@@ -63,10 +66,10 @@ def has_supervised_head(config: Config) -> bool:
     return config.model.lineareval_while_pretraining and not config.data.unlabelled
 
 
-def class_count(config: Config, source: Source) -> None:
-    """Refuses data of a single class where labels are used.
+def check_class_count(config: Config, source: Source) -> None:
+    """Rejects a data set with a single class if labels are used.
 
-    A single class is always guessed right, and there is nothing to learn from it.
+    With one class accuracy is always 100%, and there is nothing to learn.
     """
     if source.num_classes != 1:
         return
@@ -75,9 +78,9 @@ def class_count(config: Config, source: Source) -> None:
     if source.name == folder.FOLDER:
         without_labels = f"--unlabelled, or {without_labels}"
     if mode == "probe":
-        way_out = "name data of two or more classes to probe with"
+        way_out = "probe with data of two or more classes"
     elif training.train_mode == "finetune":
-        way_out = "fine-tuning and its evaluation need pictures of at least one other class"
+        way_out = "fine-tuning and its evaluation need images of at least one other class"
     elif training.train_mode == "distill":
         if not config.distill.distill_label_weight:
             return
@@ -85,19 +88,19 @@ def class_count(config: Config, source: Source) -> None:
     elif config.model.lineareval_while_pretraining:
         way_out = f"pretrain without labels by {without_labels}"
     elif training.probe_summary:
-        way_out = "leave out the probes by --probe_summary=False"
+        way_out = "skip the probes by --probe_summary=False"
     else:
         return
     name = f" {source.class_names[0]!r}" if source.class_names else ""
     directory = f" in data_dir {config.data.data_dir!r}" if source.name == folder.FOLDER else ""
     raise ConfigError(
-        f"dataset {source.name} has the class{name} only{directory}, and labels need at least two "
+        f"dataset {source.name} has only the class{name}{directory}, and labels need at least two "
         f"classes: {way_out}"
     )
 
 
-def training_labels(config: Config, source: Source) -> None:
-    """Refuses data without the labels that training needs."""
+def check_training_labels(config: Config, source: Source) -> None:
+    """Rejects data without the labels that training needs."""
     ways_out = {
         "pretrain": "pretrain without them by --lineareval_while_pretraining=False",
         "finetune": "fine-tuning needs a data set with labels",
@@ -117,8 +120,8 @@ def training_labels(config: Config, source: Source) -> None:
         )
 
 
-def evaluation_possible(config: Config, source: Source) -> None:
-    """Refuses evaluations during training where there is nothing to evaluate."""
+def check_can_evaluate(config: Config, source: Source) -> None:
+    """Rejects evaluations during training if there is nothing to evaluate."""
     has_head = has_supervised_head(config)
     if config.training.eval_every_epochs and not (has_head and source.num_classes):
         flag = config.model.lineareval_while_pretraining
@@ -129,8 +132,8 @@ def evaluation_possible(config: Config, source: Source) -> None:
         )
 
 
-def probe_possible(config: Config, source: Source) -> None:
-    """Refuses probes at the end of a run on data without classes."""
+def check_can_probe(config: Config, source: Source) -> None:
+    """Rejects probes at the end of a run on data without classes."""
     if config.training.probe_summary and source.num_classes is None:
         raise ConfigError(
             f"probe_summary must be False with dataset {source.name}, which has no class labels to "
@@ -141,8 +144,8 @@ def probe_possible(config: Config, source: Source) -> None:
 # --- Files.
 
 
-def pretrained_weights(config: Config) -> None:
-    """Refuses a --checkpoint that is not there, and fine-tuning that would start from nothing."""
+def check_pretrained_weights(config: Config) -> None:
+    """Rejects a --checkpoint that does not exist, and fine-tuning without pretrained weights."""
     training = config.training
     if training.checkpoint:
         weights.find(training.checkpoint)
@@ -151,19 +154,21 @@ def pretrained_weights(config: Config) -> None:
         return
     if not tf.train.latest_checkpoint(config.runtime.model_dir):
         raise ConfigError(
-            "checkpoint must be given with train_mode=finetune, got None: name the pretrained run "
-            "by --checkpoint=DIR, or train the supervised baseline by --from_scratch"
+            "checkpoint must be given with train_mode=finetune, got None: give the pretrained run "
+            "with --checkpoint=DIR, or train the supervised baseline with --from_scratch"
         )
 
 
 # --- The devices.
 
 
-def divisible(flag: str, batch_size: int, strategy: tf.distribute.Strategy) -> None:
-    """Refuses a batch that the replicas cannot share equally.
+def check_divisible(flag: str, batch_size: int, strategy: tf.distribute.Strategy) -> None:
+    """Rejects a batch that cannot be divided equally among the replicas.
 
     Args:
       flag: name of the setting that holds batch_size.
+      batch_size: number of images in a global batch.
+      strategy: the strategy of the replicas.
     """
     replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
@@ -174,8 +179,8 @@ def divisible(flag: str, batch_size: int, strategy: tf.distribute.Strategy) -> N
         )
 
 
-def microbatches(config: Config, strategy: tf.distribute.Strategy) -> None:
-    """Refuses a micro-batch size that does not divide a replica's images."""
+def check_microbatch_size(config: Config, strategy: tf.distribute.Strategy) -> None:
+    """Rejects a micro-batch size that does not divide the number of a replica's images."""
     size = config.training.microbatch_size
     images = config.training.train_batch_size // strategy.num_replicas_in_sync
     if size and images % size:
@@ -187,20 +192,20 @@ def microbatches(config: Config, strategy: tf.distribute.Strategy) -> None:
         )
 
 
-def precision(config: Config, strategy: tf.distribute.Strategy) -> None:
-    """Refuses a precision in which the devices cannot train."""
+def check_precision(config: Config, strategy: tf.distribute.Strategy) -> None:
+    """Rejects a precision in which the devices cannot train."""
     if config.training.precision == "float16" and strategies.is_tpu(strategy):
         raise ConfigError(
-            "precision must be bfloat16 or float32 on a TPU, got float16: it has no "
-            "float16, nor does bfloat16 need its loss scaling"
+            "precision must be bfloat16 or float32 on a TPU, got float16: TPUs have no float16, "
+            "and bfloat16 needs no loss scaling"
         )
 
 
-def compilable(config: Config, strategy: tf.distribute.Strategy) -> None:
-    """Refuses to compile a step in which replicas meet."""
+def check_jit_compile(config: Config, strategy: tf.distribute.Strategy) -> None:
+    """Rejects jit_compile if the step communicates between replicas."""
     replicas = strategy.num_replicas_in_sync
     if config.training.jit_compile and replicas > 1 and not strategies.is_tpu(strategy):
         raise ConfigError(
-            f"jit_compile must be False on {replicas} replicas, got True: what they exchange "
-            "cannot be compiled; a TPU compiles without it"
+            f"jit_compile must be False on {replicas} replicas, got True: XLA cannot compile the "
+            "communication between replicas; TPUs compile the step without this flag"
         )

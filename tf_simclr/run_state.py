@@ -1,4 +1,4 @@
-"""The parts of a run, made once and handed from station to station."""
+"""The parts of a run, built once and passed to the training and evaluation code."""
 
 import dataclasses
 import functools
@@ -36,19 +36,19 @@ class RunState:
 
     Attributes:
       config: the settings, the same on all workers.
-      source: the data set; its class numbers are those of the model's head.
+      source: the data set; its labels are class indices of the model's head.
       plan: the run's length.
-      class_names: of the head's classes; None where nobody knows them, or without a head.
-      strategy: the devices.
-      model: what is trained.
-      task: what it is trained for.
-      learning_rate: step -> learning rate.
-      optimizer: its iterations are the step.
-      loss_scale: for float16, else None.
-      examples_seen: how many training examples the run has used.
-      checkpointer: of the checkpoints in model_dir.
-      best_checkpointer: of the best checkpoint, where eval_every_epochs keeps one.
-      saved_settings: that the run had before this start, by name.
+      class_names: names of the head's classes; None if unknown, or without a head.
+      strategy: the strategy of the run's devices.
+      model: the model to train.
+      task: the task that it is trained for.
+      learning_rate: function from step to learning rate.
+      optimizer: optimizer of the model; its `iterations` is the number of steps taken.
+      loss_scale: loss scale for float16, otherwise None.
+      examples_seen: counts the training examples that the run has seen.
+      checkpointer: saves and restores the checkpoints in model_dir.
+      best_checkpointer: saves the best checkpoint, with eval_every_epochs; otherwise None.
+      saved_settings: settings saved by the previous start, {name: value}; {} for a new run.
     """
 
     config: Config
@@ -68,29 +68,29 @@ class RunState:
 
     @property
     def model_dir(self) -> str:
-        """The directory of the run."""
+        """Returns the directory of the run."""
         return self.checkpointer.directory
 
     @property
     def step(self) -> int:
-        """Steps that the optimizer has taken."""
+        """Returns the number of steps that the optimizer has taken."""
         return self.checkpointer.step
 
     @property
     def num_classes(self) -> int | None:
-        """Classes of the supervised head; None for a model without one."""
+        """Returns the number of classes of the supervised head; None for a model without one."""
         return self.model.output_widths().get("logits_sup")
 
     @property
     def microbatch_size(self) -> int:
-        """Images of a micro-batch; 0 where a replica computes all of its images at once."""
-        several = num_microbatches(self.config, self.strategy.num_replicas_in_sync) > 1
-        return self.config.training.microbatch_size if several else 0
+        """Returns the number of images in a micro-batch; 0 if a replica needs no micro-batches."""
+        is_split = num_microbatches(self.config, self.strategy.num_replicas_in_sync) > 1
+        return self.config.training.microbatch_size if is_split else 0
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """Names of what `train_step` returns."""
-        return self.task.metrics + (SCALED_METRICS if self.loss_scale else ())
+        """Returns the names of the metrics that `train_step` returns."""
+        return self.task.metric_names + (SCALED_METRICS if self.loss_scale else ())
 
     def train_step(self, batch: TrainBatch) -> dict[str, tf.Tensor]:
         """Takes one training step on one replica, and returns its metrics."""
@@ -113,7 +113,7 @@ class RunState:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this worker writes checkpoints, summaries, exports and progress."""
+        """Returns whether this worker writes checkpoints, summaries, exports and progress."""
         return workers.is_chief(self.strategy)
 
     def say(self, text: str) -> None:
@@ -122,7 +122,7 @@ class RunState:
             print(text, file=sys.stderr)
 
     def about(self) -> dict:
-        """Returns what about.json tells of the model (`about_file.write_about`)."""
+        """Returns the content of about.json for this model (`about_file.write_about`)."""
         names, data = list(self.class_names or ()), self.config.data
         return {
             "image_size": data.image_size,
@@ -141,25 +141,25 @@ def build(
     *,
     class_names: tuple[str, ...] | None = None,
 ) -> RunState:
-    """Builds the parts of a run, and compares them with the checkpoints that are there.
+    """Builds the parts of a run, and checks that the latest checkpoint in model_dir fits them.
 
     Args:
-      config: checked settings, the seed among them.
+      config: checked settings; the seed must be set.
       source: the data set.
       plan: the run's length.
-      strategy: the devices.
-      class_names: of the supervised head (`class_names.match`).
+      strategy: the strategy of the run's devices.
+      class_names: names of the supervised head's classes (`class_names.match`).
 
     Raises:
-      ConfigError: the settings do not fit the devices; the workers' settings or class names
-        differ; model_dir holds a checkpoint of another model; the teacher cannot be loaded, or
-        knows other classes.
+      ConfigError: the settings do not fit the devices; workers have different settings or class
+        names; model_dir has a checkpoint of another model; the teacher cannot be loaded, or has
+        other classes.
     """
-    config = same_settings.agree(config, strategy, class_names)
+    config = same_settings.use_chief_seed_and_check(config, strategy, class_names)
     preflight.check_devices(config, strategy)
     learning_rate = make_schedule(config, plan)
     model_dir = config.runtime.model_dir
-    assert model_dir is not None, "experiment.run refuses a run without one"
+    assert model_dir is not None, "experiment.run requires it"
     saved = saved_settings.read_of_run(model_dir)
     with strategy.scope():
         loaded_teacher = _load_teacher(config, source)
@@ -184,7 +184,7 @@ def build(
             optimizer,
             strategy=strategy,
             loss_scale=loss_scale,
-            seen=examples_seen,
+            examples_seen=examples_seen,
         )
         latest, best = _checkpointers(config, model_dir, make_checkpointer)
     latest.check_latest()
@@ -210,11 +210,11 @@ def build(
 def _checkpointers(
     config: Config, model_dir: str, make: Callable
 ) -> tuple[Checkpointer, Checkpointer | None]:
-    """Returns those of the latest checkpoints and, where it is kept, of the best."""
+    """Returns the checkpointer of model_dir and, with eval_every_epochs, of the best checkpoint."""
     latest = make(model_dir, max_to_keep=config.training.keep_checkpoint_max)
     if not config.training.eval_every_epochs or config.runtime.mode == "eval":
         return latest, None
-    result_files.read_best(model_dir)  # a spoilt file would otherwise end the run much later
+    result_files.read_best(model_dir)  # a corrupt file would otherwise end the run much later
     return latest, make(os.path.join(model_dir, result_files.BEST), max_to_keep=1)
 
 
@@ -226,8 +226,8 @@ def _load_teacher(config: Config, source: Source) -> teacher.Teacher | None:
     compares = distill.distill_label_weight or config.training.eval_every_epochs
     if compares and loaded.num_classes != source.num_classes:
         raise ConfigError(
-            f"teacher {distill.teacher!r} knows {loaded.num_classes} classes, dataset "
-            f"{source.name} has {source.num_classes}: choose data of the same "
+            f"teacher {distill.teacher!r} has {loaded.num_classes} classes, dataset "
+            f"{source.name} has {source.num_classes}: choose data with the same "
             "classes, or --distill_label_weight=0 --eval_every_epochs=0"
         )
     return loaded

@@ -55,7 +55,7 @@ def trained(tmp_path) -> str:
 def test_a_new_run_has_the_names_of_its_data(tmp_path):
     source = FakeSource("a", "b")
     result = match(source, f"--model_dir={tmp_path}", *FINETUNE)
-    assert result == class_names.Matched(source, ("a", "b"))
+    assert result == class_names.MatchedSource(source, ("a", "b"))
     # A run without a checkpoint has no weights to which the names would belong.
     about_file.write_about(str(tmp_path), {"class_names": ["x"]})
     assert match(source, f"--model_dir={tmp_path}", *FINETUNE) == result
@@ -64,14 +64,14 @@ def test_a_new_run_has_the_names_of_its_data(tmp_path):
 def test_a_run_without_a_head_has_no_names(trained):
     source = FakeSource("a")
     result = match(source, f"--model_dir={trained}", has_head=False)
-    assert result == class_names.Matched(source, None)
+    assert result == class_names.MatchedSource(source, None)
 
 
 @pytest.mark.parametrize("start", ["model_dir", "checkpoint"])
 def test_equal_names_need_nothing(trained, tmp_path, start):
     source = FakeSource("cat", "dog", "owl")
     result = match(source, *arguments(start, trained, tmp_path))
-    assert result == class_names.Matched(source, ("cat", "dog", "owl"))
+    assert result == class_names.MatchedSource(source, ("cat", "dog", "owl"))
 
 
 @pytest.mark.parametrize("start", ["model_dir", "checkpoint"])
@@ -102,7 +102,7 @@ def test_unknown_names_are_refused_with_the_way_out(trained, tmp_path):
     message = refused(source, f"--model_dir={trained}")
     assert message.startswith("dataset fake has classes that model_dir ")
     assert "'0new', '1new', '2new' and 1 more" in message and "'cat', 'dog', 'owl'" in message
-    assert "name another model_dir" in message
+    assert "use another model_dir" in message
     message = refused(source, *arguments("checkpoint", trained, tmp_path))
     assert f"checkpoint {trained!r}" in message and "--zero_init_logits_layer" in message
     # model_dir goes before --checkpoint, as when weights are restored.
@@ -120,7 +120,7 @@ def test_unknown_names_are_refused_with_the_way_out(trained, tmp_path):
 def test_the_names_of_a_head_that_is_left_out_do_not_matter(trained, tmp_path, way_out):
     source = FakeSource("0new", "cat")
     result = match(source, *arguments("checkpoint", trained, tmp_path), way_out)
-    assert result == class_names.Matched(source, ("0new", "cat"))
+    assert result == class_names.MatchedSource(source, ("0new", "cat"))
     # They do where the run itself is taken up again.
     assert "0new" in refused(source, f"--model_dir={trained}", way_out)
 
@@ -129,7 +129,7 @@ def test_a_checkpoint_without_a_head_has_no_say(tmp_path):
     pretrained = write_run(tmp_path / "pretrained", (), classes=0)
     source = FakeSource("a", "b")
     result = match(source, *arguments("checkpoint", pretrained, tmp_path))
-    assert result == class_names.Matched(source, ("a", "b"))
+    assert result == class_names.MatchedSource(source, ("a", "b"))
 
 
 def test_unknown_names_of_a_head_are_taken_from_the_data_and_a_line_says_so(tmp_path):
@@ -183,7 +183,7 @@ def test_a_teacher_gives_its_names_to_the_student(trained, tmp_path):
     message = refused(other, *flags_given, "--distill_label_weight=0.5")
     assert f"teacher {trained!r} was not trained on: 'new'" in message
     assert "--distill_label_weight=0" in message
-    assert match(other, *flags_given) == class_names.Matched(other, names)
+    assert match(other, *flags_given) == class_names.MatchedSource(other, names)
 
 
 def test_a_students_own_head_must_have_the_teachers_classes(trained, tmp_path):

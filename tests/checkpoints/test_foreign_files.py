@@ -71,7 +71,7 @@ def checkpointer_for(model, directory, **settings):
 @pytest.fixture(scope="module")
 def saved(model, tmp_path_factory) -> str:
     seen = examples_seen.ExamplesSeen(8)
-    return checkpointer_for(model, tmp_path_factory.mktemp("saved"), seen=seen).save()
+    return checkpointer_for(model, tmp_path_factory.mktemp("saved"), examples_seen=seen).save()
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_going_on_from_terabytes_is_refused(tmp_path, model, saved, key):
     del tensors[key + SUFFIX]
     save(tmp_path / "ckpt-1", tensors, huge=key + SUFFIX)
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "ckpt-1"\n')
-    checkpointer = checkpointer_for(model, tmp_path, seen=examples_seen.ExamplesSeen(8))
+    checkpointer = checkpointer_for(model, tmp_path, examples_seen=examples_seen.ExamplesSeen(8))
     with pytest.raises(ValueError, match=rf"^{key} has shape \({HUGE},\), not \("):
         checkpointer.restore(checkpointer.latest)
     assert "none of its 1 checkpoints can be read" in error_of(checkpointer.restore_latest)
@@ -135,7 +135,7 @@ def test_a_negative_number_of_examples_is_refused(tmp_path, model, saved):
     tensors = contents(saved) | {"examples" + SUFFIX: np.int64(-1)}
     save(tmp_path / "ckpt-1", tensors)
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "ckpt-1"\n')
-    checkpointer = checkpointer_for(model, tmp_path, seen=examples_seen.ExamplesSeen(8))
+    checkpointer = checkpointer_for(model, tmp_path, examples_seen=examples_seen.ExamplesSeen(8))
     assert "can be read" in error_of(checkpointer.restore_latest)
 
 
@@ -189,7 +189,7 @@ def beyond():
     ],
     ids=["no graph", "empty", "a vector", "circle", "many paths", "beyond"],
 )
-def test_a_spoilt_object_graph_is_an_error_of_one_line(tmp_path, model, content):
+def test_a_corrupt_object_graph_is_an_error_of_one_line(tmp_path, model, content):
     tensors = {object_graph.OBJECT_GRAPH: tf.constant(content), "key": 1.0}
     message = error_of(weights.restore_weights, model, save(tmp_path / "ckpt-1", tensors))
     assert f"checkpoint '{tmp_path}/ckpt-1' cannot be read (" in message

@@ -11,7 +11,7 @@ def flags_of(expected) -> dict[str, str]:
     return dict(argument[2:].split("=") for argument in expected["args"])
 
 
-def test_endpoints_equal_those_of_the_official_code(golden, tiny_model, randomise):
+def test_endpoints_equal_those_of_the_official_code(golden, tiny_model, randomize):
     """tools/verify_golden compares all of the golden models; here is one."""
     folder = golden("models/r18_cifar")
     expected = np.load(folder / "expected.npz")
@@ -23,7 +23,7 @@ def test_endpoints_equal_those_of_the_official_code(golden, tiny_model, randomis
         resnet_depth=int(flags["resnet_depth"]),
         width_multiplier=float(flags["width_multiplier"]),
     )
-    randomise(model)
+    randomize(model)
     report = restore_weights(model, str(folder / "ckpt-0"))
     assert set(report.restored) == set(model.variables_by_path())
     images = np.concatenate(np.split(expected["x"], 2, axis=-1))

@@ -60,14 +60,14 @@ def flip_a_byte(path):
         file.write(content)
 
 
-@pytest.mark.parametrize("spoil", [truncate, flip_a_byte])
-def test_a_corrupt_checkpoint_falls_back_on_the_one_before(parts, checkpointer, spoil, capsys):
-    spoil(data_file(checkpointer, 2))
+@pytest.mark.parametrize("corrupt", [truncate, flip_a_byte])
+def test_a_corrupt_checkpoint_falls_back_on_the_one_before(parts, checkpointer, corrupt, capsys):
+    corrupt(data_file(checkpointer, 2))
     assert checkpointer.restore_latest() == f"{checkpointer.directory}/ckpt-1"
     assert checkpointer.step == 1
     np.testing.assert_array_equal(np.asarray(bias(parts[0])), [1, 1])
     assert "ckpt-2 cannot be read" in capsys.readouterr().err
-    # Back at step 2, the run writes the spoilt checkpoint anew.
+    # Back at step 2, the run writes the corrupt checkpoint anew.
     set_step(parts, 2)
     checkpointer.save()
     set_step(parts, 0)
@@ -80,7 +80,7 @@ def test_an_unreadable_index_falls_back_too(checkpointer):
     assert checkpointer.restore_latest().endswith("ckpt-1")
 
 
-def test_a_spoilt_checkpoint_to_start_from_is_an_error_that_names_the_flag(checkpointer):
+def test_a_corrupt_checkpoint_to_start_from_is_an_error_that_names_the_flag(checkpointer):
     truncate(data_file(checkpointer, 2))
     with pytest.raises(ConfigError, match="checkpoint .* cannot be read"):
         read_weights(checkpointer.directory)

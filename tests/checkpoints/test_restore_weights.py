@@ -17,9 +17,9 @@ README_SCHEMA = "(?!global_step|(?:.*/|^)Momentum|head)"
 
 
 @pytest.fixture(scope="module")
-def source(short_model, randomise):
+def source(short_model, randomize):
     model = short_model(seed=1)
-    randomise(model)
+    randomize(model)
     return model
 
 
@@ -127,10 +127,10 @@ def test_variable_schema_selects_from_the_start_of_the_path(
 
 
 def test_zero_init_logits_layer_zeroes_the_supervised_head(
-    model_dir, short_model, randomise, expected, values
+    model_dir, short_model, randomize, expected, values
 ):
     model = short_model(num_classes=9)  # another class count is no hindrance
-    randomise(model, seed=5)
+    randomize(model, seed=5)
     report = restore_weights(model, model_dir, zero_init_logits_layer=True)
     head = {"head_supervised/dense/kernel", "head_supervised/dense/bias"}
     assert set(report.skipped) == head

@@ -98,7 +98,7 @@ def test_a_best_result_that_is_none_is_an_error_of_one_line(tmp_path, content):
     ["", "{", "[]", "null", '{"global_step": NaN}', " " * 2**21],
     ids=["empty", "cut short", "a list", "null", "NaN", "huge"],
 )
-def test_a_best_result_that_is_spoilt_is_an_error_of_one_line(tmp_path, text):
+def test_a_best_result_that_is_corrupt_is_an_error_of_one_line(tmp_path, text):
     write_best(tmp_path, text)
     message = error_of(result_files.read_best, str(tmp_path))
     assert message.startswith(f"{tmp_path}/best/result.json")

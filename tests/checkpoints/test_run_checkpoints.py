@@ -46,9 +46,9 @@ def model(short_model):
 
 
 @pytest.mark.parametrize("name", ["lars", "adam"])
-def test_everything_comes_back_bit_by_bit(tmp_path, short_model, randomise, values, name):
+def test_everything_comes_back_bit_by_bit(tmp_path, short_model, randomize, values, name):
     model = short_model(seed=1)
-    randomise(model)
+    randomize(model)
     optimizer = optimizer_for(model, name)
     checkpointer = Checkpointer(model, optimizer, str(tmp_path), max_to_keep=5)
     assert checkpointer.step == 0 and checkpointer.latest is None

@@ -13,9 +13,9 @@ IMAGES = np.random.default_rng(0).uniform(size=(4, 32, 32, 3)).astype(np.float32
 
 
 @pytest.fixture(scope="module")
-def model(short_model, randomise):
+def model(short_model, randomize):
     created = short_model(stop_supervised_gradient=True)
-    randomise(created)
+    randomize(created)
     return created
 
 
@@ -53,7 +53,7 @@ def test_endpoints_are_the_models_for_any_size(model, loaded, size):
         assert_same(result, expected)
 
 
-def test_trainable_normalises_by_the_batch_and_has_no_blur(model, values, loaded):
+def test_trainable_normalizes_by_the_batch_and_has_no_blur(model, values, loaded):
     """Equal to the model without any blur, each time."""
     before = values(model)
     expected = model(IMAGES, training=True)

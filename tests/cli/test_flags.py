@@ -463,12 +463,12 @@ def test_to_gin_omits_the_settings_of_a_single_start():
         ("--data_dir=no/such", "data_dir must be an existing directory"),
         (
             "--eval_name=../../x",
-            "eval_name must be made of letters, digits, '.', '_' and '-', at most",
+            "eval_name must be up to 100 letters, digits, '.', '_' or '-'",
         ),
-        ("--eval_name=a/b", "eval_name must be made of letters"),
-        ("--eval_name=" + 101 * "x", "eval_name must be made of letters"),
-        ("--eval_name=a b", "eval_name must be made of letters"),
-        ("--eval_name=a\n", "eval_name must be made of letters"),
+        ("--eval_name=a/b", "eval_name must be up to 100 letters"),
+        ("--eval_name=" + 101 * "x", "eval_name must be up to 100 letters"),
+        ("--eval_name=a b", "eval_name must be up to 100 letters"),
+        ("--eval_name=a\n", "eval_name must be up to 100 letters"),
     ],
 )
 def test_flag_errors(argument, message):

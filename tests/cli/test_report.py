@@ -99,7 +99,7 @@ def test_top_5_is_left_out_where_it_was_not_computed():
 def test_predictions_are_counted():
     config = Config().replace(mode="predict", images="x", model_dir="y")
     results = {"path": "p.csv", "written": 7, "left_out": 2}
-    assert report.format_results(config, results) == "p.csv: 7 pictures, 2 left out"
+    assert report.format_results(config, results) == "p.csv: 7 images, 2 left out"
 
 
 PROBES = {

@@ -345,9 +345,9 @@ BAD_COMBINATIONS = [
     (dict(train_mode="distill"), "teacher must be given with train_mode=distill, got None"),
     (
         dict(teacher="runs/x", train_mode="finetune"),
-        "teacher must be None with train_mode=finetune, got 'runs/x'",
+        "teacher must be unset with train_mode=finetune, got 'runs/x'",
     ),
-    (dict(images="x"), "images must be None with mode=train, got 'x'"),
+    (dict(images="x"), "images must be unset with mode=train, got 'x'"),
     (dict(mode="predict", model_dir="x"), "images must be given with mode=predict, got None"),
     (
         dict(mode="predict", images="x"),
@@ -360,14 +360,14 @@ BAD_COMBINATIONS = [
     (dict(mode="probe"), "model_dir must be given with mode=probe"),
     (
         dict(dataset="folder", image_key="x"),
-        "image_key must be None with dataset=folder, got 'x': it names a feature",
+        "image_key must be unset with dataset=folder, got 'x': it names a feature",
     ),
     (
         dict(dataset="shapes", label_key="x"),
-        "label_key must be None with dataset=shapes, got 'x': it names a feature",
+        "label_key must be unset with dataset=shapes, got 'x': it names a feature",
     ),
     (dict(unlabelled=True), "unlabelled must be False with dataset=imagenet2012, got True"),
-    (dict(dataset="folder", data_service="grpc://a:1"), "data_service must be None with dataset="),
+    (dict(dataset="folder", data_service="grpc://a:1"), "data_service must be unset with dataset="),
     (dict(label_fraction=0.1), "label_fraction must be 1 with train_mode=pretrain, got 0.1"),
     (dict(from_scratch=True), "from_scratch must be False with train_mode=pretrain, got True"),
     (

@@ -107,7 +107,7 @@ def test_replicas_train_as_one(train, name, dtype, number):
 
 
 def train_by_slices(model, number: int) -> replica_table.Run:
-    """Pretraining on one device, each slice of the batch normalised by its own statistics."""
+    """Pretraining on one device, each slice of the batch normalized by its own statistics."""
     optimizer = policy.make_optimizer(
         model,
         "lars",

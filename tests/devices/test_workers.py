@@ -1,4 +1,4 @@
-"""What several workers agree on, and what is said when one of them is gone.
+"""What several workers agree on, and what is said when one of them is lost.
 
 Real clusters are in tests/e2e/test_multi_worker.py.
 """
@@ -36,7 +36,7 @@ def test_an_average_over_replicas(replicas, run_on):
 
 
 class TwoWorkers:
-    """As much of a strategy as lost_workers_named looks at."""
+    """As much of a strategy as raise_worker_lost looks at."""
 
     def __init__(self, monkeypatch):
         self.cluster_resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
@@ -50,16 +50,19 @@ class TwoWorkers:
     [
         (
             "Error reported from /job:worker/task:1: /job:worker/replica:0/task:1 timeout",
-            "worker 1 is",
+            "worker 1 was",
         ),
-        ("Connection reset by peer\nremote target /job:chief/replica:0/task:0 while", "chief 0 is"),
-        ("Socket closed", "another worker is"),
+        (
+            "Connection reset by peer\nremote target /job:chief/replica:0/task:0 while",
+            "chief 0 was",
+        ),
+        ("Socket closed", "another worker was"),
     ],
 )
 def test_a_lost_worker_is_named(monkeypatch, reason, who):
     message = f"Graph execution error:\n\nCollective ops is aborted by: {reason}"
-    with pytest.raises(workers.WorkerLost, match=f"^{who} gone.*worker 0.*last checkpoint"):
-        with workers.lost_workers_named(TwoWorkers(monkeypatch)):
+    with pytest.raises(workers.WorkerLost, match=f"^{who} lost.*worker 0.*last checkpoint"):
+        with workers.raise_worker_lost(TwoWorkers(monkeypatch)):
             raise tf.errors.UnavailableError(None, None, message)
 
 
@@ -74,5 +77,5 @@ def test_other_errors_are_left_as_they_are(monkeypatch, replicas):
         ),
         (None, tf.errors.UnavailableError(None, None, "Collective ops is aborted by: x")),
     ]:
-        with pytest.raises(type(error)), workers.lost_workers_named(strategy):
+        with pytest.raises(type(error)), workers.raise_worker_lost(strategy):
             raise error

@@ -31,16 +31,16 @@ TOP_1 = "eval/label_top_1_accuracy"
 STEPS = 30
 
 
-def write_pictures(root, colours: dict[str, tuple]) -> str:
-    """root/{train,test}/CLASS/: noisy pictures of one colour for each class."""
+def write_pictures(root, colors: dict[str, tuple]) -> str:
+    """root/{train,test}/CLASS/: noisy pictures of one color for each class."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 16), ("test", 8)):
-        for name, colour in colours.items():
+        for name, color in colors.items():
             folder = root / split / name
             folder.mkdir(parents=True)
             for number in range(count):
                 noise = rng.integers(-25, 25, (32, 32, 3))
-                pixels = np.clip(noise + colour, 0, 255).astype(np.uint8)
+                pixels = np.clip(noise + color, 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / f"{number}.png")
     return str(root)
 
@@ -62,8 +62,8 @@ def data(tmp_path_factory) -> dict[str, str]:
     others = dict(zip(("x", "y", "z"), COLOURS.values(), strict=True))
     folders = {"all": COLOURS, "fewer": fewer, "more": more, "others": others}
     return {
-        name: f"--data_dir={write_pictures(root / name, colours)}"
-        for name, colours in folders.items()
+        name: f"--data_dir={write_pictures(root / name, colors)}"
+        for name, colors in folders.items()
     }
 
 

@@ -156,7 +156,9 @@ def test_a_cluster_that_loses_a_worker_stops(tiny, tmp_path):
     workers[1].kill()
     assert finish(workers, MINUTE) == [os.EX_TEMPFAIL, -signal.SIGKILL]
     lines = (tmp_path / "logs" / "worker_0").read_text().splitlines()
-    assert lines[-1].startswith("run.py: worker 1 is gone, so this one, worker 0, stops: start all")
+    assert lines[-1].startswith(
+        "run.py: worker 1 was lost, so this worker, worker 0, stops: restart all"
+    )
 
 
 @pytest.mark.shared
@@ -182,7 +184,9 @@ def test_a_cluster_that_loses_workers_goes_on(tiny, tmp_path):
     assert finish(workers, MINUTE) == [os.EX_TEMPFAIL, -signal.SIGKILL]
     assert time.monotonic() - killed < MINUTE
     lines = (logs / "worker_0").read_text().splitlines()
-    assert lines[-1].startswith("run.py: worker 1 is gone, so this one, worker 0, stops: start all")
+    assert lines[-1].startswith(
+        "run.py: worker 1 was lost, so this worker, worker 0, stops: restart all"
+    )
     assert "Traceback" not in (logs / "worker_0").read_text()
 
     assert finish(start(2, logs, *command)) == [0, 0]

@@ -1,4 +1,4 @@
-"""Your own pictures: pretrain on a folder, fine-tune on a labelled one, export, classify."""
+"""Your own pictures: pretrain on a folder, fine-tune on a labeled one, export, classify."""
 
 import csv
 import io
@@ -209,14 +209,14 @@ def test_a_later_start_looks_at_no_file_again(pictures, finetuned, monkeypatch):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--images={pictures}/none/*"], "names no file"),
+        (["--images={pictures}/none/*"], "matches no file"),
         (
             ["--images={pictures}/pile", "--checkpoint=nowhere"],
             "checkpoint 'nowhere' does not exist",
         ),
         (["--images={pictures}/pile", "--output={tmp}/no/such/out.csv"], "cannot be written"),
         (["--images={pictures}/pile", "--checkpoint={pretrained}"], "has no classes: fine-tune it"),
-        (["--images={pictures}/pile/notes.txt"], "not one of 1 files is a picture"),
+        (["--images={pictures}/pile/notes.txt"], "not one of 1 files is an image"),
         (["--images={pictures}/pile", "--strict_data"], "half.jpg' cannot be decoded (damaged);"),
     ],
 )

@@ -49,7 +49,7 @@ def test_the_picture_shows_the_images(pretrained, shapes_dir):
     picture = np.asarray(Image.open(f"{pretrained}/neighbours.png").convert("RGB")).astype(int)
     examples = open_source("shapes", str(shapes_dir)).examples("test[:80]")
     image = next(e["image"].numpy() for e in examples if int(e["label"]) == 0).astype(int)
-    # Its colours are in the left column, which is one image wide.
+    # Its colors are in the left column, which is one image wide.
     column = picture[:, : picture.shape[1] // 14].reshape(-1, 3)
     for row, col in ((4, 4), (16, 16), (28, 8)):
         assert np.abs(column - image[row, col]).sum(axis=1).min() <= 6

@@ -113,7 +113,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(pretrained, tiny, tmp_pat
     _, stderr = process.communicate(timeout=200)
     if process.returncode:  # else it was through before the signal came
         assert process.returncode == 128 + signal.SIGTERM, stderr[-3000:]
-        assert "the same command goes on from there" in stderr
+        assert "the same command resumes from there" in stderr
         small.run_alone(f"--model_dir={model_dir}")  # its config.gin knows the rest
     expected, resumed = weights(pretrained[0], 7), weights(model_dir, 7)
     assert expected.keys() == resumed.keys()

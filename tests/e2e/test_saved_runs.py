@@ -95,7 +95,7 @@ def test_another_batch_size_is_said_and_counted(copy, capsys, seen_by_pipeline):
     results = small.run(f"--model_dir={copy}", "--train_batch_size=32", "--train_steps=4")
     assert results["step"] == 4 and seen_by_pipeline == [32]
     assert (
-        "Step 2 goes on with other settings: train_batch_size 16 -> 32, train_steps 2 -> 4. "
+        "Step 2 resumes with different settings: train_batch_size 16 -> 32, train_steps 2 -> 4. "
         "Learning rate: 0 by the old settings, 0.1875 now. Seen so far: 32 images, 0.50 epochs."
     ) in capsys.readouterr().err
     # Now 2 * 16 + 2 * 32 images, which no multiplication of steps by a batch size tells.
@@ -190,7 +190,7 @@ def test_of_our_own_saved_model_the_variables_are_read(copy, picture, tmp_path, 
     elsewhere = shutil.copytree(f"{copy}/saved_model/2", tmp_path / "a" / "b" / "c" / "elsewhere")
     predict(elsewhere, picture, tmp_path / "graph.csv")
     assert opened == [str(elsewhere)]
-    assert "its own graph is opened, which can read and write files" in capsys.readouterr().err
+    assert "Its own graph will run and can read and write files" in capsys.readouterr().err
     rows = [
         (tmp_path / f"{name}.csv").read_text().splitlines()[1].split(",")
         for name in ("variables", "graph")

@@ -65,7 +65,7 @@ def test_fine_tuning_in_micro_batches_on_few_labels_leaves_them_out(run, tmp_pat
         f"--model_dir={tmp_path}",
     )
     said = capsys.readouterr().err
-    # Of 32 labelled examples of 6 classes, whose numbers differ, half of each: none without one.
+    # Of 32 labeled examples of 6 classes, whose numbers differ, half of each: none without one.
     assert "without a label" not in said and "finetune: partly_labeled, 1" in said
 
 

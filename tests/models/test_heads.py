@@ -47,11 +47,11 @@ def expected(parts, x, *, by_batch: bool) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("by_batch", [False, True])
 @pytest.mark.parametrize("mode, num_layers", [("nonlinear", 3), ("nonlinear", 1), ("linear", 3)])
-def test_projection_head(randomise, mode, num_layers, by_batch):
+def test_projection_head(randomize, mode, num_layers, by_batch):
     parts = projection_layers(mode=mode, num_layers=num_layers, out_dim=4)
     assert len(parts) == (num_layers if mode == "nonlinear" else 1)
     for number, part in enumerate(parts):
-        randomise(part, seed=number)
+        randomize(part, seed=number)
     x = batch()
     hiddens = expected(parts, x, by_batch=by_batch)
     for part, hidden in zip(parts, hiddens, strict=True):
@@ -101,11 +101,11 @@ def test_dense_kernels_start_as_normal_0_01():
         assert abs(kernel).max() > 0.035  # a normal distribution, not a truncated or uniform one
 
 
-def test_supervised_head(randomise):
+def test_supervised_head(randomize):
     head = heads.supervised_head(FEATURES, 3)
     dense = head.get_layer("dense")
     np.testing.assert_array_equal(np.array(dense.bias), np.zeros(3))
-    randomise(head)
+    randomize(head)
     x = batch()
     logits = x @ np.array(dense.kernel) + np.array(dense.bias)
     np.testing.assert_allclose(head(x), logits, rtol=1e-4, atol=1e-5)

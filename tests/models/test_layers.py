@@ -91,9 +91,9 @@ def test_kernels_start_as_truncated_normal_scaled_by_fan_in():
     assert abs(kernel).max() == pytest.approx(2 * deviation / 0.87962566, rel=0.001)
 
 
-def test_batch_norm_by_moving_averages(randomise):
+def test_batch_norm_by_moving_averages(randomize):
     model = build(layers.batch_norm, 3, settings=BatchNormSettings())
-    randomise(model)
+    randomize(model)
     x = picture(4, 3)
     expected = relu(normalized(x, weights_of(model, "x.bn")))
     np.testing.assert_allclose(model(x, training=False), expected, rtol=1e-4, atol=1e-5)
@@ -126,9 +126,9 @@ def test_batch_norm_options():
 
 
 @pytest.mark.parametrize("ratio, reduced", [(0.25, 2), (0.01, 1)])
-def test_squeeze_excitation(randomise, ratio, reduced):
+def test_squeeze_excitation(randomize, ratio, reduced):
     model = build(layers.squeeze_excitation, 6, filters=8, ratio=ratio)
-    randomise(model)
+    randomize(model)
     x = picture(3, 6)
     reduce, expand = weights_of(model, "x.reduce"), weights_of(model, "x.expand")
     assert reduce["kernel"].shape == (1, 1, 6, reduced)
@@ -139,11 +139,11 @@ def test_squeeze_excitation(randomise, ratio, reduced):
 
 
 @pytest.mark.parametrize("strides", [1, 2])
-def test_selective_kernel(randomise, strides):
+def test_selective_kernel(randomize, strides):
     model = build(
         layers.selective_kernel, 4, filters=3, strides=strides, ratio=0.5, bn=BatchNormSettings()
     )
-    randomise(model)
+    randomize(model)
     x = picture(6, 4)
     streams = convolved(x, weights_of(model, "x.conv")["kernel"], stride=strides, before=1, after=1)
     streams = relu(normalized(streams, weights_of(model, "x.conv.bn")))

@@ -188,8 +188,8 @@ def test_shortcut_pools_before_it_projects(bottleneck_sk):
     assert convolution.strides == (1, 1)
 
 
-def test_stem_pools_the_3x3_maximum_of_relu_of_bn(basic, randomise):
-    randomise(basic[0])
+def test_stem_pools_the_3x3_maximum_of_relu_of_bn(basic, randomize):
+    randomize(basic[0])
     x = np.random.default_rng(0).normal(size=(1, 16, 16, 3)).astype(np.float32)
     initial_conv, pooled = (v.numpy() for v in basic[0](x))
     bn = basic[0].get_layer("conv.bn")

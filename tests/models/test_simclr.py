@@ -21,9 +21,9 @@ head_contrastive/layer2/dense/kernel head_supervised/dense/bias head_supervised/
 
 
 @pytest.fixture(scope="module")
-def model(tiny_model, randomise):
+def model(tiny_model, randomize):
     model = tiny_model(ft_proj_selector=1)
-    randomise(model)
+    randomize(model)
     return model
 
 
@@ -80,10 +80,10 @@ def test_other_heads(tiny_model, settings, shapes):
 
 @pytest.mark.parametrize("selector, width", [(0, 32), (1, 32), (2, 32), (3, 8), (-1, 8)])
 def test_ft_proj_selector_chooses_the_hidden_that_is_classified(
-    tiny_model, randomise, selector, width
+    tiny_model, randomize, selector, width
 ):
     model = tiny_model(ft_proj_selector=selector)
-    randomise(model)
+    randomize(model)
     endpoints = model(IMAGES)
     hiddens = [endpoints["final_avg_pool"].numpy()]
     for layer in model.projection_layers:
@@ -130,17 +130,17 @@ HEAD = {f"head_contrastive/layer{i}" for i in (1, 2, 3)}
 
 
 @pytest.mark.parametrize("after_block", [-1, 0, 2, 4])
-def test_frozen_parts_leave_their_moving_averages_alone(tiny_model, randomise, values, after_block):
+def test_frozen_parts_leave_their_moving_averages_alone(tiny_model, randomize, values, after_block):
     model = tiny_model(fine_tune_after_block=after_block)
-    randomise(model)
+    randomize(model)
     assert moved(model, values) == set(ENCODER[after_block + 1 :]) | HEAD
 
 
-def test_frozen_parts_normalize_by_the_batch_only_on_request(tiny_model, randomise, values):
+def test_frozen_parts_normalize_by_the_batch_only_on_request(tiny_model, randomize, values):
     frozen = tiny_model(fine_tune_after_block=2)
     official = tiny_model(fine_tune_after_block=2, frozen_batch_norm="training")
-    randomise(frozen)
-    randomise(official)
+    randomize(frozen)
+    randomize(official)
     inference = frozen(IMAGES, training=False)
     for name in ("initial_max_pool", "block_group1", "block_group2"):
         in_training = frozen(IMAGES, training=True)[name]

@@ -78,10 +78,10 @@ def test_about_is_what_the_document_shows(document):
 
 
 @pytest.fixture(scope="module")
-def exported(short_model, randomise, tmp_path_factory) -> str:
+def exported(short_model, randomize, tmp_path_factory) -> str:
     """An encoder that lies where nothing but its own about.json tells of its run."""
     model = short_model(num_classes=None, image_size=SIZE)
-    randomise(model)
+    randomize(model)
     preparation = views.evaluation_preparation(SIZE, (0, 4095))
     about = {"image_size": SIZE, "class_names": None, "preparation": preparation}
     folder = tmp_path_factory.mktemp("copied")

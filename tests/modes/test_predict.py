@@ -19,8 +19,8 @@ def test_pictures_are_named_by_a_file_a_folder_or_a_pattern(tmp_path):
 
 def test_an_output_that_cannot_be_is_refused_before_anything_is_computed(tmp_path):
     (tmp_path / "x.csv").mkdir()
-    with pytest.raises(ConfigError, match="output .*x.csv' is a directory: name a file"):
+    with pytest.raises(ConfigError, match="output .*x.csv' is a directory: give a file name"):
         tables.check(str(tmp_path / "x.csv"))
-    with pytest.raises(ConfigError, match="output .*cannot be written .*: name another"):
+    with pytest.raises(ConfigError, match="output .*cannot be written .*: use another"):
         tables.check(str(tmp_path / (251 * "x" + ".csv")))
     tables.check(str(tmp_path / "y.csv"))

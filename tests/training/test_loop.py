@@ -1,4 +1,4 @@
-"""The loop with tiny steps: where it ends, saves, summarises and stops."""
+"""The loop with tiny steps: where it ends, saves, summarizes and stops."""
 
 import os
 import signal
@@ -162,7 +162,7 @@ def test_skipped_examples_are_summed_up_in_summaries_and_in_the_end(tmp_path, ev
     assert twice == {step: 2 * count for step, count in counts.items()}
     lines = [line for line in capsys.readouterr().err.splitlines() if " examples w" in line]
     assert lines == [
-        "10 undecodable examples were replaced by others in steps 2 to 17 (--strict_data makes "
+        "10 undecodable examples were replaced in steps 2 to 17 (--strict_data makes "
         "this an error)",
         "20 examples without a label were left out of the supervised loss in steps 2 to 17",
     ]
@@ -177,9 +177,7 @@ def test_a_stopped_run_says_how_many_examples_were_skipped(tmp_path, capsys):
     )
     with pytest.raises(hooks.Stopped):
         run(tmp_path, steps, saves, summary_steps=1)
-    assert "1 undecodable examples were replaced by others in steps 0 to 7 (" in (
-        capsys.readouterr().err
-    )
+    assert "1 undecodable examples were replaced in steps 0 to 7 (" in (capsys.readouterr().err)
 
 
 def test_nothing_is_said_of_nothing_skipped(tmp_path, capsys):
@@ -337,7 +335,7 @@ def test_run_steps_gives_the_means_over_the_replicas_step_by_step(replicas):
     np.testing.assert_allclose(rows[:, 0], [batches[2].mean()], rtol=1e-6)
 
 
-def test_pictures_are_summarised_less_often_than_scalars(tmp_path, events):
+def test_pictures_are_summarized_less_often_than_scalars(tmp_path, events):
     saves = Saves()
     run(tmp_path, Steps(saves), saves, total_steps=51, summary_steps=2, checkpoint_steps=100)
     found = events(tmp_path)

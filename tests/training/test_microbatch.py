@@ -164,7 +164,7 @@ def test_micro_batches_are_replicas_of_local_statistics(float64, replicas, make,
     assert_same(found, expected)
     whole = make(tf.distribute.OneDeviceStrategy("CPU:0"), *MODES[mode], "--microbatch_size=8")
     whole = measured(whole, pretraining=pretraining)
-    if mode != "the head alone":  # nothing else normalises by the batch
+    if mode != "the head alone":  # nothing else normalizes by the batch
         assert abs(whole[0]["total_loss"] / found[0]["total_loss"] - 1) > 1e-3
 
 

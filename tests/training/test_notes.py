@@ -8,7 +8,7 @@ from tf_simclr.cli import flags
 from tf_simclr.config import Config
 from tf_simclr.errors import ConfigError
 from tf_simclr.training import notes
-from tf_simclr.training.plan import make_plan, make_schedule, plan_before
+from tf_simclr.training.plan import make_plan, make_schedule, previous_settings_and_plan
 
 
 @dataclasses.dataclass
@@ -30,9 +30,9 @@ CONFIG = Config().replace(
 
 
 def note(step=20, examples=2000, source=None, saved=None, **changes) -> str | None:
-    """What a run with CONFIG says when it goes on with changes."""
+    """What a run with CONFIG says when it resumes with changes."""
     source, now = source or Source(), CONFIG.replace(**changes)
-    before = plan_before(CONFIG.to_dict() if saved is None else saved, now, source)
+    before = previous_settings_and_plan(CONFIG.to_dict() if saved is None else saved, now, source)
     plan = make_plan(now, source, evaluates=False)
     return notes.resume_note(before, (now, plan), step=step, examples=examples)
 
@@ -70,7 +70,7 @@ def test_more_steps():
     after = make_schedule(longer, make_plan(longer, Source(), evaluates=False))
     text = note(step=50, examples=5000, train_steps=200)
     assert text == (
-        "Step 50 goes on with other settings: train_steps 50 -> 200. Learning rate: "
+        "Step 50 resumes with different settings: train_steps 50 -> 200. Learning rate: "
         f"{float(before(50)):.4g} by the old settings, {float(after(50)):.4g} now. Seen so far: "
         "5000 images, 5.00 epochs."
     )
@@ -105,8 +105,8 @@ def test_the_old_rate_is_left_out_where_it_cannot_be_told():
     assert "dataset imagenet2012 -> other" in other_data and "by the old" not in other_data
     gone = note(saved=CONFIG.replace(train_split="gone").to_dict())
     assert "train_split gone -> train" in gone and "by the old" not in gone
-    spoilt = note(saved=CONFIG.to_dict() | {"learning_rate": -1.0})
-    assert "learning_rate -1.0 -> 0.5" in spoilt and "by the old" not in spoilt
+    corrupt = note(saved=CONFIG.to_dict() | {"learning_rate": -1.0})
+    assert "learning_rate -1.0 -> 0.5" in corrupt and "by the old" not in corrupt
 
 
 def test_settings_that_fit_say_nothing():
@@ -124,7 +124,7 @@ def test_settings_that_fit_say_nothing():
             [
                 "warmup_epochs=5 is 50 steps, and the run has 50",
                 "ends at 0.191",
-                "on its way to 0.195",
+                "below its peak of 0.195",
                 "--warmup_epochs=0.5",
             ],
         ),
@@ -139,7 +139,7 @@ def test_settings_that_fit_say_nothing():
         ),
         (
             {"profile_steps": "10,20", "step": 20},
-            ["ends before step 20, where the run goes on: no"],
+            ["ends before step 20, where the run resumes: no"],
         ),
         ({"checkpoint_steps": 51}, ["checkpoint_steps=51 is more than the run's 50 steps: only"]),
         ({"eval_every_epochs": 5.0}, ["eval_every_epochs=5 is 50 steps, and the run has 50: only"]),
@@ -168,9 +168,9 @@ def test_settings_that_reach_beyond_the_run_are_said(changes, parts):
         ),
     ],
 )
-def test_batch_normalisation_of_few_images_is_said(changes, images, why):
+def test_batch_normalization_of_few_images_is_said(changes, images, why):
     [text] = start(**{"warmup_epochs": 0.0} | changes)
-    assert f"Batch normalisation sees {images} at a time ({why}" in text
+    assert f"Batch normalization sees {images} at a time ({why}" in text
     assert "raise --" in text and "\n" not in text
 
 
@@ -184,7 +184,7 @@ def test_batch_normalisation_of_few_images_is_said(changes, images, why):
         {"global_bn": False, "replicas": 10},
     ],
 )
-def test_batch_normalisation_of_enough_images_says_nothing(changes):
+def test_batch_normalization_of_enough_images_says_nothing(changes):
     assert start(**{"warmup_epochs": 0.0} | changes) == []
 
 

@@ -20,7 +20,7 @@ KNOWN = NUMBERS >= 0
 
 
 def by_hand() -> tuple[float, float, np.ndarray]:
-    """Loss and accuracy over the labelled examples, and the loss's gradient by the logits."""
+    """Loss and accuracy over the labeled examples, and the loss's gradient by the logits."""
     p = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
     loss = -np.log(p[KNOWN, NUMBERS[KNOWN]]).mean()
     hits = (LOGITS.argmax(1) == NUMBERS)[KNOWN].mean()
@@ -41,7 +41,7 @@ def test_they_are_left_out_of_loss_accuracy_and_gradient():
     assert 0 < hits < 1
 
 
-def test_labelled_examples_weigh_exactly_one_where_all_are():
+def test_labeled_examples_weigh_exactly_one_where_all_are():
     np.testing.assert_array_equal(Targets.from_labels(np.eye(7)[:6]).weights, np.ones(6))
 
 
@@ -59,7 +59,7 @@ def test_both_views_have_the_same_targets():
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("size", [2, 6])
 def test_parts_and_replicas_add_up_to_the_whole(replicas, run_on, number, size):
-    """Their parts have other shares of labelled examples."""
+    """Their parts have other shares of labeled examples."""
     loss, hits, gradient = by_hand()
     strategy = replicas(number)
     with strategy.scope():
@@ -69,7 +69,7 @@ def test_parts_and_replicas_add_up_to_the_whole(replicas, run_on, number, size):
         found = supervised_loss(batch.views @ kernel, targets)
         return found | {"total_loss": found["supervised_loss"]}
 
-    task = FunctionTask(loss_of, [kernel], metrics=("total_loss", "supervised_acc"))
+    task = FunctionTask(loss_of, [kernel], metric_names=("total_loss", "supervised_acc"))
 
     def step(logits, labels):
         metrics, (mine,) = microbatch.gradients(

@@ -28,7 +28,7 @@ def computed(task: tasks.Task, views: np.ndarray) -> dict[str, tf.Tensor]:
     batch = ViewBatch(tf.constant(views), tf.constant(LABELS), tf.zeros(BATCH))
     outputs = task.forward(batch, step=0, part=0)
     found = task.loss(outputs, task.targets(batch.labels))
-    assert set(found) == set(task.metrics)
+    assert set(found) == set(task.metric_names)
     return found
 
 

@@ -91,7 +91,7 @@ def assert_stays_on_the_device(function, *arguments):
     graph = function.get_concrete_function(*arguments).graph.as_graph_def()
     bodies = [graph.node, *(body.node_def for body in graph.library.function)]
     assert not {node.op for nodes in bodies for node in nodes if HOST_OPS.search(node.op)}
-    # Before XLA's optimisations for the CPU, which may call its libraries.
+    # Before XLA's optimizations for the CPU, which may call its libraries.
     hlo = function.experimental_get_compiler_ir(*arguments)(stage="hlo")
     opcodes = set(re.findall(r"^ *(?:ROOT )?\S+ = .*? ([a-z][\w-]*)\(", hlo, re.MULTILINE))
     assert {"add", "reduce", "dot"} <= opcodes

@@ -1,1 +1,1 @@
-"""Everything that is read from and written to disk: checkpoints, SavedModels, a run's files."""
+"""Reads and writes checkpoints, SavedModels, results and the run lock."""

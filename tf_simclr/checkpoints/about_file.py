@@ -1,6 +1,6 @@
-"""about.json: what a user of a checkpoint must know and cannot see in its weights.
+"""Reads and writes about.json: what a user of a checkpoint must know and cannot see in its weights.
 
-The file lies beside the checkpoints of a run and in the assets of its SavedModels.
+The file is in the directory of a run's checkpoints, and in the assets of its SavedModels.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ MAX_BYTES = 2**24  # twenty thousand long class names take less than one MiB
 
 @dataclasses.dataclass(frozen=True)
 class About:
-    """The content of about.json. Everything is None that the file does not say.
+    """The content of about.json. Fields that the file lacks are None.
 
     Attributes:
       image_size: side of the images that the model was trained with, in pixels.
@@ -37,15 +37,15 @@ def write_about(directory: str, content: dict[str, Any]) -> None:
     """Writes about.json.
 
     Args:
-      directory: where the checkpoints lie.
+      directory: directory of the checkpoints.
       content: image_size, in pixels; class_names, in the order of the head's logits, or None;
-        preparation, how evaluation prepares images (`augment.evaluation_preparation`).
+        preparation, how evaluation prepares images (`augment.views.evaluation_preparation`).
     """
     files.write_text(os.path.join(directory, ABOUT), json.dumps(content, indent=2) + "\n")
 
 
 def read_about(directory: str) -> About:
-    """Reads about.json, which anybody may have written. Ignores further keys.
+    """Reads about.json. The file is untrusted. Unknown keys are ignored.
 
     Args:
       directory: a model_dir, its folder `best`, or the assets of a SavedModel.
@@ -67,19 +67,19 @@ def read_about(directory: str) -> About:
         return _parse(json.loads(content))
     except (OSError, tf.errors.OpError, ValueError, RecursionError) as error:
         raise ConfigError(
-            f"{path!r} cannot be used ({one_line(error)}): restore it, or delete it to go on "
+            f"{path!r} cannot be used ({one_line(error)}): restore it, or delete it to continue "
             "without class names"
         ) from error
 
 
 def _parse(content: Any) -> About:
-    """Checks what the JSON file holds.
+    """Checks the content of the JSON file.
 
     Raises:
       ValueError: a value has the wrong type.
     """
     if not isinstance(content, dict):
-        raise ValueError("it holds no JSON object")
+        raise ValueError("it is not a JSON object")
     image_size, names = content.get("image_size"), content.get("class_names")
     # bool is a subclass of int.
     if image_size is not None and (type(image_size) is not int or image_size < 1):

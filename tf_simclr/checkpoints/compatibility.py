@@ -12,9 +12,9 @@ from tf_simclr.models.simclr import SimCLR
 
 
 def check_list(directory: str) -> None:
-    """Refuses a list of checkpoints (the file `checkpoint`) that leads out of its directory.
+    """Rejects a list of checkpoints (the file `checkpoint`) that points outside its directory.
 
-    TensorFlow deletes old checkpoints by this list, so a foreign list could delete anything.
+    TensorFlow deletes old checkpoints by this list, so an untrusted list could delete any file.
 
     Raises:
       ConfigError: the list names a checkpoint in another directory.
@@ -32,18 +32,18 @@ def check_list(directory: str) -> None:
 
 
 def check_same_run(prefix: str, model: SimCLR, optimizer: Any, *, model_dir: str) -> None:
-    """Refuses a checkpoint of another model or another optimizer.
+    """Rejects a checkpoint of another model or another optimizer.
 
-    Accepts a file that cannot be read: restoring reports it and takes an earlier one.
+    Accepts a file that cannot be read: restoring reports it and uses an earlier one.
 
     Args:
-      prefix: of a checkpoint in a model_dir.
+      prefix: prefix of a checkpoint in a model_dir.
       model: the model of this run.
       optimizer: the Keras optimizer of this run.
-      model_dir: its directory, for the error message.
+      model_dir: directory of the run, for the error message.
 
     Raises:
-      ConfigError: a shape of the model or the optimizer's kinds of slots differ.
+      ConfigError: the shape of a model variable differs, or the optimizer has other slots.
     """
     try:
         stored = read_shapes(prefix)
@@ -53,7 +53,7 @@ def check_same_run(prefix: str, model: SimCLR, optimizer: Any, *, model_dir: str
     if difference := _first_difference(stored, shapes):
         raise ConfigError(
             f"model_dir {model_dir!r} holds a checkpoint of another model ({difference}): "
-            "name another model_dir, or give the model flags that it was trained with"
+            "use another model_dir, or give the model flags that it was trained with"
         )
     stored_slots = {
         name.split("/")[1]
@@ -62,14 +62,14 @@ def check_same_run(prefix: str, model: SimCLR, optimizer: Any, *, model_dir: str
     }
     if stored_slots != set(compat.optimizer_slots(optimizer)):
         raise ConfigError(
-            f"model_dir {model_dir!r} holds a checkpoint of another optimizer: name "
+            f"model_dir {model_dir!r} holds a checkpoint of another optimizer: use "
             "another model_dir, or give the optimizer that it was trained with"
         )
 
 
 def _first_difference(stored: dict[str, tuple], shapes: dict[str, tuple]) -> str | None:
     for path in sorted(shapes.keys() | stored.keys()):
-        there, here = stored.get(path, "absent"), shapes.get(path, "absent")
-        if there != here:
-            return f"{path}: {there} there, {here} here"
+        stored_shape, shape = stored.get(path, "absent"), shapes.get(path, "absent")
+        if stored_shape != shape:
+            return f"{path}: {stored_shape} there, {shape} here"
     return None

@@ -1,4 +1,4 @@
-"""The results of evaluations in a run's directory, and those of the best checkpoint."""
+"""Reads and writes the results of evaluations, and the results of the best checkpoint."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def write_results(
       model_dir: directory of the run.
       results: {metric: value}. The files also hold global_step.
       step: number of the training step that was evaluated.
-      name: the setting eval_name, which becomes a part of the file names, or None.
+      name: the setting eval_name, which becomes part of the file names, or None.
     """
     suffix = _suffix(name)
     for file in (f"result{suffix}.json", f"result{suffix}_{step}.json"):
@@ -61,9 +61,9 @@ def read_best(model_dir: str) -> dict[str, float] | None:
     """Reads the results of the best checkpoint so far, which `write_best` has written.
 
     Returns:
-      {metric: value}, with global_step. None if there is no best checkpoint yet, or if it is gone:
-      a run that is killed after it saves the next best checkpoint and before it writes the new
-      results has already deleted the checkpoint that the old results describe.
+      {metric: value}, with global_step. None if there is no best checkpoint yet, or if the
+      checkpoint was deleted: a run that is killed after it saves the next best checkpoint and
+      before it writes the new results has deleted the checkpoint that the old results describe.
 
     Raises:
       ConfigError: the file does not hold what `write_best` writes.
@@ -76,7 +76,7 @@ def read_best(model_dir: str) -> dict[str, float] | None:
     if type(step) is not int or step < 0 or type(top_1) not in (int, float):
         raise ConfigError(
             f"{path} is not the result of an evaluation (global_step {one_line(repr(step))}, "
-            f"{TOP_1} {one_line(repr(top_1))}): restore it, or remove it to choose the best anew"
+            f"{TOP_1} {one_line(repr(top_1))}): restore it, or delete it to choose the best again"
         )
     checkpoint_exists = tf.io.gfile.exists(os.path.join(model_dir, BEST, f"ckpt-{step}.index"))
     return results if checkpoint_exists else None

@@ -1,16 +1,16 @@
-"""The checkpoints of a run: what they hold, how they are saved, and how a run is restored.
+"""Saves and restores the checkpoints of a run.
 
 A run starts from the first of these that exists:
-1. the latest checkpoint in model_dir: weights, optimizer and step, so the run goes on;
-2. --checkpoint: weights only (`weights.restore_weights`), after which zero_init_logits_layer zeroes
-   the supervised head;
+1. the latest checkpoint in model_dir: weights, optimizer and step, so the run resumes;
+2. --checkpoint: weights only (`weights.restore_weights`); then zero_init_logits_layer zeroes the
+   supervised head;
 3. the random initialization.
 
 The keys of a checkpoint are our own variable paths (model/base_model/stem/conv/kernel,
-optimizer/momentum/..., step, examples). They do not depend on the version of Keras or on the
-precision, so a run can be resumed under another one.
+optimizer/momentum/..., step, examples). They do not depend on the Keras version or on the
+precision, so a run can be resumed with another one.
 
-Only the chief worker writes, and it writes the variables of its first replica. All workers read.
+Only the chief writes, and it writes the variables of its first replica. All workers read.
 """
 
 import os
@@ -41,7 +41,7 @@ class Checkpointer:
     """Saves a run to its model_dir and restores it from there.
 
     Attributes:
-      directory: where the checkpoints lie, as ckpt-STEP.
+      directory: directory of the checkpoints ckpt-STEP.
     """
 
     def __init__(
@@ -53,19 +53,20 @@ class Checkpointer:
         max_to_keep: int,
         strategy: tf.distribute.Strategy | None = None,
         loss_scale: LossScale | None = None,
-        seen: ExamplesSeen | None = None,
+        examples_seen: ExamplesSeen | None = None,
     ):
         """Finds the checkpoints in the directory. Restores nothing.
 
         Args:
           model: the model of the run.
           optimizer: its Keras optimizer, already built.
-          directory: where the checkpoints lie.
-          max_to_keep: how many checkpoints to keep. Older ones are deleted.
-          strategy: the strategy that model and optimizer were made under; None for the current one.
-          loss_scale: the loss scale of float16. It starts afresh from a checkpoint of another
-            precision, which has none.
-          seen: the number of examples that the run has seen, saved and restored with the step.
+          directory: directory of the checkpoints.
+          max_to_keep: number of checkpoints to keep. Older ones are deleted.
+          strategy: the strategy under which model and optimizer were created; None for the current
+            one.
+          loss_scale: loss scale, used with float16 only. A checkpoint of another precision has
+            none; the scale then keeps its initial value.
+          examples_seen: number of examples seen, saved and restored with the step.
 
         Raises:
           ConfigError: the list of checkpoints names one in another directory.
@@ -75,13 +76,13 @@ class Checkpointer:
         self._model = model
         self._optimizer = optimizer
         self._strategy = strategy or tf.distribute.get_strategy()
-        self._seen = seen
+        self._examples_seen = examples_seen
         self._unreadable: set[str] = set()
         # Keras 2 counts steps in int64 and Keras 3 in int32. The file has one type.
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._variables = _model_and_slots(model, optimizer)
         # A checkpoint of an earlier version or of another precision lacks these.
-        self._optional = {EXAMPLES: seen.variable} if seen else {}
+        self._optional = {EXAMPLES: examples_seen.variable} if examples_seen else {}
         if loss_scale:
             self._optional |= {f"{LOSS_SCALE}/{k}": v for k, v in loss_scale.variables.items()}
         # Restoring sets the variables of all replicas. Saving reads those of one replica.
@@ -99,25 +100,25 @@ class Checkpointer:
 
     @property
     def step(self) -> int:
-        """Number of steps that the optimizer has taken."""
+        """Returns the number of steps that the optimizer has taken."""
         return int(self._optimizer.iterations.numpy())
 
     @property
     def latest(self) -> str | None:
-        """Prefix of the newest checkpoint, or None."""
+        """Returns the prefix of the newest checkpoint, or None."""
         return self._latest
 
     def save(self) -> str:
         """Writes ckpt-STEP unless it exists, and returns its prefix. All workers must call it.
 
-        With global_bn=False, each replica has its own statistics of batch normalization. They are
-        averaged over the replicas first, in the model as well as in the checkpoint. The official
-        code saves the average, too. Nothing is lost when training goes on, because the average of
-        moving averages is the moving average of the averages.
+        With global_bn=False, each replica has its own batch normalization statistics. They are
+        first averaged over the replicas, in the model and in the checkpoint, as in the official
+        code. Training can continue from the mean, because averaging commutes with the moving
+        average.
 
         Raises:
-          NotSaved: the file system refuses, for example because it is full. Earlier checkpoints
-            stay.
+          NotSaved: the file cannot be written, for example because the disk is full. Earlier
+            checkpoints remain.
         """
         prefix = os.path.join(self.directory, f"ckpt-{self.step}")
         if self.latest == prefix and prefix not in self._unreadable:
@@ -130,8 +131,8 @@ class Checkpointer:
 
     def _write(self, prefix: str) -> None:
         self._step.assign(self.step)
-        if self._seen:
-            self._seen.store(self.step)
+        if self._examples_seen:
+            self._examples_seen.store(self.step)
         try:
             self._manager.save(checkpoint_number=self.step)
         except (tf.errors.OpError, OSError) as error:
@@ -143,7 +144,7 @@ class Checkpointer:
             ) from error
 
     def restore_latest(self) -> str | None:
-        """Restores the newest readable checkpoint. Removes what a killed process left unfinished.
+        """Restores the newest readable checkpoint. Deletes incomplete files of a killed process.
 
         Returns:
           The prefix of the checkpoint; None if there are no checkpoints.
@@ -157,7 +158,7 @@ class Checkpointer:
         prefixes = list(reversed(self._manager.checkpoints))
         latest = self._manager.latest_checkpoint
         if latest and latest not in prefixes:
-            # The manager does not list a checkpoint that a hand-written file `checkpoint` names.
+            # The manager does not list a checkpoint that a hand-edited file `checkpoint` names.
             prefixes.insert(0, latest)
         for prefix in prefixes:
             try:
@@ -172,7 +173,7 @@ class Checkpointer:
         if prefixes:
             raise ConfigError(
                 f"model_dir {self.directory!r}: none of its {len(prefixes)} checkpoints can be "
-                "read; name another model_dir, or delete them to begin again"
+                "read; use another model_dir, or delete them to start over"
             )
         return None
 
@@ -180,7 +181,7 @@ class Checkpointer:
         """Checks that the newest checkpoint fits the model and the optimizer.
 
         Raises:
-          ConfigError: it is of another model or another optimizer.
+          ConfigError: it belongs to another model or another optimizer.
         """
         if self.latest:
             compatibility.check_same_run(
@@ -191,12 +192,12 @@ class Checkpointer:
         """Restores a checkpoint of this run.
 
         Args:
-          prefix: of the checkpoint.
-          weights_only: leave the optimizer's slots and the loss scale as they are. The step and the
-            number of examples are restored all the same.
+          prefix: prefix of the checkpoint.
+          weights_only: keep the optimizer's slots and the loss scale unchanged. The step and the
+            number of examples are always restored.
 
         Raises:
-          READ_ERRORS: the file is cut short or damaged, or a variable has another shape in it.
+          READ_ERRORS: the file is truncated or damaged, or a variable has another shape in it.
         """
         shapes = {
             key.removesuffix(SUFFIX): tuple(shape) for key, shape in tf.train.list_variables(prefix)
@@ -209,7 +210,7 @@ class Checkpointer:
         for path, variable in self._optional.items():
             if path in shapes and (path == EXAMPLES or not weights_only):
                 restored[path] = variable
-        # Shapes are compared first because reading allocates whatever size the file claims.
+        # Compare shapes first, because reading allocates the size that the file claims.
         for path, variable in {"step": self._step, **restored}.items():
             stored_shape = shapes.get(path, "absent")
             if stored_shape != tuple(variable.shape):
@@ -219,8 +220,8 @@ class Checkpointer:
         status.assert_existing_objects_matched()
         status.expect_partial()
         self._optimizer.iterations.assign(tf.cast(self._step, self._optimizer.iterations.dtype))
-        if self._seen:
-            self._seen.resume(self.step, from_variable=EXAMPLES in restored)
+        if self._examples_seen:
+            self._examples_seen.resume(self.step, from_variable=EXAMPLES in restored)
 
 
 def _model_and_slots(model: SimCLR, optimizer: Any) -> dict[str, Any]:

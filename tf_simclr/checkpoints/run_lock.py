@@ -1,4 +1,4 @@
-"""The lock on a run's directory, which only one run may train in at a time."""
+"""Prevents two runs from training in one directory at the same time."""
 
 import contextlib
 import errno
@@ -23,8 +23,8 @@ def lock(model_dir: str) -> Iterator[None]:
     """Locks model_dir for this run. The operating system releases the lock when the process ends.
 
     Creates the directory if it does not exist, and removes it again if nothing is written to it.
-    Remote directories (gs://...) cannot be locked, so they are not. If the file system or the
-    operating system has no locks, prints a warning and lets the run go on.
+    Remote directories (gs://...) are not locked, because they cannot be. If the file system or the
+    operating system has no locks, prints a warning and lets the run continue.
 
     Raises:
       ConfigError: another run trains in model_dir, or the directory cannot be written to.
@@ -39,7 +39,7 @@ def lock(model_dir: str) -> Iterator[None]:
         file = open(path, "a")
     except OSError as error:
         raise ConfigError(
-            f"model_dir {model_dir!r} cannot be written to ({one_line(error)}): name another"
+            f"model_dir {model_dir!r} cannot be written to ({one_line(error)}): use another"
         ) from error
     with file:
         if problem := _try_lock(file, model_dir):
@@ -69,7 +69,7 @@ def _try_lock(file: IO, model_dir: str) -> str | None:
     except OSError as error:
         if error.errno in HELD_BY_ANOTHER:
             raise ConfigError(
-                f"model_dir {model_dir!r} is in use by another run: wait for it, or name another"
+                f"model_dir {model_dir!r} is in use by another run: wait for it, or use another"
             ) from None
         return one_line(error)
     return None

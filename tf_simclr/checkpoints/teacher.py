@@ -1,4 +1,4 @@
-"""The teacher of a distillation: a SavedModel with a supervised head, whose weights do not change.
+"""The teacher of a distillation: a SavedModel with a supervised head. Its weights are frozen.
 
 The student learns from the teacher's logits (SimCLRv2, arXiv:2006.10029, section 2).
 """
@@ -15,7 +15,7 @@ LOGITS = "logits_sup"  # the endpoint
 
 
 def find(path: str) -> str:
-    """Finds the SavedModel that a path names: itself, or the newest one of a model_dir.
+    """Finds the SavedModel for a path: the path itself, or the newest SavedModel of a model_dir.
 
     Returns:
       The directory of the SavedModel.
@@ -47,10 +47,10 @@ class Teacher:
         """Loads the SavedModel. Under a strategy's scope, each replica gets its variables.
 
         Args:
-          path: of a SavedModel or a model_dir (`find`). The SavedModel is called as those of
-            `saved_model.export` and of the official code are, f(images, trainable=False), and must
-            return logits_sup among its outputs.
-          image_size: side of the images that it will be given, in pixels.
+          path: a SavedModel or a model_dir (`find`). The SavedModel must accept
+            f(images, trainable=False), as ours and the official ones do, and its outputs must
+            include logits_sup.
+          image_size: side of the images that the teacher will see, in pixels.
 
         Raises:
           ConfigError: the SavedModel cannot be loaded or has no supervised head.

@@ -1,4 +1,4 @@
-"""Waiting for the first checkpoint of a run that trains in another process."""
+"""Waits for the first checkpoint of a run that trains in another process."""
 
 import time
 
@@ -12,7 +12,7 @@ def wait_for_first(model_dir: str, *, timeout: float | None) -> None:
 
     Args:
       model_dir: directory of the run.
-      timeout: how long to wait, in seconds; None for no limit.
+      timeout: time limit in seconds; None for no limit.
 
     Raises:
       ConfigError: there is still no checkpoint after the timeout.

@@ -1,4 +1,4 @@
-"""The model's weights from a checkpoint of ours, a SavedModel, or the official TF2 code."""
+"""Reads the model's weights from our checkpoints, SavedModels, or official TF2 checkpoints."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,7 @@ from tf_simclr.checkpoints.formats import object_graph, official_tf2
 from tf_simclr.errors import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR
 
-# What TensorFlow's readers raise for files that are cut short or damaged.
+# The exceptions of TensorFlow's readers for truncated or damaged files.
 READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError, DecodeError)
 SUPERVISED_HEAD = "head_supervised/"
 # What to do if a shape differs, by the part of the model.
@@ -30,12 +30,12 @@ _WAYS_OUT = {
 
 @dataclasses.dataclass(frozen=True)
 class RestoreReport:
-    """What `restore_weights` did with each variable of the model.
+    """Says what `restore_weights` did with each variable of the model.
 
     Attributes:
       restored: paths of the variables that were set from the checkpoint.
-      skipped: paths of those that the settings leave out.
-      missing: paths of those that the checkpoint does not have.
+      skipped: paths of the variables that the settings leave out.
+      missing: paths of the variables that the checkpoint lacks.
     """
 
     restored: list[str]
@@ -64,17 +64,17 @@ def restore_weights(
     variable_schema: str | None = None,
     zero_init_logits_layer: bool = False,
 ) -> RestoreReport:
-    """Sets the model's variables from a checkpoint of ours or of the official TF2 code.
+    """Sets the model's variables from one of our checkpoints or an official TF2 checkpoint.
 
     Args:
       model: the model whose variables are set.
-      path: a prefix, a directory of checkpoints (the latest is taken) or a SavedModel.
+      path: a prefix, a directory of checkpoints (the latest is used) or a SavedModel.
       variable_schema: regular expression. Only variables whose path it matches (re.match) are set.
       zero_init_logits_layer: zero the supervised head instead of restoring it.
 
     Raises:
       ConfigError: there is no such checkpoint, it lacks a part of the encoder that the schema
-        selects, or a shape differs. No variable is changed then.
+        selects, or a shape differs. In that case no variable is changed.
     """
     stored = StoredWeights(path)
     selected, skipped, missing = {}, [], []
@@ -101,10 +101,10 @@ def restore_weights(
             else "has no variable that variable_schema selects"
         )
         raise ConfigError(
-            f"checkpoint {path!r} {problem}: is it of another model? Give the model flags that it "
-            "was trained with"
+            f"checkpoint {path!r} {problem}. Was it trained with other model flags? Give the model "
+            "flags that it was trained with"
         )
-    # All values are read before the first is assigned: reading may fail.
+    # Read all values before assigning the first, because reading may fail.
     values = {name: stored.read(name) for name in selected}
     for name, variable in selected.items():
         variable.assign(values[name])
@@ -115,20 +115,20 @@ def restore_weights(
 
 
 class StoredWeights:
-    """The model's variables in a checkpoint or SavedModel. Each is read only when asked for.
+    """The model's variables in a checkpoint or SavedModel. Values are read on demand.
 
     A file may claim any shape, so compare `shapes` with the model before reading a value.
 
     Attributes:
-      shapes: {our path: shape}, known without reading a value.
+      shapes: {our path: shape}, available without reading a value.
     """
 
     def __init__(self, path: str):
         """Opens the checkpoint or SavedModel that a path names (`find`).
 
         Raises:
-          ConfigError: there is none, it is damaged, or its variables have unknown names or do not
-            hold floating-point numbers.
+          ConfigError: there is no such file, it is damaged, or its variables have unknown names or
+            do not hold floating-point numbers.
         """
         self._path = path
         with self._read_errors_in_one_line():
@@ -153,7 +153,7 @@ class StoredWeights:
 
     @property
     def num_classes(self) -> int | None:
-        """Number of classes of the supervised head; None if there is no such head."""
+        """Returns the number of classes of the supervised head; None if there is no head."""
         bias = self.shapes.get(f"{SUPERVISED_HEAD}dense/bias")
         return bias[0] if bias else None
 
@@ -198,7 +198,7 @@ def read_shapes(prefix: str) -> dict[str, tuple]:
       {our path: shape}.
 
     Raises:
-      READ_ERRORS: the file is cut short or damaged.
+      READ_ERRORS: the file is truncated or damaged.
     """
     reader = tf.train.load_checkpoint(prefix)
     shapes = reader.get_variable_to_shape_map()
@@ -222,7 +222,7 @@ def find(path: str) -> str:
     if tf.io.gfile.isdir(path):
         if latest := tf.train.latest_checkpoint(path):
             return latest
-        # Checkpoints that were copied without the file `checkpoint`, which lists them.
+        # The checkpoints were copied without the file `checkpoint`, which lists them.
         if indices := tf.io.gfile.glob(os.path.join(path, "*-*.index")):
             return max(indices, key=_step).removesuffix(".index")
         saved_model = os.path.join(path, "variables", "variables")

@@ -1,15 +1,15 @@
-"""Command line and gin files -> one Config.
+"""Parses the command line and gin files into one Config.
 
-Precedence, from low to high: default, --gin_file (later files override earlier ones),
---gin_bindings, flag on the command line.
+Precedence, highest first: flags, --gin_bindings, --gin_file (later files override earlier ones),
+defaults.
 
-Without --gin_file, the settings start from what the run in model_dir has saved: config.json, or
-config.gin of an earlier version. If there is no such run, modes that only read --checkpoint start
-from what is saved beside that checkpoint. If only Runtime flags are given, they start from
-gin/demo.gin.
+Without --gin_file, the settings start from the saved settings of the run in model_dir: config.json,
+or config.gin of an earlier version. If there is no such run, modes that only read --checkpoint
+start from the settings saved beside that checkpoint. If only Runtime flags are given, the settings
+start from gin/demo.gin.
 
-Each call of `parse` fills new flags and clears gin, which leaves no state behind. absl's own flags
-(--verbosity and the like) go to absl's global FLAGS, for app.run.
+`parse` leaves no state behind: each call creates new flags and clears gin. absl's own flags
+(--verbosity and so on) go to absl's global FLAGS, for app.run.
 """
 
 import contextlib
@@ -29,9 +29,9 @@ PRESETS = gin_files.PRESETS
 DEMO = PRESETS / "demo.gin"
 to_gin = saved_settings.to_gin
 
-# Modes that only read a checkpoint. They may start from the settings of its run, except for these,
-# which say where that run itself began and where its data was.
-_NOT_TAKEN_OVER = {
+# Modes that only read a checkpoint may start from the settings of its run. They ignore these
+# settings, which describe how that run started and where its data was.
+_NOT_INHERITED = {
     "probe": ("checkpoint", "from_scratch", "label_fraction"),
     "predict": ("checkpoint", "from_scratch", "data_dir", "dataset", "unlabelled"),
 }
@@ -44,7 +44,7 @@ class Parsed:
 
     Attributes:
       config: checked settings.
-      is_demo: whether gin/demo.gin was chosen because the command line asks for nothing else.
+      is_demo: whether gin/demo.gin was chosen because the command line has only Runtime flags.
       base_files: paths of the files that the settings start from, in order.
       explicit: names of the settings given as flags.
     """
@@ -66,7 +66,7 @@ class _SettingParser(flags.ArgumentParser):
         return help.type_name(self.spec)
 
     def parse(self, argument: Any) -> Any:
-        if not isinstance(argument, str):  # absl parses the defaults too.
+        if not isinstance(argument, str):  # absl also parses the defaults
             return argument
         value = self.spec.normalize(self._convert(argument))
         wrong = self.spec.complaint(value)
@@ -87,7 +87,7 @@ class _SettingParser(flags.ArgumentParser):
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-    """Defines a flag for every setting, and the flags for gin."""
+    """Defines a flag for each setting, and the flags for gin."""
     for name, spec in settings().items():
         flags.DEFINE_flag(
             flags.Flag(
@@ -115,7 +115,7 @@ def parse(argv: list[str]) -> Parsed:
       argv: the program's name and its arguments, as in sys.argv.
 
     Raises:
-      ConfigError: says in one line what is wrong and what to do.
+      ConfigError: the command line is wrong. The message is one line, with a way out.
       SystemExit: with status 0, after printing --help.
     """
     if any(argument in _HELP_FLAGS for argument in argv[1:]):
@@ -129,7 +129,7 @@ def parse(argv: list[str]) -> Parsed:
         base_files, bindings, allow_imports=flag_values[gin_files.ALLOW_IMPORTS].value
     )
     config = Config().replace(**values)
-    for name in _NOT_TAKEN_OVER.get(flag_values["mode"].value, ()):
+    for name in _NOT_INHERITED.get(flag_values["mode"].value, ()):
         if not _is_bound(name, bindings):
             config = config.replace(**{name: settings()[name].default})
     config = config.replace(**explicit)
@@ -196,7 +196,7 @@ def _parse_flags(argv: list[str]) -> flags.FlagValues:
     try:
         unparsed = flags.FLAGS(flag_values(argv, known_only=True), known_only=True)[1:]
     except (flags.Error, ValueError) as error:
-        # absl wraps the error of a parser in longer words.
+        # absl wraps the error of a parser in a longer message.
         if isinstance(error.__context__, ConfigError):
             raise error.__context__ from None
         raise ConfigError(one_line(error)) from None
@@ -214,13 +214,13 @@ def _parse_flags(argv: list[str]) -> flags.FlagValues:
 def _base_files(
     explicit: dict[str, Any], gin_file_names: list[str], bindings: list[str]
 ) -> tuple[list[str], bool]:
-    """Returns the files that the settings start from, and whether that is the demo."""
+    """Returns the files that the settings start from, and whether they are the demo."""
     if gin_file_names:
         return [gin_files.find_gin_file(name) for name in gin_file_names], False
     saved = None
     if explicit.get("model_dir"):
         saved = saved_settings.find(explicit["model_dir"])
-    if not saved and explicit.get("mode") in _NOT_TAKEN_OVER and explicit.get("checkpoint"):
+    if not saved and explicit.get("mode") in _NOT_INHERITED and explicit.get("checkpoint"):
         saved = saved_settings.find_beside(explicit["checkpoint"])
     if saved:
         return [saved], False

@@ -1,8 +1,8 @@
-"""Gin files -> values of the settings.
+"""Reads the values of settings from gin files.
 
-Gin can import modules and call what they register. Here a gin file may only contain settings:
-includes and macros work, and anything that could run code is refused unless --allow_gin_imports
-allows it. The settings that a run has saved are not read by gin at all (saved_settings.py).
+Gin can import modules and call functions that they register. Here a gin file may only contain
+settings: includes and macros work, and anything that could run code is rejected unless
+--allow_gin_imports is given. The saved settings of a run are not read by gin (saved_settings.py).
 """
 
 import contextlib
@@ -29,8 +29,8 @@ FLAGS = {
 }
 ALLOW_IMPORTS = "allow_gin_imports"
 ALLOW_IMPORTS_HELP = (
-    "Allow --gin_file and --gin_bindings to import Python modules and to refer to what they "
-    "register (@name), which runs code. The saved settings of a run never may."
+    "Allow --gin_file and --gin_bindings to import Python modules and to use functions that they "
+    "register (@name), which runs code. The saved settings of a run are never allowed to."
 )
 _SECTION_NAMES = tuple(section.__name__ for section in SECTIONS)
 _NEEDS_PERMISSION = (
@@ -77,12 +77,12 @@ def find_gin_file(name: str) -> str:
     """Finds a gin file by its path or by a preset's name; the path takes precedence.
 
     Raises:
-      ConfigError: there is neither.
+      ConfigError: there is no such file and no such preset.
     """
     name = paths.expand_home(name)
     for path in (name, str(_preset(name))):
         if files.is_file(path):
-            # Messages and Parsed.base_files must say which file it was.
+            # Messages and Parsed.base_files show which file it was.
             return path if files.is_url(path) else os.path.abspath(path)
     presets = ", ".join(f"gin/{preset}.gin" for preset in preset_titles())
     raise ConfigError(f"gin_file {name!r} does not exist; the presets are {presets}")
@@ -98,9 +98,9 @@ def preset_titles() -> dict[str, str]:
 
 
 def read_gin(gin_paths: list[str], bindings: list[str], *, allow_imports: bool) -> dict[str, Any]:
-    """Reads {name: value} from files and then from bindings; later values override.
+    """Reads {name: value} from files and then from bindings. Later values override earlier ones.
 
-    Files named like the saved settings of a run are read as data (saved_settings.py).
+    Files with the name of a run's saved settings are read as data (saved_settings.py).
 
     Args:
       gin_paths: paths or URLs of the files.
@@ -108,7 +108,7 @@ def read_gin(gin_paths: list[str], bindings: list[str], *, allow_imports: bool) 
       allow_imports: whether gin may import modules and use their configurables, which runs code.
 
     Raises:
-      ConfigError: says in one line where and what is wrong.
+      ConfigError: a file or binding is wrong. The message is one line and says where.
     """
     parser = contextlib.nullcontext() if allow_imports else _settings_only()
     gin.clear_config()
@@ -126,7 +126,7 @@ def read_gin(gin_paths: list[str], bindings: list[str], *, allow_imports: bool) 
         return _values()
     except ConfigError:
         raise
-    except Exception as error:  # Modules that gin imports can raise anything.
+    except Exception as error:  # modules that gin imports can raise any exception
         raise ConfigError(_explain_gin_error(error)) from None
     finally:
         gin.clear_config()
@@ -145,7 +145,7 @@ def _values() -> dict[str, Any]:
 
 
 class _SettingsOnlyParser(gin.config_parser.ConfigParser):
-    """Parses like gin, but refuses whatever could run code before gin acts on it."""
+    """Parses like gin, but rejects any statement that could run code, before gin acts on it."""
 
     def parse_statement(self) -> Any:
         statement = super().parse_statement()
@@ -167,7 +167,7 @@ class _SettingsOnlyParser(gin.config_parser.ConfigParser):
 
 @contextlib.contextmanager
 def _settings_only() -> Iterator[None]:
-    """Makes gin parse with _SettingsOnlyParser, in included files too."""
+    """Makes gin parse with _SettingsOnlyParser, including included files."""
     gin_parser = gin.config_parser.ConfigParser
     gin.config_parser.ConfigParser = _SettingsOnlyParser
     try:
@@ -177,7 +177,7 @@ def _settings_only() -> Iterator[None]:
 
 
 def _check_gin_leftovers() -> None:
-    """Refuses what gin accepts but nothing would read: a bare setting, a scoped section."""
+    """Rejects lines that gin accepts but nothing would read: a bare setting, a scoped section."""
     text = gin.config_str()
     for name, spec in settings().items():
         # `temperature = 0.5` defines a macro, which is useless unless `%temperature` refers to it.

@@ -1,4 +1,4 @@
-"""The text of --help, and docs/settings.md: every setting and its rules, from tf_simclr/config.
+"""Formats --help and docs/settings.md: every setting and its rules, from tf_simclr/config.
 
 `python -m tf_simclr.cli.help > docs/settings.md` rewrites that page.
 """
@@ -33,7 +33,7 @@ _PRECEDENCE = (
 
 
 def type_name(spec: Setting) -> str:
-    """Returns what --help shows after the equals sign: FLOAT, train|eval, True|False."""
+    """Returns the text after the equals sign in --help: FLOAT, train|eval, True|False."""
     if spec.choices:
         return "|".join(map(str, spec.choices))
     return "True|False" if bool in spec.types else spec.types[0].__name__.upper()
@@ -54,7 +54,7 @@ def format_help(width: int | None = None, *, program: Sequence[str] = PROGRAM) -
     """Formats the text of --help: every flag under its section.
 
     Args:
-      width: of a line, in columns; None takes that of the terminal.
+      width: line width in columns; None for the width of the terminal.
       program: the words that start the program (`report.program_words`).
     """
     columns = width or min(shutil.get_terminal_size().columns, 100)
@@ -132,7 +132,7 @@ def _values(spec: Setting) -> str:
 
 
 def _escape(cell: str) -> str:
-    """Escapes what Markdown would not show as it is in a table."""
+    """Escapes characters that Markdown would interpret in a table."""
     return re.sub(r"([|*\\<])", r"\\\1", cell)
 
 

@@ -1,4 +1,4 @@
-"""The program: `tf-simclr` in an installed package, `python run.py` in a checkout."""
+"""The command-line program: `tf-simclr` if installed, `python run.py` in a checkout."""
 
 import importlib.metadata
 import os
@@ -15,12 +15,12 @@ from tf_simclr import __version__  # noqa: E402
 from tf_simclr.cli import flags, gin_files, quiet, report  # noqa: E402
 from tf_simclr.errors import ConfigError  # noqa: E402
 
-# Exit status that tells a scheduler to start the run again: os.EX_TEMPFAIL, which Windows lacks.
+# Exit status that asks a scheduler to restart the run: os.EX_TEMPFAIL, which Windows lacks.
 TRY_AGAIN = 75
 
 
 def main() -> None:
-    """Does what the command line asks for.
+    """Runs the program: --version, presets, or a run.
 
     Raises:
       SystemExit: with status 1 or 2 after an error; with 75, 130, 138 or 143 if the same command
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def run(parsed: flags.Parsed) -> None:
-    """Runs the experiment of a command line, and prints a summary.
+    """Runs the experiment of a parsed command line, and prints a summary.
 
     Raises:
       SystemExit: see `main`.
@@ -70,7 +70,7 @@ def _run(parsed: flags.Parsed) -> None:
 
 
 def _versions() -> str:
-    """Returns one line for a bug report: our version and those of TensorFlow, Keras and Python."""
+    """Returns one line for a bug report: versions of tf_simclr, TensorFlow, Keras and Python."""
     versions = {"tf_simclr": __version__}
     for package in ("tensorflow", "keras"):
         try:
@@ -82,7 +82,7 @@ def _versions() -> str:
 
 
 def _list_presets() -> str:
-    """Returns a line for each preset: the name to give to --gin_file, and its title."""
+    """Returns one line per preset: the name for --gin_file, and its title."""
     titles = gin_files.preset_titles()
     width = max(map(len, titles), default=0)
     return "\n".join(f"{name:<{width}}  {title}" for name, title in titles.items())

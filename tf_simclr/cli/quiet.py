@@ -1,10 +1,10 @@
-"""Filters TensorFlow's chatter out of a run's log; errors, warnings and unknown lines stay.
+"""Filters TensorFlow's informational lines out of a run's log. Everything else stays.
 
 TF_CPP_MIN_LOG_LEVEL affects only the older parts of TensorFlow. The newer parts log with Abseil,
-which also writes information to stderr until the program initializes it, and Python programs cannot
-do that. Some of its lines appear while the libraries are loaded, before any function can be called.
-Only a filter on stderr helps. It is a separate process (this file, run as a program), because it
-must pass on what TensorFlow writes when it aborts.
+which writes informational lines to stderr until the program initializes it. Python programs cannot
+do that, and some lines appear while the libraries are loaded. Only a filter on stderr helps. It is
+a separate process (this file, run as a program), because it must still pass on the message when
+TensorFlow aborts the process.
 """
 
 import contextlib
@@ -15,24 +15,25 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-# Abseil's lines begin with the level: I for information, W, E and F for what may matter.
+# Abseil's lines begin with the level: I for information; W, E and F for warnings and errors.
 _CHATTER = re.compile(
     rb"I\d{4} \d\d:\d\d:[\d.]+ +\d+ [^ :]+:\d+\] "
     rb"|WARNING: All log messages before absl::InitializeLog\(\) is called"
     rb"|To enable the following instructions: .* rebuild TensorFlow"  # a second line of information
 )
-_SECONDS_TO_END = 5  # for the filter, after the last line
+_SECONDS_TO_END = 5  # time limit for the filter to end, after the last line
 
 
 @contextlib.contextmanager
 def without_chatter(*, on_terminal: bool = False) -> Iterator[None]:
-    """Filters chatter out of what this process and its libraries write to stderr.
+    """Filters the stderr of this process and its libraries.
 
     If the environment sets TF_CPP_MIN_LOG_LEVEL to 0, nothing is filtered.
 
     Args:
-      on_terminal: False filters only a log. True filters only a terminal. Meanwhile the terminal
-        looks like a log to the process, and progress bars would not work: use it for imports.
+      on_terminal: False filters only if stderr is a log. True filters only if it is a terminal:
+        stderr then is no longer a terminal for this process, so progress bars do not work. Use
+        True only for imports.
     """
     unable = sys.stderr is None or not sys.executable
     wants_all = os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0"

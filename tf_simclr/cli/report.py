@@ -1,4 +1,4 @@
-"""The summary at the end of a run: its results, where they are, and what to run next."""
+"""Formats the summary at the end of a run: its results, its files, and commands to run next."""
 
 import os
 import shlex
@@ -19,15 +19,15 @@ PROGRAM = ("python", "run.py")
 def program_words(started_as: str, interpreter: str) -> tuple[str, ...]:
     """Returns the words that start this program again from the same directory.
 
-    The interpreter and a console command are given by their paths, unless the shell finds the same
-    file by its name. `make demo` uses an environment that is not on the user's PATH.
+    They contain the path of the interpreter or console command, unless the shell finds the same
+    file by its name: `make demo` uses an environment that is not on the user's PATH.
 
     Args:
       started_as: sys.argv[0]: a script such as run.py, or a console command.
       interpreter: sys.executable.
 
     Returns:
-      ("python", "run.py"), (".venv/bin/python", "run.py"), ("tf-simclr",), and the like.
+      Words such as ("python", "run.py"), (".venv/bin/python", "run.py") or ("tf-simclr",).
     """
     if started_as.endswith(".py"):
         return _as_typed(interpreter), started_as
@@ -35,7 +35,7 @@ def program_words(started_as: str, interpreter: str) -> tuple[str, ...]:
 
 
 def _as_typed(path: str) -> str:
-    """Returns the shortest text with which a shell in this directory runs a file."""
+    """Returns the shortest path by which a shell in this directory runs a file."""
     name = os.path.basename(path)
     on_path = shutil.which(name)
     # Do not resolve links: the interpreters of all environments may link to the same file.
@@ -52,13 +52,13 @@ def format_results(
 
     Args:
       config: settings of the run.
-      results: what experiment.run returned.
+      results: the return value of experiment.run.
       program: the words that start this program (`program_words`), for the commands to run next.
     """
     if config.runtime.mode == "probe":
         return _format_probe(results)
     if config.runtime.mode == "predict":
-        return f"{results['path']}: {results['written']} pictures, {results['left_out']} left out"
+        return f"{results['path']}: {results['written']} images, {results['left_out']} left out"
     has_probes = "probe/raw_pixels" in results
     lines = ["", f"Step {results['step']}."]
     # After pretraining, the probes measure the features better than the linear classifier does.
@@ -125,7 +125,7 @@ def _encoders(config: Config, results: dict[str, Any]) -> list[str]:
 def _next_commands(
     config: Config, program: tuple[str, ...]
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yields (purpose, words of the command) for what can follow the run."""
+    """Yields (purpose, words of the command) for the commands that can follow the run."""
     model_dir = config.runtime.model_dir
     assert model_dir is not None  # every training run has one
     folder = os.path.dirname(program[0])  # tensorboard is installed beside the program
@@ -140,7 +140,7 @@ def _next_commands(
         # The linear classifier needs labels, so the data set has some.
         if config.runtime.mode != "train":  # otherwise the evaluation split may not exist
             yield (
-                "measure the features more thoroughly, with several classifiers",
+                "evaluate the features more thoroughly, with several classifiers",
                 (
                     *program,
                     "--mode=probe",
@@ -195,7 +195,7 @@ def _for_the_shell(words: Sequence[str]) -> str:
 
 
 def _format_probe(results: dict[str, Any]) -> str:
-    """Formats the results of mode=probe, in percent: a row for each encoder and classifier."""
+    """Formats the results of mode=probe in percent, one row per encoder and classifier."""
     metrics = {"top_1": "top-1", "top_5": "top-5", "mean_per_class": "per class"}
     measured = {
         metric

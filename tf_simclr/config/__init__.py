@@ -1,4 +1,4 @@
-"""Every setting of a run: its name, type, default, allowed values and help, and the rules."""
+"""The settings of a run: names, types, defaults, allowed values, help texts, and their rules."""
 
 from tf_simclr.config.config import Config
 from tf_simclr.config.rules import RULES, Rule, check, check_data_dir, rules_of

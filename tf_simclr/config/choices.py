@@ -1,10 +1,10 @@
-"""The allowed values of the settings that have a fixed list of them.
+"""The allowed values of the settings that have a fixed list of values.
 
-Each list is written down here only. The sections take their choices from here, and so do the
-functions of data/, models/ and optim/ that check their own arguments.
+Each list is defined only here. The sections use these lists, and so do the functions in data/,
+models/ and optim/ that check their arguments.
 """
 
-# Values that the official code has come first, in its order.
+# The official code's values come first, in its order.
 TRAIN_MODES = ("pretrain", "finetune", "distill")
 JITTER_IMPLS = ("simclrv2", "simclrv1")
 AUGMENT_ON = ("auto", "device", "host")

@@ -1,4 +1,4 @@
-"""Config: a value for every setting."""
+"""Defines Config, which holds a value for every setting."""
 
 import dataclasses
 import json
@@ -52,7 +52,7 @@ class Config:
         return {name: value for _, name, value in self.items()}
 
     def to_json(self) -> str:
-        """Returns the text of a flags.json: all values by name."""
+        """Returns the text of flags.json: {name: value} of every setting."""
         return json.dumps(self.to_dict(), indent=2)
 
     def replace(self, **values: Any) -> "Config":

@@ -1,4 +1,4 @@
-"""The rules between settings, as a table, and the check of a whole Config."""
+"""A table of the rules that involve several settings, and the check of a Config."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -11,17 +11,17 @@ from tf_simclr.errors import ConfigError
 
 
 class Rule(NamedTuple):
-    """What one setting must be because of others.
+    """A requirement on one setting that depends on other settings.
 
-    {name} in a text stands for the setting of that name: for its value in an error message, for the
-    name itself in the documentation.
+    {name} in a text is replaced by the value of that setting in an error message, and by the name
+    of the setting in the documentation.
 
     Attributes:
       statement: "SETTING must be REQUIREMENT with OTHER SETTINGS".
-      is_broken: returns whether settings, as attributes of one object, break the rule.
+      is_broken: returns whether the settings, as attributes of one object, break the rule.
       way_out: what the user can do.
-      context: the other settings as an error message names them, with their values. If it is
-        empty, the message uses the words of the statement.
+      context: replaces OTHER SETTINGS in the error message, to show their values. If it is empty,
+        the message uses the statement.
     """
 
     statement: str
@@ -31,7 +31,7 @@ class Rule(NamedTuple):
 
     @property
     def setting(self) -> str:
-        """Name of the setting to which the rule applies."""
+        """Returns the name of the setting to which the rule applies."""
         return self.statement.split()[0]
 
     def sentence(self) -> str:
@@ -51,7 +51,7 @@ class Rule(NamedTuple):
 _TFDS_ONLY = "it names a feature of a TFDS data set"
 _NO_CHECKPOINT = "it is for fine-tuning without a checkpoint"
 _LAYER = "give the number of a layer, or -1 for the last"
-_OWN_DEVICES = "each worker uses its GPUs, or its CPU as one replica"
+_WORKER_DEVICES = "each worker uses its GPUs, or its CPU as one replica"
 
 
 def _selects_layer(s: SimpleNamespace, num_layers: int) -> bool:
@@ -78,30 +78,30 @@ RULES = (
         context="dataset={dataset}",
     ),
     Rule(
-        "image_key must be None with dataset=folder or dataset=shapes",
+        "image_key must be unset with dataset=folder or dataset=shapes",
         lambda s: s.dataset in ("folder", "shapes") and s.image_key is not None,
         _TFDS_ONLY,
         context="dataset={dataset}",
     ),
     Rule(
-        "label_key must be None with dataset=folder or dataset=shapes",
+        "label_key must be unset with dataset=folder or dataset=shapes",
         lambda s: s.dataset in ("folder", "shapes") and s.label_key is not None,
         _TFDS_ONLY,
         context="dataset={dataset}",
     ),
     Rule(
-        "data_service must be None with dataset=folder",
+        "data_service must be unset with dataset=folder",
         lambda s: s.dataset == "folder" and s.data_service is not None,
-        "images in a folder are decoded in the training process; leave out --data_service, or "
+        "images in a folder are decoded in the training process; unset --data_service, or "
         "convert the images to a TFDS data set",
     ),
     Rule(
         "teacher must be given with train_mode=distill",
         lambda s: s.train_mode == "distill" and not s.teacher,
-        "name the SavedModel of a fine-tuned run, e.g. --teacher=runs/finetuned",
+        "give the SavedModel of a fine-tuned run, e.g. --teacher=runs/finetuned",
     ),
     Rule(
-        "teacher must be None with any other train_mode",
+        "teacher must be unset with any other train_mode",
         lambda s: s.train_mode != "distill" and bool(s.teacher),
         "distill with --train_mode=distill",
         context="train_mode={train_mode}",
@@ -150,32 +150,32 @@ RULES = (
     Rule(
         "strategy must be auto with mode=eval, mode=probe or mode=predict",
         lambda s: s.mode in ("eval", "probe", "predict") and s.strategy == "multi_worker",
-        "a single process reads the checkpoints of all workers",
+        "this mode runs on one machine, even for a run that several workers train",
         context="mode={mode}",
     ),
     Rule(
         "strategy must be auto with cpu_replicas above 1",
         lambda s: s.cpu_replicas > 1 and s.strategy == "multi_worker",
-        _OWN_DEVICES,
+        _WORKER_DEVICES,
         context="cpu_replicas={cpu_replicas}",
     ),
     Rule(
         "strategy must be auto with use_tpu=True",
         lambda s: s.use_tpu is True and s.strategy == "multi_worker",
-        _OWN_DEVICES,
+        _WORKER_DEVICES,
     ),
     Rule(
         "images must be given with mode=predict",
         lambda s: s.mode == "predict" and not s.images,
-        "name a folder of images, e.g. --images=pictures",
+        "give a folder of images, e.g. --images=pictures",
     ),
     Rule(
         "checkpoint must be given with mode=predict and no model_dir",
         lambda s: s.mode == "predict" and not s.model_dir and not s.checkpoint,
-        "name a SavedModel, a checkpoint or the model_dir of a run",
+        "give a SavedModel, a checkpoint or the model_dir of a run",
     ),
     Rule(
-        "images must be None with any other mode",
+        "images must be unset with any other mode",
         lambda s: s.mode != "predict" and bool(s.images),
         "it is for --mode=predict",
         context="mode={mode}",
@@ -209,16 +209,17 @@ def check_data_dir(config: Config) -> None:
 
 
 def check(config: Config) -> None:
-    """Checks each value by itself, then the rules between settings.
+    """Checks each value on its own, then the rules that involve several settings.
 
     Raises:
-      ConfigError: names the setting, its value and what it must be.
+      ConfigError: a value is wrong. The message names the setting, its value and a valid value.
     """
     for _, name, value in config.items():
         wrong = settings()[name].complaint(value)
         if wrong:
             raise ConfigError(f"{name} {wrong}")
-    # If one worker stopped here, the others would wait for it. They check data_dir together.
+    # If one worker stopped here, the remaining workers would wait for it forever. Workers check
+    # data_dir together when they open the data set.
     if config.runtime.strategy != "multi_worker":
         check_data_dir(config)
     values = SimpleNamespace(**config.to_dict())

@@ -1,8 +1,9 @@
-"""The settings that a run saves in its model_dir, written and read as data.
+"""Writes and reads the settings that a run saves in its model_dir.
 
-config.json is the record. config.gin contains the same settings for people to read; earlier
-versions wrote only config.gin. People share these files, so neither is ever executed. config.gin is
-read here as plain assignments, `Section.name = LITERAL`, not by gin, which can import modules.
+config.json is the authoritative file. config.gin has the same settings in a more readable form;
+earlier versions wrote only config.gin. People share these files, so neither is ever executed:
+config.gin is read as plain assignments, `Section.name = LITERAL`, and not by gin, which can import
+modules.
 """
 
 import ast
@@ -31,7 +32,7 @@ def saved_values(config: Config) -> dict[str, Any]:
 
 
 def to_json(config: Config) -> str:
-    """Returns the text of a config.json, without the settings of a single start, such as mode."""
+    """Returns the text of config.json, without settings of a single start, such as mode."""
     sections: dict[str, dict[str, Any]] = {}
     for name, value in saved_values(config).items():
         sections.setdefault(settings()[name].section, {})[name] = value
@@ -40,7 +41,7 @@ def to_json(config: Config) -> str:
 
 
 def to_gin(config: Config) -> str:
-    """Returns the text of a config.gin with the same settings as `to_json`."""
+    """Returns the text of config.gin, with the same settings as `to_json`."""
     lines = [
         "# The settings of this run. A start with its --model_dir reads them from config.json.",
     ]
@@ -54,11 +55,11 @@ def to_gin(config: Config) -> str:
     return "\n".join(lines) + "\n"
 
 
-# --- Finding.
+# --- Finding the files.
 
 
 def is_saved_settings(path: str) -> bool:
-    """Returns whether a file is named like the saved settings of a run."""
+    """Returns whether a file has the name of a run's saved settings."""
     return os.path.basename(path) in (JSON, GIN)
 
 
@@ -92,16 +93,16 @@ def read(path: str) -> dict[str, Any]:
     """Reads {name: value} from a config.json or a config.gin.
 
     Raises:
-      ConfigError: the file is not what a run writes, is of a later version, or has a setting that
-        is unknown, that a run does not save, or whose type is wrong. The message names the file
-        and, for a config.gin, the line.
+      ConfigError: the file was not written by a run, has a later version, or has a setting that is
+        unknown, that a run does not save, or whose type is wrong. The message names the file and,
+        for config.gin, the line.
     """
     text = files.read_text(path)
     return _from_json(text, path) if path.endswith(".json") else _from_gin(text, path)
 
 
 def read_of_run(folder: str) -> dict[str, Any]:
-    """Reads {name: value} that the run in a model_dir saved; {} if there is no run.
+    """Reads the settings {name: value} of the run in a model_dir; {} if there is no run.
 
     Raises:
       ConfigError: see `read`.
@@ -143,7 +144,7 @@ def _from_json(text: str, path: str) -> dict[str, Any]:
 def _from_gin(text: str, path: str) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in strings are not our concern
+            warnings.simplefilter("ignore")  # about invalid escapes in strings
             statements = ast.parse(text).body
     except SyntaxError as error:
         raise ConfigError(_not_plain(f"{path} line {error.lineno}", error.text)) from None
@@ -171,14 +172,14 @@ def _from_gin(text: str, path: str) -> dict[str, Any]:
 
 def _not_plain(where: str, line: str | None) -> str:
     return (
-        f"{where}: a run's settings are data, only lines such as Loss.temperature = 0.5, got "
+        f"{where}: a run's saved settings may only have lines such as Loss.temperature = 0.5, got "
         f"{_short((line or '').strip())}; put any other gin into a file with another name, and "
         "give that as --gin_file"
     )
 
 
 def _check(section: str, name: str, value: Any, where: str) -> None:
-    """Raises ConfigError if a run does not save this section, setting or type of value."""
+    """Raises ConfigError if no run saves such a section, setting or type of value."""
     if section not in _SECTION_NAMES:
         near = did_you_mean(section[:100], _SECTION_NAMES)
         raise ConfigError(f"{where}: unknown section {_short(section)}{near}")

@@ -1,8 +1,8 @@
-"""The sections: every setting, once, with its type, default, allowed values and help text.
+"""Declares every setting, by section: type, default, allowed values and help text.
 
 A field's name is also the name of its command-line flag and of its gin parameter
-(`Optimizer.learning_rate = 1.0`). tf_simclr/cli makes both from this file. Names, types and
-defaults are those of the official code; if ours differ, the help text says so.
+(`Optimizer.learning_rate = 1.0`). tf_simclr/cli creates both from this file. Settings that the
+official code has keep its names, types and defaults, unless the help text says otherwise.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from tf_simclr.config.setting import (
 
 @dataclasses.dataclass(frozen=True)
 class Data(Section):
-    """Which images are read, and at what size."""
+    """The data set, its splits and labels, and the size of the images."""
 
     dataset: str = setting(
         "imagenet2012",
@@ -50,13 +50,13 @@ class Data(Section):
     )
     train_split: str = setting("train", "Split to train on.", constraint=NOT_EMPTY)
     eval_split: str = setting(
-        "validation", "Split to evaluate on. For CIFAR-10 it is test.", constraint=NOT_EMPTY
+        "validation", "Split to evaluate on. Use test for CIFAR-10.", constraint=NOT_EMPTY
     )
     label_fraction: float = setting(
         1.0,
-        "Fraction of the training examples to fine-tune on, the same for every class and at "
-        "least one example of each. Selecting them reads the whole split: once with "
-        "--cache_dataset, otherwise in every epoch.",
+        "Fraction of the training examples to fine-tune on: the same fraction of every class, at "
+        "least one example each. Selecting them reads the full split: once with --cache_dataset, "
+        "otherwise in every epoch.",
         constraint=SHARE,
     )
     label_seed: int = setting(
@@ -65,19 +65,19 @@ class Data(Section):
     cache_dataset: bool = setting(
         False,
         "Keep the data set in memory. Small images of one size that are augmented in batches "
-        "(--augment_on) are kept decoded, which takes twice their size while they are read. All "
-        "other images are kept as stored.",
+        "(--augment_on) are kept decoded, which needs twice the memory while loading. All other "
+        "images are kept as stored.",
     )
     strict_data: bool = setting(
         False,
         "Stop at the first example that cannot be decoded, and name it. By default training "
-        "replaces it by another example, evaluation skips it, and the number of such examples is "
-        "reported.",
+        "replaces it with another example, evaluation skips it, and the number of such examples "
+        "is reported.",
     )
     image_range: str | None = setting(
         None,
         "LOW,HIGH: the values of a 16-bit image that become black and white, e.g. 0,4095 for a "
-        "12-bit camera. Unset, 0,65535. 8-bit images are not affected.",
+        "12-bit camera. If unset, 0,65535. 8-bit images are not affected.",
         constraint=IMAGE_RANGE,
     )
     max_megapixels: int = setting(
@@ -88,14 +88,14 @@ class Data(Section):
     )
     image_key: str | None = setting(
         None,
-        'Feature of the TFDS data set that holds the image. Unset, the feature "image" if there '
+        'Feature of the TFDS data set that holds the image. If unset, the feature "image" if there '
         "is one, otherwise the first image feature.",
         constraint=NOT_EMPTY,
     )
     label_key: str | None = setting(
         None,
-        "Feature of the TFDS data set that holds the class, a ClassLabel. Unset, the label of its "
-        'supervised keys, otherwise the feature "label" or "labels".',
+        "Feature of the TFDS data set that holds the class, a ClassLabel. If unset, the label of "
+        'its supervised keys, otherwise the feature "label" or "labels".',
         constraint=NOT_EMPTY,
     )
     image_size: int = setting(
@@ -108,7 +108,7 @@ class Data(Section):
 
 @dataclasses.dataclass(frozen=True)
 class Augment(Section):
-    """How pretraining makes two views of each image."""
+    """How training images are augmented."""
 
     color_jitter_strength: float = setting(
         1.0,
@@ -164,9 +164,9 @@ class Model(Section):
     )
     fused_batch_norm: bool = setting(
         False,
-        "Use the fused batch normalization in float32 too, if replicas share no statistics. It is "
-        "faster, but rounds differently from the official code, and the difference grows with "
-        "depth. Half precision always uses it.",
+        "Use the fused batch normalization also in float32, unless replicas share statistics "
+        "(global_bn on more than one replica). It is faster, but rounds differently from the "
+        "official code, and the difference grows with depth. Half precision always uses it.",
     )
     batch_norm_decay: float = setting(
         0.9, "Decay of the moving averages of batch normalization.", constraint=OPEN_FRACTION
@@ -235,12 +235,12 @@ class Loss(Section):
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer(Section):
-    """The optimizer and its learning-rate schedule: warm-up, then cosine decay to 0."""
+    """The optimizer and its learning-rate schedule: linear warm-up, then cosine decay to 0."""
 
     optimizer: str = setting(
         "lars",
-        "lars is for large batches; momentum is SGD with Nesterov momentum; lamb is Adam with the "
-        "trust ratio of lars.",
+        "The optimizer. lars is for large batches; momentum is SGD with Nesterov momentum; lamb is "
+        "Adam with the trust ratio of lars.",
         choices=choices.OPTIMIZERS,
     )
     learning_rate: float = setting(0.3, "Peak learning rate before scaling.", constraint=POSITIVE)
@@ -268,12 +268,12 @@ class Optimizer(Section):
 
 @dataclasses.dataclass(frozen=True)
 class Training(Section):
-    """What is trained, for how long, from which checkpoint, and what is saved."""
+    """The task, the length of training, evaluation, checkpoints and summaries."""
 
     train_mode: str = setting(
         "pretrain",
-        "pretrain: contrastive learning without labels. finetune: supervised training. distill: "
-        "learning from a teacher, without labels.",
+        "What to train. pretrain: contrastive learning without labels. finetune: supervised "
+        "training. distill: learning from a teacher, with or without labels.",
         choices=choices.TRAIN_MODES,
     )
     train_batch_size: int = setting(
@@ -284,31 +284,31 @@ class Training(Section):
     microbatch_size: int = setting(
         0,
         "Images that a replica processes at a time; it must divide the replica's part of the "
-        "batch. 0 processes all at once. The gradient is that of the full batch, but needs less "
-        "memory; pretraining then computes each image twice. Batch normalization uses the "
-        "statistics of one micro-batch, as if each were a replica with --global_bn=False.",
+        "batch. 0 processes all at once. The loss and its gradient still use the full batch, but "
+        "need less memory; pretraining then computes each image twice. Batch normalization uses "
+        "the statistics of one micro-batch, as if each were a replica with --global_bn=False.",
         constraint=at_least(0),
     )
     train_epochs: int = setting(
-        100, "Epochs to train. Ignored if --train_steps is given.", constraint=at_least(0)
+        100, "Epochs to train. Ignored unless --train_steps is 0.", constraint=at_least(0)
     )
     train_steps: int = setting(0, "Steps to train; 0 uses --train_epochs.", constraint=at_least(0))
     eval_batch_size: int = setting(
         256, "Images per evaluation batch, over all replicas.", constraint=at_least(1)
     )
     eval_steps: int = setting(
-        0, "Batches to evaluate on; 0 for the full split.", constraint=at_least(0)
+        0, "Number of batches to evaluate; 0 for the full split.", constraint=at_least(0)
     )
     precision: str = setting(
         "float32",
-        "Type in which the encoder computes. bfloat16 and float16 are mixed precision: weights, "
-        "batch normalization statistics, heads, losses and the optimizer stay in float32, and "
-        "checkpoints and SavedModels are interchangeable. float16 also scales the loss.",
+        "Number format in which the encoder computes. bfloat16 and float16 are mixed precision: "
+        "weights, batch normalization statistics, heads, losses and the optimizer stay in float32, "
+        "and checkpoints and SavedModels are interchangeable. float16 also scales the loss.",
         choices=choices.PRECISIONS,
     )
     jit_compile: bool = setting(
         False,
-        "Compile the training step with XLA on a single GPU or CPU. TPUs always do. It may be "
+        "Compile the training step with XLA on a single GPU or CPU (TPUs always do). It may be "
         "faster on a GPU, and takes about a minute longer to start.",
         saved=False,
     )
@@ -321,8 +321,9 @@ class Training(Section):
     )
     checkpoint: str | None = setting(
         None,
-        "Checkpoint (file prefix or directory) from which a new run takes its weights. A run that "
-        "already has a checkpoint in --model_dir resumes from that instead.",
+        "Checkpoint (file prefix, model_dir or SavedModel; ours or the official TF2 code's) that a "
+        "new run takes its weights from. A run that already has a checkpoint in --model_dir "
+        "resumes from that instead.",
         constraint=NO_PATTERN,
         is_path=True,
     )
@@ -340,17 +341,17 @@ class Training(Section):
     )
     checkpoint_epochs: int = setting(
         1,
-        "Epochs between checkpoints. Ignored if --checkpoint_steps is given.",
+        "Epochs between checkpoints. Ignored unless --checkpoint_steps is 0.",
         constraint=at_least(0),
     )
     checkpoint_steps: int = setting(
         0, "Steps between checkpoints; 0 uses --checkpoint_epochs.", constraint=at_least(0)
     )
     keep_checkpoint_max: int = setting(
-        5, "Number of latest checkpoints to keep.", constraint=at_least(1)
+        5, "Number of checkpoints to keep; older ones are deleted.", constraint=at_least(1)
     )
     keep_hub_module_max: int = setting(
-        1, "Number of latest exported models to keep.", constraint=at_least(1)
+        1, "Number of exported SavedModels to keep; older ones are deleted.", constraint=at_least(1)
     )
     eval_every_epochs: float = setting(
         0.0,
@@ -361,8 +362,8 @@ class Training(Section):
     )
     train_summary_steps: int = setting(
         100,
-        "Steps between training summaries; 0 writes one at the end. The first summary, every "
-        "tenth after it, and the last include images.",
+        "Steps between training summaries; 0 writes only one, at the end. Images are written with "
+        "summaries 1, 11, 21, ... and the last.",
         constraint=at_least(0),
     )
     eval_name: str | None = setting(
@@ -401,22 +402,22 @@ class Distill(Section):
     )
     distill_label_weight: float = setting(
         0.0,
-        "Weight of the loss on true labels relative to the teacher's, 1 - alpha in the SimCLRv2 "
-        "paper. 0 needs no labels.",
+        "Weight of the loss on true labels, 1 - alpha in the SimCLRv2 paper; the teacher's loss "
+        "has the rest of the weight. 0 needs no labels.",
         constraint=FRACTION,
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Probe(Section):
-    """How mode=probe trains classifiers on the features of the frozen encoder."""
+    """How mode=probe trains classifiers on the frozen encoder's features."""
 
     probe_baselines: bool = setting(
         False, "Also probe the raw pixels and an untrained encoder, for comparison."
     )
     probe_validation_split: str | None = setting(
         None,
-        "Split on which the regularization strength is chosen. Unset, a tenth of --train_split.",
+        "Split on which the regularization strength is chosen. If unset, a tenth of --train_split.",
         constraint=NOT_EMPTY,
     )
 
@@ -445,35 +446,35 @@ class Predict(Section):
 
 @dataclasses.dataclass(frozen=True)
 class Runtime(Section):
-    """What to do now, where, and on which devices."""
+    """The mode, the run's directory and the devices."""
 
     mode: str = setting(
         "train",
-        "train; eval: evaluate the checkpoints of a run as they appear, until its last; "
-        "train_then_eval; probe: train logistic regression and nearest neighbors on the frozen "
-        "features of --checkpoint, or of the run in --model_dir; predict: apply --checkpoint to "
-        "--images.",
+        "What to do. train: train and export; train_then_eval: train and export, then evaluate; "
+        "eval: on one machine, evaluate and export each checkpoint of a run as it appears, up to "
+        "the last; probe: fit logistic regression and nearest neighbors to the frozen features of "
+        "--checkpoint, or of the run in --model_dir; predict: apply --checkpoint to --images.",
         choices=choices.MODES,
         saved=False,
     )
     model_dir: str | None = setting(
         None,
         "Directory of the run: checkpoints, summaries, results, and config.json, from which a "
-        "later start in the same directory takes its settings.",
+        "later start with the same directory reads its settings.",
         constraint=NO_PATTERN,
         saved=False,
         is_path=True,
     )
     seed: int | None = setting(
         None,
-        "Seed of all randomness. Unset, a random seed is drawn and saved in config.json.",
+        "Seed of all randomness. If unset, a random seed is drawn and saved in config.json.",
         constraint=between(0, 2**31 - 1),
     )
     strategy: str = setting(
         "auto",
-        "auto: use the devices of this machine. multi_worker: use those of several machines, each "
-        "running this command. TF_CONFIG or SLURM (srun) names the machines, and all of them must "
-        "see the same --model_dir.",
+        "Which machines to use. auto: the devices of this machine. multi_worker: the devices of "
+        "several machines that all run this command. TF_CONFIG or Slurm (srun) names the machines, "
+        "and all of them must see the same --model_dir.",
         choices=choices.STRATEGIES,
         saved=False,
     )
@@ -486,10 +487,10 @@ class Runtime(Section):
     )
     tpu_name: str | None = setting(None, "Name or grpc:// address of the Cloud TPU.", saved=False)
     tpu_zone: str | None = setting(
-        None, "Zone of the Cloud TPU. Unset, it is detected.", saved=False
+        None, "Zone of the Cloud TPU. If unset, it is detected.", saved=False
     )
     gcp_project: str | None = setting(
-        None, "Google Cloud project of the Cloud TPU. Unset, it is detected.", saved=False
+        None, "Google Cloud project of the Cloud TPU. If unset, it is detected.", saved=False
     )
     master: str | None = setting(
         None, "Address of the TPU worker (grpc://...), instead of --tpu_name.", saved=False
@@ -503,8 +504,8 @@ class Runtime(Section):
     )
     cpu_replicas: int = setting(
         1,
-        "Number of replicas into which to split the CPU of a machine without accelerators, to try "
-        "out multi-device training.",
+        "Number of replicas to split the CPU into, on a machine without accelerators, to try out "
+        "multi-device training.",
         constraint=at_least(1),
         saved=False,
     )

@@ -1,4 +1,4 @@
-"""What a setting is: a typed field with a default, allowed values and a help text."""
+"""Defines a setting: a typed field with a default, allowed values and a help text."""
 
 import dataclasses
 import math
@@ -16,8 +16,8 @@ class Constraint(NamedTuple):
     """A condition on the value of one setting.
 
     Attributes:
-      text: what completes the sentence "must be ...".
-      holds: returns something true for a valid value.
+      text: completes the sentence "must be ...".
+      holds: returns a truthy value if the setting's value is valid.
     """
 
     text: str
@@ -50,12 +50,12 @@ NOT_EMPTY = Constraint("not empty", lambda value: value != "")
 REGEX = Constraint("a valid regular expression", _compiles)
 GRPC = Constraint("grpc://HOST:PORT", lambda value: re.fullmatch(r"grpc://[^/:]+:\d+", value))
 FILE_NAME = Constraint(
-    "made of letters, digits, '.', '_' and '-', at most 100 of them",
+    "up to 100 letters, digits, '.', '_' or '-'",
     lambda value: re.fullmatch(r"[A-Za-z0-9._-]{1,100}", value),
 )
 NO_PATTERN = Constraint(
-    f"a path in UTF-8 without {' '.join(paths.PATTERN)} (TensorFlow reads these as patterns and "
-    "would not find its files again: rename the directory, or make a link to it)",
+    f"a path in UTF-8 without {' '.join(paths.PATTERN)} (TensorFlow treats these as glob patterns "
+    "and would not find its files again: rename the directory, or make a link to it)",
     lambda value: paths.is_utf8(value) and not paths.is_pattern(value),
 )
 STEPS = Constraint(
@@ -91,7 +91,7 @@ def setting(
 
     Args:
       default: default value.
-      help: help text, in whole sentences.
+      help: help text, in full sentences.
       choices: all allowed values; () allows any.
       constraint: condition that a value must satisfy.
       saved: whether a run saves the value in its model_dir.
@@ -112,7 +112,7 @@ _TYPE_NAMES = {bool: "True or False", int: "an int", float: "a float", str: "a s
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """Describes one field of one section."""
+    """Describes one field of one section; see `setting` for the attributes."""
 
     section: str
     name: str
@@ -126,7 +126,7 @@ class Setting:
     is_path: bool
 
     def normalize(self, value: Any) -> Any:
-        """Returns the value as a Config holds it: an int as a float, ~ as the home directory."""
+        """Converts a value to the form in a Config: int to float, ~ to the home directory."""
         # The official flag is written width_multiplier=2.
         if self.types == (float,) and type(value) is int:
             return float(value)
@@ -135,7 +135,7 @@ class Setting:
         return value
 
     def type_complaint(self, value: Any) -> str | None:
-        """Says what is wrong with a value's type ("must be an int, got 1.5"), or returns None."""
+        """Returns what is wrong with a value's type ("must be an int, got 1.5"), or None."""
         # isinstance would accept True as an int.
         if type(value) in self.types or (value is None and self.optional):
             return None
@@ -145,7 +145,7 @@ class Setting:
         return f"must be {expected}{' or None' if self.optional else ''}, got {value!r}"
 
     def complaint(self, value: Any) -> str | None:
-        """Says what is wrong with a value ("must be at least 1, got 0"), or returns None."""
+        """Returns what is wrong with a value ("must be at least 1, got 0"), or None."""
         wrong = self.type_complaint(value)
         if wrong or value is None:
             return wrong

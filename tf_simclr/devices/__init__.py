@@ -1,1 +1,1 @@
-"""Strategies of TensorFlow, the workers of a cluster, and what replicas exchange."""
+"""TensorFlow strategies, the workers of a cluster, and communication between replicas."""

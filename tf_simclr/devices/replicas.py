@@ -1,4 +1,4 @@
-"""What replicas know about each other and exchange, inside of strategy.run.
+"""Functions that replicas call inside strategy.run to count and to communicate.
 
 Outside of strategy.run these functions behave as if there were one replica.
 """
@@ -9,7 +9,7 @@ import tensorflow as tf
 def batch_size(tensor: tf.Tensor) -> int | tf.Tensor:
     """Returns the length of the first axis.
 
-    It is an int if the shape is static, which TPUs need, and else a scalar tensor.
+    It is an int if the shape is static, which TPUs need; otherwise a scalar tensor.
     """
     static = tensor.shape[0]
     return tf.shape(tensor)[0] if static is None else static
@@ -22,13 +22,13 @@ def num_replicas() -> int:
 
 
 def replica_id() -> int | tf.Tensor:
-    """Returns the number of this replica, from 0; 0 outside of strategy.run."""
+    """Returns the index of this replica, from 0; 0 outside of strategy.run."""
     context = tf.distribute.get_replica_context()
     return 0 if context is None else context.replica_id_in_sync_group
 
 
 def all_reduce_sum(tensor: tf.Tensor) -> tf.Tensor:
-    """Sums a tensor over the replicas. All of them must call it, and all get the sum."""
+    """Sums a tensor over the replicas. All replicas must call it, and all get the sum."""
     if num_replicas() == 1:
         return tensor
     context = tf.distribute.get_replica_context()
@@ -36,26 +36,26 @@ def all_reduce_sum(tensor: tf.Tensor) -> tf.Tensor:
 
 
 def global_positions(n: int | tf.Tensor) -> tf.Tensor:
-    """Returns where the n rows of this replica lie in a gathered tensor, int32 (n,)."""
+    """Returns the indices of this replica's n rows in a gathered tensor, int32 (n,)."""
     return replica_id() * n + tf.range(n)
 
 
 def gather_views(a: tf.Tensor, b: tf.Tensor) -> list[tf.Tensor]:
-    """Gathers the projections of both views, (n, d) each (`gather`).
+    """Gathers the projections of both views, (n, d) each, in one call of `gather`.
 
     One collective is faster than two.
 
     Returns:
-      Both, (n * replicas, d) each.
+      The projections of both views over all replicas, (n * num_replicas, d) each.
     """
     return tf.split(gather(tf.concat([a, b], axis=1)), 2, axis=1)
 
 
 def gather(tensor: tf.Tensor) -> tf.Tensor:
-    """Concatenates the tensors (n, d) of all replicas to (n * replicas, d), in order of replica.
+    """Concatenates the tensors (n, d) of all replicas to (n * num_replicas, d), in replica order.
 
-    Its gradient sums, over all replicas, the gradients with respect to this replica's part. The
-    gradient of ReplicaContext.all_gather differs: it gathers the gradients instead.
+    The gradient for this replica's tensor is the sum of the gradients that arrive on all replicas.
+    ReplicaContext.all_gather has another gradient: it gathers the gradients instead.
     """
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:

@@ -1,4 +1,4 @@
-"""A data set that all workers open, and that must be the same on all of them.
+"""Opens the data set on all workers, and checks that it is the same on all of them.
 
 Each worker derives the number of steps from its data. Workers with different numbers of steps would
 wait for each other forever.
@@ -15,7 +15,7 @@ from tf_simclr.devices import workers
 from tf_simclr.errors import ConfigError
 
 _DIFFERENCES_SHOWN = 3
-_MAX_CHARACTERS = 100_000  # of a data set's contents, which the workers exchange
+_MAX_CHARACTERS = 100_000  # limit on the description of a data set that workers exchange
 
 
 def open_on_all(
@@ -24,19 +24,20 @@ def open_on_all(
     """Opens the data set on the chief, which may have to prepare it, and then on other workers.
 
     Args:
-      strategy: of the workers; None for a single one.
-      open_data: function of quiet, whether to print nothing, that opens the data set.
+      strategy: the strategy of the workers; None for a single worker.
+      open_data: opens the data set; called as open_data(quiet=...), True to print nothing.
 
     Raises:
-      ConfigError: on every worker, if one of them cannot open the data set or if theirs differ.
+      ConfigError: on all workers, if one of them cannot open the data set or if the data sets
+        differ.
     """
     if strategy is None or workers.num_workers(strategy) == 1:
         return open_data(quiet=False)
     is_chief = workers.is_chief(strategy)
     source: Source | None = None
-    for is_my_turn in (is_chief, not is_chief):
+    for opens_now in (is_chief, not is_chief):
         failure = ""
-        if is_my_turn:
+        if opens_now:
             try:
                 source = open_data(quiet=not is_chief)
             except ConfigError as error:
@@ -48,11 +49,11 @@ def open_on_all(
 
 
 def _stop_all_if_one_failed(strategy: tf.distribute.Strategy, failure: str) -> None:
-    """Raises ConfigError on all workers if one of them calls with a text.
+    """Raises ConfigError on all workers if any worker failed.
 
     Args:
-      strategy: of the workers.
-      failure: why this worker cannot go on, or "".
+      strategy: the strategy of the workers.
+      failure: why this worker cannot continue, or "".
     """
     failures = workers.gather_texts(strategy, failure)
     if failure:
@@ -79,7 +80,7 @@ def _require_same(strategy: tf.distribute.Strategy, source: Source) -> None:
 
 
 def _difference(names: list[str], by_worker: list[tuple[int, dict[str, Any]]]) -> str:
-    """Describes how the first worker that differs from the chief differs.
+    """Describes the first difference between a worker and the chief.
 
     Args:
       names: names of the workers, the chief first.

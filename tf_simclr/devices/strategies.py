@@ -1,4 +1,4 @@
-"""The devices that a run uses: a TPU, the GPUs, the CPU, or those of several machines."""
+"""Makes the strategy for a run's devices: a TPU, GPUs, the CPU, or several machines."""
 
 import os
 import signal
@@ -11,8 +11,8 @@ from tf_simclr.devices import tpu
 from tf_simclr.devices.workers import TRAINING_JOBS, num_workers
 from tf_simclr.errors import ConfigError, one_line
 
-SLURM_PORT = 8888  # port of a node's first task; further tasks use the ports that follow
-MAX_SLURM_TASKS = 1024  # more than a SLURM node ever runs
+SLURM_PORT = 8888  # port of a node's first task; its next tasks use the next ports
+MAX_SLURM_TASKS = 1024  # more than a Slurm node ever runs
 
 
 def from_config(config: Config) -> tf.distribute.Strategy:
@@ -47,8 +47,8 @@ def make_strategy(
 
     Args:
       strategy: "auto" for this machine alone; "multi_worker" for MultiWorkerMirroredStrategy over
-        the cluster that TF_CONFIG or SLURM describes. The latter must be made before TensorFlow has
-        done anything else.
+        the cluster that TF_CONFIG or Slurm describes. A multi_worker strategy must be made before
+        TensorFlow does anything else.
       use_tpu: True, False, or "auto": a TPU if one is named or attached, else GPUs, else the CPU.
       tpu_name: name of a Cloud TPU, or "local" on a TPU VM.
       tpu_zone: zone of the Cloud TPU.
@@ -64,14 +64,14 @@ def make_strategy(
         return _multi_worker_strategy()
     named = tpu_name or master or os.environ.get("TPU_NAME")
     if use_tpu is True or (use_tpu == "auto" and (named or tpu.is_attached())):
-        return tpu.make_strategy(tpu_name or master, zone=tpu_zone, project=gcp_project)
+        return tpu.connect(tpu_name or master, zone=tpu_zone, project=gcp_project)
     gpus = tf.config.list_physical_devices("GPU")
     if len(gpus) > 1:
         return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(len(gpus))])
     if gpus:
         return tf.distribute.OneDeviceStrategy("GPU:0")
     if cpu_replicas > 1:
-        return tf.distribute.MirroredStrategy(_split_cpu(cpu_replicas))
+        return tf.distribute.MirroredStrategy(_cpu_replica_names(cpu_replicas))
     return tf.distribute.OneDeviceStrategy("CPU:0")
 
 
@@ -93,20 +93,21 @@ def _multi_worker_strategy() -> tf.distribute.Strategy:
     if not resolver.cluster_spec().as_dict():
         raise ConfigError(
             "strategy is multi_worker, but no cluster is described: set TF_CONFIG on each worker, "
-            "or start them by srun in SLURM"
+            "or start the workers with srun in Slurm"
         )
     if resolver.task_type not in TRAINING_JOBS:
         raise ConfigError(
             f"strategy is multi_worker, and TF_CONFIG says that this is a {resolver.task_type!r}: "
-            f"training has only {' and '.join(TRAINING_JOBS)}; evaluate with --mode=eval alone"
+            f"training has only {' and '.join(TRAINING_JOBS)}; evaluate on one machine, with "
+            "--mode=eval"
         )
-    number = sum(map(len, resolver.cluster_spec().as_dict().values()))
+    cluster_size = sum(map(len, resolver.cluster_spec().as_dict().values()))
     print(
-        f"{resolver.task_type} {resolver.task_id}: joining the {number} workers of the cluster (if "
-        "it waits, check whether another worker has refused to start)",
+        f"{resolver.task_type} {resolver.task_id}: joining the {cluster_size} workers of the "
+        "cluster (if this hangs, check that every worker has started)",
         file=sys.stderr,
     )
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)  # so that Ctrl-C ends the wait
+    previous_handler = signal.signal(signal.SIGINT, signal.SIG_DFL)  # lets Ctrl-C end the wait
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
@@ -116,12 +117,14 @@ def _multi_worker_strategy() -> tf.distribute.Strategy:
             "are free"
         ) from error
     finally:
-        signal.signal(signal.SIGINT, interrupt)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # TensorFlow catches it and ignores it
+        signal.signal(signal.SIGINT, previous_handler)
+        signal.signal(
+            signal.SIGTERM, signal.SIG_DFL
+        )  # TensorFlow installs a handler that ignores it
 
 
 def _cluster_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
-    """Reads the cluster from TF_CONFIG, or else from SLURM's variables."""
+    """Reads the cluster from TF_CONFIG, otherwise from Slurm's variables."""
     if os.environ.get("TF_CONFIG") or "SLURM_PROCID" not in os.environ:
         try:
             resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
@@ -139,24 +142,24 @@ def _cluster_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
 def _slurm_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
     resolvers = tf.distribute.cluster_resolver
     try:
-        # Only hosts and ranks are taken from this resolver. Its way of dividing the GPUs fails if a
-        # node has none, or if SLURM has divided them already (--gpus-per-task).
+        # We use only the hosts and ranks of this resolver. It fails to assign GPUs if a node has
+        # none, or if Slurm has assigned them already (--gpus-per-task).
         slurm = resolvers.SlurmClusterResolver(
             port_base=SLURM_PORT, gpus_per_node=MAX_SLURM_TASKS, gpus_per_task=1, auto_set_gpu=False
         )
         cluster = slurm.cluster_spec()
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
-            "strategy is multi_worker, but SLURM's variables describe no cluster "
-            f"({one_line(error)}): start the workers by srun, or set TF_CONFIG"
+            "strategy is multi_worker, but Slurm's variables describe no cluster "
+            f"({one_line(error)}): start the workers with srun, or set TF_CONFIG"
         ) from error
     address = cluster.task_address(slurm.task_type, slurm.task_id)
     node = os.environ.get("SLURMD_NODENAME", address)
     if not address.startswith(node):
-        # The resolver sorts hosts as text, which puts n10 before n9. SLURM sorts them as numbers.
+        # The resolver sorts hosts as text, which puts n10 before n9. Slurm sorts them as numbers.
         raise ConfigError(
-            f"strategy is multi_worker, but TensorFlow takes this task to be on {address}, and it "
-            f"is on {node}: set TF_CONFIG instead"
+            f"strategy is multi_worker, but TensorFlow expects this task on {address}, and it runs "
+            f"on {node}: set TF_CONFIG instead"
         )
     return resolvers.SimpleClusterResolver(
         cluster,
@@ -167,8 +170,8 @@ def _slurm_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
     )
 
 
-def divide_cpu(replicas: int) -> None:
-    """Splits the CPU into one logical device for each replica.
+def configure_cpu_replicas(replicas: int) -> None:
+    """Splits the CPU into one logical device per replica.
 
     This is possible only before TensorFlow starts. Reading data starts it, so call this first.
     """
@@ -178,12 +181,12 @@ def divide_cpu(replicas: int) -> None:
         try:
             tf.config.set_logical_device_configuration(cpu, parts)
         except RuntimeError:
-            pass  # TensorFlow has started; `_split_cpu` counts the devices that it has
+            pass  # TensorFlow has started; `_cpu_replica_names` checks the number of devices
 
 
-def _split_cpu(replicas: int) -> list[str]:
-    """Splits the CPU and returns the names of its devices."""
-    divide_cpu(replicas)
+def _cpu_replica_names(replicas: int) -> list[str]:
+    """Splits the CPU and returns the device names of its replicas."""
+    configure_cpu_replicas(replicas)
     num_devices = len(tf.config.list_logical_devices("CPU"))
     if num_devices < replicas:
         raise ConfigError(
@@ -194,7 +197,7 @@ def _split_cpu(replicas: int) -> list[str]:
 
 
 def join_cluster(config: Config) -> tf.distribute.Strategy | None:
-    """Makes the strategy for strategy=multi_worker; returns None for any other.
+    """Makes the strategy for strategy=multi_worker; returns None otherwise.
 
     A cluster must be joined before TensorFlow does anything else.
 
@@ -205,7 +208,7 @@ def join_cluster(config: Config) -> tf.distribute.Strategy | None:
 
 
 def on_cpu(strategy: tf.distribute.Strategy) -> bool:
-    """Returns whether the replicas are this machine's CPU."""
+    """Returns whether the replicas run on the CPU."""
     return all("CPU" in device.upper() for device in strategy.extended.worker_devices)
 
 

@@ -1,4 +1,4 @@
-"""The strategy for a TPU: of this machine, of Google Cloud, or at an address."""
+"""Connects to a TPU: of this machine, of Google Cloud, or at an address."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ from absl import logging
 
 from tf_simclr.errors import ConfigError, one_line
 
-ANSWER_SECONDS = 10  # how long a TPU worker that is up may take to accept a connection
+ANSWER_SECONDS = 10  # time limit for a TPU worker to accept a connection
 
 
 def is_attached() -> bool:
@@ -17,14 +17,14 @@ def is_attached() -> bool:
     return bool(tf.config.list_physical_devices("TPU")) or os.path.exists("/dev/accel0")
 
 
-def make_strategy(
+def connect(
     address: str | None, *, zone: str | None, project: str | None
 ) -> tf.distribute.Strategy:
     """Connects to a TPU and initializes it.
 
     Args:
-      address: name of a Cloud TPU, grpc://HOST:PORT, or "local" on a TPU VM; None for the
-        environment's TPU_NAME, or else for the local one.
+      address: name of a Cloud TPU, grpc://HOST:PORT, or "local" on a TPU VM. None uses the
+        environment variable TPU_NAME, otherwise the local TPU.
       zone: zone of the Cloud TPU.
       project: project of the Cloud TPU.
 
@@ -41,11 +41,11 @@ def make_strategy(
             _require_answer(resolver.cluster_spec())
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
-    except Exception as error:  # the resolver raises whatever its transport raises
+    except Exception as error:  # the resolver's transport can raise any exception
         raise ConfigError(
             f"use_tpu: no TPU answers at {address!r} ({one_line(error)}): check --tpu_name (a name "
             "that Google Cloud knows, grpc://HOST:PORT, or local), --tpu_zone and --gcp_project, "
-            "or run without one by --use_tpu=False"
+            "or run without a TPU by --use_tpu=False"
         ) from error
     strategy = tf.distribute.TPUStrategy(resolver)
     logging.info("TPU %s: %d cores", address, strategy.num_replicas_in_sync)
@@ -55,7 +55,7 @@ def make_strategy(
 def _require_answer(cluster: tf.train.ClusterSpec) -> None:
     """Checks that every TPU worker of a cluster accepts a connection.
 
-    TensorFlow itself would wait for one that does not, without a message.
+    Otherwise TensorFlow would wait for it without a message.
 
     Raises:
       OSError: a worker accepts no connection.

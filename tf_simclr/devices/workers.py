@@ -1,9 +1,8 @@
 """Several workers: processes that run the same program together, usually on several machines.
 
-One of them, the chief, writes files for all. A decision must be the same on all workers, even if it
-depends on a clock, a signal or a file, so it goes through `mean_over_workers`. All workers must
-call such a function at the same point, or they wait for each other forever. A single worker
-exchanges nothing.
+Only one worker, the chief, writes files. Decisions that depend on a clock, a signal or a file must
+agree on all workers, so they go through `mean_over_workers`. All workers must call such a function
+at the same point, or they wait for each other forever. A single worker exchanges nothing.
 """
 
 import contextlib
@@ -21,7 +20,7 @@ TRAINING_JOBS = ("chief", "worker")
 
 
 class WorkerLost(Exception):
-    """Another worker of the cluster is gone. The run can be started again on all workers."""
+    """Another worker of the cluster was lost. Restart all workers to resume."""
 
 
 def num_workers(strategy: tf.distribute.Strategy) -> int:
@@ -51,8 +50,8 @@ def mean_over_workers(
 ) -> np.ndarray:
     """Averages each value over the workers.
 
-    All workers must call it at the same point. It waits for the last of them, so it is a barrier,
-    too.
+    All workers must call it at the same point. It waits for the last worker, so it is also a
+    barrier.
 
     Returns:
       float32 of the shape of the values, the same on all workers.
@@ -62,43 +61,43 @@ def mean_over_workers(
     return _mean_over_replicas(strategy)(tf.constant(values, tf.float32)).numpy()
 
 
-def from_chief(strategy: tf.distribute.Strategy, number: int) -> int:
-    """Returns the chief's number (0 to 2**32 - 1). All workers must call it at the same point."""
-    halves = divmod(number if is_chief(strategy) else 0, 2**16)  # float32 is exact up to 2**24
+def from_chief(strategy: tf.distribute.Strategy, value: int) -> int:
+    """Returns the chief's value (0 to 2**32 - 1). All workers must call it at the same point."""
+    halves = divmod(value if is_chief(strategy) else 0, 2**16)  # float32 is exact up to 2**24
     high, low = mean_over_workers(strategy, halves) * num_workers(strategy)
     return int(round(high)) * 2**16 + int(round(low))
 
 
-def all_same(strategy: tf.distribute.Strategy, number: int) -> bool:
-    """Returns whether all workers call it with the same number (0 to 2**32 - 1).
+def all_same(strategy: tf.distribute.Strategy, value: int) -> bool:
+    """Returns whether all workers call it with the same value (0 to 2**32 - 1).
 
-    All must call it at the same point, and all get the same answer.
+    All workers must call it at the same point, and all get the same answer.
     """
-    same = from_chief(strategy, number) == number
+    same = from_chief(strategy, value) == value
     return mean_over_workers(strategy, [same])[0] == 1
 
 
 def gather_texts(strategy: tf.distribute.Strategy, text: str) -> list[str]:
-    """Collects one text from each worker. All must call it at the same point.
+    """Collects one text from each worker. All workers must call it at the same point.
 
     Returns:
       The same list on all workers, the chief's text first.
     """
-    number = num_workers(strategy)
-    if number == 1:
+    size = num_workers(strategy)
+    if size == 1:
         return [text]
     content = np.frombuffer(text.encode(errors="surrogateescape"), np.uint8)
     resolver = strategy.cluster_resolver
     row = names(strategy).index(f"{resolver.task_type} {resolver.task_id}")
 
     def sum_over_workers(values: np.ndarray) -> np.ndarray:
-        return np.rint(mean_over_workers(strategy, values) * number).astype(np.int64)
+        return np.rint(mean_over_workers(strategy, values) * size).astype(np.int64)
 
-    # Each worker fills one row and leaves zeros in all others, so the sum holds the rows of all.
-    length = np.zeros(number, np.float32)
+    # Each worker fills one row and leaves the rest 0, so the sum holds the rows of all workers.
+    length = np.zeros(size, np.float32)
     length[row] = len(content)
     lengths = sum_over_workers(length)
-    encoded = np.zeros((number, max(1, lengths.max())), np.float32)
+    encoded = np.zeros((size, max(1, lengths.max())), np.float32)
     encoded[row, : len(content)] = content
     texts = sum_over_workers(encoded).astype(np.uint8)
     return [
@@ -133,7 +132,7 @@ def average_over_replicas(strategy: tf.distribute.Strategy, variables: Sequence)
     """Averages variables whose values differ between replicas, on all workers.
 
     Args:
-      strategy: that the variables were made under.
+      strategy: the strategy under which the variables were created.
       variables: Keras variables. Each replica's copy is set to the mean over the replicas.
     """
     variables = [compat.tf_variable(v) for v in variables]
@@ -145,11 +144,11 @@ def average_over_replicas(strategy: tf.distribute.Strategy, variables: Sequence)
             part.assign(mean)
 
 
-@functools.lru_cache(maxsize=1)  # traced once, not at each checkpoint
+@functools.lru_cache(maxsize=1)  # trace once, not at each checkpoint
 def _means_over_replicas(
     strategy: tf.distribute.Strategy, references: tuple
 ) -> Callable[[], list[tf.Tensor]]:
-    """Makes a function that computes the means of variables, which are given by their `ref()`."""
+    """Makes a function that computes the means of variables, given as `variable.ref()`."""
     variables = [reference.deref() for reference in references]
 
     @tf.function
@@ -161,7 +160,7 @@ def _means_over_replicas(
 
 
 @contextlib.contextmanager
-def lost_workers_named(strategy: tf.distribute.Strategy | None) -> Iterator[None]:
+def raise_worker_lost(strategy: tf.distribute.Strategy | None) -> Iterator[None]:
     """Turns the error that TensorFlow raises when another worker disappears into WorkerLost.
 
     TensorFlow notices a lost connection at once. It notices a silent worker after about ten
@@ -176,8 +175,8 @@ def lost_workers_named(strategy: tf.distribute.Strategy | None) -> Iterator[None
         tasks = re.findall(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", _reason_of_abort(error))
         lost = ", ".join(sorted({f"{job} {task}" for job, task in tasks})) or "another worker"
         raise WorkerLost(
-            f"{lost} is gone, so this one, {resolver.task_type} {resolver.task_id}, stops: start "
-            "all workers again, and the run goes on from its last checkpoint"
+            f"{lost} was lost, so this worker, {resolver.task_type} {resolver.task_id}, stops: "
+            "restart all workers to resume from the last checkpoint"
         ) from error
 
 
@@ -193,7 +192,7 @@ def _is_loss(error: tf.errors.OpError) -> bool:
 
 
 def _reason_of_abort(error: tf.errors.OpError) -> str:
-    """Returns what follows "Collective ops is aborted by" in the message, or ""."""
+    """Returns the text after "Collective ops is aborted by" in the message, or ""."""
     return error.message.partition("Collective ops is aborted by")[2]
 
 

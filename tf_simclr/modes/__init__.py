@@ -1,1 +1,5 @@
-"""One module for each --mode, which reads from top to bottom in the order of events."""
+"""The modes of the program.
+
+train.py, evaluate.py, probe.py and predict.py each run one or two modes; read their run() first.
+The other modules help them.
+"""

@@ -1,4 +1,4 @@
-"""mode=eval, and the evaluations of a run in training."""
+"""Runs mode=eval, and the evaluations of a training run."""
 
 import time
 
@@ -20,19 +20,23 @@ from tf_simclr.training.summaries import EvalSummaries
 
 
 def run(config: Config) -> dict:
-    """Evaluates and exports each new checkpoint in model_dir, until that of the run's last step.
+    """Evaluates and exports each new checkpoint in model_dir, up to the one of the last step.
 
-    One machine evaluates, also where several train.
+    It runs on one machine, even if several machines train the run.
+
+    Returns:
+      The results of the last checkpoint (`summary`).
 
     Raises:
-      ConfigError: a setting does not fit; or no checkpoint that can be read came in eval_timeout
-        seconds.
+      ConfigError: a setting does not fit the data, the devices or the files; or no readable
+        checkpoint appeared within eval_timeout seconds.
     """
-    # The data set and the checks come first, because the wait below may take hours.
+    # The data set and the checks come first, because the wait below may take hours. Here the labels
+    # are limited before the classes are matched: evaluation needs only the number of examples.
     source = limit_labels(config, prepare.open_source(config))
     plan = prepare.check_and_plan(config, source)
     strategy = _await_checkpoint(config)
-    # Only the about.json beside a checkpoint tells the classes of its head.
+    # The names of the head's classes are in about.json beside the checkpoint.
     source, class_names = prepare.match_classes(config, source)
     strategy = strategy or strategies.from_config(config)
     state = run_state.build(config, source, plan, strategy, class_names=class_names)
@@ -40,16 +44,16 @@ def run(config: Config) -> dict:
 
 
 def _await_checkpoint(config: Config) -> tf.distribute.Strategy | None:
-    """Waits for the first checkpoint in model_dir, after a check of the devices.
+    """Waits for the first checkpoint in model_dir, after checking the devices.
 
     Returns:
-      The strategy, if it was made to check the devices.
+      The strategy, or None if a checkpoint was already there.
 
     Raises:
-      ConfigError: the settings do not fit the devices, or no checkpoint came in time.
+      ConfigError: the settings do not fit the devices, or no checkpoint appeared in time.
     """
     directory = config.runtime.model_dir
-    assert directory is not None, "experiment.run refuses a run without one"
+    assert directory is not None, "experiment.run requires it"
     if tf.train.latest_checkpoint(directory):
         return None
     strategy = strategies.from_config(config)
@@ -59,7 +63,7 @@ def _await_checkpoint(config: Config) -> tf.distribute.Strategy | None:
 
 
 def _follow(state: RunState) -> dict:
-    """Evaluates and exports checkpoints as they come; returns the results of the last one."""
+    """Evaluates and exports checkpoints as they appear; returns the results of the last one."""
     evaluation, exporter = Evaluation(state), Exporter(state)
     timeout = state.config.training.eval_timeout or None
     results, exported, began = None, None, time.monotonic()
@@ -74,7 +78,7 @@ def _follow(state: RunState) -> dict:
         results = evaluation()
         exported = exporter.export_latest()
         line = ", ".join(f"{name} {value:.4f}" for name, value in results.items())
-        print(f"{prefix}: {line}", flush=True)  # in a log, too, while the run goes on
+        print(f"{prefix}: {line}", flush=True)  # visible at once, also in a log file
         if state.step >= state.plan.total_steps:
             break
     if results is None:
@@ -83,10 +87,10 @@ def _follow(state: RunState) -> dict:
 
 
 def summary(state: RunState, results: dict, exported: str | None) -> dict:
-    """Returns what a run returns: results, step, and the paths of checkpoint and SavedModel."""
-    part = state.plan.evaluated_part(state.config.training.eval_batch_size)
-    if result_files.TOP_1 in results and part:
-        results = results | {"evaluated": (part, state.plan.num_eval)}
+    """Returns a run's return value: results, step, and the paths of checkpoint and SavedModel."""
+    num_evaluated = state.plan.num_evaluated_if_partial(state.config.training.eval_batch_size)
+    if result_files.TOP_1 in results and num_evaluated:
+        results = results | {"evaluated": (num_evaluated, state.plan.num_eval)}
     return results | {
         "step": state.step,
         "checkpoint": state.checkpointer.latest,
@@ -95,24 +99,24 @@ def summary(state: RunState, results: dict, exported: str | None) -> dict:
 
 
 class Evaluation:
-    """Evaluates a run as often as it is called; model and input are traced once."""
+    """Evaluates a run. Model and input are traced only once, however often it is called."""
 
     def __init__(self, state: RunState):
-        """Makes the input, and traces nothing yet."""
+        """Prepares the evaluation. The first call makes the input and traces the model."""
         config = state.config
         self._state = state
         self._evaluator = Evaluator(state.strategy, state.model)
         self._batches: tf.distribute.DistributedDataset | None = None
         directory = result_files.eval_directory(state.model_dir, config.training.eval_name)
         self._summaries = EvalSummaries(directory)
-        self._told_left_out = False
+        self._reported_skipped = False
 
     def __call__(self) -> dict[str, float]:
-        """Evaluates the weights as they are; the chief writes result.json.
+        """Evaluates the current weights; the chief writes result.json.
 
         Returns:
-          Results under the names of the official code; none where there is nothing to evaluate,
-          which is said on stderr.
+          Results under the names of the official code. Empty if there is nothing to evaluate, with
+          a message on stderr.
         """
         state = self._state
         if reason := _nothing_to_evaluate(state):
@@ -128,7 +132,7 @@ class Evaluation:
                 )
             )
         results |= self._evaluator(self._batches, num_batches=state.plan.eval_batches)
-        self._tell_left_out(results)
+        self._report_skipped(results)
         if state.is_chief:
             name = state.config.training.eval_name
             result_files.write_results(state.model_dir, results, step=state.step, name=name)
@@ -137,11 +141,11 @@ class Evaluation:
             _keep_if_best(state, state.best_checkpointer, results)
         return results
 
-    def _tell_left_out(self, results: dict[str, float]):
-        """Says, once, how many examples the evaluation left out."""
-        if self._told_left_out:
+    def _report_skipped(self, results: dict[str, float]):
+        """Prints, in the first evaluation only, how many examples were left out."""
+        if self._reported_skipped:
             return
-        self._told_left_out = True
+        self._reported_skipped = True
         split = self._state.config.data.eval_split
         total = self._state.source.num_examples(split)
         if count := results.get("eval/skipped_examples"):
@@ -156,16 +160,16 @@ class Evaluation:
 
 
 def _nothing_to_evaluate(state: RunState) -> str | None:
-    """Returns why the model cannot be evaluated on this data; None where it can."""
+    """Returns why the model cannot be evaluated on this data; None if it can."""
     if state.num_classes is None:
         return (
             "No labels or no supervised head (lineareval_while_pretraining=False): "
-            "nothing to evaluate. Fine-tune to learn what the features are worth."
+            "nothing to evaluate. Fine-tune to evaluate the features."
         )
     source = state.source
-    # A teacher may know as many classes as the data set, but other ones.
-    other_names = state.class_names is not None and state.class_names != source.class_names
-    if state.num_classes != source.num_classes or other_names:
+    # A teacher may have the same number of classes but different ones.
+    names_differ = state.class_names is not None and state.class_names != source.class_names
+    if state.num_classes != source.num_classes or names_differ:
         return (
             f"{source.name} has no labels of the teacher's {state.num_classes} "
             "classes: nothing to evaluate."
@@ -174,11 +178,11 @@ def _nothing_to_evaluate(state: RunState) -> str | None:
 
 
 def _keep_if_best(state: RunState, checkpointer: Checkpointer, results: dict[str, float]):
-    """Saves the weights in model_dir/best, if no evaluation was better so far."""
+    """Saves the weights in model_dir/best if this evaluation is the best so far."""
     best = result_files.read_best(state.model_dir)
     if best and results[result_files.TOP_1] <= best[result_files.TOP_1]:
         return
-    workers.wait_for_all(state.strategy)  # all have read the file before it is written
+    workers.wait_for_all(state.strategy)  # all workers have read the file before it is written
     if state.is_chief:
         tf.io.gfile.makedirs(checkpointer.directory)
         about_file.write_about(checkpointer.directory, state.about())

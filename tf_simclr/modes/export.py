@@ -1,4 +1,4 @@
-"""SavedModels of a run, and copies of its model that one worker can use alone."""
+"""Exports the SavedModels of a run, and copies its model for use by a single worker."""
 
 import os
 
@@ -11,7 +11,7 @@ from tf_simclr.run_state import RunState
 
 
 class Exporter:
-    """Exports a run as often as it is asked to; the model is copied and traced once."""
+    """Exports a run. The model is copied and traced only once, however often it is exported."""
 
     def __init__(self, state: RunState):
         self._state = state
@@ -19,7 +19,7 @@ class Exporter:
         self._exportable = None  # of the copy in float32
 
     def export_latest(self) -> str | None:
-        """Writes saved_model/STEP of the weights as they are; returns its path on the chief."""
+        """Writes saved_model/STEP with the current weights; returns its path on the chief."""
         state = self._state
         if not state.is_chief:
             return None
@@ -27,12 +27,12 @@ class Exporter:
         return self._write("saved_model", state.step, keep=keep)
 
     def export_best(self) -> dict:
-        """Writes saved_model_best/STEP of the best checkpoint, with eval_every_epochs.
+        """Writes saved_model_best/STEP from the best checkpoint, with eval_every_epochs.
 
-        The weights are those of the latest checkpoint before and after.
+        It restores the best checkpoint, and afterwards the latest one again.
 
         Returns:
-          best_step, best_top_1 and best_saved_model; nothing without eval_every_epochs.
+          best_step, best_top_1 and best_saved_model; empty without eval_every_epochs.
         """
         state = self._state
         if state.best_checkpointer is None:
@@ -47,10 +47,10 @@ class Exporter:
         return {"best_step": step, "best_top_1": top_1, "best_saved_model": path}
 
     def local_model(self, precision: str | None = None) -> SimCLR:
-        """Returns the model as this worker can use it alone: itself, or a copy where needed.
+        """Returns a model that this worker can call on its own: the run's model, or a copy of it.
 
         Args:
-          precision: another than the run's.
+          precision: precision of the returned model; None for the run's.
         """
         state = self._state
         config = state.config.replace(precision=precision) if precision else state.config
@@ -65,7 +65,7 @@ class Exporter:
         return self._copies[key]
 
     def _write(self, name: str, step: int, *, keep: int) -> str:
-        """Writes model_dir/NAME/STEP, which computes in float32 wherever it is loaded."""
+        """Writes model_dir/NAME/STEP. The SavedModel always computes in float32."""
         model = self.local_model(precision="float32")
         if self._exportable is None:
             self._exportable = saved_model.exportable(model)

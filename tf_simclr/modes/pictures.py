@@ -1,6 +1,6 @@
-"""Picture files for mode=predict: found, read, and put through a model batch by batch.
+"""Finds image files for mode=predict, reads them, and applies a model batch by batch.
 
-Memory does not grow with the number of pictures, only with the list of their paths.
+Only the list of paths grows with the number of images.
 """
 
 import collections
@@ -20,38 +20,38 @@ from tf_simclr.errors import ConfigError
 
 
 def find(images: str) -> list[str]:
-    """Finds the files that a folder, a file name or a pattern names, sorted.
+    """Finds the files of a folder, a file name or a pattern, sorted by path.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: there is no such file.
     """
     if os.path.isdir(images):
         paths = list(file_tree.walk(images))
-    elif os.path.isfile(images):  # its name may hold brackets, which a pattern would not match
+    elif os.path.isfile(images):  # its name may have brackets, which a pattern would not match
         paths = [images]
     else:
         paths = sorted(path for path in glob.glob(images, recursive=True) if os.path.isfile(path))
     if not paths:
         raise ConfigError(
-            f"images {images!r} names no file: give a folder, or a pattern in quotes such as "
+            f"images {images!r} matches no file: give a folder, or a pattern in quotes such as "
             "--images='pictures/**/*.jpg'"
         )
     return paths
 
 
 class PictureReader:
-    """Reads picture files and remembers why some of them cannot be decoded.
+    """Reads image files and records why some of them cannot be decoded.
 
     Attributes:
       problems: {path: why it cannot be decoded}.
     """
 
     def __init__(self, image_range: ImageRange | None, max_megapixels: int):
-        """Reads no file yet.
+        """Stores the limits.
 
         Args:
           image_range: values of 16-bit images that become black and white; None for all values.
-          max_megapixels: the largest picture, in millions of pixels.
+          max_megapixels: size of the largest image to read, in millions of pixels.
         """
         self.problems: dict[str, str] = {}
         self._image_range = image_range
@@ -62,13 +62,13 @@ class PictureReader:
         """Reads the pixels of a file.
 
         Returns:
-          (uint8 (h, w, 3), True), or one black pixel and False for a file that cannot be decoded
+          (uint8 (h, w, 3), True), or (one black pixel, False) for a file that cannot be decoded
           and for the empty path, which pads the last batch.
         """
         if not path:
             return np.zeros((1, 1, 3), np.uint8), False
-        # The file is opened twice because only `inspect` says what is wrong in words that the
-        # summary can count; the decoder below may raise anything.
+        # The file is opened twice: `inspect` gives a fixed message for each kind of problem, which
+        # the summary can count. The decoder below can raise any exception.
         problem = image_files.inspect(path, self._limits).complaint
         if problem is None:
             try:
@@ -78,7 +78,7 @@ class PictureReader:
                     content, self._image_range, max_megapixels=self._max_megapixels
                 )
                 return pixels, True
-            except Exception:  # Pillow's decoders raise whatever they like
+            except Exception:  # Pillow's decoders can raise any exception
                 problem = "damaged"
         self.problems[os.fsdecode(path)] = problem
         return np.zeros((1, 1, 3), np.uint8), False
@@ -89,12 +89,12 @@ class PictureReader:
 
 
 class PictureBatch(NamedTuple):
-    """What a model computed for some pictures.
+    """The outputs of a model for a batch of images.
 
     Attributes:
       paths: n paths.
-      decoded: bool (n,), whether the picture could be decoded.
-      values: float32 (n, width). The rows of pictures that could not be decoded mean nothing.
+      decoded: bool (n,), whether the image could be decoded.
+      values: float32 (n, width). The rows of images that could not be decoded are undefined.
     """
 
     paths: list[str]
@@ -111,15 +111,18 @@ def compute_batches(
     image_size: int,
     batch_size: int,
 ) -> Iterator[PictureBatch]:
-    """Puts pictures through a function, in the order of their paths.
+    """Applies a function to images, in the order of their paths.
 
     Args:
-      strategy: its replicas share each batch.
-      compute: function of images, float32 (n, image_size, image_size, 3), to values (n, width).
-      paths: of the pictures.
-      reader: reads them.
+      strategy: the strategy whose replicas share each batch.
+      compute: function from images, float32 (n, image_size, image_size, 3), to values (n, width).
+      paths: paths of the image files.
+      reader: reads the files.
       image_size: side of the images, in pixels.
-      batch_size: pictures of a batch, over all replicas.
+      batch_size: number of images in a batch, over all replicas.
+
+    Yields:
+      A PictureBatch for each batch.
     """
 
     @tf.function
@@ -129,11 +132,13 @@ def compute_batches(
     dataset = _dataset(paths, reader, image_size, batch_size)
     batches = strategy.experimental_distribute_dataset(dataset)
     with progress(total=len(paths), desc="predict", unit="image") as bar:
-        for number, (images, decoded) in enumerate(batches):
-            batch_paths = paths[number * batch_size : (number + 1) * batch_size]
+        for batch_index, (images, decoded) in enumerate(batches):
+            batch_paths = paths[batch_index * batch_size : (batch_index + 1) * batch_size]
             values, decoded = (
-                np.concatenate([part.numpy() for part in strategy.experimental_local_results(each)])
-                for each in compute_on_replicas(images, decoded)
+                np.concatenate(
+                    [part.numpy() for part in strategy.experimental_local_results(value)]
+                )
+                for value in compute_on_replicas(images, decoded)
             )
             n = len(batch_paths)
             yield PictureBatch(batch_paths, decoded[:n], values[:n])
@@ -143,7 +148,7 @@ def compute_batches(
 def _dataset(
     paths: list[str], reader: PictureReader, image_size: int, batch_size: int
 ) -> tf.data.Dataset:
-    """Makes batches of (images (n, s, s, 3), decoded (n,)), the last one padded."""
+    """Makes batches of (images (n, s, s, 3), decoded (n,)). The last batch is padded."""
 
     def view(path):
         image, decoded = tf.numpy_function(reader.read, [path], (tf.uint8, tf.bool), stateful=False)

@@ -1,4 +1,4 @@
-"""mode=predict: a trained model classifies or embeds picture files."""
+"""Runs mode=predict: a trained model classifies or embeds image files."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -19,30 +19,31 @@ NAMES_SHOWN = 5  # files that cannot be decoded, in a message
 
 
 def run(config: Config) -> dict:
-    """Classifies or embeds pictures and writes a table, row by row.
+    """Classifies or embeds images and writes a table, row by row.
 
     Args:
-      config: checked settings: images, output, and checkpoint, a SavedModel or a checkpoint.
+      config: checked settings. The model is the setting checkpoint (a checkpoint or a SavedModel),
+        otherwise the latest checkpoint in model_dir.
 
     Returns:
-      path: of the output. written and left_out: numbers of files.
+      path: the path of the output. written and left_out: numbers of files.
 
     Raises:
-      ConfigError: there are no pictures, there is no such checkpoint, it has no class
-        probabilities, or the output cannot be written.
-      UndecodableError: no picture can be decoded, or with strict_data one of them cannot.
+      ConfigError: there are no images, there is no such checkpoint, it has no class probabilities,
+        or the output cannot be written.
+      UndecodableError: no image can be decoded; or, with strict_data, one of them cannot.
     """
     images, output = config.predict.images, config.predict.output
     checkpoint = config.training.checkpoint or config.runtime.model_dir
     assert images and output and checkpoint, "the settings are checked"
     batch_size = config.training.eval_batch_size
 
-    # What can be refused is refused before the model is built.
+    # Check everything that can be checked before the model is built.
     paths = pictures.find(images)
     prefix = find_prefix(checkpoint)
     tables.check(output)
     strategy = strategies.from_config(config)
-    preflight.divisible("eval_batch_size", batch_size, strategy)
+    preflight.check_divisible("eval_batch_size", batch_size, strategy)
 
     with strategy.scope():
         model = open_model(config, checkpoint, prefix)
@@ -71,7 +72,7 @@ def run(config: Config) -> dict:
         undecodable = _write_rows(table, batches, reader, strict=config.data.strict_data)
         if len(undecodable) == len(paths):
             raise errors.UndecodableError(
-                f"images {images!r}: not one of {len(paths)} files is a picture that can "
+                f"images {images!r}: not one of {len(paths)} files is an image that can "
                 f"be decoded ({reader.summary()})"
             )
     if undecodable:
@@ -91,13 +92,13 @@ def _write_rows(
     *,
     strict: bool,
 ) -> list[str]:
-    """Writes one row for each picture that could be decoded.
+    """Writes one row for each image that could be decoded.
 
     Returns:
-      The paths of the pictures that could not be decoded.
+      The paths of the images that could not be decoded.
 
     Raises:
-      UndecodableError: strict is set, and a picture cannot be decoded.
+      UndecodableError: strict is set, and an image cannot be decoded.
     """
     undecodable: list[str] = []
     for paths, decoded, values in batches:

@@ -1,4 +1,4 @@
-"""The first stations of training and evaluation: the data set, its checks, the run's length."""
+"""The first steps of training and evaluation: the data set, its checks, the run's length."""
 
 import functools
 import sys
@@ -17,8 +17,13 @@ from tf_simclr.training.plan import Plan, make_plan
 def open_source(config: Config, cluster: tf.distribute.Strategy | None = None) -> Source:
     """Opens the data set on all workers, and checks that the settings fit it.
 
+    Args:
+      config: checked settings.
+      cluster: the strategy of several workers; None on a single machine.
+
     Raises:
-      ConfigError: they do not; the data set cannot be opened; workers see different data.
+      ConfigError: the settings do not fit; the data set cannot be opened; workers see different
+        data.
     """
     source = same_data.open_on_all(cluster, functools.partial(open_data, config))
     preflight.check_data(config, source)
@@ -28,13 +33,13 @@ def open_source(config: Config, cluster: tf.distribute.Strategy | None = None) -
 def match_classes(
     config: Config, source: Source, cluster: tf.distribute.Strategy | None = None
 ) -> tuple[Source, tuple[str, ...] | None]:
-    """Gives the data set the class numbers of the head that the run goes on with.
+    """Maps the labels to the class indices of the restored head, if there is one.
 
     Returns:
       The data set, and the head's class names (`class_names.match`).
 
     Raises:
-      ConfigError: they do not fit.
+      ConfigError: the classes of the data set do not fit the head.
     """
     has_head = preflight.has_supervised_head(config)
     matched = class_names.match(config, source, has_head=has_head)
@@ -44,7 +49,7 @@ def match_classes(
 
 
 def check_and_plan(config: Config, source: Source) -> Plan:
-    """Counts the run's steps, and checks that all files are there that it will need.
+    """Counts the run's steps, and checks that all the files it needs exist.
 
     Raises:
       ConfigError: a split is missing or too small; a file is missing.

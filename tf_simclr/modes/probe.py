@@ -1,7 +1,8 @@
-"""mode=probe: what the features of a frozen encoder are worth (SimCLR paper, appendix B.8).
+"""Runs mode=probe: evaluates frozen features with linear and kNN classifiers.
 
-Features are extracted once for each split, and classifiers are fitted on them. The encoder does not
-change. `probe_summary` has the short version that ends a training run.
+Features are extracted once per split, and classifiers are fitted to them (SimCLR paper, appendix
+B.8). The encoder does not change. `probe_summary` has a short version for the end of a training
+run.
 """
 
 import functools
@@ -31,15 +32,15 @@ PRETRAINED, UNTRAINED = "pretrained", "untrained"
 RESULT = "result_probe.json"
 # The setting that names each split.
 _FLAGS = {"train": "train_split", "test": "eval_split", "validation": "probe_validation_split"}
-ENCODER = "base_model/"  # what the paths of the encoder's variables begin with
+ENCODER = "base_model/"  # prefix of the paths of the encoder's variables
 
 
 def run(config: Config) -> dict:
-    """Fits logistic regression and kNN on the features of one checkpoint.
+    """Fits logistic regression and kNN to the features of one checkpoint.
 
     Args:
-      config: checked settings, with a seed. The encoder is that of the setting checkpoint, or of
-        the latest checkpoint in model_dir.
+      config: checked settings, with a seed. The encoder comes from the setting checkpoint,
+        otherwise from the latest checkpoint in model_dir.
 
     Returns:
       The content of result_probe.json in model_dir, and its path under "path".
@@ -61,7 +62,7 @@ def run(config: Config) -> dict:
 
     # Load the encoders.
     strategy = strategies.from_config(config)
-    preflight.divisible("eval_batch_size", config.training.eval_batch_size, strategy)
+    preflight.check_divisible("eval_batch_size", config.training.eval_batch_size, strategy)
     with strategy.scope():
         encoders = {PRETRAINED: from_config.make_model(config, None)}
         weights.restore_weights(encoders[PRETRAINED], prefix, variable_schema=ENCODER)
@@ -102,7 +103,7 @@ def run(config: Config) -> dict:
 
 
 def _splits(config: Config) -> dict[str, str]:
-    """Returns the splits that features are extracted from: train, test and perhaps validation."""
+    """Returns {name: split} to extract features from: train, test, and validation if it is set."""
     splits = {"train": config.data.train_split, "test": config.data.eval_split}
     if config.probe.probe_validation_split:
         splits["validation"] = config.probe.probe_validation_split
@@ -119,10 +120,10 @@ def _open_labeled_data(config: Config) -> Source:
     if source.num_classes is None:
         reason = f" ({source.label_note})" if source.label_note else ""
         raise ConfigError(
-            f"dataset {source.name} has no class labels to probe with{reason}: name another"
+            f"dataset {source.name} has no class labels to probe with{reason}: use another"
         )
     for name, split in _splits(config).items():
-        labels.require(source, split, flag=_FLAGS[name], way_out="name another split")
+        labels.require(source, split, flag=_FLAGS[name], way_out="use another split")
     return source
 
 
@@ -189,8 +190,8 @@ def extract_split(
       source: the data set.
       encoders: {name: model}.
       split: name of the split.
-      strategy: its replicas share each batch.
-      with_pixels: whether the images are kept, too.
+      strategy: the strategy whose replicas share each batch.
+      with_pixels: whether to keep the images as well.
     """
     return features.extract(
         strategy,

@@ -1,4 +1,4 @@
-"""The summary at the end of a training run: what the encoder's features are worth, and a picture.
+"""Summarizes the quality of the features at the end of a training run, and draws a figure.
 
 It compares the trained encoder with raw pixels and with the untrained encoder. `probe` has the
 thorough version.
@@ -19,26 +19,27 @@ from tf_simclr.probes import logistic, metrics
 from tf_simclr.probes.features import RAW_PIXELS, Features
 
 NEIGHBORS = 7
-CANDIDATES = slice(10_000)  # the training images that neighbors are searched among
+CANDIDATES = slice(10_000)  # the training images among which neighbors are searched
 
 
 def summarize(config: Config, source: Source, encoder: SimCLR, *, num_classes: int | None) -> dict:
     """Compares raw pixels, the untrained and the trained encoder, and draws their neighbors.
 
-    It is quick: it fits one classifier of strength 1 for each of the three, without a sweep.
+    It is quick: it fits one logistic regression for each of the three, with L2 strength 1 instead
+    of a sweep.
 
     Args:
       config: settings of the run.
-      source: its data set.
+      source: data set of the run.
       encoder: the trained model.
-      num_classes: number of classes of its supervised head, on which the random initialization of
-        the untrained encoder depends.
+      num_classes: number of classes of its supervised head. The random initialization of the
+        untrained encoder depends on it.
 
     Returns:
       probe/raw_pixels, probe/untrained and probe/pretrained: top-1 accuracies on the evaluation
-      split. neighbours/raw_pixels, neighbours/untrained and neighbours/pretrained: the share of
-      nearest training images that have the class of the evaluation image, over the whole split.
-      neighbours: what was counted, in words. picture: the path of neighbours.png.
+      split. neighbours/raw_pixels, neighbours/untrained and neighbours/pretrained: the fraction of
+      nearest training images of the evaluation image's class, averaged over the split. neighbours:
+      a description of what was counted. picture: the path of neighbours.png.
     """
     from tf_simclr.probes import neighbors  # importing matplotlib takes a second
 

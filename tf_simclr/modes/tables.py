@@ -1,4 +1,4 @@
-"""Tables of predictions, written batch by batch: CSV, Parquet, or .npy with a CSV of file names.
+"""Writes tables of predictions batch by batch: CSV, Parquet, or .npy with a CSV of file names.
 
 A file gets its name only when it is complete.
 """
@@ -23,22 +23,20 @@ def check(path: str) -> None:
     """Checks that a table can be written to a path.
 
     Raises:
-      ConfigError: it cannot.
+      ConfigError: the table cannot be written.
     """
     parent = os.path.dirname(path) or "."
     if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
-        raise ConfigError(
-            f"output {path!r} cannot be written: {parent!r} is no folder that can be written to"
-        )
+        raise ConfigError(f"output {path!r} cannot be written: {parent!r} is not a writable folder")
     if os.path.isdir(path):
-        raise ConfigError(f"output {path!r} is a directory: name a file")
+        raise ConfigError(f"output {path!r} is a directory: give a file name")
     try:
         os.stat(f"{path}.files.csv{_UNFINISHED}")
     except FileNotFoundError:
         pass
     except OSError as error:  # the name is too long
         raise ConfigError(
-            f"output {path!r} cannot be written ({one_line(error)}): name another"
+            f"output {path!r} cannot be written ({one_line(error)}): use another file name"
         ) from error
     if path.endswith(".parquet"):
         try:
@@ -51,18 +49,18 @@ def check(path: str) -> None:
 
 
 class Table(contextlib.ExitStack):
-    """A table that is open for writing. It is closed at the end of a `with` statement."""
+    """A table that is open for writing. The end of a `with` statement closes it."""
 
     @staticmethod
     def paths(path: str) -> list[str]:
-        """Lists the files that a table at a path consists of."""
+        """Lists the files of the table at a path."""
         return [path]
 
     def write(self, files: Sequence[str], values: np.ndarray) -> None:
         """Appends n rows.
 
         Args:
-          files: n paths of pictures.
+          files: n paths of images.
           values: (n, width).
         """
         raise NotImplementedError
@@ -73,7 +71,7 @@ def open_table(path: str, class_names: Sequence[str] | None, width: int) -> Iter
     """Opens a table for writing. An old one is replaced only if no error occurs.
 
     Args:
-      path: of the table, which `check` has accepted. Its suffix chooses the format.
+      path: path of the table, already accepted by `check`. The suffix chooses the format.
       class_names: for class probabilities, the names of the classes; None for embeddings. The
         columns of class probabilities are file, prediction, probability, and one for each class
         under its name (class_NAME if another column has that name). Embeddings are float32
@@ -107,12 +105,12 @@ def _class_columns(class_names: Sequence[str]) -> list[str]:
 
 
 def _utf_8(name: str) -> str:
-    """Makes a file's name UTF-8, as Parquet's strings must be. Other bytes become \\xNN."""
+    """Converts a file name to UTF-8, as Parquet strings must be. Other bytes become \\xNN."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _open_text(path: str) -> IO[str]:
-    """Opens a text file that can hold any bytes of a file's name."""
+    """Opens a text file that can store any bytes of a file name."""
     return open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")
 
 
@@ -157,7 +155,7 @@ class _Parquet(Table):
 
 
 class _Embeddings(Table):
-    """Writes the rows to a separate file first: an .npy file begins with their number."""
+    """Writes the rows to a separate file first: an .npy file begins with the number of rows."""
 
     def __init__(self, path: str, class_names: Sequence[str], width: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""mode=train and mode=train_then_eval: from the settings to a trained, exported run."""
+"""Runs mode=train and mode=train_then_eval: from the settings to a trained, exported run."""
 
 import contextlib
 import os
@@ -18,64 +18,67 @@ from tf_simclr.modes.evaluate import Evaluation, summary
 from tf_simclr.modes.export import Exporter
 from tf_simclr.run_state import RunState
 from tf_simclr.training import device_loop, hooks, loop, notes, reports, run_input, summaries
-from tf_simclr.training.plan import plan_before
+from tf_simclr.training.plan import previous_settings_and_plan
 
 
 def run(config: Config) -> dict:
-    """Trains, exports and, as the mode says, evaluates.
+    """Trains, exports and, with mode=train_then_eval, evaluates.
 
-    With several workers all of this runs on each of them, and only the chief writes.
+    Every worker runs all of this, but only the chief writes.
 
-    A signal to stop (training/loop.py) takes effect after the steps that the device is taking: the
-    hook that saves checkpoints saves one more and raises Stopped (training/hooks.py).
+    During training a stop signal (Ctrl-C, SIGTERM, SIGUSR1) does not interrupt the device. When the
+    device returns after its current steps, the hook Checkpoints saves a checkpoint and raises
+    Stopped (training/loop.py, training/hooks.py).
 
     Args:
-      config: checked settings, the seed among them.
+      config: checked settings; the seed must be set.
 
     Returns:
-      On the chief: step, the path of the latest checkpoint, that of the SavedModel, and the results
-      of the evaluation under the names of the official code. On other workers: nothing.
+      On the chief: step, checkpoint and saved_model (paths), and the results of the evaluation
+      under the names of the official code. On other workers: an empty dict.
 
     Raises:
       ConfigError: a setting does not fit the data, the devices or the files.
       Stopped, NotFinite, NotSaved, WorkerLost: see experiment.py.
     """
-    # 1. A cluster must be joined before TensorFlow does anything else. Other devices come later.
+    # 1. Join the cluster, if there is one, before TensorFlow does anything else.
     cluster = strategies.join_cluster(config)
-    with workers.lost_workers_named(cluster):
-        # 2. The data set, and everything that can be wrong with it or with the files.
+    with workers.raise_worker_lost(cluster):
+        # 2. Open the data set and check it and the files.
         opened = prepare.open_source(config, cluster)
         source, class_names = prepare.match_classes(config, opened, cluster)
-        source = limit_labels(config, source)  # chooses by the head's class numbers
+        source = limit_labels(config, source)  # selects examples by the head's class indices
         plan = prepare.check_and_plan(config, source)
-        # 3. The devices, the model, its optimizer and its checkpoints.
+        # 3. Build the model on its devices, the optimizer and the checkpointers.
         strategy = cluster or strategies.from_config(config)
         state = run_state.build(config, source, plan, strategy, class_names=class_names)
-        # 4. From here on model_dir is written to, and belongs to this run.
+        # 4. Lock model_dir. Nothing was written to it so far.
         with run_lock.lock(state.model_dir) if state.is_chief else contextlib.nullcontext():
             return _train_and_evaluate(state, opened)
 
 
 def _train_and_evaluate(state: RunState, opened: Source) -> dict:
-    """Trains the run to its end, and leaves its files in model_dir.
+    """Trains the run to its last step, exports, evaluates and, with probe_summary, probes.
 
     Args:
       state: the run.
-      opened: the data set as it was opened, before classes were matched.
+      opened: the data set before its classes were matched.
     """
     config = state.config
     evaluation, exporter = Evaluation(state), Exporter(state)
 
-    # Before the first step: the settings, the class names, and what the files of a folder are.
+    # Before the first step, write about.json, config.json, config.gin, flags.json, and for a
+    # folder of images pictures.jsonl.
     _restore(state)
     _write_settings(state)
     if state.is_chief and (problem := opened.keep_listing()):
         state.say(problem)
 
-    # While it trains: ckpt-STEP and summaries; with eval_every_epochs best/ and result.json.
+    # During training, write ckpt-STEP and summaries; with eval_every_epochs also best/ and
+    # result.json.
     _train(state, evaluation)
 
-    # At the end: saved_model/STEP, result.json, saved_model_best/STEP, neighbours.png.
+    # At the end, write saved_model/STEP, result.json, saved_model_best/STEP and neighbours.png.
     exported = exporter.export_latest()
     evaluates = config.runtime.mode == "train_then_eval" or config.training.eval_every_epochs > 0
     results = evaluation() if evaluates else {}
@@ -87,10 +90,12 @@ def _train_and_evaluate(state: RunState, opened: Source) -> dict:
 
 
 def _restore(state: RunState):
-    """Goes on from the latest checkpoint, or starts from --checkpoint (checkpoints/ has the order).
+    """Resumes from the latest checkpoint in model_dir, otherwise starts from --checkpoint.
+
+    The order is in checkpoints/run_checkpoints.py.
 
     Raises:
-      ConfigError: a checkpoint cannot be used; the workers see different ones.
+      ConfigError: a checkpoint cannot be used, or workers see different checkpoints.
     """
     training = state.config.training
     if state.checkpointer.restore_latest() is None and training.checkpoint:
@@ -103,14 +108,14 @@ def _restore(state: RunState):
         state.say(f"From checkpoint {training.checkpoint}:\n{report}")
     if not workers.all_same(state.strategy, state.step):
         raise ConfigError(
-            f"model_dir {state.model_dir!r} is at step {state.step} here and at "
-            "another on another worker: with strategy=multi_worker it must be one directory "
-            "that all of them see"
+            f"model_dir {state.model_dir!r} is at step {state.step} on this worker and at another "
+            "step on another worker: with strategy=multi_worker it must be one directory that all "
+            "workers see"
         )
 
 
 def _write_settings(state: RunState):
-    """Leaves about.json, config.json, config.gin and flags.json in model_dir."""
+    """Writes about.json, config.json, config.gin and flags.json to model_dir."""
     if not state.is_chief:
         return
     tf.io.gfile.makedirs(state.model_dir)
@@ -123,16 +128,16 @@ def _write_settings(state: RunState):
         files.write_text(os.path.join(state.model_dir, name), content)
 
 
-def _train(state: RunState, evaluate: Callable[[], object]):
-    """Trains from the restored step to the last."""
+def _train(state: RunState, evaluation: Callable[[], object]):
+    """Trains from the restored step to the last step."""
     config, step, total = state.config, state.step, state.plan.total_steps
     if step >= total:
         state.say(
-            f"{state.model_dir} is trained already: step {step} of {total}. For a new "
-            "run name another --model_dir."
+            f"{state.model_dir} is trained already: step {step} of {total}. Use another "
+            "--model_dir for a new run."
         )
         return
-    examples = state.examples_seen.at(step)
+    examples = state.examples_seen.count_at(step)
     _announce(state, examples)
     batches = run_input.train_batches(config, state.source, state.strategy, examples_seen=examples)
     train_step = state.train_step
@@ -148,15 +153,15 @@ def _train(state: RunState, evaluate: Callable[[], object]):
     loop.train(
         run_steps,
         iter(batches),
-        make_hooks(state, evaluate),
+        make_hooks(state, evaluation),
         strategy=state.strategy,
         first_step=step,
         total_steps=total,
     )
 
 
-def make_hooks(state: RunState, evaluate: Callable[[], object]) -> list[hooks.Hook]:
-    """Returns what happens between steps. The order matters (training/hooks.py)."""
+def make_hooks(state: RunState, evaluation: Callable[[], object]) -> list[hooks.Hook]:
+    """Returns the hooks, in the order in which they must run (training/hooks.py)."""
     training, plan = state.config.training, state.plan
     names, step, chief = state.metric_names, state.step, state.is_chief
     writer = tf.summary.create_noop_writer()
@@ -173,28 +178,28 @@ def make_hooks(state: RunState, evaluate: Callable[[], object]) -> list[hooks.Ho
         batch_size=training.train_batch_size,
         is_chief=chief,
     )
-    written = reports.Summaries(
+    summary_hook = reports.Summaries(
         writer, metrics, state.learning_rate, every_steps=training.train_summary_steps
     )
     result: list[hooks.Hook] = [
         hooks.RequireFinite(names, state.checkpointer, state.learning_rate),
         metrics,
         progress,
-        written,
+        summary_hook,
     ]
     if training.profile_steps:
         first, last = map(int, training.profile_steps.split(","))
         result.append(hooks.Trace(state.model_dir, first, last, writes=chief))
     if state.best_checkpointer is not None:
-        result.append(hooks.Evaluations(evaluate, every_steps=plan.eval_every_steps))
+        result.append(hooks.Evaluations(evaluation, every_steps=plan.eval_every_steps))
     result.append(
-        hooks.Checkpoints(state.checkpointer, written.flush, every_steps=plan.checkpoint_steps)
+        hooks.Checkpoints(state.checkpointer, summary_hook.flush, every_steps=plan.checkpoint_steps)
     )
     return result
 
 
 def _announce(state: RunState, examples: int):
-    """Says what is going to be trained, and what is odd about it (`notes`)."""
+    """Prints what is going to be trained, and warnings about its settings (`notes`)."""
     config, training, step = state.config, state.config.training, state.step
     replicas = state.strategy.num_replicas_in_sync
     state.say(
@@ -205,10 +210,10 @@ def _announce(state: RunState, examples: int):
     if state.microbatch_size:
         state.say(
             f"Micro-batches of {state.microbatch_size} images: batch normalization "
-            "sees one at a time, whatever global_bn says."
+            "sees one at a time, regardless of global_bn."
         )
     if step:
-        before = plan_before(state.saved_settings, config, state.source)
+        before = previous_settings_and_plan(state.saved_settings, config, state.source)
         now = config, state.plan
         if changes := notes.resume_note(before, now, step=step, examples=examples):
             state.say(changes)
@@ -217,7 +222,7 @@ def _announce(state: RunState, examples: int):
 
 
 def _probe(state: RunState, exporter: Exporter) -> dict:
-    """Returns the chief's summary of what the encoder has learned (`probe_summary.summarize`)."""
+    """Probes the encoder on the chief (`probe_summary.summarize`); empty on other workers."""
     if not state.is_chief:
         return {}
     from tf_simclr.modes import probe_summary  # importing scikit-learn takes seconds

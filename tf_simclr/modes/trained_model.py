@@ -1,8 +1,8 @@
-"""A trained model for mode=predict, from a checkpoint or a SavedModel.
+"""Loads a trained model for mode=predict, from a checkpoint or a SavedModel.
 
-The weights of our own checkpoints and SavedModels go into our own model. The graph in a SavedModel
-is a program, which may read and write files. It is opened only if the user names the SavedModel and
-the settings of its run are unknown.
+The weights of our own checkpoints and SavedModels are loaded into our own model. The graph in a
+SavedModel is a program that can read and write files. It is loaded only if the user names the
+SavedModel and the settings of its run are unknown.
 """
 
 import os
@@ -21,7 +21,7 @@ from tf_simclr.models import from_config
 
 
 class TrainedModel(NamedTuple):
-    """A model in inference mode and what is known of it.
+    """A model in inference mode and its metadata.
 
     Attributes:
       endpoints: function from images, float32 (n, s, s, 3) in [0, 1], to {endpoint: (n, width)}.
@@ -36,14 +36,14 @@ class TrainedModel(NamedTuple):
     image_range: ImageRange | None
 
     def width(self, endpoint: str) -> int | None:
-        """Returns the width of an endpoint; None if the model has none of that name."""
+        """Returns the width of an endpoint; None if the model has no endpoint of that name."""
         images = tf.TensorSpec((None, self.image_size, self.image_size, 3), tf.float32)
         outputs = tf.function(self.endpoints).get_concrete_function(images).structured_outputs
         return outputs[endpoint].shape[-1] if endpoint in outputs else None
 
 
 def find_prefix(path: str) -> str | None:
-    """Finds the prefix of the variables that a path names (`weights.find`).
+    """Finds the prefix of the variables at a path (`weights.find`).
 
     Returns:
       None for a SavedModel that has a graph but no variables.
@@ -60,12 +60,12 @@ def find_prefix(path: str) -> str | None:
 
 
 def open_model(config: Config, path: str, prefix: str | None) -> TrainedModel:
-    """Opens a checkpoint or SavedModel. Warns if the graph of a SavedModel has to be opened.
+    """Opens a checkpoint or SavedModel. Warns if the graph of a SavedModel must be loaded.
 
     Args:
-      config: checked settings. Those of the model must be the ones it was trained with.
+      config: checked settings. The model must have been trained with the same model settings.
       path: the checkpoint, model_dir or SavedModel that the user named.
-      prefix: its variables, as `find_prefix` returned them.
+      prefix: the prefix of its variables, from `find_prefix`.
 
     Raises:
       ConfigError: the file is damaged, or it holds another model.
@@ -75,8 +75,8 @@ def open_model(config: Config, path: str, prefix: str | None) -> TrainedModel:
     if prefix and (model := _open_saved_variables(config, path)):
         return model
     print(
-        f"{path}: the settings of its run are not beside this SavedModel, or do not fit it, so its "
-        "own graph is opened, which can read and write files. Open only what you trust.",
+        f"{path} is a SavedModel without usable settings beside it. Its own graph will run and can "
+        "read and write files. Open only what you trust.",
         file=sys.stderr,
     )
     loaded = saved_model.load(path, flag="checkpoint")
@@ -100,7 +100,7 @@ def _open_checkpoint(config: Config, prefix: str) -> TrainedModel:
 
 
 def _open_saved_variables(config: Config, path: str) -> TrainedModel | None:
-    """Builds our own model with a SavedModel's variables. Does not touch the SavedModel's graph.
+    """Builds our own model with a SavedModel's variables. Does not load the SavedModel's graph.
 
     Returns:
       None if the settings of its run are unknown or do not fit its variables.
@@ -125,7 +125,7 @@ def _open_saved_variables(config: Config, path: str) -> TrainedModel | None:
 
 
 def _with_about(endpoints: Callable, config: Config, path: str) -> TrainedModel:
-    """Adds what a SavedModel says about itself. The settings decide where it says nothing."""
+    """Adds the metadata from a SavedModel's about.json. Falls back to the settings."""
     about = saved_model.read_about(path)
     image_size = about.image_size or config.data.image_size
     return TrainedModel(endpoints, image_size, about.class_names, about.image_range)

@@ -1,1 +1,1 @@
-"""Steps, loop, checkpoints, evaluation and export."""
+"""Tasks, gradients, the training step, the loop and its hooks."""

@@ -1,4 +1,4 @@
-"""Many training steps in one call of a tf.function, without the host in between."""
+"""Runs many training steps in one call of a tf.function, without returning to the host."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,7 +7,7 @@ import tensorflow as tf
 from tf_simclr.data.batch import TrainBatch
 
 NUM_SUMMARY_IMAGES = 3
-# What is counted in each batch, beside the metrics.
+# What is counted in each batch, besides the metrics.
 COUNTS = ("skipped_examples", "unlabelled_examples")
 
 
@@ -22,36 +22,36 @@ def make_run_steps(
     """Makes the function that runs training steps.
 
     Args:
-      strategy: on whose replicas step_fn runs.
+      strategy: the strategy whose replicas run step_fn.
       step_fn: takes one step on one replica and returns its metrics, () each.
-      metric_names: of what step_fn returns.
+      metric_names: names of the metrics that step_fn returns.
       image_size: side s of a view, in pixels.
       preview: (batch, k) -> float32 (k, s, s, 3), first views of the first k images.
 
     Returns:
-      A tf.function (iterator, num_steps ()) -> rows, views. The iterator is over distributed
-      TrainBatch. Row i, float32, holds the metrics of step i, means over the replicas, and then
-      COUNTS, sums over the batch. views, float32 (3, s, s, 3), are previews of the last batch.
+      A tf.function (iterator, num_steps ()) -> rows, views. The iterator yields distributed
+      TrainBatch. Row i (float32) holds the metrics of step i, averaged over replicas, and then
+      COUNTS, summed over the batch. views, float32 (3, s, s, 3), are previews of the last batch.
     """
     columns = len(metric_names) + len(COUNTS)
     uses_labels = "supervised_acc" in metric_names
 
-    @tf.autograph.experimental.do_not_convert  # autograph would rewrite Python's own branches
+    @tf.autograph.experimental.do_not_convert  # AutoGraph would convert the Python `if`s
     def replica_step(batch: TrainBatch, is_last: tf.Tensor):
         metrics = step_fn(batch)
-        unlabelled = 1.0 - tf.reduce_sum(batch.labels, axis=1) if uses_labels else tf.zeros(1)
+        unlabeled = 1.0 - tf.reduce_sum(batch.labels, axis=1) if uses_labels else tf.zeros(1)
         # The mean of these over the replicas is the sum over the batch.
         counts = (
             tf.reduce_sum(flags) * strategy.num_replicas_in_sync
-            for flags in (batch.skipped, unlabelled)
+            for flags in (batch.skipped, unlabeled)
         )
         # One vector needs one reduction over the replicas.
         row = tf.stack([*(metrics[name] for name in metric_names), *counts])
-        number = min(NUM_SUMMARY_IMAGES, batch.labels.shape[0] or NUM_SUMMARY_IMAGES)
+        num_views = min(NUM_SUMMARY_IMAGES, batch.labels.shape[0] or NUM_SUMMARY_IMAGES)
         views = tf.cond(
             is_last,
             lambda: preview(batch, NUM_SUMMARY_IMAGES),
-            lambda: tf.zeros((number, image_size, image_size, 3)),
+            lambda: tf.zeros((num_views, image_size, image_size, 3)),
         )
         return row, views
 

@@ -1,4 +1,4 @@
-"""Top-1 and top-5 accuracy of the supervised head over a split."""
+"""Computes the top-1 and top-5 accuracy of the supervised head over a split."""
 
 import keras
 import tensorflow as tf
@@ -11,21 +11,21 @@ from tf_simclr.ranks import rank
 
 
 def evaluation_step(model: keras.Model, batch: EvalBatch) -> dict[str, tf.Tensor]:
-    """Counts hits among the labelled images of a batch, in inference mode.
+    """Counts hits among the labeled images of a batch, in inference mode.
 
     Returns:
       top_1, top_5, examples (with a label), unlabelled and skipped: sums over the batch, () each.
-      There is no top_5 of fewer than five classes, where it would be 1 whatever the model says.
+      top_5 is omitted for fewer than five classes: it would always be 1.
     """
     logits = tf.cast(model(batch.images, training=False)["logits_sup"], tf.float32)
     ranks = rank(logits, tf.argmax(batch.labels, axis=1))
-    labelled = batch.weights * tf.reduce_sum(batch.labels, axis=1)
+    label_weights = batch.weights * tf.reduce_sum(batch.labels, axis=1)
     sums = {
-        f"top_{k}": tf.reduce_sum(labelled * tf.cast(ranks < k, tf.float32))
+        f"top_{k}": tf.reduce_sum(label_weights * tf.cast(ranks < k, tf.float32))
         for k in (1, 5)
         if logits.shape[-1] is None or k <= logits.shape[-1]
     }
-    examples = tf.reduce_sum(labelled)
+    examples = tf.reduce_sum(label_weights)
     return sums | {
         "examples": examples,
         "unlabelled": tf.reduce_sum(batch.weights) - examples,
@@ -34,13 +34,13 @@ def evaluation_step(model: keras.Model, batch: EvalBatch) -> dict[str, tf.Tensor
 
 
 class Evaluator:
-    """Evaluates a model as often as it is called, by one traced function."""
+    """Evaluates a model. The function is traced only once, however often it is called."""
 
     def __init__(self, strategy: tf.distribute.Strategy, model):
-        """Traces nothing yet.
+        """Prepares the function. The first call traces it.
 
         Args:
-          strategy: whose replicas share the work.
+          strategy: the strategy whose replicas share each batch.
           model: SimCLR with a supervised head.
         """
         self._strategy = strategy
@@ -56,20 +56,21 @@ class Evaluator:
         self._evaluate_batch = evaluate_batch
 
     def __call__(self, batches, *, num_batches: int) -> dict[str, float]:
-        """Evaluates the weights as they are, in one pass.
+        """Evaluates the current weights in one pass.
 
         Args:
-          batches: distributed data set of EvalBatch. A data set that is made anew is traced anew,
-            so pass the same one each time.
-          num_batches: how many of them to take.
+          batches: distributed data set of EvalBatch. A new data set object causes a retrace, so
+            pass the same one each time.
+          num_batches: number of batches to evaluate.
 
         Returns:
-          eval/label_top_1_accuracy and, of five or more classes, eval/label_top_5_accuracy, over
-          exactly the labelled examples of weight 1; eval/skipped_examples, how many could not be
-          decoded, and eval/unlabelled_examples, how many have no label, only where there are any.
+          eval/label_top_1_accuracy and, for five or more classes, eval/label_top_5_accuracy, over
+          exactly the labeled examples of weight 1. eval/skipped_examples is the number of examples
+          that could not be decoded, and eval/unlabelled_examples the number without a label. Both
+          counts are omitted if they are 0.
 
         Raises:
-          UndecodableError: there is no labelled example of weight 1.
+          UndecodableError: there is no labeled example of weight 1.
         """
         totals = dict.fromkeys(("top_1", "examples", "skipped", "unlabelled"), 0.0)
         iterator = iter(batches)
@@ -83,7 +84,7 @@ class Evaluator:
 
 
 def _results(totals: dict[str, float]) -> dict[str, float]:
-    """What Evaluator returns."""
+    """Computes the accuracies from the totals, and adds the counts that are not 0."""
     if not totals["examples"]:
         why = "has a label" if totals["unlabelled"] else "can be decoded"
         raise errors.UndecodableError(

@@ -1,4 +1,7 @@
-"""Metrics and gradients of one replica's batch, computed at once."""
+"""Computes the metrics and gradients of one replica's batch, all images at once.
+
+`microbatch` computes the same one micro-batch at a time.
+"""
 
 import tensorflow as tf
 
@@ -20,15 +23,15 @@ def gradients(
     """Differentiates a task's loss on this replica.
 
     Args:
-      task: what is trained.
+      task: the task that is trained.
       batch: this replica's n images.
-      targets: of the batch.
-      step: number of the step.
+      targets: targets of the batch; None if the loss needs none.
+      step: number of steps taken so far.
       scale: factor on the loss (`optim.loss_scale`), () or a number.
 
     Returns:
-      The metrics. And for each variable of task.trainable the gradient of
-      scale * total_loss / replicas; None where the loss does not reach the variable.
+      The metrics; and, for each variable in task.trainable, the gradient of
+      scale * total_loss / num_replicas, or None if the loss does not depend on the variable.
     """
     variables = [compat.tf_variable(variable) for variable in task.trainable]
     with tf.GradientTape(watch_accessed_variables=False) as tape:

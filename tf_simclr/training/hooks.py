@@ -1,8 +1,8 @@
-"""What happens on the host between calls of the device, each every so many steps.
+"""Hooks that the host runs between calls to the device, each every N steps.
 
-The loop calls the hooks in the order in which they are listed (modes/train.py), and that order
-matters: a loss that is not finite must be found before it is saved, and an evaluation must come
-before the checkpoint of its step, so that a run that is killed in between evaluates it again.
+The loop calls the hooks in the order of the list in modes/train.py. The order matters. NaN weights
+must never be saved, so RequireFinite comes first. An evaluation comes before the checkpoint of its
+step: a run that is killed between the two evaluates that step again.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ class NotFinite(Exception):
 
 
 class Stopped(Exception):
-    """A worker was asked to stop by a signal, and the run has left a checkpoint.
+    """A signal asked a worker to stop. The run has saved a checkpoint and ends.
 
     Attributes:
-      signal: the signal's number.
+      signal: number of the signal.
     """
 
     def __init__(self, signal_number: int, message: str):
@@ -35,17 +35,17 @@ class Stopped(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """The steps of one call of the device.
+    """The steps of one call to the device.
 
     Attributes:
-      first_step: steps taken before it.
-      last_step: steps taken after it.
+      first_step: number of steps taken before the call.
+      last_step: number of steps taken after the call.
       total_steps: steps of the run.
-      metrics: (steps, metrics), means over the replicas.
-      counts: (steps, len(COUNTS)), sums over the batch.
-      views: float32 (k, s, s, 3), for pictures.
-      seconds: the call's time; None for the first call, which also compiles.
-      stop_signal: number of the signal by which a worker was asked to stop, if any.
+      metrics: (steps, metrics), averaged over the replicas.
+      counts: (steps, len(COUNTS)), summed over the batch.
+      views: float32 (k, s, s, 3), views of the last batch for the summaries.
+      seconds: duration of the call; None for the first call, which also compiles.
+      stop_signal: the signal that asked a worker to stop; None if there was none.
     """
 
     first_step: int
@@ -59,29 +59,29 @@ class Chunk:
 
     @property
     def is_end(self) -> bool:
-        """Whether training ends here."""
+        """Returns whether training ends with this chunk."""
         return self.last_step == self.total_steps
 
 
 class Hook(contextlib.AbstractContextManager):
-    """Base of the hooks: does nothing. A hook is entered before training and left after it."""
+    """Base class of the hooks. A hook is entered before training and exited after it."""
 
     def next_boundary(self, step: int) -> float:
-        """Returns the next step at which the device must return to the host."""
+        """Returns the next step at which the loop must return to Python."""
         return math.inf
 
     def before(self, step: int) -> None:
-        """Runs before the device goes on from `step`."""
+        """Runs before the device continues from `step`."""
 
     def after(self, chunk: Chunk) -> None:
         """Runs after the device has returned."""
 
     def __exit__(self, *_) -> None:
-        """Closes what the hook holds open, after an error, too."""
+        """Closes the hook's open files, also after an error."""
 
 
 def next_multiple(step: int, interval: int) -> int:
-    """Returns the smallest multiple of the interval above `step`."""
+    """Returns the smallest multiple of the interval that is greater than `step`."""
     return (step // interval + 1) * interval
 
 
@@ -109,7 +109,7 @@ class RequireFinite(Hook):
 
 
 class Evaluations(Hook):
-    """Evaluates every so many steps, but not at the end, where the run does so anyway."""
+    """Evaluates every `every_steps` steps, except at the end, when the run evaluates anyway."""
 
     def __init__(self, evaluate: Callable[[], object], *, every_steps: int):
         self._evaluate, self._every_steps = evaluate, every_steps
@@ -123,7 +123,10 @@ class Evaluations(Hook):
 
 
 class Checkpoints(Hook):
-    """Saves every so many steps, at the end, and when the run is asked to stop: it then stops."""
+    """Saves every `every_steps` steps, at the end, and on a stop request.
+
+    After a stop request it raises Stopped, unless that was the run's last step.
+    """
 
     def __init__(self, checkpointer: Checkpointer, flush: Callable[[], None], *, every_steps: int):
         self._checkpointer, self._flush = checkpointer, flush
@@ -140,16 +143,16 @@ class Checkpoints(Hook):
             raise Stopped(
                 chunk.stop_signal,
                 f"{signal.Signals(chunk.stop_signal).name}: stopped at step {chunk.last_step} of "
-                f"{chunk.total_steps}, saved as {self._checkpointer.latest}; the same command goes "
-                "on from there",
+                f"{chunk.total_steps}, saved as {self._checkpointer.latest}; the same command "
+                "resumes from there",
             )
 
 
 class Trace(Hook):
     """Traces some of the steps for TensorBoard's profiler.
 
-    Only the chief worker writes the trace. The other workers need this hook all the same, because
-    all workers must take the same number of steps in a call.
+    Only the chief writes the trace. All workers need the hook, because they must all take the same
+    number of steps per call.
     """
 
     def __init__(self, directory: str, first: int, last: int, *, writes: bool = True):

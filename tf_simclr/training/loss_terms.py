@@ -1,4 +1,4 @@
-"""The parts that losses are summed from, besides NT-Xent and distillation."""
+"""Loss terms that tasks share: weight decay and the supervised loss."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,18 +12,18 @@ from tf_simclr.ranks import rank
 
 
 class WeightDecay(NamedTuple):
-    """Weight decay as a term of the loss; LARS has its own in the update.
+    """Weight decay as a term of the loss. LARS applies weight decay in the update instead.
 
     Attributes:
-      variables: those that decay (`optim.policy.loss_decay_variables`).
-      coefficient: of the term.
+      variables: the variables that decay (`optim.policy.loss_decay_variables`).
+      coefficient: factor on the term (the setting weight_decay).
     """
 
     variables: Sequence
     coefficient: float
 
     def loss(self) -> tf.Tensor:
-        """Returns coefficient times the sum of half squared norms, (); 0 for no variables."""
+        """Returns coefficient * sum(|variable|^2 / 2), (); 0 if there are no variables."""
         if not self.variables or not self.coefficient:
             return tf.zeros((), keras.backend.floatx())
         return self.coefficient * tf.add_n(
@@ -32,13 +32,13 @@ class WeightDecay(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """The labels of a replica's images, and how much each image counts.
+    """The labels of a replica's images, and the weight of each image.
 
     Attributes:
-      one_hot: (n, classes), a row of zeros for an image without a label.
-      weights: (n,), 0 for an image without a label. The others weigh the same, and the mean weight
-        over the images of all replicas is 1. A mean of weighted losses, over whichever parts of the
-        batch it is taken, is then the mean over the labelled images.
+      one_hot: (n, classes), a row of zeros for an unlabeled image.
+      weights: (n,), 0 for unlabeled images. Labeled images share one weight, chosen so that the
+        mean weight over all replicas is 1. The mean of weighted losses, averaged over replicas or
+        micro-batches, is then the mean over the labeled images.
     """
 
     one_hot: tf.Tensor
@@ -46,28 +46,28 @@ class Targets(NamedTuple):
 
     @classmethod
     def from_labels(cls, one_hot: tf.Tensor) -> "Targets":
-        """Weighs the images by their one-hot labels (n, classes).
+        """Computes the weights from the one-hot labels (n, classes) of this replica.
 
-        All replicas must call it, each with its own n images.
+        All replicas must call it, because it counts the labeled images over all replicas.
         """
         one_hot = tf.convert_to_tensor(one_hot)
-        labelled = tf.reduce_sum(one_hot, axis=1)
-        images = tf.cast(batch_size(one_hot) * num_replicas(), labelled.dtype)
+        has_label = tf.reduce_sum(one_hot, axis=1)
+        images = tf.cast(batch_size(one_hot) * num_replicas(), has_label.dtype)
         return cls(
-            one_hot, labelled * images / tf.maximum(all_reduce_sum(tf.reduce_sum(labelled)), 1)
+            one_hot, has_label * images / tf.maximum(all_reduce_sum(tf.reduce_sum(has_label)), 1)
         )
 
     def of_both_views(self) -> "Targets":
         """Returns the targets of 2n views: the first views of all images, then the second views."""
-        return Targets(*(tf.concat([part, part], axis=0) for part in self))
+        return Targets(*(tf.concat([tensor, tensor], axis=0) for tensor in self))
 
 
 def supervised_loss(logits: tf.Tensor, targets: Targets) -> dict[str, tf.Tensor]:
-    """Computes softmax cross-entropy and top-1 accuracy, means over the labelled images.
+    """Computes softmax cross-entropy and top-1 accuracy, averaged over the labeled images.
 
     Args:
-      logits: (n, classes).
-      targets: of the n images.
+      logits: logits (n, classes).
+      targets: targets of the n images.
 
     Returns:
       supervised_loss and supervised_acc, () each.

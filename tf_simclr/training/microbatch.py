@@ -1,17 +1,17 @@
-"""Gradients of a batch that does not fit in memory, one micro-batch after the other.
+"""Computes the gradients of a batch that does not fit in memory, one micro-batch at a time.
 
 The gradient of a loss that is a mean over images is the mean of the micro-batches' gradients
-(`_accumulated`). The contrastive loss is not such a mean, because every image of the batch is a
-negative of every other image. Its exact gradient takes two rounds (`_cached`; gradient caching,
-arXiv:2101.06983):
+(`_accumulate_gradients`). The contrastive loss is not such a mean, because every image of the batch
+is a negative of every other image. Its exact gradient takes two rounds (`_two_round_gradients`;
+gradient caching, arXiv:2101.06983):
 
-1. Each micro-batch runs forward, and only what the loss needs is kept: a few numbers an image. The
-   loss of the whole batch then gives the gradient with respect to these numbers.
-2. Each micro-batch runs forward again, with the same random numbers, and carries that gradient back
-   to the weights.
+1. Each micro-batch runs forward, and only its outputs are kept: a few numbers per image. The loss
+   of the full batch then gives the gradient with respect to these outputs.
+2. Each micro-batch runs forward again, with the same random numbers, and propagates the gradient of
+   its outputs back to the weights.
 
-Batch normalization sees micro-batches. The result is that of as many replicas with global_bn=False
-and one micro-batch each: gradients are summed, moving averages averaged.
+Batch normalization sees one micro-batch at a time. The result equals that of one replica per
+micro-batch with global_bn=False: gradients are summed, and moving averages are averaged.
 """
 
 import contextlib
@@ -35,25 +35,25 @@ def gradients(
     step: tf.Tensor | int,
     scale: tf.Tensor | float = 1.0,
 ) -> tuple[dict[str, tf.Tensor], list]:
-    """Differentiates a task's loss as `training.gradients.gradients` does, in less memory.
+    """Differentiates a task's loss like `training.gradients.gradients`, in less memory.
 
     Args:
-      task: what is trained.
+      task: the task that is trained.
       batch: this replica's n images.
-      targets: of the batch.
-      size: images of a micro-batch; it divides n.
-      step: number of the step.
-      scale: factor on the loss (`optim.loss_scale`).
+      targets: targets of the batch; None if the loss needs none.
+      size: number of images in a micro-batch; it divides n.
+      step: number of steps taken so far.
+      scale: factor on the loss (`optim.loss_scale`), () or a number.
 
     Returns:
-      The metrics; and for each variable of task.trainable the gradient of
-      scale * total_loss / replicas, None where the loss does not reach the variable.
+      The metrics; and, for each variable in task.trainable, the gradient of
+      scale * total_loss / num_replicas, or None if the loss does not depend on the variable.
     """
-    compute = _cached if task.couples_images else _accumulated
+    compute = _two_round_gradients if task.couples_images else _accumulate_gradients
     return compute(task, batch, targets, size=size, step=step, scale=scale)
 
 
-def _accumulated(
+def _accumulate_gradients(
     task: Task, batch: TrainBatch, targets: Targets | None, *, size: int, step, scale
 ) -> tuple[dict[str, tf.Tensor], list]:
     """Averages metrics and gradients over the micro-batches."""
@@ -61,7 +61,7 @@ def _accumulated(
     count = _num_rows(batch) // size
     trainable = task.trainable
     sums, averages = _GradientSums(trainable), _MovingAverages(task.model.moving_averages())
-    names = task.metrics
+    names = task.metric_names
 
     def body(j, metric_sums, gradient_sums, average_sums):
         with _tape(trainable) as tape:
@@ -79,13 +79,13 @@ def _accumulated(
     )
     averages.assign_mean(average_sums, count)
     metrics = dict(zip(names, tf.unstack(metric_means), strict=True))
-    return metrics, sums.reached(gradient_sums)
+    return metrics, sums.with_none_where_unreached(gradient_sums)
 
 
-def _cached(
+def _two_round_gradients(
     task: Task, batch: TrainBatch, targets: Targets | None, *, size: int, step, scale
 ) -> tuple[dict[str, tf.Tensor], list]:
-    """Computes the loss of the whole batch between two rounds of micro-batches."""
+    """Computes the loss of the full batch between two rounds of micro-batches."""
     parts, count = _split(batch, size), _num_rows(batch) // size
     first_part = replica_id() * count
     trainable = task.trainable
@@ -108,27 +108,27 @@ def _cached(
         tape.watch(outputs)
         metrics = task.loss(outputs, targets)
         loss = scale * metrics["total_loss"] / num_replicas()
-    # Terms such as weight decay depend on the variables alone, and so have a direct gradient.
-    by_output, direct = tape.gradient(
+    # Weight decay depends only on the variables, so its gradient is taken directly.
+    output_gradients, direct = tape.gradient(
         loss, (outputs, [compat.tf_variable(variable) for variable in trainable])
     )
-    by_output = {
+    output_gradients = {
         name: _split_views(gradient, size)
-        for name, gradient in by_output.items()
+        for name, gradient in output_gradients.items()
         if gradient is not None
     }
 
     def second_round(j, gradient_sums):
         with _tape(trainable) as tape:
             outputs = task.forward(_part(parts, j), step=step, part=first_part + j)
-            reached = [outputs[name] for name in by_output]
-        upstream = [by_output[name][j] for name in by_output]
-        return j + 1, sums.add(gradient_sums, _gradient(tape, reached, trainable, upstream))
+            needed_outputs = [outputs[name] for name in output_gradients]
+        upstream = [output_gradients[name][j] for name in output_gradients]
+        return j + 1, sums.add(gradient_sums, _gradient(tape, needed_outputs, trainable, upstream))
 
     _, gradient_sums = _while(count, second_round, sums.zeros())
     averages.assign_mean(average_sums, count)
-    pairs = zip(sums.reached(gradient_sums), direct, strict=True)
-    return metrics, [_add(through_outputs, directly) for through_outputs, directly in pairs]
+    pairs = zip(sums.with_none_where_unreached(gradient_sums), direct, strict=True)
+    return metrics, [_add(a, b) for a, b in pairs]
 
 
 def _while(count: int, body: Callable, *initial):
@@ -154,11 +154,11 @@ def _gradient(tape, target, trainable: Sequence, output_gradients=None) -> list:
     return tape.gradient(target, variables, output_gradients=output_gradients)
 
 
-def _add(one, other):
-    """Adds two gradients, of which each may be None."""
-    if one is None or other is None:
-        return other if one is None else one
-    return one + other
+def _add(a, b):
+    """Adds two gradients. Either may be None."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
 
 
 def _num_rows(tensors) -> int:
@@ -176,7 +176,7 @@ def _split(tensors, size: int):
 
 
 def _part(parts, j):
-    """Takes the j-th micro-batch out of what `_split` returns."""
+    """Returns the j-th micro-batch of a batch that `_split` has split."""
     return None if parts is None else tf.nest.map_structure(lambda tensor: tensor[j], parts)
 
 
@@ -194,7 +194,7 @@ def _split_views(joined: tf.Tensor, size: int) -> tf.Tensor:
 
 
 class _GradientSums:
-    """Sums of gradients in a loop, which needs the same tensors in each round."""
+    """Sums gradients in a tf.while_loop, which has no None: a missing gradient becomes zeros."""
 
     def __init__(self, trainable: Sequence):
         self._variables = [compat.tf_variable(variable) for variable in trainable]
@@ -210,8 +210,8 @@ class _GradientSums:
             for total, gradient in zip(sums, gradients, strict=True)
         ]
 
-    def reached(self, sums: list) -> list:
-        """Returns the sums, None where there was no gradient."""
+    def with_none_where_unreached(self, sums: list) -> list:
+        """Returns the sums, with None for a variable that had no gradient."""
         return [
             None if unreached else total
             for total, unreached in zip(sums, self._unreached, strict=True)
@@ -219,7 +219,7 @@ class _GradientSums:
 
 
 class _MovingAverages:
-    """Moving averages of which each micro-batch takes its step from the same start."""
+    """Averages the micro-batches' updates of moving averages; all start from the same values."""
 
     def __init__(self, averages: Sequence):
         self._variables = [compat.tf_variable(variable) for variable in averages]
@@ -229,7 +229,7 @@ class _MovingAverages:
         return [tf.zeros_like(value) for value in self._start]
 
     def add(self, sums: list) -> list:
-        """Adds the changes since the start, and sets the averages back."""
+        """Adds the changes since the start to the sums, and resets the averages to the start."""
         changed_sums = [
             total + (tf.identity(variable) - start)
             for total, variable, start in zip(sums, self._variables, self._start, strict=True)
@@ -239,7 +239,7 @@ class _MovingAverages:
         return changed_sums
 
     def assign_mean(self, sums: list, count: int):
-        """Moves the averages by the mean change; frozen ones stay the same to the bit."""
+        """Changes the averages by the mean change. Frozen ones stay the same to the bit."""
         pairs = zip(self._start, sums, strict=True)
         self._assign([start + total / count for start, total in pairs])
 

@@ -1,6 +1,6 @@
-"""What a run says at its start about settings that do not do what one may expect.
+"""Warnings at the start of a run about settings with surprising effects.
 
-Pure functions from settings to lines. A run whose settings fit one another says nothing.
+The functions compute lines of text from settings. Consistent settings give no warnings.
 """
 
 from typing import Any
@@ -9,8 +9,8 @@ from tf_simclr.config import Config, settings
 from tf_simclr.training.plan import Plan, make_schedule
 
 MIN_BATCH_NORM_IMAGES = 8
-# Saved settings that bear on evaluations, files and speed, and not on what is learned.
-_NOT_OF_TRAINING = {
+# Saved settings that affect evaluation, files and speed only, not the trained weights.
+_NON_TRAINING_SETTINGS = {
     "cache_dataset",
     "checkpoint",
     "checkpoint_epochs",
@@ -37,9 +37,9 @@ _NOT_OF_TRAINING = {
 
 
 def changed_settings(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:
-    """Finds {name: (value before, value now)} of the settings of the training that differ."""
+    """Returns {name: (old value, new value)} of the changed settings that affect training."""
     old, new = before.to_dict(), now.to_dict()
-    ignored = set(_NOT_OF_TRAINING)
+    ignored = set(_NON_TRAINING_SETTINGS)
     if old["train_steps"] and old["train_steps"] == new["train_steps"]:
         ignored.add("train_epochs")
     return {
@@ -52,13 +52,13 @@ def changed_settings(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:
 def resume_note(
     before: tuple[Config, Plan | None], now: tuple[Config, Plan], *, step: int, examples: int
 ) -> str | None:
-    """Says what changes where a run goes on with other settings; None where nothing does.
+    """Describes what changes if a run resumes with different settings; None if nothing changes.
 
     Args:
-      before: settings that the run had, and their plan, or None where it is not known.
-      now: settings and plan from now on.
-      step: at which the run goes on.
-      examples: that it has seen, by the true count.
+      before: previous settings and their plan (`previous_settings_and_plan`).
+      now: current settings and their plan.
+      step: step at which the run resumes.
+      examples: number of examples seen so far.
     """
     changed = changed_settings(before[0], now[0])
     if not changed:
@@ -70,8 +70,8 @@ def resume_note(
         rate_before = _rate(config_before, plan_before, step)
         rates = f"{rate_before:.4g} by the old settings, {rates} now"
     return (
-        f"Step {step} goes on with other settings: {differences}. Learning rate: {rates}. Seen so "
-        f"far: {examples} images, {examples / now[1].num_train:.2f} epochs."
+        f"Step {step} resumes with different settings: {differences}. Learning rate: {rates}. Seen "
+        f"so far: {examples} images, {examples / now[1].num_train:.2f} epochs."
     )
 
 
@@ -80,11 +80,15 @@ def _rate(config: Config, plan: Plan, step: int) -> float:
 
 
 def start_notes(config: Config, plan: Plan, *, step: int = 0, replicas: int = 1) -> list[str]:
-    """Says, a line each, which settings reach beyond the run, leave a part of it out, or spoil it.
+    """Returns one warning per line about settings that do not suit the run.
+
+    They exceed the run's length, evaluate only part of a split, or harm batch normalization.
 
     Args:
-      step: at which the run begins or goes on.
-      replicas: that share a batch.
+      config: checked settings.
+      plan: the run's length.
+      step: step at which the run starts or resumes.
+      replicas: number of replicas that share a batch.
     """
     notes = (
         _warmup(config, plan),
@@ -103,25 +107,25 @@ def _warmup(config: Config, plan: Plan) -> str | None:
     tenth = total * config.training.train_batch_size / plan.num_train / 10
     return (
         f"warmup_epochs={epochs:g} is {rate.warmup_steps} steps, and the run has {total}: the "
-        f"learning rate ends at {float(rate(total - 1)):.3g}, on its way to {rate.peak:.3g}. A "
+        f"learning rate ends at {float(rate(total - 1)):.3g}, below its peak of {rate.peak:.3g}. A "
         f"tenth of the run would be --warmup_epochs={tenth:.2g}"
     )
 
 
 def _profile(config: Config, plan: Plan, step: int) -> str | None:
-    asked = config.training.profile_steps
-    if not asked:
+    profile_steps = config.training.profile_steps
+    if not profile_steps:
         return None
-    first, last = map(int, asked.split(","))
+    first, last = map(int, profile_steps.split(","))
     if first >= plan.total_steps:
         what = f"begins after the run's last step, {plan.total_steps}: no trace is written"
     elif last <= step:
-        what = f"ends before step {step}, where the run goes on: no trace is written"
+        what = f"ends before step {step}, where the run resumes: no trace is written"
     elif last > plan.total_steps:
         what = f"ends after the run's last step, {plan.total_steps}: the trace ends there"
     else:
         return None
-    return f"profile_steps={asked} {what}. Choose steps within the run"
+    return f"profile_steps={profile_steps} {what}. Choose steps within the run"
 
 
 def _intervals(config: Config, plan: Plan) -> list[str]:
@@ -130,38 +134,39 @@ def _intervals(config: Config, plan: Plan) -> list[str]:
     if training.checkpoint_steps > total:
         notes.append(
             f"checkpoint_steps={training.checkpoint_steps} is more than the run's {total} steps: "
-            "only the end is saved. Lower it to lose less when the run is stopped"
+            "only the final step is saved. Lower it to lose less if the run is killed"
         )
     if plan.eval_every_steps >= total:
         notes.append(
             f"eval_every_epochs={training.eval_every_epochs:g} is {plan.eval_every_steps} steps, "
-            f"and the run has {total}: only the end is evaluated, and is the best. Lower it"
+            f"and the run has {total}: only the final weights are evaluated. Lower it to compare "
+            "checkpoints"
         )
-    if part := plan.evaluated_part(training.eval_batch_size):
+    if num_evaluated := plan.num_evaluated_if_partial(training.eval_batch_size):
         notes.append(
-            f"eval_steps={training.eval_steps} evaluates {part} of the {plan.num_eval} images of "
-            f"split {config.data.eval_split}. --eval_steps=0 takes all"
+            f"eval_steps={training.eval_steps} evaluates {num_evaluated} of the {plan.num_eval} "
+            f"images of split {config.data.eval_split}. --eval_steps=0 evaluates all"
         )
     return notes
 
 
 def _batch_norm(config: Config, replicas: int) -> str | None:
-    """Statistics of few images are noise, which the network then learns to live with."""
+    """Warns if batch normalization sees too few images for stable statistics."""
     model, training = config.model, config.training
     if model.fine_tune_after_block == 4 and model.frozen_batch_norm == "inference":
-        return None  # only the head trains, and all layers normalise by their moving averages
+        return None  # only the head trains, and all layers normalize by their moving averages
     batch = training.train_batch_size
-    of_replica = batch // replicas
+    replica_batch_size = batch // replicas
     images, why, way_out = batch, f"train_batch_size={batch}", "raise --train_batch_size"
-    if training.microbatch_size and training.microbatch_size < of_replica:
+    if training.microbatch_size and training.microbatch_size < replica_batch_size:
         images, why = training.microbatch_size, f"microbatch_size={training.microbatch_size}"
         way_out = "raise --microbatch_size"
     elif not model.global_bn and replicas > 1:
-        images, why = of_replica, f"global_bn=False and {replicas} replicas"
-        way_out = "take --global_bn=True, or raise --train_batch_size"
+        images, why = replica_batch_size, f"global_bn=False and {replicas} replicas"
+        way_out = "set --global_bn=True, or raise --train_batch_size"
     if images >= MIN_BATCH_NORM_IMAGES:
         return None
     return (
-        f"Batch normalisation sees {images} image{'s' * (images > 1)} at a time ({why}), and its "
+        f"Batch normalization sees {images} image{'s' * (images > 1)} at a time ({why}), and its "
         f"statistics need {MIN_BATCH_NORM_IMAGES} or more: {way_out}"
     )

@@ -1,4 +1,4 @@
-"""How long a run is, counted from its settings and its data before anything starts."""
+"""The length of a run, computed from its settings and its data before anything starts."""
 
 import dataclasses
 import math
@@ -12,15 +12,15 @@ from tf_simclr.optim import schedule
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How long a run is.
+    """The length of a run.
 
     Attributes:
-      num_train: examples of the training split.
-      num_eval: examples of the evaluation split; 0 where nothing is evaluated.
-      total_steps: where training ends.
+      num_train: number of examples in the training split.
+      num_eval: number of examples in the evaluation split; 0 if nothing is evaluated.
+      total_steps: number of training steps.
       checkpoint_steps: steps between checkpoints.
       eval_batches: batches of one evaluation.
-      eval_every_steps: steps between evaluations while training; 0 for none.
+      eval_every_steps: steps between evaluations during training; 0 for none.
     """
 
     num_train: int
@@ -30,14 +30,19 @@ class Plan:
     eval_batches: int
     eval_every_steps: int = 0
 
-    def evaluated_part(self, eval_batch_size: int) -> int | None:
-        """Returns how many examples an evaluation takes where that is not all of the split."""
+    def num_evaluated_if_partial(self, eval_batch_size: int) -> int | None:
+        """Returns the number of examples evaluated if that is less than the split; else None."""
         count = self.eval_batches * eval_batch_size
         return count if count < self.num_eval else None
 
 
 def make_plan(config: Config, source: Source, *, evaluates: bool) -> Plan:
     """Counts examples and steps.
+
+    Args:
+      config: checked settings.
+      source: the data set.
+      evaluates: whether the run will evaluate on eval_split.
 
     Raises:
       ConfigError: a split does not exist, or it has fewer examples than a batch.
@@ -76,7 +81,7 @@ def make_plan(config: Config, source: Source, *, evaluates: bool) -> Plan:
 
 
 def make_schedule(config: Config, plan: Plan) -> schedule.WarmUpAndCosineDecay:
-    """Makes the learning rate of a run as a function of its step."""
+    """Makes the learning-rate schedule of a run: a function from step to learning rate."""
     optimizer, batch = config.optimizer, config.training.train_batch_size
     return schedule.WarmUpAndCosineDecay(
         schedule.scaled_learning_rate(
@@ -87,16 +92,19 @@ def make_schedule(config: Config, plan: Plan) -> schedule.WarmUpAndCosineDecay:
     )
 
 
-def plan_before(saved: dict[str, Any], now: Config, source: Source) -> tuple[Config, Plan | None]:
-    """Finds the settings that a run had, and their plan where it can be told.
+def previous_settings_and_plan(
+    saved: dict[str, Any], now: Config, source: Source
+) -> tuple[Config, Plan | None]:
+    """Returns the settings of the previous start, and their plan if it can be computed.
 
     Args:
-      saved: values by name that the run has saved.
-      now: present settings.
-      source: the data set that these name.
+      saved: {name: value}, the settings that the run has saved.
+      now: current settings.
+      source: the data set of `now`.
 
     Returns:
-      The settings; the plan, or None where they name other data or are no longer possible.
+      The previous settings, and their plan. The plan is None if they name other data or are no
+      longer valid.
     """
     before = now.replace(**saved)
     names = ("dataset", "unlabelled", "label_fraction", "label_seed")

@@ -1,4 +1,4 @@
-"""What a run reports while it trains: a progress bar, and summaries for TensorBoard."""
+"""Hooks that report on training: metrics, a progress bar, and summaries for TensorBoard."""
 
 import math
 import sys
@@ -11,9 +11,9 @@ from tf_simclr.console import progress
 from tf_simclr.training.device_loop import COUNTS, NUM_SUMMARY_IMAGES
 from tf_simclr.training.hooks import Chunk, Hook, next_multiple
 
-PICTURES_EVERY = 10  # summaries: pictures take far more space than scalars
+IMAGES_EVERY = 10  # summaries; images take far more space than scalars
 _COUNT_MESSAGES = {
-    "skipped_examples": "undecodable examples were replaced by others in steps {first} to {last} "
+    "skipped_examples": "undecodable examples were replaced in steps {first} to {last} "
     "(--strict_data makes this an error)",
     "unlabelled_examples": "examples without a label were left out of the supervised loss in steps "
     "{first} to {last}",
@@ -21,9 +21,9 @@ _COUNT_MESSAGES = {
 
 
 class Metrics(Hook):
-    """Means of the metrics, and sums of the counts, since they were last popped.
+    """Averages the metrics and sums the counts since the last `pop`.
 
-    Sums are taken step by step in float64, so that they do not depend on how many steps a call had.
+    It sums step by step in float64. The sums do not depend on how steps are grouped into calls.
     """
 
     def __init__(self, names: Sequence[str], *, first_step: int, is_chief: bool):
@@ -45,9 +45,9 @@ class Metrics(Hook):
         return dict(zip(self._names, (self._sums / self._num_steps).tolist(), strict=True))
 
     def pop(self) -> dict[str, float]:
-        """Returns means and counts since the last pop, and begins anew.
+        """Returns the means and counts since the last pop, and resets them.
 
-        Unlabelled examples are only counted where the run has met any.
+        The number of unlabeled examples is reported only if the run has seen any.
         """
         means, since = self.means(), self._totals - self._popped
         self._sums, self._num_steps = np.zeros(len(self._names)), 0
@@ -65,7 +65,7 @@ class Metrics(Hook):
 
 
 class Progress(Hook):
-    """A progress bar on a terminal, lines in a log: images per second, loss, accuracies."""
+    """Shows images per second, loss and accuracies: a bar on a terminal, lines in a log."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Progress(Hook):
 
     def _text(self, images_per_second: float | None) -> str:
         means = self._metrics.means()
-        # total_loss includes the loss of the supervised head, which only watches the pretraining.
+        # total_loss includes the loss of the supervised head, which does not train the encoder.
         loss = means.get("contrast_loss", means["total_loss"])
         parts = [] if images_per_second is None else [f"{images_per_second:.0f} images/s"]
         parts.append(f"loss {loss:.3f}")
@@ -113,9 +113,9 @@ class Progress(Hook):
 
 
 class Summaries(Hook):
-    """Writes means, counts, the learning rate and pictures for TensorBoard.
+    """Writes means, counts, the learning rate and images for TensorBoard.
 
-    Pictures go into the first summary, into every PICTURES_EVERY-th after it, and into the last.
+    With IMAGES_EVERY = 10, summaries 1, 11, 21, ... of the run and the last one have images.
     """
 
     def __init__(
@@ -126,9 +126,12 @@ class Summaries(Hook):
         *,
         every_steps: int,
     ):
-        """Takes over the writer, and closes it in the end.
+        """Prepares the summaries. The hook closes the writer when training ends.
 
         Args:
+          writer: writer of the run's event file.
+          metrics: the hook that averages the metrics; it must come first in the list of hooks.
+          learning_rate: function from step to learning rate.
           every_steps: steps between summaries; 0 for one summary at the end.
         """
         self._writer, self._metrics, self._learning_rate = writer, metrics, learning_rate
@@ -145,11 +148,11 @@ class Summaries(Hook):
             for name, value in self._metrics.pop().items():
                 tf.summary.scalar(f"train/{name}", value)
             tf.summary.scalar("learning_rate", self._learning_rate(step))
-            if chunk.is_end or step // every % PICTURES_EVERY == 1:
+            if chunk.is_end or step // every % IMAGES_EVERY == 1:
                 tf.summary.image("image", chunk.views, max_outputs=NUM_SUMMARY_IMAGES)
 
     def flush(self) -> None:
-        """Brings what is written so far to disk."""
+        """Flushes the summaries to disk."""
         self._writer.flush()
 
     def __exit__(self, *_) -> None:

@@ -1,4 +1,4 @@
-"""Batches for the replicas of a run, made by its settings."""
+"""Makes the training and evaluation batches of a run from its settings."""
 
 import secrets
 
@@ -10,16 +10,17 @@ from tf_simclr.data.pipeline.settings import Shard, StreamSettings, ViewSettings
 from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import strategies, workers
 
-# Batches of larger views do not fit in the caches of a CPU, which then augments them faster one by
-# one (docs/performance.md).
+# Batches of larger views do not fit in a CPU's caches. Augmenting one view at a time is then faster
+# (docs/performance.md).
 DEVICE_CROPS_ON_CPU_MAX_SIZE = 32
 
 
 def augments_on_device(config: Config, source: Source, strategy: tf.distribute.Strategy) -> bool:
-    """Returns what --augment_on says; "auto" chooses what docs/performance.md measured as faster.
+    """Returns whether --augment_on means the device.
 
-    A tf.data service is there to take work off the training machine. A CPU is faster on batches of
-    small images that travel whole, and slower on larger images, which its caches do not hold.
+    "auto" chooses the faster one (docs/performance.md). With a tf.data service, views are made
+    there. On a CPU, batched augmentation is faster only for small uncropped images that fit in the
+    caches.
     """
     where = config.augment.augment_on
     if where != "auto":
@@ -40,29 +41,30 @@ def train_batches(
     """Makes the endless stream of training batches for all replicas.
 
     Args:
-      config: its seed must be set.
+      config: checked settings; the seed must be set.
       source: the data set.
-      strategy: whose replicas share a batch.
-      examples_seen: by the run so far; the stream goes on from there.
+      strategy: the strategy whose replicas share a batch.
+      examples_seen: number of examples that the run has seen; the stream resumes after them.
 
     Returns:
-      Distributed data set of TrainBatch, one part a replica.
+      Distributed data set of TrainBatch, one part per replica.
     """
     seed, address, job_name = config.runtime.seed, config.runtime.data_service, ""
     assert seed is not None, "experiment.run draws one"
     if address:
-        # Not from Python's generator, which the run's seed has set: a later start would take up
-        # the first one's stream.
-        number = workers.from_chief(strategy, secrets.randbits(32))
-        job_name = f"tf_simclr_{number}"
+        # Not from the `random` module: Keras seeds it with the run's seed (models/from_config.py),
+        # so a restart would draw the same name and rejoin the old stream.
+        job_id = workers.from_chief(strategy, secrets.randbits(32))
+        job_name = f"tf_simclr_{job_id}"
 
     def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
         shard, reader = Shard(context.input_pipeline_id, context.num_input_pipelines), None
         if address:
             reader = service.Service(address, job_name, shard.index, shard.count)
-            shard = Shard()  # all share one stream
+            shard = Shard()  # all input pipelines share one stream
         batch_size = config.training.train_batch_size
-        # Whole steps. If the batch size has changed, the last step may have been a part of one.
+        # Round up to whole steps: if the batch size has changed, the number of examples seen may
+        # not be a multiple of the new one.
         steps_seen = -(-examples_seen // batch_size)
         settings = StreamSettings(
             split=config.data.train_split,
@@ -95,8 +97,15 @@ def eval_batches(
 ) -> tf.data.Dataset:
     """Makes the evaluation batches of a split, or of one input pipeline's part of it.
 
+    Args:
+      config: checked settings.
+      source: the data set.
+      split: name of the split.
+      context: says which part this input pipeline reads; None for all of the split.
+
     Returns:
-      Dataset of EvalBatch for single replicas; every input pipeline gets the same number of them.
+      Dataset of EvalBatch, one element per replica and step. Every input pipeline has the same
+      number of elements.
     """
     context = context or tf.distribute.InputContext()
     batch_size = config.training.eval_batch_size

@@ -1,11 +1,11 @@
-"""TensorBoard's event files: no step stands twice in them, whenever a run was killed.
+"""Keeps TensorBoard event files free of duplicate steps after a restart.
 
-Summaries are written as they come, so that curves can be watched. A run that is killed goes on from
-its last checkpoint, and writes the steps after that checkpoint once more. So the first account of
-them is taken out before the second is written (`drop`).
+Summaries are written at once, so that the curves can be watched. A killed run resumes from its last
+checkpoint, and writes the steps after that checkpoint again. So `drop` removes the old entries of
+these steps before the new ones are written.
 
 An event file is a sequence of records: the length in 8 bytes, its checksum in 4, the event, and the
-event's checksum in 4. Records are copied as they are.
+event's checksum in 4. Records are copied unchanged.
 """
 
 import os
@@ -19,31 +19,34 @@ from tf_simclr.errors import ConfigError, one_line
 
 _FILE_PREFIX = "events.out.tfevents."
 _UNFINISHED = "summaries.unfinished"  # TensorBoard reads every file with tfevents in its name
-# A longer record is none that we have written. It also bounds the memory that a damaged or hostile
-# file can ask for.
+# We never write longer records. The limit also bounds the memory that a damaged or hostile file can
+# request.
 _MAX_RECORD_BYTES = 2**26
 
 
 def drop_training_after(directory: str, step: int) -> None:
-    """Takes the summaries of training that come after a step out of a run's event files.
+    """Removes the training summaries after a step from a run's event files.
 
     Args:
       directory: the run's model_dir.
-      step: at which the run goes on.
+      step: step at which the run resumes.
     """
     drop(directory, lambda event: event.step > step and _has_tag(event, _of_training))
 
 
 def drop(directory: str, is_stale: Callable[[tf.compat.v1.Event], bool]) -> None:
-    """Takes events out of all event files of a directory, which no writer may have open.
+    """Removes events from all event files of a directory. No writer may have the files open.
 
-    A file without stale events is not touched, and one that holds nothing else is removed. The
-    others are written anew beside the old file and then put in its place, so that a process that is
-    killed on the way loses nothing. What follows a damaged record is left out, as no reader gets
-    there.
+    Files without stale events are untouched. Files with only stale events are deleted. Other files
+    are rewritten next to the original and then renamed, so a crash loses nothing. Data after a
+    damaged record is dropped; readers stop there anyway.
+
+    Args:
+      directory: the directory of the event files.
+      is_stale: returns whether to remove an event.
 
     Raises:
-      ConfigError: a file cannot be read or written; it is as it was.
+      ConfigError: a file cannot be read or written. The file is then unchanged.
     """
     for path in _event_files(directory):
         try:
@@ -51,8 +54,8 @@ def drop(directory: str, is_stale: Callable[[tf.compat.v1.Event], bool]) -> None
                 _rewrite(path, is_stale)
         except (OSError, tf.errors.OpError) as error:
             raise ConfigError(
-                f"model_dir: steps that come again cannot be taken out of {path!r} "
-                f"({one_line(error)}): make room for a copy of it, or move it away"
+                f"model_dir: summaries of repeated steps cannot be removed from {path!r} "
+                f"({one_line(error)}): free enough space for a copy of the file, or move it away"
             ) from error
 
 
@@ -77,20 +80,20 @@ def _rewrite(path: str, is_stale: Callable[[tf.compat.v1.Event], bool]):
 
 
 class EvalSummaries:
-    """The summaries of evaluations. A step that is evaluated again replaces its first account."""
+    """Writes the summaries of evaluations. A repeated evaluation replaces the old entries."""
 
     def __init__(self, directory: str):
-        """Neither reads nor writes yet.
+        """Stores the directory. Files are opened on the first write.
 
         Args:
-          directory: of the event files; no other process may write to it.
+          directory: directory of the event files; no other process may write to it.
         """
         self._directory = directory
-        self._steps: set[int] | None = None  # that stand in the files
+        self._steps: set[int] | None = None  # steps already in the files; None before reading them
         self._writer: tf.summary.SummaryWriter | None = None
 
     def write(self, results: dict[str, float], *, step: int) -> None:
-        """Writes {tag: value} of the evaluation at a step, to be seen at once.
+        """Writes {tag: value} of the evaluation at a step, and flushes the file.
 
         All tags begin with "eval/".
         """
@@ -115,7 +118,7 @@ class EvalSummaries:
         self._steps.add(step)
 
     def close(self) -> None:
-        """Closes the event file; a later `write` begins another."""
+        """Closes the event file. A later `write` opens a new one."""
         if self._writer is not None:
             self._writer.close()
         self._writer = None
@@ -134,16 +137,16 @@ def _has_tag(event: tf.compat.v1.Event, is_wanted: Callable[[str], bool]) -> boo
 
 
 def _event_files(directory: str) -> list[str]:
-    """Paths of the event files that lie in a directory; none where there is no directory."""
+    """Lists the event files in a directory; empty if it does not exist."""
     if not tf.io.gfile.isdir(directory):
         return []
     names = sorted(name for name in tf.io.gfile.listdir(directory) if name.startswith(_FILE_PREFIX))
     paths = [os.path.join(directory, name) for name in names]
-    return [path for path in paths if files.is_file(path)]  # a pipe would be waited for
+    return [path for path in paths if files.is_file(path)]  # opening a pipe would block
 
 
 def _records(path: str) -> Iterator[tuple[bytes, tf.compat.v1.Event]]:
-    """Yields each record and its event, up to the first that is cut short or damaged."""
+    """Yields each record and its event, up to the first truncated or damaged record."""
     with tf.io.gfile.GFile(path, "rb") as file:
         while True:
             header = file.read(12)

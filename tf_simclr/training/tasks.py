@@ -1,10 +1,12 @@
-"""What a run trains: pretraining, fine-tuning or distillation.
+"""The tasks: pretraining, fine-tuning and distillation.
 
-A task says what the model computes (forward) and what is minimized (loss). Everything else about a
-step is the same for all tasks (train_step.py).
+A task defines what the model computes (forward) and what is minimized (loss). All tasks share the
+rest of a step (train_step.py). How many views a batch has, and whether they get color distortion
+and blur, depends on train_mode (data/batch.py, data/augment/device_views.py).
 
-Losses are means over a replica's images. train_step.py divides them by the number of replicas, so
-that gradients summed over the replicas are those of the global loss (official code).
+Losses are means over a replica's images. gradients.py and microbatch.py divide the loss by the
+number of replicas, so summing the gradients over replicas gives the gradient of the global loss (as
+in the official code).
 """
 
 import abc
@@ -29,14 +31,14 @@ SUPERVISED_METRICS = ("supervised_loss", "supervised_acc")
 
 @dataclasses.dataclass(frozen=True)
 class Task(abc.ABC):
-    """Base of the tasks.
+    """Base class of the tasks.
 
     Attributes:
-      model: that is trained.
-      device_views: makes the model's inputs of a batch.
-      weight_decay: a term of every loss.
+      model: the model to train.
+      device_views: finishes the views of a batch on the device, as inputs of the model.
+      weight_decay: the weight decay term of the loss.
       couples_images: whether the loss of an image depends on the other images of the batch. If so,
-        micro-batches must exchange their outputs before the loss can be computed.
+        the loss needs the outputs of all micro-batches.
     """
 
     model: SimCLR
@@ -47,30 +49,29 @@ class Task(abc.ABC):
 
     @property
     def trainable(self) -> list:
-        """The variables that the optimizer moves."""
+        """Returns the variables that the optimizer updates."""
         return policy.trainable_variables(self.model)
 
     @property
     @abc.abstractmethod
-    def metrics(self) -> tuple[str, ...]:
-        """Names of what `loss` returns."""
+    def metric_names(self) -> tuple[str, ...]:
+        """Returns the names of the metrics that `loss` returns."""
 
     @abc.abstractmethod
     def targets(self, labels: tf.Tensor) -> Targets | None:
-        """Returns the targets of one-hot labels (n, classes); None where the loss needs none."""
+        """Returns the targets of one-hot labels (n, classes); None if the loss needs none."""
 
     @abc.abstractmethod
     def forward(
         self, batch: TrainBatch, *, step: tf.Tensor | int, part: tf.Tensor | int
     ) -> dict[str, tf.Tensor]:
-        """Computes what the loss needs of a batch.
+        """Computes the model outputs that the loss needs.
 
         Args:
-          batch: n images, all of a replica's or a micro-batch of them.
-          step: number of the step.
-          part: which part of the global batch this is: the number of the replica or, with
-            micro-batches, of the micro-batch among those of all replicas. Step and part seed the
-            views (`DeviceViews.views`).
+          batch: n images: all images of a replica, or one micro-batch of them.
+          step: number of steps taken so far.
+          part: index of this part of the global batch: of the replica or, with micro-batches, of
+            the micro-batch over all replicas. Step and part seed the views (`DeviceViews.views`).
 
         Returns:
           {name: float32 (rows, width)}; rows is n, or 2n for two views of each image.
@@ -78,15 +79,15 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def loss(self, outputs: dict[str, tf.Tensor], targets: Targets | None) -> dict[str, tf.Tensor]:
-        """Computes the metrics, () each, from what `forward` returns; total_loss is minimized."""
+        """Computes the metrics, () each, from the outputs of `forward`; total_loss is minimized."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Pretrain(Task):
     """Contrastive pretraining (SimCLR paper, section 2.1).
 
-    The supervised head, where there is one, is a linear classifier that only watches: the model
-    stops its gradient before it reaches the backbone.
+    The supervised head, if there is one, is a linear classifier behind a stop-gradient: it does not
+    train the backbone.
     """
 
     temperature: float = 0.1
@@ -96,7 +97,7 @@ class Pretrain(Task):
     couples_images: ClassVar[bool] = True
 
     @property
-    def metrics(self) -> tuple[str, ...]:
+    def metric_names(self) -> tuple[str, ...]:
         contrastive = ("contrast_loss", "contrast_acc", "contrast_entropy")
         supervised = SUPERVISED_METRICS if self.model.supervised_head is not None else ()
         return ("weight_decay", "total_loss", *contrastive, *supervised)
@@ -109,7 +110,7 @@ class Pretrain(Task):
     ) -> dict[str, tf.Tensor]:
         """Returns proj_head_output (2n, d) and logits_sup (2n, classes), first views first."""
         views = self.device_views.views(batch, step=step, part=part)
-        endpoints = self.model(tf.concat(views, axis=0), training=True)  # of (2n, s, s, 3)
+        endpoints = self.model(tf.concat(views, axis=0), training=True)  # input: (2n, s, s, 3)
         return {name: endpoints[name] for name in OUTPUTS if name in endpoints}
 
     def loss(self, outputs: dict[str, tf.Tensor], targets: Targets | None) -> dict[str, tf.Tensor]:
@@ -129,10 +130,10 @@ class Pretrain(Task):
 
 @dataclasses.dataclass(frozen=True)
 class Finetune(Task):
-    """Supervised training of the head, and of as much of the encoder as is not frozen."""
+    """Supervised training of the head and of the unfrozen layers below it."""
 
     @property
-    def metrics(self) -> tuple[str, ...]:
+    def metric_names(self) -> tuple[str, ...]:
         return ("weight_decay", "total_loss", *SUPERVISED_METRICS)
 
     def targets(self, labels: tf.Tensor) -> Targets:
@@ -158,9 +159,9 @@ class Distill(Task):
 
     Attributes:
       teacher: function from images (n, s, s, 3) to logits (n, classes).
-      temperature: of the class probabilities of both networks.
-      label_weight: weight of the labels' loss, 1 - alpha in the paper; the rest is the teacher's.
-        0 needs no labels.
+      temperature: temperature of the class probabilities of both networks.
+      label_weight: weight of the supervised loss (1 - alpha in the paper); the distillation loss
+        gets 1 - label_weight. 0 needs no labels.
     """
 
     teacher: Callable[[tf.Tensor], tf.Tensor]
@@ -168,7 +169,7 @@ class Distill(Task):
     label_weight: float = 0.0
 
     @property
-    def metrics(self) -> tuple[str, ...]:
+    def metric_names(self) -> tuple[str, ...]:
         supervised = SUPERVISED_METRICS if self.label_weight else ()
         return ("weight_decay", "total_loss", "distill_loss", "teacher_agreement", *supervised)
 
@@ -203,10 +204,10 @@ def make_task(
     """Makes the task of config.training.train_mode.
 
     Args:
-      config: its seed must be set.
-      model: to be trained.
-      device_views: makes the model's inputs; by default as the settings say.
-      teacher: for train_mode=distill.
+      config: checked settings; the seed must be set.
+      model: the model to train.
+      device_views: makes the model's inputs; None for `DeviceViews(config)`.
+      teacher: the teacher of train_mode=distill, a function from images to logits.
     """
     device_views = device_views or DeviceViews(config)
     decayed = policy.loss_decay_variables(model, config.optimizer.optimizer)

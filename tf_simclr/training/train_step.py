@@ -1,8 +1,14 @@
-"""One training step on one replica, from the batch to the moved weights.
+"""One training step on one replica, from the batch to the updated weights.
 
-All replicas run it at the same time, inside strategy.run. They meet three times: in the loss of
-pretraining, where each gathers the others' projections; in batch normalization with global_bn; and
-here, where the gradients are summed.
+All replicas run it at the same time, inside strategy.run. They communicate in four places:
+
+- the count of labeled images, if there is a supervised loss (loss_terms.py);
+- batch normalization, with global_bn;
+- the contrastive loss, which gathers the projections of all replicas (losses/nt_xent.py);
+- the sum of the gradients, below. (With float16, optim/loss_scale.py then decides
+  once for all replicas whether to apply them.)
+
+device_loop.py averages the metrics afterwards.
 """
 
 import keras
@@ -29,14 +35,14 @@ def train_step(
     """Takes one step of the optimizer.
 
     Args:
-      task: what is trained (tasks.py).
-      optimizer: built for task.trainable; its iterations are the number of the step.
+      task: the task that is trained (tasks.py).
+      optimizer: optimizer built for task.trainable; its `iterations` is the number of steps taken.
       batch: this replica's images.
-      microbatch_size: images that are computed at a time, in less memory; 0 for all of them.
-      loss_scale: for float16, whose gradients are scaled and may overflow.
+      microbatch_size: number of images to process at a time, to save memory; 0 for all of them.
+      loss_scale: loss scale, used with float16 only.
 
     Returns:
-      This replica's metrics (task.metrics), () each; with a loss_scale also SCALED_METRICS.
+      This replica's metrics (task.metric_names), () each; with a loss_scale also SCALED_METRICS.
     """
     step = optimizer.iterations
     targets = task.targets(batch.labels)
@@ -50,36 +56,38 @@ def train_step(
     else:
         metrics, replica_gradients = gradients(task, batch, targets, step=step, scale=scale)
 
-    # 2. The sum over the replicas. Variables that the loss does not reach are left alone.
+    # 2. The sum over the replicas. Variables without a gradient are not updated.
     pairs = zip(replica_gradients, task.trainable, strict=True)
-    reached = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
-    summed = sum_over_replicas([gradient for gradient, _ in reached])
-    variables = [variable for _, variable in reached]
+    with_gradient = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
+    summed_gradients = sum_over_replicas([gradient for gradient, _ in with_gradient])
+    variables = [variable for _, variable in with_gradient]
 
     # 3. The update.
     if loss_scale is None:
-        compat.apply_gradients(optimizer, list(zip(summed, variables, strict=True)))
+        compat.apply_gradients(optimizer, list(zip(summed_gradients, variables, strict=True)))
         return metrics
-    return metrics | _scaled_update(optimizer, summed, variables, metrics, scale, loss_scale)
+    return metrics | _scaled_update(
+        optimizer, summed_gradients, variables, metrics, scale, loss_scale
+    )
 
 
 def sum_over_replicas(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Sums each tensor over the replicas; the same on all of them."""
+    """Sums each tensor over the replicas in one collective. All replicas get the sums."""
     context = tf.distribute.get_replica_context()
     return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
 
 
 def _scaled_update(
-    optimizer, gradients_sum: list, variables: list, metrics: dict, scale, loss_scale: LossScale
+    optimizer, summed_gradients: list, variables: list, metrics: dict, scale, loss_scale: LossScale
 ) -> dict[str, tf.Tensor]:
-    """Applies scaled gradients where all are finite; else the step only counts.
+    """Applies scaled gradients if all are finite; otherwise skips the update but counts the step.
 
     Returns:
-      SCALED_METRICS, and a total_loss that is nan where no scale could help: the gradients are not
-      finite at the smallest scale, and will not be.
+      SCALED_METRICS, and total_loss. total_loss is NaN if the gradients are not finite even at the
+      smallest scale, which ends the run.
     """
     finite = loss_scale.apply_if_finite(
-        [gradient / scale for gradient in gradients_sum],
+        [gradient / scale for gradient in summed_gradients],
         lambda unscaled: compat.apply_gradients(
             optimizer, list(zip(unscaled, variables, strict=True))
         ),

@@ -1,1 +1,1 @@
-"""One file for each format that weights are stored in."""
+"""Reads and writes each format of weights, one module per format."""

@@ -1,9 +1,9 @@
-"""Our own checkpoints and SavedModels: variables in TensorFlow's object graph.
+"""Finds variables in our own checkpoints and SavedModels, by TensorFlow's object graph.
 
-A checkpoint of ours holds a variable under its path, such as model/base_model/stem/conv/kernel,
-followed by SUFFIX. A SavedModel holds it under the shortest of its names, so there the key is not
-known in advance. Both have an object graph, a tree of attributes whose leaves name the keys. In
-both the model is the attribute `model` of the root, so one walk from there reads either.
+The key of a variable in our checkpoints is its path, such as model/base_model/stem/conv/kernel,
+followed by SUFFIX. A SavedModel stores it under the shortest of its names, so there the key is not
+known in advance. Both have an object graph: a tree of attributes whose leaves name the keys. In
+both the model is the attribute `model` of the root, so one walk from there reads either format.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 from tf_simclr import compat
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # the key of the graph itself
-SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # which TensorFlow appends to a variable's path
+SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # TensorFlow appends this to a variable's path
 MAX_NODES = 100_000  # a ResNet-200 has a few thousand
 
 
@@ -41,7 +41,7 @@ def model_keys(reader: Any) -> dict[str, str]:
     """Finds the model's variables in an object graph.
 
     Args:
-      reader: what tf.train.load_checkpoint returns.
+      reader: the reader that tf.train.load_checkpoint returns.
 
     Returns:
       {our path: key in the file}, empty if the file has no object graph.
@@ -64,7 +64,7 @@ def model_keys(reader: Any) -> dict[str, str]:
         nonlocal num_visited
         num_visited += 1
         if num_visited > MAX_NODES:
-            raise ValueError("its object graph runs in circles")
+            raise ValueError("its object graph has a cycle or too many nodes")
         node = graph.nodes[node_id]
         for attribute in node.attributes:
             keys[path] = attribute.checkpoint_key

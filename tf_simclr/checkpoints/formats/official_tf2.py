@@ -1,9 +1,9 @@
-"""Checkpoints of the official TF2 code (google-research/simclr, tf2/), read under our paths.
+"""Reads checkpoints of the official TF2 code (google-research/simclr, tf2/) under our paths.
 
 The keys of these checkpoints follow the attributes of the official code's Python objects, such as
-model/resnet_model/block_groups/0/layers/1/conv2d_bn_layers/2/conv2d/kernel. A list there also
-holds layers without variables, so an index alone does not say which convolution a variable belongs
-to. Its rank among the layers of the same kind in the list does.
+model/resnet_model/block_groups/0/layers/1/conv2d_bn_layers/2/conv2d/kernel. Such a list also has
+layers without variables, so an index alone does not identify a convolution. The rank among the
+layers of the same kind in the list does.
 """
 
 import re
@@ -30,7 +30,7 @@ _LayerIndices = Mapping[tuple[str, str], list[int]]
 
 
 def is_official(keys: Iterable[str]) -> bool:
-    """Returns whether the keys of a checkpoint are those of the official TF2 code."""
+    """Returns whether the keys belong to a checkpoint of the official TF2 code."""
     return any(key.startswith(ENCODER) for key in keys)
 
 
@@ -51,7 +51,7 @@ def checkpoint_keys(reader: Any) -> dict[str, str]:
     """Finds the model's variables in an official checkpoint.
 
     Args:
-      reader: what tf.train.load_checkpoint returns.
+      reader: the reader that tf.train.load_checkpoint returns.
 
     Returns:
       {our path: key in the file}.
@@ -124,7 +124,7 @@ def _layer_in_block(rest: str, block_key: str, layer_indices: _LayerIndices) -> 
     if match := re.fullmatch(rf"({_MAIN_LIST})/(\d+)/(conv2d|bn)", rest):
         indices = layer_indices[block_key + match[1], match[3]]
         rank = indices.index(int(match[2]))
-        # In a bottleneck with two plain convolutions, the selective kernel lies between them.
+        # In a bottleneck with two plain convolutions, the selective kernel is between them.
         has_sk = match[1] == "conv_relu_dropblock_layers" and len(indices) == 2
         number = (1, 3)[rank] if has_sk else rank + 1
         return f"conv{number}/{_bn(match[3])}".rstrip("/")

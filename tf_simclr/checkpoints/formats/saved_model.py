@@ -1,4 +1,4 @@
-"""SavedModels: the trained model as a function from images to endpoints, for TF Hub and serving."""
+"""Writes and loads SavedModels: functions from images to endpoints, for TF Hub and serving."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tf_simclr.checkpoints.formats.object_graph import variable_tree
 from tf_simclr.errors import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR
 
-ASSETS = "assets"  # the folder in which TensorFlow puts a SavedModel's further files
+ASSETS = "assets"  # the folder for extra files in a SavedModel
 IMAGES = tf.TensorSpec((None, None, None, 3), tf.float32, name="images")
 MOVING_AVERAGES = ("moving_mean", "moving_variance")
 
@@ -27,14 +27,14 @@ def is_saved_model(path: str) -> bool:
 
 
 def load(path: str, *, flag: str) -> Callable:
-    """Loads a SavedModel of ours or of the official code.
+    """Loads one of our SavedModels or one of the official code.
 
     Args:
       path: directory of the SavedModel.
       flag: name of the setting that holds the path, for the error message.
 
     Returns:
-      A function to be called as f(images, trainable=False).
+      A function to call as f(images, trainable=False).
 
     Raises:
       ConfigError: the SavedModel cannot be loaded or cannot be called.
@@ -59,17 +59,17 @@ def read_about(path: str) -> About:
 
 
 def exportable(model: SimCLR) -> tf.train.Checkpoint:
-    """Builds the object that is written as a SavedModel.
+    """Builds the object that `write` writes as a SavedModel.
 
-    Once tf.saved_model.load has read it, it is called as f(images, trainable=False) and returns the
-    endpoints by name. The images are float32 (b, h, w, 3) in [0, 1], of any size. trainable=True is
-    for fine-tuning: it normalizes by the statistics of the batch. Neither mode blurs the images.
-    hub.KerasLayer can load it, too: it passes `training`, and its output_key chooses an endpoint.
-    The signature serving_default runs inference.
+    tf.saved_model.load returns a function f(images, trainable=False) that returns the endpoints by
+    name. The images are float32 (b, h, w, 3) in [0, 1], of any size. trainable=True is for
+    fine-tuning: it normalizes by the statistics of the batch. Neither mode blurs the images.
+    hub.KerasLayer can also load the SavedModel: it passes `training`, and its output_key chooses an
+    endpoint. The signature serving_default runs inference.
     """
     variables = model.variables_by_path()
-    # The same tree as in our checkpoints, so that --checkpoint also takes a SavedModel. The Keras
-    # model itself is left out because a SavedModel must load without this package.
+    # Use the same tree as our checkpoints, so that --checkpoint also accepts a SavedModel. Leave
+    # out the Keras model itself, because a SavedModel must load without this package.
     module = tf.train.Checkpoint(model=variable_tree(variables))
 
     @tf.function(autograph=False)
@@ -115,11 +115,11 @@ def write(
     The SavedModel gets its name only when it is complete.
 
     Args:
-      module: what `exportable` returns. It can be written again after its variables have changed.
-      directory: where the SavedModels lie.
-      step: number of the training step.
-      keep: how many SavedModels to keep.
-      about: content of about.json among the assets (`about_file.write_about`).
+      module: the object from `exportable`. It can be written again after its variables change.
+      directory: directory of the SavedModels.
+      step: training step, the name of the new SavedModel.
+      keep: number of SavedModels to keep.
+      about: content of about.json in the assets (`about_file.write_about`).
 
     Returns:
       The path of the SavedModel.
