@@ -201,7 +201,7 @@ def test_a_students_own_head_must_have_the_teachers_classes(trained, tmp_path):
         (b"{", "Expecting property name"),
         (b"", "Expecting value"),
         (b"\xff\xfe{", "codec"),
-        (b"[]", "no JSON object"),
+        (b"[]", "not a JSON object"),
         (b'{"class_names": "ab"}', "must be a list of strings"),
         (b'{"class_names": ["a", 1]}', "must be a list of strings"),
         (b'{"class_names": []}', "must be a list of strings"),

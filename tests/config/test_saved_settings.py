@@ -99,7 +99,7 @@ def test_gin_takes_comments_blank_lines_and_long_literals(tmp_path):
 )
 def test_gin_of_a_run_is_plain_assignments(tmp_path, line):
     message = error_of(tmp_path / "config.gin", f"# head\nLoss.hidden_norm = True\n{line}\n")
-    assert message.startswith("line 3: a run's settings are data"), message
+    assert message.startswith("line 3: a run's saved settings may only have"), message
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ def test_a_cluster_that_loses_workers_goes_on(tiny, tmp_path):
     assert finish(workers, MINUTE) == [128 + signal.SIGUSR1] * 2
     for index in range(2):
         text = (logs / f"worker_{index}").read_text()
-        assert "SIGUSR1: stopped at step" in text and "the same command goes on" in text
+        assert "SIGUSR1: stopped at step" in text and "the same command resumes" in text
     stopped = weights.find(str(model_dir))
 
     workers = start(2, logs, *command)

@@ -83,7 +83,7 @@ def test_settings_in_a_shared_run_cannot_run_code(repo_root, tmp_path, arguments
     assert not marker.exists()
     assert done.returncode == 2
     assert f"run.py: {folder}/config.gin line " in done.stderr
-    assert "a run's settings are data" in done.stderr
+    assert "a run's saved settings may only have" in done.stderr
 
 
 def test_a_run_leaves_the_same_settings_twice(trained):
@@ -122,7 +122,7 @@ def test_going_on_with_the_same_settings_says_nothing(shapes_dir, tmp_path, caps
     capsys.readouterr()
     assert small.run(f"--model_dir={tmp_path}")["step"] == 2
     error = capsys.readouterr().err
-    assert "steps 1 to 2 of 16 images" in error and "other settings" not in error
+    assert "steps 1 to 2 of 16 images" in error and "different settings" not in error
 
 
 def test_a_run_of_an_earlier_version_goes_on(

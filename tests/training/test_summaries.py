@@ -109,7 +109,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, monkeypatch):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(tf.io.gfile.GFile, "write", full)
-    with pytest.raises(ConfigError, match=r"^model_dir: .*no space.*\): make room"):
+    with pytest.raises(ConfigError, match=r"^model_dir: .*no space.*\): free enough space"):
         summaries.drop_training_after(str(tmp_path), 5)
     assert contents(tmp_path) == before
 

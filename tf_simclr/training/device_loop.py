@@ -38,6 +38,7 @@ def make_run_steps(
 
     @tf.autograph.experimental.do_not_convert  # AutoGraph would convert the Python `if`s
     def replica_step(batch: TrainBatch, is_last: tf.Tensor):
+        """Takes one step on one replica; returns its row, and the previews in the last step."""
         metrics = step_fn(batch)
         unlabeled = 1.0 - tf.reduce_sum(batch.labels, axis=1) if uses_labels else tf.zeros(1)
         # The mean of these over the replicas is the sum over the batch.
@@ -57,6 +58,7 @@ def make_run_steps(
 
     @tf.function
     def run_steps(iterator, num_steps):
+        """Takes num_steps steps on all replicas."""
         rows = tf.TensorArray(tf.float32, num_steps, element_shape=(columns,))
         views = tf.zeros((0, image_size, image_size, 3))
         for i in tf.range(num_steps):

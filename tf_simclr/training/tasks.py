@@ -114,6 +114,7 @@ class Pretrain(Task):
         return {name: endpoints[name] for name in OUTPUTS if name in endpoints}
 
     def loss(self, outputs: dict[str, tf.Tensor], targets: Targets | None) -> dict[str, tf.Tensor]:
+        """Sums NT-Xent, the weight decay and, with a supervised head, the supervised loss."""
         metrics = nt_xent_stacked(
             outputs["proj_head_output"],
             temperature=self.temperature,
@@ -147,6 +148,7 @@ class Finetune(Task):
         return {"logits_sup": self.model(view, training=True)["logits_sup"]}
 
     def loss(self, outputs: dict[str, tf.Tensor], targets: Targets | None) -> dict[str, tf.Tensor]:
+        """Sums the supervised loss and the weight decay."""
         assert targets is not None
         metrics = supervised_loss(outputs["logits_sup"], targets)
         metrics["weight_decay"] = self.weight_decay.loss()
@@ -185,6 +187,7 @@ class Distill(Task):
         return {"logits_sup": logits, "teacher_logits": self.teacher(view)}
 
     def loss(self, outputs: dict[str, tf.Tensor], targets: Targets | None) -> dict[str, tf.Tensor]:
+        """Sums the weighted distillation and supervised losses, and the weight decay."""
         logits = outputs["logits_sup"]
         metrics = distillation(logits, outputs["teacher_logits"], temperature=self.temperature)
         metrics["weight_decay"] = self.weight_decay.loss()
