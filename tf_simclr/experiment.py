@@ -56,7 +56,7 @@ def run(config: Config) -> dict:
     Raises:
       ConfigError: a setting is wrong, or does not fit the data, the devices or a checkpoint.
       Stopped: during training a signal asked the run to stop. It has saved a checkpoint; run again
-        with the same settings to resume.
+        with the same settings, the seed in config.json among them, to resume.
       WorkerLost: another worker was lost; restart all workers to resume.
       NotFinite: the loss became NaN or infinite.
       NotSaved: a checkpoint could not be written.

@@ -31,8 +31,8 @@ def run(config: Config) -> dict:
       ConfigError: a setting does not fit the data, the devices or the files; or no readable
         checkpoint appeared within eval_timeout seconds.
     """
-    # The data set and the checks come first, because the wait below may take hours. Here the labels
-    # are limited before the classes are matched: evaluation needs only the number of examples.
+    # The data set and the checks come first, because the wait below may take hours. Here
+    # label_fraction only changes the number of examples in the plan, so it may come first.
     source = limit_labels(config, prepare.open_source(config))
     plan = prepare.check_and_plan(config, source)
     strategy = _await_checkpoint(config)

@@ -1,6 +1,6 @@
 """Finds image files for mode=predict, reads them, and applies a model batch by batch.
 
-Only the list of paths grows with the number of images.
+Only the list of paths takes memory that grows with the number of images.
 """
 
 import collections

@@ -19,7 +19,7 @@ from tf_simclr.probes import logistic, metrics
 from tf_simclr.probes.features import RAW_PIXELS, Features
 
 NEIGHBORS = 7
-CANDIDATES = slice(10_000)  # the training images among which neighbors are searched
+CANDIDATES = slice(10_000)  # the training images searched for neighbors
 
 
 def summarize(config: Config, source: Source, encoder: SimCLR, *, num_classes: int | None) -> dict:

@@ -22,7 +22,7 @@ from tf_simclr.training.plan import previous_settings_and_plan
 
 
 def run(config: Config) -> dict:
-    """Trains, exports and, with mode=train_then_eval, evaluates.
+    """Trains and exports; evaluates (train_then_eval, eval_every_epochs) and probes (probe_summary).
 
     Every worker runs all of this, but only the chief writes.
 
@@ -34,8 +34,8 @@ def run(config: Config) -> dict:
       config: checked settings; the seed must be set.
 
     Returns:
-      On the chief: step, checkpoint and saved_model (paths), and the results of the evaluation
-      under the names of the official code. On other workers: an empty dict.
+      On the chief: step, checkpoint and saved_model (paths), the results of evaluations and probes,
+      and the best checkpoint's step, accuracy and SavedModel. On other workers: an empty dict.
 
     Raises:
       ConfigError: a setting does not fit the data, the devices or the files.
@@ -44,15 +44,15 @@ def run(config: Config) -> dict:
     # 1. Join the cluster, if there is one, before TensorFlow does anything else.
     cluster = strategies.join_cluster(config)
     with workers.raise_worker_lost(cluster):
-        # 2. Open the data set and check it and the files.
+        # 2. Open the data set; check data and files.
         opened = prepare.open_source(config, cluster)
         source, class_names = prepare.match_classes(config, opened, cluster)
-        source = limit_labels(config, source)  # selects examples by the head's class indices
+        source = limit_labels(config, source)  # after match_classes: selects by the head's classes
         plan = prepare.check_and_plan(config, source)
         # 3. Build the model on its devices, the optimizer and the checkpointers.
         strategy = cluster or strategies.from_config(config)
         state = run_state.build(config, source, plan, strategy, class_names=class_names)
-        # 4. Lock model_dir. Nothing was written to it so far.
+        # 4. Lock model_dir. Nothing has been written to it so far.
         with run_lock.lock(state.model_dir) if state.is_chief else contextlib.nullcontext():
             return _train_and_evaluate(state, opened)
 
@@ -78,7 +78,8 @@ def _train_and_evaluate(state: RunState, opened: Source) -> dict:
     # result.json.
     _train(state, evaluation)
 
-    # At the end, write saved_model/STEP, result.json, saved_model_best/STEP and neighbours.png.
+    # At the end, write saved_model/STEP and, if asked for, result.json, best/, saved_model_best/STEP
+    # and neighbours.png.
     exported = exporter.export_latest()
     evaluates = config.runtime.mode == "train_then_eval" or config.training.eval_every_epochs > 0
     results = evaluation() if evaluates else {}

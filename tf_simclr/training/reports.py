@@ -130,7 +130,7 @@ class Summaries(Hook):
 
         Args:
           writer: writer of the run's event file.
-          metrics: the hook that averages the metrics; it must come first in the list of hooks.
+          metrics: the hook that averages the metrics; it must come before this hook.
           learning_rate: function from step to learning rate.
           every_steps: steps between summaries; 0 for one summary at the end.
         """

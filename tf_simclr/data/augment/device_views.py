@@ -72,7 +72,7 @@ class DeviceViews:
     ) -> tf.Tensor:
         """Returns the first views of the first images, not blurred, for an image summary.
 
-        The views are recomputed. Compiled code is called with the step's batch size, because
+        The views are drawn anew, from other random numbers than the step's. Compiled code is called with the step's batch size, because
         another shape would recompile, which takes seconds. Otherwise only `count` images are
         computed, to save memory.
 

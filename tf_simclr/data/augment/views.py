@@ -38,7 +38,7 @@ def pretraining_view(
     Returns:
       float32 (image_size, image_size, 3) in [0, 1].
     """
-    # One draw for everything: on small images the number of ops costs time, not of pixels.
+    # One draw for everything: small images cost time per op, not per pixel.
     draws = tf.random.stateless_uniform([1 + distortion.NUM_DRAWS], seed)
     finish = _finish_compiled if is_compiled(image_size) else _finish
     resized = crop.crop_and_resize(image, box, image_size)

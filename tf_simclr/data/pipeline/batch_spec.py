@@ -16,7 +16,7 @@ _Batch = TypeVar("_Batch", bound=tuple)
 
 
 def view_spec(source: Source, views: ViewSettings, batch_size: int) -> ViewBatch:
-    """Returns the element_spec of batches whose views are finished on the host."""
+    """Returns the element_spec of batches whose views lack only the blur."""
     shape = (batch_size, *views.shape)
     labels, skipped = _labels(source, batch_size), _per_example(batch_size)
     return ViewBatch(tf.TensorSpec(shape, tf.float32), labels, skipped)
