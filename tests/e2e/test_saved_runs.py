@@ -132,7 +132,9 @@ def test_a_run_of_an_earlier_version_goes_on(
     original = run_state.Checkpointer
     with monkeypatch.context() as patch:
         patch.setattr(
-            run_state, "Checkpointer", lambda *args, seen, **kwargs: original(*args, **kwargs)
+            run_state,
+            "Checkpointer",
+            lambda *args, examples_seen, **kwargs: original(*args, **kwargs),
         )
         small.run(*TINY, f"--data_dir={shapes_dir}", f"--model_dir={tmp_path}", "--train_steps=2")
     os.remove(tmp_path / "config.json")
