@@ -12,8 +12,8 @@ def distillation(
     """Computes the mean cross-entropy between the teacher's and the student's class probabilities.
 
     Both probabilities are softmax(logits / temperature), as in equation 2 of the paper. No gradient
-    flows into the teacher. As in the paper, the loss has no factor of temperature^2, so gradients
-    shrink, at high temperatures as 1 / temperature^2.
+    flows into the teacher. As in the paper, the loss has no factor of temperature^2, so at high
+    temperatures gradients shrink as 1 / temperature^2.
 
     Args:
       student_logits: (n, classes).

@@ -47,7 +47,8 @@ class RowBlocks:
         """Calls function(start) for each block in turn, and joins its results over all n rows.
 
         Args:
-          function: takes the index of a block's first row; returns tensors (rows,) or (rows, width).
+          function: takes the index of a block's first row and returns tensors, (rows,) or
+            (rows, width).
           dtypes: types of these tensors.
           width: their second dimension, or None for vectors.
 

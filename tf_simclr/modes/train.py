@@ -22,7 +22,7 @@ from tf_simclr.training.plan import previous_settings_and_plan
 
 
 def run(config: Config) -> dict:
-    """Trains and exports; evaluates (train_then_eval, eval_every_epochs) and probes (probe_summary).
+    """Trains and exports. If asked for, it evaluates and probes the encoder.
 
     Every worker runs all of this, but only the chief writes.
 
@@ -78,8 +78,8 @@ def _train_and_evaluate(state: RunState, opened: Source) -> dict:
     # result.json.
     _train(state, evaluation)
 
-    # At the end, write saved_model/STEP and, if asked for, result.json, best/, saved_model_best/STEP
-    # and neighbours.png.
+    # At the end, write saved_model/STEP and, if asked for, result.json, best/,
+    # saved_model_best/STEP and neighbours.png.
     exported = exporter.export_latest()
     evaluates = config.runtime.mode == "train_then_eval" or config.training.eval_every_epochs > 0
     results = evaluation() if evaluates else {}

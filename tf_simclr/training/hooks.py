@@ -1,4 +1,4 @@
-"""Hooks that the host runs between calls to the device, of which some act only every N steps.
+"""Hooks that the host runs between calls to the device. Some act only every N steps.
 
 The loop calls the hooks in the order of the list in modes/train.py. The order matters. NaN weights
 must never be saved, so RequireFinite comes first. An evaluation comes before the checkpoint of its

@@ -82,7 +82,8 @@ def _rate(config: Config, plan: Plan, step: int) -> float:
 def start_notes(config: Config, plan: Plan, *, step: int = 0, replicas: int = 1) -> list[str]:
     """Returns one warning per line about settings that do not suit the run.
 
-    Such settings exceed the run's length, evaluate only part of a split, or harm batch normalization.
+    Such settings exceed the run's length, evaluate only part of a split, or harm batch
+    normalization.
 
     Args:
       config: checked settings.

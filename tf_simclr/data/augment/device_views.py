@@ -14,7 +14,7 @@ from tf_simclr.data.augment import blur, on_device
 from tf_simclr.data.batch import CropBatch, ImageBatch, TrainBatch, ViewBatch, num_views
 
 # Two random streams of the seed, which must not draw the same numbers.
-BLUR_STREAM, DEVICE_STREAM = 1, 2
+BLUR_STREAM, DEVICE_STREAM = 1, 2  # seeds of pipeline/seeds.py are derived differently
 
 
 class DeviceViews:
@@ -72,9 +72,9 @@ class DeviceViews:
     ) -> tf.Tensor:
         """Returns the first views of the first images, not blurred, for an image summary.
 
-        The views are drawn anew, from other random numbers than the step's. Compiled code is called with the step's batch size, because
-        another shape would recompile, which takes seconds. Otherwise only `count` images are
-        computed, to save memory.
+        The views are drawn anew, from other random numbers than the step's. Compiled code is called
+        with the step's batch size, because another shape would recompile, which takes seconds.
+        Otherwise only `count` images are computed, to save memory.
 
         Args:
           batch: at least `count` images.

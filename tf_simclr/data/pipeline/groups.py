@@ -15,9 +15,10 @@ _GROUP_BYTES, _BATCH_BYTES = 20_000_000, 80_000_000
 
 
 def examples_in_group(spec: tf.TensorSpec, batch_size: int = 0) -> int:
-    """Returns how many examples to map at a time: a power of two from 32 to 256; above 32 it keeps the views within 20 MB.
+    """Returns how many examples to map at a time.
 
-    The number is a power of two, which divides most batch sizes. If the views of a batch take at
+    The number is a power of two, which divides most batch sizes, from 32 to 256. Above 32 it keeps
+    the views within 20 MB. If the views of a batch take at
     most 80 MB, the batch is one group. It then needs no copy.
 
     Args:
@@ -32,7 +33,7 @@ def examples_in_group(spec: tf.TensorSpec, batch_size: int = 0) -> int:
 
 
 def group_size(step_size: int, batch_size: int, wanted: int) -> int:
-    """Returns a divisor of the batch (of the step, for batches below 32), if possible at least `wanted`.
+    """Returns a divisor of the batch, if possible at least `wanted`; of the step for small batches.
 
     A group is never larger than a step, so stand-ins depend only on the step.
 
