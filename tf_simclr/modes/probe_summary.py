@@ -38,8 +38,8 @@ def summarize(config: Config, source: Source, encoder: SimCLR, *, num_classes: i
     Returns:
       probe/raw_pixels, probe/untrained and probe/pretrained: top-1 accuracies on the evaluation
       split. neighbours/raw_pixels, neighbours/untrained and neighbours/pretrained: the fraction of
-      the nearest training images that share the evaluation image's class, over the whole split. neighbours:
-      a description of what was counted. picture: the path of neighbours.png.
+      the nearest training images that share the evaluation image's class, over the whole split.
+      neighbours: a description of what was counted. picture: the path of neighbours.png.
     """
     from tf_simclr.probes import neighbors  # importing matplotlib takes a second
 
