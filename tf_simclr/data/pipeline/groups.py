@@ -18,8 +18,8 @@ def examples_in_group(spec: tf.TensorSpec, batch_size: int = 0) -> int:
     """Returns how many examples to map at a time.
 
     The number is a power of two, which divides most batch sizes, from 32 to 256. Above 32 it keeps
-    the views within 20 MB. If the views of a batch take at most 80 MB, the batch is one group, which
-    needs no copy.
+    the views within 20 MB. If the views of a batch take at most 80 MB, the batch is one group, and
+    is not copied.
 
     Args:
       spec: shape and dtype of an example's views.
