@@ -105,7 +105,7 @@ def test_a_class_under_another_name_is_pointed_at():
 @pytest.mark.parametrize("name", ["image_key", "label_key"])
 def test_other_data_has_no_features_to_choose(dataset, name):
     config = flags.parse(["run.py", f"--dataset={dataset}"]).config.replace(**{name: "x"})
-    with pytest.raises(ConfigError, match=f"{name} must be None with dataset={dataset}, got 'x'"):
+    with pytest.raises(ConfigError, match=f"{name} must be unset with dataset={dataset}, got 'x'"):
         check(config)
 
 
