@@ -27,8 +27,6 @@ from tf_simclr.errors import ConfigError, did_you_mean, one_line
 
 PRESETS = gin_files.PRESETS
 DEMO = PRESETS / "demo.gin"
-to_gin = saved_settings.to_gin
-
 # Modes that only read a checkpoint may start from the settings of its run. They ignore these
 # settings, which describe how that run started and where its data was.
 _NOT_INHERITED = {

@@ -3,7 +3,6 @@
 import importlib.metadata
 import os
 import platform
-import random
 import sys
 
 # TensorFlow and TFDS log a lot at start-up. Errors that matter are raised as exceptions.
@@ -51,11 +50,8 @@ def _run(parsed: flags.Parsed) -> None:
         from tf_simclr import experiment  # loads TensorFlow, so only after the settings are checked
 
     program = os.path.basename(sys.argv[0])
-    config = parsed.config
-    if config.runtime.seed is None:
-        config = config.replace(seed=random.randrange(2**31))
     try:
-        results = experiment.run(config)
+        results = experiment.run(parsed.config)
     except (ConfigError, *experiment.FAILURES) as error:
         sys.exit(f"{program}: {error}")
     except experiment.WorkerLost as lost:
@@ -66,7 +62,7 @@ def _run(parsed: flags.Parsed) -> None:
         sys.exit(128 + stopped.signal)
     if results:
         words = report.program_words(sys.argv[0], sys.executable)
-        print(report.format_results(config, results, program=words))
+        print(report.format_results(parsed.config, results, program=words))
 
 
 def _versions() -> str:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from hostile_pictures import noise, saved, write
 from tf_simclr.cli import flags
-from tf_simclr.config import Config, check
+from tf_simclr.config import Config, check, saved_settings
 from tf_simclr.data.sources import image_decoding, image_range, opening
 from tf_simclr.data.sources.image_range import ImageRange
 from tf_simclr.errors import ConfigError
@@ -233,6 +233,6 @@ def test_a_tfds_data_set_of_16_bits(tmp_path, capsys):
 
 def test_predict_takes_the_range_from_the_run(tmp_path):
     config = flags.parse(["run.py", "--dataset=shapes", "--image_range=0,4095"]).config
-    (tmp_path / "config.gin").write_text(flags.to_gin(config))
+    (tmp_path / "config.gin").write_text(saved_settings.to_gin(config))
     arguments = ["--mode=predict", f"--checkpoint={tmp_path}", "--images=pictures"]
     assert flags.parse(["run.py", *arguments]).config.data.image_range == "0,4095"
