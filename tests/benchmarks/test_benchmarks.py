@@ -152,7 +152,7 @@ def test_output_is_a_table_with_the_machine_above_and_notes_below(results):
         "BN statistics (measured)",
         "gradients (measured)",
     }
-    assert "wire is its memory" in output and "- computed: " in output
+    assert "communicate through its memory" in output and "- computed: " in output
 
 
 @pytest.mark.long
