@@ -1,7 +1,7 @@
-"""Checks that need data, files or devices, in the order in which they run.
+"""Checks of the model's size, of data, files and devices, in the order in which they run.
 
 They run before the model is built and before the run writes to model_dir. config/rules.py has the
-checks that need only the settings. Checks of a checkpoint's contents come later (run_state.build,
+rules between settings. Checks of a checkpoint's contents come later (run_state.build,
 weights.restore_weights). Each check raises ConfigError: one line that names the flag, its value and
 a way out.
 """

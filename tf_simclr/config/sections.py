@@ -164,9 +164,9 @@ class Model(Section):
     )
     fused_batch_norm: bool = setting(
         False,
-        "Use the fused batch normalization also in float32, unless replicas share statistics "
-        "(global_bn on more than one replica). It is faster, but rounds differently from the "
-        "official code, and the difference grows with depth. Half precision always uses it.",
+        "Use fused batch normalization in float32 too. It is faster, but rounds differently from "
+        "the official code, and the difference grows with depth. Half precision uses it by "
+        "default. Neither does if replicas share statistics (global_bn on several replicas).",
     )
     batch_norm_decay: float = setting(
         0.9, "Decay of the moving averages of batch normalization.", constraint=OPEN_FRACTION
@@ -228,7 +228,7 @@ class Loss(Section):
     loss_block_rows: int = setting(
         0,
         "Rows of the similarity matrix to hold in memory at a time. The result is the same. 0 "
-        "chooses automatically; the batch size or more computes the matrix at once.",
+        "chooses automatically. With the batch size or more, the matrix is computed in one piece.",
         constraint=at_least(0),
     )
 
@@ -378,8 +378,8 @@ class Training(Section):
     )
     probe_summary: bool = setting(
         False,
-        "After --mode=train_then_eval, compare linear probes of the raw pixels, of the untrained "
-        "encoder and of the trained encoder.",
+        "After --mode=train_then_eval, compare linear probes and nearest neighbors of the raw "
+        "pixels, of the untrained encoder and of the trained encoder, and draw a picture.",
     )
 
 

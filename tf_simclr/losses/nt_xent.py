@@ -50,8 +50,8 @@ def nt_xent(
     Returns:
       contrast_loss (): the mean over this replica's view-1 anchors plus the mean over its view-2
         anchors.
-      contrast_acc (): share of images whose projection in view 2 is the most similar of all
-        projections of view 2 to the one in view 1.
+      contrast_acc (): share of images whose view-1 projection is closer to their own view-2
+        projection than to that of any other image.
       contrast_entropy (): mean entropy in nats of the softmax of view 1 over all of view 2. No
         gradient flows back.
     """

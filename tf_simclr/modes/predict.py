@@ -22,8 +22,8 @@ def run(config: Config) -> dict:
     """Classifies or embeds images and writes a table, row by row.
 
     Args:
-      config: checked settings. The model is the setting checkpoint (a checkpoint or a SavedModel),
-        otherwise the latest checkpoint in model_dir.
+      config: checked settings. The setting checkpoint names the model, a checkpoint or a
+        SavedModel; if unset, it is the latest checkpoint in model_dir.
 
     Returns:
       path: the path of the output. written and left_out: numbers of files.

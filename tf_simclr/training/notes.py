@@ -9,7 +9,8 @@ from tf_simclr.config import Config, settings
 from tf_simclr.training.plan import Plan, make_schedule
 
 MIN_BATCH_NORM_IMAGES = 8
-# Saved settings that affect evaluation, files and speed only, not the trained weights.
+# Saved settings that cannot change what a resumed run trains: they concern evaluation, files, speed
+# and the starting weights.
 _NON_TRAINING_SETTINGS = {
     "cache_dataset",
     "checkpoint",

@@ -1,8 +1,8 @@
 """Keeps TensorBoard event files free of duplicate steps after a restart.
 
-Summaries are written at once, so that the curves can be watched. A killed run resumes from its last
-checkpoint, and writes the steps after that checkpoint again. So `drop` removes the old entries of
-these steps before the new ones are written.
+Summaries are written during training, so the curves can be watched. A killed run resumes from its
+last checkpoint, and writes the steps after that checkpoint again. So `drop` removes the old entries
+of these steps before the new ones are written.
 
 An event file is a sequence of records: the length in 8 bytes, its checksum in 4, the event, and the
 event's checksum in 4. Records are copied unchanged.

@@ -1,8 +1,8 @@
 """Augments whole batches on the device that computes the model (--augment_on=device).
 
-The distributions equal the distributions of the host's views, with other random numbers. Batches
-have a static shape, so XLA can compile the ops. Images arrive as uint8: for a view that the host
-has resized, rounding changes a pixel by at most 1/510.
+The views have the distribution of the host's views, but are drawn from different random numbers.
+Batches have a static shape, so XLA can compile the ops. Images arrive as uint8: for a view that the
+host has resized, rounding changes a pixel by at most 1/510.
 """
 
 import tensorflow as tf
@@ -32,7 +32,7 @@ def crop_and_resize(images: tf.Tensor, boxes: tf.Tensor, flips: tf.Tensor, size:
     rows = _bicubic_weights(y, box_height, height, size)  # (n, size, h)
     columns = _bicubic_weights(x, box_width, width, size)
     columns = tf.where(flips[:, tf.newaxis, tf.newaxis], tf.reverse(columns, [1]), columns)
-    # Scale last: bytes are exact in bfloat16, to which some devices round factors.
+    # Scale last: some devices round the operands of a matmul to bfloat16, where bytes are exact.
     pixels = tf.reshape(tf.cast(images, tf.float32), (n, height, width * channels))
     lines = tf.reshape(tf.matmul(rows, pixels), (n, size, width, channels))
     # The color operations also work on planes. This layout avoids a transpose in XLA.

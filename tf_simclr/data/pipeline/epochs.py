@@ -1,6 +1,6 @@
 """The order of the training examples: one endless stream of epochs.
 
-Each epoch holds each example once, in its own order. A batch may hold the end of one epoch and the
+Each epoch holds each example once, newly shuffled. A batch may hold the end of one epoch and the
 start of the next. An image from that end must not come again in the same batch, otherwise it would
 be its own negative.
 """
@@ -113,8 +113,8 @@ class Order:
         first_epoch, position = divmod(self.start_example, self.num_examples)
         if self.needs_full_history:
             return first_epoch, 0, position
-        waits = self._carried(first_epoch) > 0 and position < self.step_size
-        return first_epoch, first_epoch - 1 if waits else first_epoch, position
+        needs_previous = self._carried(first_epoch) > 0 and position < self.step_size
+        return first_epoch, first_epoch - 1 if needs_previous else first_epoch, position
 
     def _carried(self, epoch: int | tf.Tensor) -> int | tf.Tensor:
         """Counts the examples of the previous epoch in the batch in which this epoch starts."""

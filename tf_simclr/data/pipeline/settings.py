@@ -34,8 +34,8 @@ class StreamSettings:
       global_batch_size: examples per training step, over all shards.
       seed: seed of the order and the views.
       start_example: number of examples of this shard that were consumed before, in whole steps.
-        Epochs before it are not read. In the epoch that contains it, the examples before it are
-        read but not decoded.
+        Earlier epochs are not read, except the last of them if a step holds its end. In the epoch
+        that contains start_example, the examples before it are read but not decoded.
       cache: keep the examples in memory after the first epoch: decoded if the device crops them,
         else encoded.
       strict: raise an error for an example that cannot be decoded. Otherwise another example
