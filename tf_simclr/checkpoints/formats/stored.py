@@ -1,0 +1,28 @@
+"""Describes the variables of one model in a file. Every reader of a format returns this."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """The variables of a model in a file, under our paths. Values are read on demand.
+
+    A file may claim any shape, so compare `shapes` with the model before reading a value.
+
+    Attributes:
+      kind: what the file is, for messages: "a TF1 checkpoint of the official code".
+      shapes: {our path: shape}; our paths are the keys of `SimCLR.variables_by_path`.
+      read: function from our path to the variable's value, in our layout.
+      settings: settings of the model that the format implies and no shape shows, {name: value}.
+      notes: sentences for the user: what the file lacks, or how its network differs.
+    """
+
+    kind: str
+    shapes: Mapping[str, tuple[int, ...]]
+    read: Callable[[str], np.ndarray]
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
