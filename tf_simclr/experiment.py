@@ -13,6 +13,7 @@ writes to model_dir.
 import random
 
 from tf_simclr import preflight
+from tf_simclr.checkpoints.recognition import adopt as adopt_checkpoint
 from tf_simclr.checkpoints.run_checkpoints import NotSaved
 from tf_simclr.config import Config, check
 from tf_simclr.data import errors
@@ -22,7 +23,7 @@ from tf_simclr.errors import ConfigError
 from tf_simclr.modes import evaluate, predict, train
 from tf_simclr.training.hooks import NotFinite, Stopped
 
-__all__ = ["FAILURES", "Stopped", "WorkerLost", "run"]
+__all__ = ["FAILURES", "Stopped", "WorkerLost", "adopt_checkpoint", "run"]
 
 # Expected failures. Their messages are complete, so no traceback is shown.
 FAILURES = (NotFinite, NotSaved, errors.UndecodableError)

@@ -10,14 +10,12 @@ from typing import Any
 import tensorflow as tf
 
 from tf_simclr import preflight
-from tf_simclr.checkpoints import result_files, teacher
+from tf_simclr.checkpoints import about_file, result_files, teacher
 from tf_simclr.checkpoints.examples_seen import ExamplesSeen
 from tf_simclr.checkpoints.run_checkpoints import Checkpointer
 from tf_simclr.config import Config, saved_settings
-from tf_simclr.data.augment import views
 from tf_simclr.data.augment.device_views import DeviceViews
 from tf_simclr.data.batch import TrainBatch
-from tf_simclr.data.sources import image_range
 from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import same_settings, strategies, workers
 from tf_simclr.errors import ConfigError
@@ -122,15 +120,9 @@ class RunState:
             print(text, file=sys.stderr)
 
     def about(self) -> dict:
-        """Returns the content of about.json for this model (`about_file.write_about`)."""
-        names, data = list(self.class_names or ()), self.config.data
-        return {
-            "image_size": data.image_size,
-            "class_names": names if names and len(names) == self.num_classes else None,
-            "preparation": views.evaluation_preparation(
-                data.image_size, image_range.parse(data.image_range)
-            ),
-        }
+        """Returns the content of about.json for this model."""
+        names = self.class_names or ()
+        return about_file.content(self.config, names if len(names) == self.num_classes else None)
 
 
 def build(

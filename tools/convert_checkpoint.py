@@ -1,12 +1,14 @@
-"""Converts a checkpoint of the official TF2 SimCLR code into a model_dir.
+"""Converts weights in any format that can be read into a model_dir of this package.
 
-    python tools/convert_checkpoint.py --source=official/ckpt-1000 --output=converted \\
-        --resnet_depth=50 --width_multiplier=1 --sk_ratio=0.0625
+    python tools/convert_checkpoint.py --source=official/ckpt-1000 --output=converted
 
-writes ckpt-0, config.json, config.gin and saved_model/0. `--checkpoint=converted` starts a run from
-its weights, `--model_dir=converted` continues training, and the SavedModel is called as
-f(images, trainable=False). The step is always 0, not the official global_step, because the state of
-the official optimizer is not converted.
+docs/formats.md lists the formats. The network is recognized from the file, so model flags are only
+needed for what its variables do not show, such as --ft_proj_selector.
+
+The tool writes ckpt-0, about.json, config.json, config.gin and saved_model/0.
+`--checkpoint=converted` starts a run from the weights, `--model_dir=converted` continues training,
+and the SavedModel is called as f(images, trainable=False). The step is 0, because the state of an
+optimizer is not converted.
 """
 
 import argparse
@@ -22,9 +24,14 @@ import tensorflow as tf  # noqa: E402
 from absl import logging  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from conversion import official_source  # noqa: E402
 from tf_simclr import files  # noqa: E402
-from tf_simclr.checkpoints import run_checkpoints  # noqa: E402
+from tf_simclr.checkpoints import (  # noqa: E402
+    about_file,
+    recognition,
+    run_checkpoints,
+    weights,
+    weights_file,
+)
 from tf_simclr.checkpoints.formats import saved_model  # noqa: E402
 from tf_simclr.cli import flags, help  # noqa: E402
 from tf_simclr.config import Config, saved_settings, settings
@@ -51,51 +58,58 @@ FLAGS = (
 
 
 class Converted(NamedTuple):
-    """Describes a converted checkpoint.
+    """Describes converted weights.
 
     Attributes:
       num_variables: number of the model's variables.
       num_classes: classes of the supervised head; None if there is no such head.
-      official_step: the official global_step; 0 if the source has none.
+      recognized: what the source is, and which network its weights belong to.
+      notes: what the user must know about the conversion.
     """
 
     num_variables: int
     num_classes: int | None
-    official_step: int
+    recognized: str
+    notes: tuple[str, ...]
 
 
-def convert(source: str, output: str, config: Config) -> Converted:
-    """Writes output/ckpt-0, output/config.json, output/config.gin and output/saved_model/0.
+def convert(source: str, output: str, config: Config, *, fixed: Sequence[str] = ()) -> Converted:
+    """Writes a model_dir with the weights of a file.
 
     Args:
-      source: prefix of an official TF2 object checkpoint, or the directory that holds it.
+      source: the weights, in any format (`weights_file.find`).
       output: new directory; all files in it appear at once.
-      config: checked settings; the model settings must be as in the training.
+      config: checked settings. Those that do not fit the weights change (`recognition.fit`).
+      fixed: names of the settings that must keep their values.
 
     Raises:
-      ConfigError: a flag does not fit; nothing is written.
+      ConfigError: the weights cannot be read, or a flag does not fit; nothing is written.
     """
     output = output.rstrip("/")
     for flag, path in (("source", source), ("output", output)):
         if not NO_PATTERN.holds(path):
             raise ConfigError(f"{flag} must be {NO_PATTERN.text}, got {path!r}")
     _check_output(output)
-    stored, official_step = official_source.read(source)
+    stored = weights.open_weights(source)
     num_classes = stored.num_classes
     if num_classes is None and config.training.train_mode == "finetune":
         raise ConfigError(
             f"train_mode must be pretrain, got finetune: source {source!r} has no supervised head"
         )
-    config = config.replace(lineareval_while_pretraining=num_classes is not None)
-    model = from_config.make_model(config, num_classes)
-    variables = model.variables_by_path()
-    official_source.check_fit(
-        source, stored.shapes, {path: tuple(v.shape) for path, v in variables.items()}
+    # Conversion keeps the model as it is, like prediction and unlike the start of a run.
+    config = recognition.fit(config.replace(mode="predict"), stored, path=source, fixed=fixed)
+    config = config.replace(
+        mode=settings()["mode"].default, lineareval_while_pretraining=num_classes is not None
     )
-    for path, variable in variables.items():
-        variable.assign(stored.read(path))
-    _write(output, model, config)
-    return Converted(len(variables), num_classes, official_step)
+    model = from_config.make_model(config, num_classes)
+    report = weights.restore_weights(model, source)
+    if report.missing:
+        raise ConfigError(f"source {source!r} lacks {report.missing[0]}: give another")
+    found = weights.find(source)
+    names = about_file.read_about(weights_file.about_directory(found)).class_names
+    _write(output, model, config, names if names and len(names) == num_classes else None)
+    recognized = recognition.describe(stored, config)
+    return Converted(len(report.restored), num_classes, recognized, stored.notes)
 
 
 def _check_output(output: str):
@@ -105,7 +119,7 @@ def _check_output(output: str):
         raise ConfigError(f"output {output!r} exists and is not an empty directory; use another")
 
 
-def _write(output: str, model: SimCLR, config: Config):
+def _write(output: str, model: SimCLR, config: Config, class_names: Sequence[str] | None):
     optimizer = policy.make_optimizer(
         model,
         config.optimizer.optimizer,
@@ -113,17 +127,20 @@ def _write(output: str, model: SimCLR, config: Config):
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
     )
+    about = about_file.content(config, class_names)
     unfinished = output + ".unfinished"
     try:
         _remove(unfinished)
         tf.io.gfile.makedirs(unfinished)
         run_checkpoints.Checkpointer(model, optimizer, unfinished, max_to_keep=1).save()
+        about_file.write_about(unfinished, about)
         for name, text in (
             (saved_settings.JSON, saved_settings.to_json(config)),
             (saved_settings.GIN, saved_settings.to_gin(config)),
         ):
             files.write_text(os.path.join(unfinished, name), text)
-        saved_model.export(model, os.path.join(unfinished, "saved_model"), 0, keep=1)
+        exports = os.path.join(unfinished, "saved_model")
+        saved_model.export(model, exports, 0, keep=1, about=about)
         _remove(output)
         tf.io.gfile.rename(unfinished, output)
     except (tf.errors.OpError, OSError) as error:
@@ -151,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         type=os.path.expanduser,
         required=True,
         metavar="PATH",
-        help="prefix of the official checkpoint, or its directory",
+        help="the weights: a checkpoint, a SavedModel, or a file in another format",
     )
     parser.add_argument(
         "--output",
@@ -169,25 +186,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     args = vars(parser.parse_args(argv))
     logging.set_verbosity(logging.ERROR)
-    given = [f"--{name}={args[name]}" for name in FLAGS if args[name] is not None]
+    fixed = [name for name in FLAGS if args[name] is not None]
     try:
-        converted = convert(args["source"], args["output"], parse_settings(given))
+        config = parse_settings([f"--{name}={args[name]}" for name in fixed])
+        converted = convert(args["source"], args["output"], config, fixed=fixed)
     except ConfigError as error:
         sys.exit(f"convert_checkpoint.py: {error}")
-    classes = (
-        "no supervised head"
-        if converted.num_classes is None
-        else f"{converted.num_classes} classes"
-    )
+    print(f"Recognized {converted.recognized}.")
+    for note in converted.notes:
+        print(f"Note: {note}")
     print(
         f"Wrote {args['output']}: ckpt-0, config.gin and saved_model/0; "
-        f"{converted.num_variables} variables, {classes}; "
-        f"step 0 (global_step was {converted.official_step})."
+        f"{converted.num_variables} variables."
     )
 
 
 def parse_settings(given: Sequence[str]) -> Config:
-    """Parses flags of run.py, which override the defaults of config.py.
+    """Parses flags of run.py, which override what is recognized.
 
     Raises:
       ConfigError: a setting is wrong, or settings contradict each other.

@@ -6,15 +6,21 @@ The file is in the directory of a run's checkpoints, and in the assets of its Sa
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tf_simclr import files
+from tf_simclr.config import Config, settings
+from tf_simclr.data.augment import views
+from tf_simclr.data.sources import image_range
 from tf_simclr.data.sources.image_range import LARGEST, ImageRange
 from tf_simclr.errors import ConfigError, one_line
 
 ABOUT = "about.json"
+# Settings of the network that the shapes of its weights do not show.
+HIDDEN_SETTINGS = ("ft_proj_selector",)
 MAX_BYTES = 2**24  # twenty thousand long class names take less than one MiB
 
 
@@ -26,11 +32,32 @@ class About:
       image_size: side of the images that the model was trained with, in pixels.
       class_names: names of the supervised head's classes, in the order of its logits.
       image_range: values of 16-bit images that evaluation maps to black and white.
+      network: settings of the model that the shapes of its weights do not show, {name: value}.
     """
 
     image_size: int | None = None
     class_names: tuple[str, ...] | None = None
     image_range: ImageRange | None = None
+    network: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def content(config: Config, class_names: Sequence[str] | None) -> dict[str, Any]:
+    """Returns the content of about.json for the model of a run.
+
+    Args:
+      config: the settings of the run.
+      class_names: names of the supervised head's classes, in the order of its logits; None if they
+        are unknown.
+    """
+    data = config.data
+    return {
+        "image_size": data.image_size,
+        "class_names": list(class_names) if class_names else None,
+        "preparation": views.evaluation_preparation(
+            data.image_size, image_range.parse(data.image_range)
+        ),
+        "network": dataclasses.asdict(config.model),
+    }
 
 
 def write_about(directory: str, content: dict[str, Any]) -> None:
@@ -38,8 +65,7 @@ def write_about(directory: str, content: dict[str, Any]) -> None:
 
     Args:
       directory: directory of the checkpoints.
-      content: image_size, in pixels; class_names, in the order of the head's logits, or None;
-        preparation, how evaluation prepares images (`augment.views.evaluation_preparation`).
+      content: see `content`.
     """
     files.write_text(os.path.join(directory, ABOUT), json.dumps(content, indent=2) + "\n")
 
@@ -93,7 +119,25 @@ def _parse(content: Any) -> About:
         image_size,
         tuple(names) if names else None,
         _parse_image_range(content.get("preparation")),
+        _parse_network(content.get("network")),
     )
+
+
+def _parse_network(network: Any) -> dict[str, Any]:
+    """Returns the settings that no shape shows. Older files lack them.
+
+    Raises:
+      ValueError: a value is not one that the setting can have.
+    """
+    if network is None:
+        return {}
+    if not isinstance(network, dict):
+        raise ValueError("network must be a JSON object")
+    values = {name: network[name] for name in HIDDEN_SETTINGS if name in network}
+    for name, value in values.items():
+        if wrong := settings()[name].complaint(value):
+            raise ValueError(f"network: {name} {wrong}")
+    return values
 
 
 def _parse_image_range(preparation: Any) -> ImageRange | None:

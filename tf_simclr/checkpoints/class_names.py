@@ -23,8 +23,9 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tf_simclr.checkpoints import about_file, teacher, weights
+from tf_simclr.checkpoints import about_file, teacher, weights_file
 from tf_simclr.checkpoints.formats import saved_model
+from tf_simclr.checkpoints.formats.stored import SUPERVISED_HEAD
 from tf_simclr.config import Config
 from tf_simclr.data.sources.protocol import Source
 from tf_simclr.data.sources.relabel import RelabeledSource, UnknownClasses
@@ -97,7 +98,7 @@ def _trained_head(config: Config) -> TrainedHead | None:
     if not training.checkpoint or config.model.zero_init_logits_layer:
         return None
     return _head_in(
-        weights.find(training.checkpoint),
+        weights_file.find(training.checkpoint),
         f"checkpoint {training.checkpoint!r}",
         "start a new head by --zero_init_logits_layer, or use a data set of its classes",
         variable_schema=training.variable_schema,
@@ -112,17 +113,17 @@ def _head_in(
     Raises:
       ConfigError: about.json beside the checkpoint names more or fewer classes than the head has.
     """
-    directory = _about_directory(prefix)
+    directory = weights_file.about_directory(prefix)
     names = about_file.read_about(directory).class_names
     try:
-        shapes = weights.read_shapes(prefix)
-    except weights.READ_ERRORS:
+        shapes = weights_file.open_weights(prefix).shapes
+    except ConfigError:
         # Restoring will use an earlier checkpoint of the same run, or report the problem.
         return TrainedHead(owner, names, way_out)
     head_shapes = [
         shape
         for path, shape in shapes.items()
-        if path.startswith(weights.SUPERVISED_HEAD) and re.match(variable_schema or "", path)
+        if path.startswith(SUPERVISED_HEAD) and re.match(variable_schema or "", path)
     ]
     if not head_shapes:
         return None
@@ -133,15 +134,6 @@ def _head_in(
             f"head in {owner} has {num_classes}: restore it, or delete it to continue without names"
         )
     return TrainedHead(owner, names, way_out)
-
-
-def _about_directory(prefix: str) -> str:
-    """Returns the directory of about.json: the checkpoint's, or the SavedModel's assets."""
-    directory = os.path.dirname(prefix)
-    parent = os.path.dirname(directory)
-    if saved_model.is_saved_model(parent):
-        return os.path.join(parent, saved_model.ASSETS)
-    return directory
 
 
 def _match_head(source: Source, head: TrainedHead) -> MatchedSource:

@@ -1,23 +1,20 @@
-"""Reads the model's weights from our checkpoints, SavedModels, or official TF2 checkpoints."""
+"""Sets the model's variables from a file of weights."""
 
-import contextlib
 import dataclasses
-import os
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf.message import DecodeError
 
-from tf_simclr.checkpoints.formats import object_graph, official_tf2
-from tf_simclr.errors import ConfigError, one_line
+from tf_simclr.checkpoints.formats import object_graph
+from tf_simclr.checkpoints.formats.stored import SUPERVISED_HEAD
+from tf_simclr.checkpoints.weights_file import READ_ERRORS, find, open_weights
+from tf_simclr.errors import ConfigError
 from tf_simclr.models.simclr import SimCLR
 
-# The exceptions of TensorFlow's readers for truncated or damaged files.
-READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError, DecodeError)
-SUPERVISED_HEAD = "head_supervised/"
+__all__ = ["READ_ERRORS", "find", "open_weights", "read_shapes", "read_weights", "restore_weights"]
+NAMES_SHOWN = 3  # variables in an error message
 # What to do if a shape differs, by the part of the model.
 _WAYS_OUT = {
     "base_model": "give the model flags that it was trained with",
@@ -64,19 +61,20 @@ def restore_weights(
     variable_schema: str | None = None,
     zero_init_logits_layer: bool = False,
 ) -> RestoreReport:
-    """Sets the model's variables from one of our checkpoints or an official TF2 checkpoint.
+    """Sets the model's variables from a file of weights (`weights_file.find`).
 
     Args:
       model: the model whose variables are set.
-      path: a prefix, a directory of checkpoints (the latest is used) or a SavedModel.
+      path: the weights: a checkpoint, a SavedModel, or a file in another format.
       variable_schema: regular expression. Only variables whose path it matches (re.match) are set.
       zero_init_logits_layer: zero the supervised head instead of restoring it.
 
     Raises:
-      ConfigError: there is no such checkpoint, it lacks a part of the encoder that the schema
-        selects, or a shape differs. In that case no variable is changed.
+      ConfigError: there is no such checkpoint; or, among the variables that the schema selects, it
+        lacks a part of the encoder, has parts that the model lacks, or has another shape. In that
+        case no variable is changed.
     """
-    stored = StoredWeights(path)
+    stored = open_weights(path)
     selected, skipped, missing = {}, [], []
     for name, variable in model.variables_by_path().items():
         is_supervised = name.startswith(SUPERVISED_HEAD)
@@ -93,16 +91,19 @@ def restore_weights(
             )
         else:
             selected[name] = variable
+    names = model.variables_by_path()
     missing_encoder = [name for name in missing if name.startswith("base_model/")]
-    if missing_encoder or not selected:
-        problem = (
-            f"lacks {missing_encoder[0]}"
-            if missing_encoder
-            else "has no variable that variable_schema selects"
-        )
+    unknown = _unknown(stored.shapes, names, variable_schema)
+    for problem, differences in (("lacks", missing_encoder), ("also has", unknown)):
+        if differences:
+            raise ConfigError(
+                f"checkpoint {path!r} {problem} {_listed(differences)}. Was it trained with other "
+                "model flags? Give the model flags that it was trained with"
+            )
+    if not selected:
         raise ConfigError(
-            f"checkpoint {path!r} {problem}. Was it trained with other model flags? Give the model "
-            "flags that it was trained with"
+            f"checkpoint {path!r} has no variable that variable_schema selects: the variables are "
+            f"called {_listed(list(stored.shapes))}"
         )
     # Read all values before assigning the first, because reading may fail.
     values = {name: stored.read(name) for name in selected}
@@ -114,72 +115,28 @@ def restore_weights(
     return RestoreReport(list(selected), skipped, missing)
 
 
-class StoredWeights:
-    """The model's variables in a checkpoint or SavedModel. Values are read on demand.
+def _unknown(stored: Iterable[str], names: Collection[str], schema: str | None) -> list[str]:
+    """Lists the stored variables of a part that the model has, but without such a variable.
 
-    A file may claim any shape, so compare `shapes` with the model before reading a value.
-
-    Attributes:
-      shapes: {our path: shape}, available without reading a value.
+    A deeper network has every variable of a shallower one, so restoring only what the model has
+    would load a ResNet-34 into a ResNet-18.
     """
+    parts = {name.split("/")[0] for name in names} - {SUPERVISED_HEAD.rstrip("/")}
+    return [
+        name
+        for name in stored
+        if name not in names and name.split("/")[0] in parts and re.match(schema or "", name)
+    ]
 
-    def __init__(self, path: str):
-        """Opens the checkpoint or SavedModel that a path names (`find`).
 
-        Raises:
-          ConfigError: there is no such file, it is damaged, or its variables have unknown names or
-            do not hold floating-point numbers.
-        """
-        self._path = path
-        with self._read_errors_in_one_line():
-            self._reader, self._keys = _open(find(path))
-            shapes = self._reader.get_variable_to_shape_map()
-            types = self._reader.get_variable_to_dtype_map()
-        if not self._keys:
-            raise ConfigError(
-                f"checkpoint {path!r} is neither one of ours nor one of the official TF2 code: its "
-                f"variables are called {', '.join(sorted(shapes)[:3])}"
-            )
-        for name, key in self._keys.items():
-            if key not in shapes or not types[key].is_floating:
-                problem = types[key].name if key in shapes else "not in the file"
-                raise ConfigError(
-                    f"checkpoint {path!r} is not one that a run has written ({name} is {problem}): "
-                    "give another"
-                )
-        self.shapes: dict[str, tuple] = {
-            name: tuple(shapes[key]) for name, key in self._keys.items()
-        }
-
-    @property
-    def num_classes(self) -> int | None:
-        """Returns the number of classes of the supervised head; None if there is no head."""
-        bias = self.shapes.get(f"{SUPERVISED_HEAD}dense/bias")
-        return bias[0] if bias else None
-
-    def read(self, name: str) -> np.ndarray:
-        """Reads the value of one variable.
-
-        Raises:
-          ConfigError: the file is damaged.
-        """
-        with self._read_errors_in_one_line():
-            return self._reader.get_tensor(self._keys[name])
-
-    @contextlib.contextmanager
-    def _read_errors_in_one_line(self) -> Iterator[None]:
-        try:
-            yield
-        except ConfigError:
-            raise
-        except (*READ_ERRORS, MemoryError) as error:
-            raise ConfigError(
-                f"checkpoint {self._path!r} cannot be read ({one_line(error)}): give another"
-            ) from error
+def _listed(names: list[str]) -> str:
+    """Lists the first names, for a message."""
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def read_weights(path: str) -> dict[str, np.ndarray]:
-    """Reads all variables of the model from a checkpoint or SavedModel.
+    """Reads all variables of the model from a file of weights.
 
     Returns:
       {our path: value}.
@@ -187,7 +144,7 @@ def read_weights(path: str) -> dict[str, np.ndarray]:
     Raises:
       ConfigError: there is no such file, or its variables have unknown names.
     """
-    stored = StoredWeights(path)
+    stored = open_weights(path)
     return {name: stored.read(name) for name in stored.shapes}
 
 
@@ -206,44 +163,3 @@ def read_shapes(prefix: str) -> dict[str, tuple]:
     if missing := [key for key in keys.values() if key not in shapes]:
         raise ValueError(f"it lacks {missing[0]}, which it lists")
     return {path: tuple(shapes[key]) for path, key in keys.items()}
-
-
-def find(path: str) -> str:
-    """Finds the checkpoint that a path names: a prefix, a directory or a SavedModel.
-
-    Returns:
-      The prefix of the checkpoint.
-
-    Raises:
-      ConfigError: there is none.
-    """
-    if tf.io.gfile.exists(path + ".index"):
-        return path
-    if tf.io.gfile.isdir(path):
-        if latest := tf.train.latest_checkpoint(path):
-            return latest
-        # The checkpoints were copied without the file `checkpoint`, which lists them.
-        if indices := tf.io.gfile.glob(os.path.join(path, "*-*.index")):
-            return max(indices, key=_step).removesuffix(".index")
-        saved_model = os.path.join(path, "variables", "variables")
-        if tf.io.gfile.exists(saved_model + ".index"):
-            return saved_model
-        raise ConfigError(f"checkpoint {path!r} is a directory without checkpoint or SavedModel")
-    raise ConfigError(
-        f"checkpoint {path!r} does not exist: give a prefix such as DIR/ckpt-1000, a model_dir "
-        "or the directory of a SavedModel"
-    )
-
-
-def _step(index: str) -> int:
-    """Returns 42 for DIR/ckpt-42.index, and -1 for a name without a number."""
-    number = index.removesuffix(".index").rpartition("-")[2]
-    return int(number) if number.isdecimal() else -1
-
-
-def _open(prefix: str) -> tuple[Any, dict[str, str]]:
-    """Opens a checkpoint in any of the formats: (reader, {our path: key in the file})."""
-    reader = tf.train.load_checkpoint(prefix)
-    if official_tf2.is_official(reader.get_variable_to_shape_map()):
-        return reader, official_tf2.checkpoint_keys(reader)
-    return reader, object_graph.model_keys(reader)

@@ -51,7 +51,10 @@ def _run(parsed: flags.Parsed) -> None:
 
     program = os.path.basename(sys.argv[0])
     try:
-        results = experiment.run(parsed.config)
+        config, recognized = experiment.adopt_checkpoint(parsed.config, fixed=parsed.explicit)
+        if recognized:
+            print(recognized, file=sys.stderr)
+        results = experiment.run(config)
     except (ConfigError, *experiment.FAILURES) as error:
         sys.exit(f"{program}: {error}")
     except experiment.WorkerLost as lost:
@@ -62,7 +65,7 @@ def _run(parsed: flags.Parsed) -> None:
         sys.exit(128 + stopped.signal)
     if results:
         words = report.program_words(sys.argv[0], sys.executable)
-        print(report.format_results(parsed.config, results, program=words))
+        print(report.format_results(config, results, program=words))
 
 
 def _versions() -> str:

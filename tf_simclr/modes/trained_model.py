@@ -84,7 +84,7 @@ def open_model(config: Config, path: str, prefix: str | None) -> TrainedModel:
 
 
 def _open_checkpoint(config: Config, prefix: str) -> TrainedModel:
-    num_classes = weights.StoredWeights(prefix).num_classes
+    num_classes = weights.open_weights(prefix).num_classes
     model = from_config.make_model(config, num_classes)
     weights.restore_weights(model, prefix)
     about = about_file.read_about(os.path.dirname(prefix))
@@ -114,7 +114,7 @@ def _open_saved_variables(config: Config, path: str) -> TrainedModel | None:
     # SavedModels are exported for the run's image size, in float32.
     config = config.replace(image_size=run_config.data.image_size, precision="float32")
     try:
-        stored = weights.StoredWeights(path)
+        stored = weights.open_weights(path)
         model = from_config.make_model(config, stored.num_classes)
         report = weights.restore_weights(model, path)
     except ConfigError:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+SUPERVISED_HEAD = "head_supervised/"  # prefix of the paths of its variables
+
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
@@ -26,3 +28,9 @@ class Stored:
     read: Callable[[str], np.ndarray]
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def num_classes(self) -> int | None:
+        """Returns the number of classes of the supervised head; None if there is no head."""
+        bias = self.shapes.get(f"{SUPERVISED_HEAD}dense/bias")
+        return bias[0] if bias else None

@@ -1,0 +1,122 @@
+"""The network is recognized from the names and shapes of its variables."""
+
+import numpy as np
+import pytest
+from tests.small import parse
+
+from tf_simclr.checkpoints import recognition
+from tf_simclr.checkpoints.formats.stored import Stored
+from tf_simclr.config import Config
+from tf_simclr.errors import ConfigError
+from tf_simclr.models.from_config import make_model
+
+NETWORKS = [
+    dict(resnet_depth=18, width_multiplier=0.125, image_size=32),
+    dict(resnet_depth=34, width_multiplier=0.125, se_ratio=0.25),
+    dict(resnet_depth=18, width_multiplier=0.25, sk_ratio=0.0625, num_proj_layers=2),
+    dict(resnet_depth=50, width_multiplier=0.0625, sk_ratio=0.0625, proj_out_dim=64),
+    dict(resnet_depth=50, width_multiplier=0.125, se_ratio=0.0625, proj_head_mode="linear"),
+    dict(resnet_depth=50, width_multiplier=0.125, proj_head_mode="none", image_size=24),
+    dict(resnet_depth=18, width_multiplier=0.125, ft_proj_selector=-1),
+]
+
+
+def stored_of(config: Config, num_classes=7) -> Stored:
+    model = make_model(config.replace(seed=1), num_classes)
+    shapes = {path: tuple(v.shape) for path, v in model.variables_by_path().items()}
+    return Stored("a test", shapes, lambda name: np.zeros(shapes[name]))
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return [(settings, stored_of(Config().replace(**settings))) for settings in NETWORKS]
+
+
+@pytest.mark.parametrize("index", range(len(NETWORKS)))
+def test_shapes_show_the_network(networks, index):
+    """The recognized settings build a network of the same variables."""
+    settings, stored = networks[index]
+    start = Config().replace(mode="predict")
+    config = recognition.fit(start, stored, path="x")
+    assert stored_of(config).shapes == stored.shapes
+    for name, value in settings.items():
+        if name not in ("image_size", "proj_out_dim") or value not in (24, 64):
+            assert config.to_dict()[name] == value or name == "ft_proj_selector", name
+    if settings.get("image_size"):
+        assert config.data.image_size == 32
+
+
+def test_settings_that_fit_keep_their_values(networks):
+    for settings, stored in networks:
+        config = Config().replace(**settings, mode="predict")
+        assert recognition.fit(config, stored, path="x") == config
+
+
+def test_a_flag_that_contradicts_the_weights_is_refused(networks):
+    _, stored = networks[0]
+    config = Config().replace(resnet_depth=50, width_multiplier=0.125)
+    with pytest.raises(ConfigError, match="show resnet_depth=18, not 50: leave --resnet_depth out"):
+        recognition.fit(config, stored, path="x", fixed=["resnet_depth"])
+
+
+@pytest.mark.parametrize(
+    "index, image_size, message",
+    [
+        (0, 64, "stem is that of small images: image_size must be 32 or less, got 64"),
+        (1, 32, "stem is that of larger images: image_size must be 33 or more, got 32"),
+    ],
+)
+def test_the_stem_decides_about_the_image_size(networks, index, image_size, message):
+    with pytest.raises(ConfigError, match=message):
+        recognition.fit(Config().replace(image_size=image_size), networks[index][1], path="x")
+
+
+def test_weights_without_projection_head(networks):
+    """Pretraining starts a new head; fine-tuning and prediction do without."""
+    _, stored = networks[5]
+    for settings, mode in (
+        (dict(train_mode="pretrain", mode="train"), "nonlinear"),
+        (dict(train_mode="finetune", mode="train"), "none"),
+        (dict(mode="predict"), "none"),
+    ):
+        config = recognition.fit(Config().replace(**settings), stored, path="x")
+        assert config.model.proj_head_mode == mode
+
+
+def test_a_schema_that_leaves_out_the_heads_leaves_their_settings(networks):
+    _, stored = networks[3]
+    config = Config().replace(mode="train", variable_schema="(?!head)")
+    assert recognition.fit(config, stored, path="x").model.proj_out_dim == 128
+    config = config.replace(variable_schema=None)
+    assert recognition.fit(config, stored, path="x").model.proj_out_dim == 64
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda s: s | {"base_model/block_group1/block9/conv1/kernel": (1, 1, 8, 8)}, "no ResNet"),
+        (lambda s: {k: v for k, v in s.items() if "block_group4" not in k}, "no ResNet"),
+        (lambda s: s | {"base_model/block_group2/block1/conv1/kernel": (3, 3, 8, 17)}, "channels"),
+        (lambda s: s | {"head_supervised/dense/kernel": (3, 7)}, "takes 3 features"),
+        (lambda s: s | {"base_model/stem/conv/kernel": ()}, "not those of a ResNet"),
+        (lambda s: s | {"base_model/block_group4/block1/conv1/kernel": ()}, "not those of"),
+    ],
+)
+def test_shapes_of_no_network_that_can_be_built(networks, change, message):
+    stored = Stored("a test", change(dict(networks[0][1].shapes)), lambda name: np.zeros(1))
+    with pytest.raises(ConfigError, match=message) as error:
+        recognition.fit(Config().replace(mode="predict"), stored, path="x")
+    assert "\n" not in str(error.value) and "give another" in str(error.value)
+
+
+def test_the_command_line_takes_the_network_from_the_checkpoint(golden):
+    path = str(golden("models/r18_cifar"))
+    arguments = (f"--checkpoint={path}", "--mode=train", "--train_mode=finetune", "--model_dir=new")
+    config, line = recognition.adopt(parse(*arguments))
+    assert (config.model.resnet_depth, config.model.width_multiplier) == (18, 0.125)
+    assert line == (
+        f"Recognized in {path}: a TF2 checkpoint of the official code; ResNet-18 0.125x, small "
+        "stem, projection head of 3 layers to 128, 10 classes"
+    )
+    unchanged = parse(*arguments, "--mode=eval")
+    assert recognition.adopt(unchanged) == (unchanged, None)

@@ -1,0 +1,280 @@
+"""Recognizes the network that weights belong to, from the names and shapes of its variables.
+
+`--checkpoint` needs no model flags then: depth, width, selective kernels, squeeze-and-excitation,
+stem, projection head and classes all show in the shapes.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from tf_simclr.checkpoints import weights_file
+from tf_simclr.checkpoints.formats.stored import SUPERVISED_HEAD, Stored
+from tf_simclr.config import Config, settings
+from tf_simclr.errors import ConfigError
+from tf_simclr.models.resnet import BLOCKS_PER_GROUP, BOTTLENECK_DEPTHS
+from tf_simclr.models.simclr import SMALL_STEM_MAX_IMAGE_SIZE
+
+Shapes = Mapping[str, tuple[int, ...]]
+_STEM = "base_model/stem/conv/kernel"
+_BLOCK = re.compile(r"base_model/block_group(\d)/block(\d+)/(.*)")
+_HEAD = re.compile(r"head_contrastive/layer(\d+)/dense/kernel")
+_SIMCLRV2_SK_RATIO = 0.0625
+
+
+class Unrecognized(ValueError):
+    """Says why shapes are not those of a network that this package can build."""
+
+
+def adopt(config: Config, *, fixed: Collection[str] = ()) -> tuple[Config, str | None]:
+    """Sets the model settings of a run that starts from weights to what the weights show.
+
+    Args:
+      config: the settings; training.checkpoint names the weights, if there are any.
+      fixed: names of the settings that must keep their values: those given as flags.
+
+    Returns:
+      The settings, and a line for the user. The settings do not change and the line is None if the
+      run does not start from --checkpoint, or if the weights cannot be opened as variables, such as
+      a SavedModel of another program.
+
+    Raises:
+      ConfigError: the weights contradict a fixed setting or the image size.
+    """
+    path, mode = config.training.checkpoint, config.runtime.mode
+    trains = mode in ("train", "train_then_eval")
+    resumes = trains and tf.train.latest_checkpoint(config.runtime.model_dir or "") is not None
+    if not path or resumes or mode == "eval":
+        return config, None
+    try:
+        stored = weights_file.open_weights(path)
+    except ConfigError:
+        return config, None  # the mode opens it again, and reports the error or loads a graph
+    config = fit(config, stored, path=path, fixed=fixed)
+    return config, f"Recognized in {path}: {describe(stored, config)}"
+
+
+def fit(config: Config, stored: Stored, *, path: str, fixed: Collection[str] = ()) -> Config:
+    """Changes the settings whose values do not fit the weights.
+
+    A setting that fits keeps its value, because shapes do not always determine it: every sk_ratio
+    up to 0.0625 gives the same ResNet-50.
+
+    Args:
+      config: the settings to start from.
+      stored: the weights.
+      path: the path that the user gave, for error messages.
+      fixed: names of the settings that must keep their values.
+
+    Raises:
+      ConfigError: the weights are of a network that this package cannot build, or contradict a
+        fixed setting or the image size.
+    """
+    try:
+        values = _backbone(stored.shapes, config)
+        if not ("proj_head_mode" in fixed and config.model.proj_head_mode == "none"):
+            values |= _projection_head(stored.shapes, config)
+        for name in sorted(values.keys() & set(fixed)):
+            raise Unrecognized(
+                f"its variables show {name}={values[name]}, not {config.to_dict()[name]}: leave "
+                f"--{name} out, or"
+            )
+        config = config.replace(**values)
+        trains = config.runtime.mode in ("train", "train_then_eval")
+        for name, value in stored.settings.items():
+            # Which layer fine-tuning starts from is a choice of the new run.
+            if name not in fixed and not (trains and name == "ft_proj_selector"):
+                config = config.replace(**{name: value})
+        return config if trains else _fit_selector(config, stored.shapes)
+    except Unrecognized as error:
+        message = f"checkpoint {path!r} is {stored.kind}, but {error}"
+        end = " give another" if message.endswith(", or") else ": give another"
+        raise ConfigError(message + end) from error
+    except (IndexError, KeyError, ZeroDivisionError) as error:
+        raise ConfigError(
+            f"checkpoint {path!r} is {stored.kind}, but its variables are not those of a ResNet of "
+            f"this package (at {error}): give another"
+        ) from error
+
+
+def describe(stored: Stored, config: Config) -> str:
+    """Returns a line that says what a file is, and which network its weights belong to."""
+    model, shapes = config.model, stored.shapes
+    parts = [f"ResNet-{model.resnet_depth} {model.width_multiplier:g}x"]
+    if model.sk_ratio:
+        parts.append(f"selective kernels (sk_ratio {model.sk_ratio:g})")
+    if model.se_ratio:
+        parts.append(f"squeeze-and-excitation (se_ratio {model.se_ratio:g})")
+    parts.append("small stem" if _has_small_stem(shapes) else "stem for images above 32 pixels")
+    layers = _projection_widths(shapes)
+    parts.append(
+        f"projection head of {len(layers)} layers to {layers[-1]}"
+        if layers
+        else "no projection head"
+    )
+    classes = stored.num_classes
+    parts.append(f"{classes} classes" if classes else "no supervised head")
+    return f"{stored.kind}; {', '.join(parts)}"
+
+
+def _backbone(shapes: Shapes, config: Config) -> dict[str, Any]:
+    model = config.model
+    kernels, blocks = _kernels_of_blocks(shapes)
+    counts = tuple(blocks[group] for group in sorted(blocks))
+    is_bottleneck = (1, 1, "conv3") in kernels
+    depths = [
+        depth
+        for depth, blocks_per_group in BLOCKS_PER_GROUP.items()
+        if blocks_per_group == counts and (depth in BOTTLENECK_DEPTHS) == is_bottleneck
+    ]
+    if not depths:
+        kind = "bottleneck" if is_bottleneck else "basic"
+        raise Unrecognized(f"no ResNet has {counts} {kind} blocks in its groups")
+    widths = [kernels[group, 1, "conv1"][-1] for group in (1, 2, 3, 4)]
+    values = {
+        "resnet_depth": model.resnet_depth if model.resnet_depth in depths else depths[0],
+        "width_multiplier": _fitting(
+            model.width_multiplier,
+            widths[3] / 512,
+            lambda width: [int(64 * 2**i * width) for i in range(4)] == widths,
+            "its block groups have " + ", ".join(map(str, widths)) + " channels",
+        ),
+        "sk_ratio": _sk_ratio(shapes, kernels, model.sk_ratio),
+        "se_ratio": _se_ratio(kernels, model.se_ratio),
+        "image_size": _image_size(shapes, config),
+    }
+    return {name: value for name, value in values.items() if value != config.to_dict()[name]}
+
+
+def _kernels_of_blocks(
+    shapes: Shapes,
+) -> tuple[dict[tuple[int, int, str], tuple[int, ...]], dict[int, int]]:
+    """Returns {(group, block, layer): shape} of all kernels, and {group: number of blocks}."""
+    kernels: dict[tuple[int, int, str], tuple[int, ...]] = {}
+    blocks: dict[int, int] = defaultdict(int)
+    for path, shape in shapes.items():
+        if match := _BLOCK.fullmatch(path):
+            group, block = int(match[1]), int(match[2])
+            blocks[group] = max(blocks[group], block)
+            if match[3].endswith("/kernel"):
+                kernels[group, block, match[3].removesuffix("/kernel")] = shape
+    return kernels, blocks
+
+
+def _fitting(current: float, candidate: float, fits: Callable[[float], bool], why: str) -> float:
+    """Returns the current value if it fits, otherwise the candidate.
+
+    Raises:
+      Unrecognized: neither fits.
+    """
+    for value in (current, candidate):
+        if fits(value):
+            return value
+    raise Unrecognized(f"{why}, which no setting gives")
+
+
+def _sk_ratio(shapes: Shapes, kernels: Mapping, current: float) -> float:
+    # Pairs of a block's width and the width of its bottleneck.
+    pairs = {
+        (kernels[group, block, "sk/expand"][-1] // 2, shape[-1])
+        for (group, block, layer), shape in kernels.items()
+        if layer == "sk/reduce"
+    }
+    if not pairs:
+        # Basic blocks have no selective kernels, but sk_ratio still changes their stem.
+        has_deep_stem = "base_model/stem/conv1/kernel" in shapes
+        return (current or _SIMCLRV2_SK_RATIO) if has_deep_stem else 0.0
+    candidate = max((r / f for f, r in pairs if r > 32), default=_SIMCLRV2_SK_RATIO)
+    return _fitting(
+        current or candidate,
+        candidate,
+        lambda ratio: all(max(int(f * ratio), 32) == r for f, r in pairs),
+        f"its selective kernels have bottlenecks of {sorted(r for _, r in pairs)} channels",
+    )
+
+
+def _se_ratio(kernels: Mapping, current: float) -> float:
+    pairs = {
+        (kernels[group, 1, "conv1"][-1], shape[-1])
+        for (group, _, layer), shape in kernels.items()
+        if layer == "se/reduce"
+    }
+    if not pairs:
+        return 0.0
+    # A bottleneck of one channel only says that the ratio is small.
+    candidate = max((r / f for f, r in pairs if r > 1), default=1 / max(f for f, _ in pairs))
+    return _fitting(
+        current or candidate,
+        candidate,
+        lambda ratio: all(max(1, int(f * ratio)) == r for f, r in pairs),
+        f"its squeeze-and-excitation has bottlenecks of {sorted(r for _, r in pairs)} channels",
+    )
+
+
+def _has_small_stem(shapes: Shapes) -> bool:
+    return shapes[_STEM][0] == 3 and "base_model/stem/conv1/kernel" not in shapes
+
+
+def _image_size(shapes: Shapes, config: Config) -> int:
+    """Returns the image size, which selects the stem.
+
+    Only the default changes: another image size is a decision of the user.
+    """
+    size, is_small = config.data.image_size, _has_small_stem(shapes)
+    if (size <= SMALL_STEM_MAX_IMAGE_SIZE) == is_small:
+        return size
+    if is_small and size == settings()["image_size"].default:
+        return SMALL_STEM_MAX_IMAGE_SIZE
+    stem, way_out = ("small images", "32 or less") if is_small else ("larger images", "33 or more")
+    raise Unrecognized(f"its stem is that of {stem}: image_size must be {way_out}, got {size}")
+
+
+def _projection_widths(shapes: Shapes) -> list[int]:
+    """Returns the output widths of the projection head's layers, in order."""
+    widths = {
+        int(match[1]): shape[-1]
+        for path, shape in shapes.items()
+        if (match := _HEAD.fullmatch(path))
+    }
+    return [widths[layer] for layer in sorted(widths)]
+
+
+def _projection_head(shapes: Shapes, config: Config) -> dict[str, Any]:
+    schema, model = config.training.variable_schema or "", config.model
+    widths = _projection_widths({p: s for p, s in shapes.items() if re.match(schema, p)})
+    pretrains = config.training.train_mode == "pretrain" and config.runtime.mode != "predict"
+    if not widths:
+        # Pretraining starts a new head. Everything else does without.
+        values: dict[str, Any] = {} if pretrains else {"proj_head_mode": "none"}
+    elif len(widths) == 1:
+        is_single = model.proj_head_mode == "linear" or model.num_proj_layers == 1
+        mode = model.proj_head_mode if is_single else "linear"
+        values = {"proj_head_mode": mode, "proj_out_dim": widths[-1]}
+    else:
+        values = {
+            "proj_head_mode": "nonlinear",
+            "num_proj_layers": len(widths),
+            "proj_out_dim": widths[-1],
+        }
+    return {name: value for name, value in values.items() if value != getattr(model, name)}
+
+
+def _fit_selector(config: Config, shapes: Shapes) -> Config:
+    """Sets ft_proj_selector to a layer whose width is that of the supervised head's input."""
+    kernel = shapes.get(f"{SUPERVISED_HEAD}dense/kernel")
+    if kernel is None:
+        return config
+    features = max(s[-1] for p, s in shapes.items() if p.startswith("base_model/block_group4/"))
+    widths = [features, *_projection_widths(shapes)]
+    selector = config.model.ft_proj_selector
+    if -1 <= selector < len(widths) and widths[selector] == kernel[0]:
+        return config
+    if kernel[0] not in widths:
+        raise Unrecognized(
+            f"its supervised head takes {kernel[0]} features, and its layers have "
+            f"{', '.join(map(str, widths))}"
+        )
+    return config.replace(ft_proj_selector=widths.index(kernel[0]))

@@ -1,1 +1,0 @@
-"""Parts of tools/convert_checkpoint.py."""
