@@ -467,7 +467,8 @@ class Runtime(Section):
     )
     seed: int | None = setting(
         None,
-        "Seed of all randomness. If unset, a random seed is drawn and saved in config.json.",
+        "Seed of all randomness. If unset, the seed in model_dir/config.json, so that the same "
+        "command resumes a run; a new run draws a random seed and saves it there.",
         constraint=between(0, 2**31 - 1),
     )
     strategy: str = setting(
