@@ -27,18 +27,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tf_simclr import files  # noqa: E402
 from tf_simclr.checkpoints import (  # noqa: E402
     about_file,
-    recognition,
+    recognized_model,
     run_checkpoints,
     weights,
-    weights_file,
 )
 from tf_simclr.checkpoints.formats import saved_model  # noqa: E402
+from tf_simclr.checkpoints.recognized_model import RecognizedModel
 from tf_simclr.cli import flags, help  # noqa: E402
 from tf_simclr.config import Config, saved_settings, settings
 from tf_simclr.config.setting import NO_PATTERN
 from tf_simclr.errors import ConfigError, one_line
-from tf_simclr.models import from_config
-from tf_simclr.models.simclr import SimCLR  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
 
 FLAGS = (
@@ -96,20 +94,10 @@ def convert(source: str, output: str, config: Config, *, fixed: Sequence[str] = 
         raise ConfigError(
             f"train_mode must be pretrain, got finetune: source {source!r} has no supervised head"
         )
-    # Conversion keeps the model as it is, like prediction and unlike the start of a run.
-    config = recognition.fit(config.replace(mode="predict"), stored, path=source, fixed=fixed)
-    config = config.replace(
-        mode=settings()["mode"].default, lineareval_while_pretraining=num_classes is not None
-    )
-    model = from_config.make_model(config, num_classes)
-    report = weights.restore_weights(model, source)
-    if report.missing:
-        raise ConfigError(f"source {source!r} lacks {report.missing[0]}: give another")
-    found = weights.find(source)
-    names = about_file.read_about(weights_file.about_directory(found)).class_names
-    _write(output, model, config, names if names and len(names) == num_classes else None)
-    recognized = recognition.describe(stored, config)
-    return Converted(len(report.restored), num_classes, recognized, stored.notes)
+    recognized = recognized_model.build(stored, source, config, fixed=fixed)
+    _write(output, recognized)
+    num_variables = len(recognized.model.variables_by_path())
+    return Converted(num_variables, num_classes, recognized.describe(), stored.notes)
 
 
 def _check_output(output: str):
@@ -119,7 +107,9 @@ def _check_output(output: str):
         raise ConfigError(f"output {output!r} exists and is not an empty directory; use another")
 
 
-def _write(output: str, model: SimCLR, config: Config, class_names: Sequence[str] | None):
+def _write(output: str, recognized: RecognizedModel):
+    model, num_classes = recognized.model, recognized.stored.num_classes
+    config = recognized.config.replace(lineareval_while_pretraining=num_classes is not None)
     optimizer = policy.make_optimizer(
         model,
         config.optimizer.optimizer,
@@ -127,7 +117,7 @@ def _write(output: str, model: SimCLR, config: Config, class_names: Sequence[str
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
     )
-    about = about_file.content(config, class_names)
+    about = about_file.content(config, recognized.about.class_names, source=recognized.stored.kind)
     unfinished = output + ".unfinished"
     try:
         _remove(unfinished)
