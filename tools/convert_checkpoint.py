@@ -27,11 +27,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tf_simclr import files  # noqa: E402
 from tf_simclr.checkpoints import (  # noqa: E402
     about_file,
+    model_card,
+    recognition,
     recognized_model,
     run_checkpoints,
     weights,
 )
 from tf_simclr.checkpoints.formats import saved_model  # noqa: E402
+from tf_simclr.checkpoints.model_card import Card
 from tf_simclr.checkpoints.recognized_model import RecognizedModel
 from tf_simclr.cli import flags, help  # noqa: E402
 from tf_simclr.config import Config, saved_settings, settings
@@ -131,6 +134,7 @@ def _write(output: str, recognized: RecognizedModel):
             files.write_text(os.path.join(unfinished, name), text)
         exports = os.path.join(unfinished, "saved_model")
         saved_model.export(model, exports, 0, keep=1, about=about)
+        model_card.write(os.path.join(exports, "0"), _card(recognized, about))
         _remove(output)
         tf.io.gfile.rename(unfinished, output)
     except (tf.errors.OpError, OSError) as error:
@@ -139,6 +143,19 @@ def _write(output: str, recognized: RecognizedModel):
         ) from error
     finally:
         _remove(unfinished)
+
+
+def _card(recognized: RecognizedModel, about: dict) -> Card:
+    return Card(
+        network=recognition.describe_network(recognized.stored.shapes, recognized.config),
+        weights=recognized.stored.kind,
+        step=None,
+        recipe=None,
+        results={},
+        about=about,
+        outputs=model_card.outputs_of(recognized.model),
+        loading=saved_model.LOADING,
+    )
 
 
 def _remove(directory: str):

@@ -102,7 +102,17 @@ def fit(config: Config, stored: Stored, *, path: str, fixed: Collection[str] = (
 
 def describe(stored: Stored, config: Config) -> str:
     """Returns a line that says what a file is, and which network its weights belong to."""
-    model, shapes = config.model, stored.shapes
+    return f"{stored.kind}; {describe_network(stored.shapes, config)}"
+
+
+def describe_network(shapes: Shapes, config: Config) -> str:
+    """Returns a line that says what a network is.
+
+    Args:
+      shapes: {our path: shape} of its variables.
+      config: its settings.
+    """
+    model = config.model
     parts = [f"ResNet-{model.resnet_depth} {model.width_multiplier:g}x"]
     if model.sk_ratio:
         parts.append(f"selective kernels (sk_ratio {model.sk_ratio:g})")
@@ -115,9 +125,9 @@ def describe(stored: Stored, config: Config) -> str:
         if layers
         else "no projection head"
     )
-    classes = stored.num_classes
-    parts.append(f"{classes} classes" if classes else "no supervised head")
-    return f"{stored.kind}; {', '.join(parts)}"
+    bias = shapes.get(f"{SUPERVISED_HEAD}dense/bias")
+    parts.append(f"{bias[0]} classes" if bias else "no supervised head")
+    return ", ".join(parts)
 
 
 def _backbone(shapes: Shapes, config: Config) -> dict[str, Any]:

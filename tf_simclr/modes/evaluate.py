@@ -77,6 +77,7 @@ def _follow(state: RunState) -> dict:
             continue
         results = evaluation()
         exported = exporter.export_latest()
+        exporter.write_cards(results)
         line = ", ".join(f"{name} {value:.4f}" for name, value in results.items())
         print(f"{prefix}: {line}", flush=True)  # visible at once, also in a log file
         if state.step >= state.plan.total_steps:

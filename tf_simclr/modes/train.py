@@ -79,13 +79,14 @@ def _train_and_evaluate(state: RunState, opened: Source) -> dict:
     _train(state, evaluation)
 
     # At the end, write saved_model/STEP and, if asked for, result.json, best/,
-    # saved_model_best/STEP and neighbours.png.
+    # saved_model_best/STEP and neighbours.png; then MODEL_CARD.md into the SavedModels.
     exported = exporter.export_latest()
     evaluates = config.runtime.mode == "train_then_eval" or config.training.eval_every_epochs > 0
     results = evaluation() if evaluates else {}
     results |= exporter.export_best()
     if config.training.probe_summary and config.runtime.mode == "train_then_eval":
         results |= _probe(state, exporter)
+    exporter.write_cards(results)
     workers.wait_for_all(state.strategy)  # the chief may still be probing
     return summary(state, results, exported) if state.is_chief else {}
 

@@ -18,6 +18,16 @@ from tf_simclr.models.simclr import SimCLR
 
 ASSETS = "assets"  # the folder for extra files in a SavedModel
 IMAGES = tf.TensorSpec((None, None, None, 3), tf.float32, name="images")
+# Code for the model card, which is in the directory of the SavedModel.
+LOADING = """
+```python
+import tensorflow as tf
+
+encoder = tf.saved_model.load("DIRECTORY")  # the directory of this file
+endpoints = encoder(images, trainable=False)  # images: float32 (n, h, w, 3) in [0, 1]
+embeddings = endpoints["final_avg_pool"]
+```
+"""
 MOVING_AVERAGES = ("moving_mean", "moving_variance")
 
 
