@@ -88,6 +88,18 @@ def _is_weights_file(path: str) -> bool:
     return any(format.matches(path) for format in FILE_FORMATS)
 
 
+def step_of(found: str) -> int | None:
+    """Returns the training step in the name of one of our checkpoints or SavedModels.
+
+    Args:
+      found: a path that `find` has returned.
+    """
+    directory = os.path.dirname(os.path.dirname(found))
+    name = os.path.basename(directory if saved_model.is_saved_model(directory) else found)
+    match = re.fullmatch(r"(?:ckpt-)?(\d{1,18})", name)
+    return int(match[1]) if match else None
+
+
 def about_directory(found: str) -> str:
     """Returns the directory of the about.json that belongs to weights.
 
