@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_simclr.checkpoints.formats import object_graph
-from tf_simclr.checkpoints.formats.stored import SUPERVISED_HEAD
+from tf_simclr.checkpoints.formats.stored import SUPERVISED_HEAD, Stored
 from tf_simclr.checkpoints.weights_file import READ_ERRORS, find, open_weights
 from tf_simclr.errors import ConfigError
 from tf_simclr.models.simclr import SimCLR
@@ -60,6 +60,7 @@ def restore_weights(
     *,
     variable_schema: str | None = None,
     zero_init_logits_layer: bool = False,
+    stored: Stored | None = None,
 ) -> RestoreReport:
     """Sets the model's variables from a file of weights (`weights_file.find`).
 
@@ -68,13 +69,14 @@ def restore_weights(
       path: the weights: a checkpoint, a SavedModel, or a file in another format.
       variable_schema: regular expression. Only variables whose path it matches (re.match) are set.
       zero_init_logits_layer: zero the supervised head instead of restoring it.
+      stored: the opened weights, if they were opened before; `path` is only for messages then.
 
     Raises:
       ConfigError: there is no such checkpoint; or, among the variables that the schema selects, it
         lacks a part of the encoder, has parts that the model lacks, or has another shape. In that
         case no variable is changed.
     """
-    stored = open_weights(path)
+    stored = stored or open_weights(path)
     selected, skipped, missing = {}, [], []
     for name, variable in model.variables_by_path().items():
         is_supervised = name.startswith(SUPERVISED_HEAD)
