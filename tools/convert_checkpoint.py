@@ -3,7 +3,8 @@
     python tools/convert_checkpoint.py --source=official/ckpt-1000 --output=converted
 
 docs/formats.md lists the formats. The network is recognized from the file, so model flags are only
-needed for what its variables do not show, such as --ft_proj_selector.
+needed for what its variables do not show, such as --ft_proj_selector. docs/released_weights.md says
+which files have been released, and when to give --rescale_v1.
 
 The tool writes ckpt-0, about.json, config.json, config.gin and saved_model/0.
 `--checkpoint=converted` starts a run from the weights, `--model_dir=converted` continues training,
@@ -30,6 +31,7 @@ from tf_simclr.checkpoints import (  # noqa: E402
     model_card,
     recognition,
     recognized_model,
+    rescale,
     run_checkpoints,
     weights,
 )
@@ -74,7 +76,14 @@ class Converted(NamedTuple):
     notes: tuple[str, ...]
 
 
-def convert(source: str, output: str, config: Config, *, fixed: Sequence[str] = ()) -> Converted:
+def convert(
+    source: str,
+    output: str,
+    config: Config,
+    *,
+    fixed: Sequence[str] = (),
+    rescale_v1: bool = False,
+) -> Converted:
     """Writes a model_dir with the weights of a file.
 
     Args:
@@ -82,6 +91,7 @@ def convert(source: str, output: str, config: Config, *, fixed: Sequence[str] = 
       output: new directory; all files in it appear at once.
       config: checked settings. Those that do not fit the weights change (`recognition.fit`).
       fixed: names of the settings that must keep their values.
+      rescale_v1: divide the kernels of SimCLRv1's released weights (`rescale.rescale_v1`).
 
     Raises:
       ConfigError: the weights cannot be read, or a flag does not fit; nothing is written.
@@ -92,6 +102,8 @@ def convert(source: str, output: str, config: Config, *, fixed: Sequence[str] = 
             raise ConfigError(f"{flag} must be {NO_PATTERN.text}, got {path!r}")
     _check_output(output)
     stored = weights.open_weights(source)
+    if rescale_v1:
+        stored = rescale.rescale_v1(stored, path=source)
     num_classes = stored.num_classes
     if num_classes is None and config.training.train_mode == "finetune":
         raise ConfigError(
@@ -184,6 +196,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="DIR",
         help="new directory",
     )
+    parser.add_argument(
+        "--rescale_v1",
+        action="store_true",
+        help=f"divide the convolutions of SimCLRv1's released weights by {rescale.FACTOR:g}, which "
+        "gives them the scale of SimCLRv2's; the outputs stay the same",
+    )
     for name in FLAGS:
         spec = settings()[name]
         parser.add_argument(
@@ -196,7 +214,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     fixed = [name for name in FLAGS if args[name] is not None]
     try:
         config = parse_settings([f"--{name}={args[name]}" for name in fixed])
-        converted = convert(args["source"], args["output"], config, fixed=fixed)
+        converted = convert(
+            args["source"], args["output"], config, fixed=fixed, rescale_v1=args["rescale_v1"]
+        )
     except ConfigError as error:
         sys.exit(f"convert_checkpoint.py: {error}")
     print(f"Recognized {converted.recognized}.")
