@@ -109,7 +109,7 @@ RULES = (
     Rule(
         "label_fraction must be 1 with train_mode=pretrain",
         lambda s: s.train_mode == "pretrain" and s.label_fraction < 1,
-        "pretraining uses no labels; to use fewer images, give --train_split='train[:10%]'",
+        "pretraining learns from all images; to use fewer, give --train_split='train[:10%]'",
     ),
     Rule(
         "from_scratch must be False with train_mode=pretrain",

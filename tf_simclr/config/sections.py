@@ -42,7 +42,12 @@ class Data(Section):
         "--data_dir, as SPLIT/CLASS/FILE. Or shapes: a small data set drawn by this program.",
         constraint=NOT_EMPTY,
     )
-    data_dir: str | None = setting(None, "Directory that holds the data set.", is_path=True)
+    data_dir: str | None = setting(
+        None,
+        "Directory that holds the data set. If unset, the default of TFDS: TFDS_DATA_DIR in the "
+        "environment, or ~/tensorflow_datasets. --dataset=folder needs it.",
+        is_path=True,
+    )
     unlabelled: bool = setting(
         False,
         "Read a folder of images without labels: every image in --data_dir, at any depth, "
@@ -164,9 +169,10 @@ class Model(Section):
     )
     fused_batch_norm: bool = setting(
         False,
-        "Use fused batch normalization in float32 too. It is faster, but rounds differently from "
-        "the official code, and the difference grows with depth. Half precision uses it by "
-        "default. Neither does if replicas share statistics (global_bn on several replicas).",
+        "Also use fused batch normalization for training in float32. It is faster, but rounds "
+        "differently from the official code, and the difference grows with depth. Half precision "
+        "always uses it. If replicas share statistics (global_bn on several replicas), training "
+        "never uses it.",
     )
     batch_norm_decay: float = setting(
         0.9, "Decay of the moving averages of batch normalization.", constraint=OPEN_FRACTION
@@ -228,7 +234,8 @@ class Loss(Section):
     loss_block_rows: int = setting(
         0,
         "Rows of the similarity matrix to hold in memory at a time. The result is the same. 0 "
-        "chooses automatically. With the batch size or more, the matrix is computed in one piece.",
+        "chooses automatically. With a replica's batch size or more, the matrix is computed "
+        "in one piece.",
         constraint=at_least(0),
     )
 
@@ -260,8 +267,10 @@ class Optimizer(Section):
     )
     weight_decay: float = setting(
         1e-6,
-        "Weight decay. lars applies it in the update, but not to biases or batch normalization. "
-        "All other optimizers add it to the loss.",
+        "Weight decay, as in the official code. lars decays the kernels of the backbone and of the "
+        "projection head in its update, and the kernel of the supervised head by a term of the "
+        "loss, but no biases. With any other optimizer, terms of the loss decay all kernels and "
+        "biases. Batch normalization never decays.",
         constraint=at_least(0),
     )
 
@@ -285,8 +294,9 @@ class Training(Section):
         0,
         "Images that a replica processes at a time; it must divide the replica's part of the "
         "batch. 0 processes all at once. The loss and its gradient still use the full batch, but "
-        "need less memory; pretraining then computes each image twice. Batch normalization uses "
-        "the statistics of one micro-batch, as if each were a replica with --global_bn=False.",
+        "need less memory; pretraining then runs each image forward twice. Batch normalization "
+        "uses the statistics of one micro-batch, as if each were a replica with "
+        "--global_bn=False.",
         constraint=at_least(0),
     )
     train_epochs: int = setting(
@@ -309,7 +319,7 @@ class Training(Section):
     jit_compile: bool = setting(
         False,
         "Compile the training step with XLA on a single GPU or CPU (TPUs always do). It may be "
-        "faster on a GPU, and takes about a minute longer to start.",
+        "faster on a GPU, and takes longer to start.",
         saved=False,
     )
     profile_steps: str | None = setting(
