@@ -99,7 +99,7 @@ class Exporter:
         """Writes model_dir/NAME/STEP. The SavedModel always computes in float32."""
         model = self.local_model(precision="float32")
         if self._exportable is None:
-            self._exportable = saved_model.exportable(model)
+            self._exportable = saved_model.exportable(model, self._state.about())
         path = saved_model.write(
             self._exportable,
             os.path.join(self._state.model_dir, name),
