@@ -65,28 +65,37 @@ def read_safetensors(path: str) -> Tensors:
         slices = {name: file.get_slice(name) for name in file.keys()}
         floats = {name: s for name, s in slices.items() if s.get_dtype() in _FLOATS}
         metadata = file.metadata() or {}
+        bfloat16 = [name for name, s in floats.items() if s.get_dtype() == "BF16"]
+        places = _places(path, bfloat16) if bfloat16 else {}
     except safetensors.SafetensorError as error:
         raise ValueError(one_line(error)) from error
 
     def read(name: str) -> np.ndarray:
-        if floats[name].get_dtype() == "BF16":  # NumPy has no such type
-            return _read_bfloat16(path, name)
+        if name in places:  # NumPy has no bfloat16
+            return _read_bfloat16(path, *places[name], shapes[name])
         try:
             return np.asarray(file.get_tensor(name), np.float32)
         except safetensors.SafetensorError as error:
             raise ValueError(one_line(error)) from error
 
-    return Tensors({name: tuple(s.get_shape()) for name, s in floats.items()}, read, metadata)
+    shapes = {name: tuple(s.get_shape()) for name, s in floats.items()}
+    return Tensors(shapes, read, metadata)
 
 
-def _read_bfloat16(path: str, name: str) -> np.ndarray:
-    """Reads a bfloat16 tensor: the upper halves of float32 values."""
+def _places(path: str, names: list[str]) -> dict[str, tuple[int, int]]:
+    """Returns where tensors begin and end in a safetensors file whose header has been checked."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        entry = json.loads(file.read(length))[name]
-        begin, end = entry["data_offsets"]
-        file.seek(8 + length + begin)
-        halves = np.frombuffer(file.read(end - begin), "<u2").reshape(entry["shape"])
+        header = json.loads(file.read(length))
+    offsets = {name: header[name]["data_offsets"] for name in names}
+    return {name: (8 + length + begin, 8 + length + end) for name, (begin, end) in offsets.items()}
+
+
+def _read_bfloat16(path: str, begin: int, end: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Reads a bfloat16 tensor: the upper halves of float32 values."""
+    with open(path, "rb") as file:
+        file.seek(begin)
+        halves = np.frombuffer(file.read(end - begin), "<u2").reshape(shape)
     return (halves.astype("<u4") << 16).view("<f4")
 
 
