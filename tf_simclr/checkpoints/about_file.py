@@ -20,7 +20,7 @@ from tf_simclr.errors import ConfigError, one_line
 
 ABOUT = "about.json"
 # Settings of the network that the shapes of its weights do not show.
-HIDDEN_SETTINGS = ("ft_proj_selector",)
+HIDDEN_SETTINGS = ("ft_proj_selector", "max_pool_padding", "input_normalization")
 MAX_BYTES = 2**24  # twenty thousand long class names take less than one MiB
 
 
@@ -132,12 +132,12 @@ def _parse(content: Any) -> About:
         image_size,
         tuple(names) if names else None,
         _parse_image_range(content.get("preparation")),
-        _parse_network(content.get("network")),
+        parse_network(content.get("network")),
         source,
     )
 
 
-def _parse_network(network: Any) -> dict[str, Any]:
+def parse_network(network: Any) -> dict[str, Any]:
     """Returns the settings that no shape shows. Older files lack them.
 
     Raises:

@@ -118,7 +118,13 @@ def describe_network(shapes: Shapes, config: Config) -> str:
         parts.append(f"selective kernels (sk_ratio {model.sk_ratio:g})")
     if model.se_ratio:
         parts.append(f"squeeze-and-excitation (se_ratio {model.se_ratio:g})")
+    if model.input_normalization != "none":
+        parts.append(f"input_normalization {model.input_normalization}")
     parts.append("small stem" if _has_small_stem(shapes) else "stem for images above 32 pixels")
+    if model.max_pool_padding != "same" and not _has_small_stem(shapes):
+        parts.append(f"max_pool_padding {model.max_pool_padding}")
+    if model.first_shortcut != "projection":
+        parts.append(f"first_shortcut {model.first_shortcut}")
     layers = _projection_widths(shapes)
     parts.append(
         f"projection head of {len(layers)} layers to {layers[-1]}"
@@ -154,6 +160,7 @@ def _backbone(shapes: Shapes, config: Config) -> dict[str, Any]:
         ),
         "sk_ratio": _sk_ratio(shapes, kernels, model.sk_ratio),
         "se_ratio": _se_ratio(kernels, model.se_ratio),
+        "first_shortcut": _first_shortcut(kernels, is_bottleneck),
         "image_size": _image_size(shapes, config),
     }
     return {name: value for name, value in values.items() if value != config.to_dict()[name]}
@@ -222,6 +229,11 @@ def _se_ratio(kernels: Mapping, current: float) -> float:
         lambda ratio: all(max(1, int(f * ratio)) == r for f, r in pairs),
         f"its squeeze-and-excitation has bottlenecks of {sorted(r for _, r in pairs)} channels",
     )
+
+
+def _first_shortcut(kernels: Mapping, is_bottleneck: bool) -> str:
+    is_identity = not is_bottleneck and (1, 1, "shortcut") not in kernels
+    return "identity" if is_identity else "projection"
 
 
 def _has_small_stem(shapes: Shapes) -> bool:

@@ -138,6 +138,12 @@ RULES = (
         _LAYER,
     ),
     Rule(
+        "first_shortcut must be projection with resnet_depth above 34",
+        lambda s: s.resnet_depth > 34 and s.first_shortcut != "projection",
+        "only ResNet-18 and 34 have as many channels after their first block as before it",
+        context="resnet_depth={resnet_depth}",
+    ),
+    Rule(
         "train_epochs must be at least 1 with train_steps=0",
         lambda s: s.train_steps == 0 and s.train_epochs == 0,
         "give the length of the training, in epochs or in steps",

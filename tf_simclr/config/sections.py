@@ -162,6 +162,26 @@ class Model(Section):
         "Bottleneck ratio of squeeze-and-excitation; 0 for none.",
         constraint=between(0, 1),
     )
+    max_pool_padding: str = setting(
+        "same",
+        "How the stem pads its max pooling: after the image only if the side is even (same, as in "
+        "TensorFlow and the official code), or by one pixel on each side (symmetric, as in "
+        "PyTorch). --checkpoint sets it for PyTorch files.",
+        choices=choices.MAX_POOL_PADDINGS,
+    )
+    input_normalization: str = setting(
+        "none",
+        "Mean to subtract from each color of the images, in [0, 1], and deviation to divide by, as "
+        "the first layer of the network: none (SimCLR), those of ImageNet as in torchvision, or "
+        "those of CIFAR-10. --checkpoint sets it for PyTorch files.",
+        choices=choices.INPUT_NORMALIZATIONS,
+    )
+    first_shortcut: str = setting(
+        "projection",
+        "Shortcut of the very first block of ResNet-18 and 34: a projection as in the official "
+        "code, or the identity as in the ResNet paper (arXiv:1512.03385) and torchvision.",
+        choices=choices.FIRST_SHORTCUTS,
+    )
     global_bn: bool = setting(
         True,
         "Batch normalization with the statistics of all replicas, not of each replica alone. This "
