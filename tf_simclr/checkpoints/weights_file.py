@@ -12,14 +12,14 @@ from google.protobuf.message import DecodeError
 
 from tf_simclr import files
 from tf_simclr.checkpoints import about_file
-from tf_simclr.checkpoints.formats import saved_model, tf_checkpoint
+from tf_simclr.checkpoints.formats import keras_file, saved_model, tf_checkpoint
 from tf_simclr.checkpoints.formats.stored import Stored
 from tf_simclr.errors import ConfigError, one_line
 
 # The exceptions of the readers for truncated or damaged files.
 READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError, DecodeError, OSError)
 # The formats that are one file. Each has matches(path) and open(path).
-FILE_FORMATS: tuple = ()
+FILE_FORMATS: tuple = (keras_file,)
 _CHECKPOINT_FILES = re.compile(r"\.(index|data-\d{5}-of-\d{5})$")
 
 
