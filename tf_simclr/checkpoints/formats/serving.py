@@ -86,6 +86,7 @@ def signatures(
             view,
             (tf.range(tf.size(image_bytes)), image_bytes),
             fn_output_signature=tf.TensorSpec((image_size, image_size, 3), tf.float32),
+            name=_FILES.name,  # errors of the decoders show it
         )
         return answers(images)
 
@@ -146,7 +147,7 @@ def _decode(index: tf.Tensor, content: tf.Tensor, image_range: ImageRange) -> tf
         is_jpeg,
         # As accurate as Pillow, which decodes the images of training.
         lambda: tf.io.decode_jpeg(content, 3, dct_method="INTEGER_ACCURATE"),
-        lambda: _decode_png(content, header[24] == 16, image_range),
+        lambda: _decode_png(content, header[24], header[25], image_range),
     )
 
 
@@ -163,13 +164,24 @@ def _big_endian(four_bytes: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(four_bytes, tf.float32) * places)
 
 
-def _decode_png(content: tf.Tensor, has_16_bits: tf.Tensor, image_range: ImageRange) -> tf.Tensor:
-    """Decodes a PNG of any kind, composited on white."""
-    pixels = tf.io.decode_png(content, 4, tf.uint16)  # 257 times the values of 8 bits
+def _decode_png(
+    content: tf.Tensor, bits: tf.Tensor, color_type: tf.Tensor, image_range: ImageRange
+) -> tf.Tensor:
+    """Decodes a PNG of any kind, composited on white.
+
+    Args:
+      content: the file, string ().
+      bits: its number of bits per channel, uint8 ().
+      color_type: 0 for gray images, uint8 ().
+      image_range: values of 16-bit images that become black and white.
+    """
+    pixels = tf.cast(tf.io.decode_png(content, 4, tf.uint16), tf.float32)
     low, high = tf.unstack(
-        tf.where(has_16_bits, tf.constant(image_range, tf.float32), [0.0, float(ranges.LARGEST)])
+        tf.where(bits == 16, tf.constant(image_range, tf.float32), [0.0, float(ranges.LARGEST)])
     )
-    values = tf.cast(pixels, tf.float32)
-    colors = tf.round(tf.clip_by_value((values[..., :3] - low) * 255 / (high - low), 0, 255))
-    opacity = values[..., 3:] / ranges.LARGEST
+    colors = tf.round(tf.clip_by_value((pixels[..., :3] - low) * 255 / (high - low), 0, 255))
+    # TensorFlow gives gray images of 1, 2 or 4 bits an opacity of 257 times 1, 3 or 15.
+    gray_bits = tf.where(color_type == 0, tf.minimum(bits, 8), 8)
+    opaque = 257 * (2 ** tf.cast(gray_bits, tf.float32) - 1)
+    opacity = tf.minimum(pixels[..., 3:] / opaque, 1)
     return tf.cast(tf.round(colors * opacity + 255 * (1 - opacity)), tf.uint8)
