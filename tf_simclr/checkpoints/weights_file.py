@@ -11,7 +11,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from tf_simclr import files
-from tf_simclr.checkpoints import about_file
+from tf_simclr.checkpoints import about_file, runnable_file
 from tf_simclr.checkpoints.formats import saved_model, tf_checkpoint
 from tf_simclr.checkpoints.formats.stored import Stored
 from tf_simclr.errors import ConfigError, one_line
@@ -45,6 +45,10 @@ def find(path: str) -> str:
         raise ConfigError(
             f"checkpoint {path!r} does not exist: give a prefix such as DIR/ckpt-1000, a "
             "model_dir, the directory of a SavedModel, or a file of weights"
+        )
+    if name := runnable_file.name_of(path):
+        raise ConfigError(
+            f"checkpoint {path!r} is {name}, which only --mode=predict can use: give a checkpoint"
         )
     if not _is_weights_file(path):
         raise ConfigError(f"checkpoint {path!r} is not a file of weights: {KNOWN_FORMATS}")
