@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tf_simclr import files  # noqa: E402
 from tf_simclr.checkpoints import (  # noqa: E402
     about_file,
+    loading_code,
     model_card,
     recognition,
     recognized_model,
@@ -50,6 +51,8 @@ FLAGS = (
     "image_size",
     "sk_ratio",
     "se_ratio",
+    "max_pool_padding",
+    "input_normalization",
     "proj_head_mode",
     "num_proj_layers",
     "proj_out_dim",
@@ -83,6 +86,7 @@ def convert(
     *,
     fixed: Sequence[str] = (),
     rescale_v1: bool = False,
+    prefix: str = "",
 ) -> Converted:
     """Writes a model_dir with the weights of a file.
 
@@ -91,6 +95,7 @@ def convert(
       output: new directory; all files in it appear at once.
       config: checked settings. Those that do not fit the weights change (`recognition.fit`).
       fixed: names of the settings that must keep their values.
+      prefix: prefix of the network to convert, in a PyTorch file that contains several.
       rescale_v1: divide the kernels of SimCLRv1's released weights (`rescale.rescale_v1`).
 
     Raises:
@@ -101,7 +106,7 @@ def convert(
         if not NO_PATTERN.holds(path):
             raise ConfigError(f"{flag} must be {NO_PATTERN.text}, got {path!r}")
     _check_output(output)
-    stored = weights.open_weights(source)
+    stored = weights.open_weights(source, prefix=prefix)
     if rescale_v1:
         stored = rescale.rescale_v1(stored, path=source)
     num_classes = stored.num_classes
@@ -166,7 +171,7 @@ def _card(recognized: RecognizedModel, about: dict) -> Card:
         results={},
         about=about,
         outputs=model_card.outputs_of(recognized.model),
-        loading=saved_model.LOADING,
+        loading=loading_code.SAVED_MODEL,
     )
 
 
@@ -202,6 +207,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         help=f"divide the convolutions of SimCLRv1's released weights by {rescale.FACTOR:g}, which "
         "gives them the scale of SimCLRv2's; the outputs stay the same",
     )
+    parser.add_argument(
+        "--prefix",
+        default="",
+        metavar="NAMES",
+        help="the prefix of the network's names, in a PyTorch file that contains several networks",
+    )
     for name in FLAGS:
         spec = settings()[name]
         parser.add_argument(
@@ -215,7 +226,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         config = parse_settings([f"--{name}={args[name]}" for name in fixed])
         converted = convert(
-            args["source"], args["output"], config, fixed=fixed, rescale_v1=args["rescale_v1"]
+            args["source"],
+            args["output"],
+            config,
+            fixed=fixed,
+            rescale_v1=args["rescale_v1"],
+            prefix=args["prefix"],
         )
     except ConfigError as error:
         sys.exit(f"convert_checkpoint.py: {error}")

@@ -100,7 +100,7 @@ def read_about(directory: str) -> About:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise ValueError(f"it has more than {MAX_BYTES} bytes")
-        return _parse(json.loads(content))
+        return parse(content)
     except (OSError, tf.errors.OpError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path!r} cannot be used ({one_line(error)}): restore it, or delete it to continue "
@@ -108,12 +108,13 @@ def read_about(directory: str) -> About:
         ) from error
 
 
-def _parse(content: Any) -> About:
-    """Checks the content of the JSON file.
+def parse(text: str | bytes) -> About:
+    """Parses the content of about.json. It is untrusted.
 
     Raises:
-      ValueError: a value has the wrong type.
+      ValueError or RecursionError: it is not JSON, or a value has the wrong type.
     """
+    content = json.loads(text)
     if not isinstance(content, dict):
         raise ValueError("it is not a JSON object")
     image_size, names = content.get("image_size"), content.get("class_names")

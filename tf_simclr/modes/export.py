@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from tf_simclr.checkpoints import model_card, recognition, result_files
+from tf_simclr.checkpoints import loading_code, model_card, recognition, result_files
 from tf_simclr.checkpoints.formats import saved_model
 from tf_simclr.devices import workers
 from tf_simclr.models.from_config import make_model
@@ -20,7 +20,7 @@ class Exporter:
     def __init__(self, state: RunState):
         self._state = state
         self._copies: dict[str, SimCLR] = {}  # by precision
-        self._exportable = None  # of the copy in float32
+        self._exportable: saved_model.Exportable | None = None  # of the copy in float32
         self._written: dict[str, tuple[int, str]] = {}  # {folder: step and path of its SavedModel}
 
     def export_latest(self) -> str | None:
@@ -73,7 +73,7 @@ class Exporter:
                 results=model_card.accuracies(results if name == LATEST else best or {}),
                 about=state.about(),
                 outputs=model_card.outputs_of(state.model),
-                loading=saved_model.LOADING,
+                loading=loading_code.SAVED_MODEL,
             )
             model_card.write(path, card)
 

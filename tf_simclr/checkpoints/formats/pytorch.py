@@ -101,7 +101,8 @@ def _only_network(tensors: Tensors, path: str, prefix: str) -> Network:
         listed = ", ".join(repr(name[:100]) for name in prefixes[:_SHOWN])
         raise ConfigError(
             f"checkpoint {path!r} contains {len(networks)} networks, with the prefixes {listed}: "
-            f"choose one with --prefix={max(prefixes[0], prefixes[1], key=bool)}"
+            "convert one of them with tools/convert_checkpoint.py "
+            f"--prefix={max(prefixes[0], prefixes[1], key=bool)}"
         )
     names = ", ".join(repr(name[:100]) for name in sorted(tensors.shapes)[:_SHOWN])
     where = f" below the prefix {prefix!r}" if prefix else ""

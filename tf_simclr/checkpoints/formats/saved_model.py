@@ -20,16 +20,6 @@ from tf_simclr.errors import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR
 
 ASSETS = "assets"  # the folder for extra files in a SavedModel
-# Code for the model card, which is in the directory of the SavedModel.
-LOADING = """
-```python
-import tensorflow as tf
-
-encoder = tf.saved_model.load("DIRECTORY")  # the directory of this file
-endpoints = encoder(images, trainable=False)  # images: float32 (n, h, w, 3) in [0, 1]
-embeddings = endpoints["final_avg_pool"]
-```
-"""
 MOVING_AVERAGES = ("moving_mean", "moving_variance")
 
 
@@ -180,7 +170,7 @@ def _embed(backbone: Callable) -> Callable:
     return embed
 
 
-def _function_of_images(python_function: Callable) -> Callable:
+def _function_of_images(python_function: Callable) -> Any:
     return tf.function(python_function, autograph=False, input_signature=[serving.PREPARED])
 
 
