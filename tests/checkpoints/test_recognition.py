@@ -102,8 +102,12 @@ def test_weights_without_projection_head(networks):
 
 def test_a_schema_that_leaves_out_the_heads_leaves_their_settings(networks):
     _, stored = networks[3]
-    config = Config().replace(mode="train", variable_schema="(?!head)")
-    assert recognition.fit(config, stored, path="x").model.proj_out_dim == 128
+    for train_mode in ("pretrain", "finetune"):
+        config = Config().replace(
+            mode="train", variable_schema="(?!head)", train_mode=train_mode, resnet_depth=50
+        )
+        model = recognition.fit(config, stored, path="x").model
+        assert (model.proj_head_mode, model.proj_out_dim) == ("nonlinear", 128)
     config = config.replace(variable_schema=None)
     assert recognition.fit(config, stored, path="x").model.proj_out_dim == 64
 

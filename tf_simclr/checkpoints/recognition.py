@@ -267,6 +267,8 @@ def _projection_widths(shapes: Shapes) -> list[int]:
 def _projection_head(shapes: Shapes, config: Config) -> dict[str, Any]:
     schema, model = config.training.variable_schema or "", config.model
     widths = _projection_widths({p: s for p, s in shapes.items() if re.match(schema, p)})
+    if not widths and _projection_widths(shapes):
+        return {}  # variable_schema leaves the head out, so the run starts a new one
     pretrains = config.training.train_mode == "pretrain" and config.runtime.mode != "predict"
     if not widths:
         # Pretraining starts a new head. Everything else does without.

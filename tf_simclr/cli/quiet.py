@@ -20,6 +20,10 @@ from collections.abc import Iterator
 _CHATTER = re.compile(
     rb"I\d{4} \d\d:\d\d:[\d.]+ +\d+ [^ :]+:\d+\] "
     rb"|WARNING: All log messages before absl::InitializeLog\(\) is called"
+    rb"|INFO: Created TensorFlow Lite"
+    # What the converter to TFLite says about operations that need no conversion.
+    rb"|Summary on the non-converted ops:|-{33}$|- \w+\.\w+: +\d+ occurrences|  \(\w+: \d+\)"
+    rb"| \* (Accepted dialects|Non-Converted Ops|\d+ \w+ ops)"
     rb"|To enable the following instructions: .* rebuild TensorFlow"  # a second line of information
 )
 _SECONDS_TO_END = 5  # time limit for the filter to end, after the last line
