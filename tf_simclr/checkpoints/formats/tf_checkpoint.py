@@ -61,7 +61,8 @@ def _model_keys(reader: Any) -> tuple[str, dict[str, str]]:
     keys = object_graph.model_keys(reader)
     if official_tf2.is_official(names) or official_tf2.is_official(f"model/{k}" for k in keys):
         return "a TF2 checkpoint of the official code", official_tf2.checkpoint_keys(reader)
-    return "a checkpoint of this package", keys
+    is_ours = any(path.startswith(("base_model/", "head_")) for path in keys)
+    return "a checkpoint of this package", keys if is_ours else {}
 
 
 def _notes(reader: Any, kind: str, stored: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
