@@ -6,7 +6,7 @@
 The directory may hold ntxent.npz, lars.npz, schedule.json, augment.npz, curves.json, and the
 networks models/NAME/, tf1/NAME/ and saved_model/, in the format of its README. Prints a line for
 each quantity: the largest absolute difference, the largest relative difference, the tolerance, and
-"ok" or "WRONG". Learning curves take a training run: a note names the commands that compare them.
+"ok" or "WRONG". Learning curves take a training run: a note names the commands to compare them.
 
 A relative difference is max|ours - golden| / max|golden| of an array. Gradient norms, moving
 averages and LARS weights have one ratio for each variable, and the line shows the worst. (A

@@ -61,7 +61,10 @@ def rescale_v1(stored: Stored, *, path: str) -> Stored:
             return (value * np.sqrt(ratio)).astype(value.dtype)
         return value / np.float32(FACTOR)
 
-    note = f"the convolutions were divided by {FACTOR:g} (rescale_v1); the outputs stay the same"
+    note = (
+        f"the convolutions were divided by {FACTOR:g} (rescale_v1); the outputs stay the same, "
+        "except for initial_conv"
+    )
     return dataclasses.replace(stored, read=read, notes=(*stored.notes, note))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_simclr.checkpoints.formats import object_graph, official_tf1, official_tf2
+from tf_simclr.checkpoints.formats import object_graph, official_graph, official_tf1, official_tf2
 from tf_simclr.checkpoints.formats.stored import Stored
 from tf_simclr.errors import ConfigError
 
@@ -49,8 +49,17 @@ def open(prefix: str) -> Stored:
                 "give another"
             )
     stored = {name: tuple(shapes[key]) for name, key in keys.items()}
-    notes = _notes(reader, kind, stored)
-    return Stored(kind, stored, lambda name: reader.get_tensor(keys[name]), notes=notes)
+    settings, notes = {}, []
+    if kind.endswith("of the official code"):
+        if any(name.startswith(official_tf1.MOVING_AVERAGE) for name in shapes):
+            notes.append("the moving average of the weights in the file (ema_model) is not used")
+        if _selector_is_hidden(stored):
+            selector = official_graph.projection_layers_read(prefix)
+            if selector is None:
+                notes.append(_SELECTOR)
+            else:
+                settings["ft_proj_selector"] = selector
+    return Stored(kind, stored, lambda name: reader.get_tensor(keys[name]), settings, tuple(notes))
 
 
 def _model_keys(reader: Any) -> tuple[str, dict[str, str]]:
@@ -61,20 +70,12 @@ def _model_keys(reader: Any) -> tuple[str, dict[str, str]]:
     keys = object_graph.model_keys(reader)
     if official_tf2.is_official(names) or official_tf2.is_official(f"model/{k}" for k in keys):
         return "a TF2 checkpoint of the official code", official_tf2.checkpoint_keys(reader)
-    return "a checkpoint of this package", keys
+    is_ours = any(path.startswith(("base_model/", "head_")) for path in keys)
+    return "a checkpoint of this package", keys if is_ours else {}
 
 
-def _notes(reader: Any, kind: str, stored: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
-    """Returns what the official files do not say, or have besides the model."""
-    if not kind.endswith("of the official code"):
-        return ()
-    notes = []
-    if any(
-        name.startswith(official_tf1.MOVING_AVERAGE) for name in reader.get_variable_to_shape_map()
-    ):
-        notes.append("the moving average of the weights in the file (ema_model) is not used")
-    logits = stored.get("head_supervised/dense/kernel")
-    first = stored.get("head_contrastive/layer1/dense/kernel")
-    if logits and first and first[-1] == logits[0]:
-        notes.append(_SELECTOR)
-    return tuple(notes)
+def _selector_is_hidden(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Returns whether the supervised head could read the backbone or a layer after it."""
+    logits = shapes.get("head_supervised/dense/kernel")
+    layer = shapes.get("head_contrastive/layer1/dense/kernel")
+    return bool(logits and layer and layer[-1] == logits[0])
