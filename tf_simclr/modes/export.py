@@ -16,7 +16,7 @@ class Exporter:
     def __init__(self, state: RunState):
         self._state = state
         self._copies: dict[str, SimCLR] = {}  # by precision
-        self._exportable = None  # of the copy in float32
+        self._exportable: saved_model.Exportable | None = None  # of the copy in float32
 
     def export_latest(self) -> str | None:
         """Writes saved_model/STEP with the current weights; returns its path on the chief."""
