@@ -89,7 +89,7 @@ def exported(short_model, randomize, tmp_path_factory) -> str:
 
 
 def predicted(exported, images, output, *arguments) -> dict[str, np.ndarray]:
-    """{file: its embedding by --mode=predict}."""
+    """{file: its embedding with --mode=predict}."""
     config = flags.parse(
         [
             "run.py",

@@ -33,6 +33,12 @@ def model_of(model_dir):
     return from_config.make_model(config, 10), config
 
 
+def skip_saved_model(monkeypatch):
+    """Saves the seconds that the SavedModel takes, in tests that do not look at it."""
+    monkeypatch.setattr(convert_checkpoint.saved_model, "export", lambda *_, **__: None)
+    monkeypatch.setattr(convert_checkpoint.model_card, "write", lambda *_: None)
+
+
 def error_of(capsys, *arguments):
     """The one line on stderr with which the command line fails."""
     with pytest.raises(SystemExit) as stopped:
@@ -110,7 +116,7 @@ def test_config_holds_the_flags(converted):
 
 
 def test_says_what_it_recognized(capsys, source, tmp_path, monkeypatch):
-    monkeypatch.setattr(convert_checkpoint.saved_model, "export", lambda *_, **__: None)
+    skip_saved_model(monkeypatch)
     convert_checkpoint.main([f"--source={source}", f"--output={tmp_path}/new"])
     assert capsys.readouterr().out.splitlines()[0] == (
         "Recognized a TF2 checkpoint of the official code; ResNet-18 0.125x, small stem, "
@@ -151,7 +157,7 @@ def test_absent_sources(capsys, tmp_path):
 
 
 def test_our_own_saved_model_is_a_source(converted, tmp_path, monkeypatch):
-    monkeypatch.setattr(convert_checkpoint.saved_model, "export", lambda *_, **__: None)
+    skip_saved_model(monkeypatch)
     source = converted / "saved_model" / "0"
     convert_checkpoint.main([f"--source={source}", f"--output={tmp_path}/new"])
     again, before = (weights.read_weights(str(path)) for path in (tmp_path / "new", converted))
@@ -224,7 +230,7 @@ def test_a_checkpoint_without_supervised_head(capsys, source, tmp_path, monkeypa
     assert "train_mode must be pretrain, got finetune" in error_of(
         capsys, *arguments, "--train_mode=finetune"
     )
-    monkeypatch.setattr(convert_checkpoint.saved_model, "export", lambda *_, **__: None)
+    skip_saved_model(monkeypatch)
     convert_checkpoint.main(arguments)
     assert "no supervised head" in capsys.readouterr().out
     saved = flags.parse(["", f"--model_dir={tmp_path}/new"]).config

@@ -149,7 +149,7 @@ def test_fast_paths_are_compared(capsys, golden, monkeypatch, tmp_path):
         np.savez(tmp_path / "augment.npz", **{key: file[key] for key in few})
     status, lines = verify(capsys, tmp_path, "--fast")
     assert status == 0, "\n".join(lines)
-    monkeypatch.setattr(blockwise, "_NON_NEGATIVE_MASK", 1.0)  # an anchor then meets itself
+    monkeypatch.setattr(blockwise, "_SELF_AND_POSITIVE_MASK", 1.0)  # an anchor then meets itself
     hue, contrast = (
         op._replace(on_planes=lambda planes, amount: planes) for op in (color.HUE, color.CONTRAST)
     )

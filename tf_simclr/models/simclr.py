@@ -90,6 +90,11 @@ class SimCLR(keras.Model):
             small_stem=image_size <= SMALL_STEM_MAX_IMAGE_SIZE,
             sk_ratio=network.sk_ratio,
             se_ratio=network.se_ratio,
+            variant=resnet.Variant(
+                max_pool_padding=network.max_pool_padding,
+                input_normalization=network.input_normalization,
+                first_shortcut=network.first_shortcut,
+            ),
             bn=bn,
             dtype=precision,
         )

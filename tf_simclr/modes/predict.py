@@ -12,7 +12,7 @@ from tf_simclr.data.sources import image_range
 from tf_simclr.devices import strategies
 from tf_simclr.errors import ConfigError
 from tf_simclr.modes import pictures, tables
-from tf_simclr.modes.trained_model import TrainedModel, find_prefix, open_model
+from tf_simclr.modes.trained_model import TrainedModel, find, open_model, runs_on_host
 
 EMBEDDING, LOGITS = "final_avg_pool", "logits_sup"  # endpoints
 NAMES_SHOWN = 5  # files that cannot be decoded, in a message
@@ -22,8 +22,8 @@ def run(config: Config) -> dict:
     """Classifies or embeds images and writes a table, row by row.
 
     Args:
-      config: checked settings. The setting checkpoint names the model, a checkpoint or a
-        SavedModel; if unset, it is the latest checkpoint in model_dir.
+      config: checked settings. The setting checkpoint names the model, in any format that
+        docs/formats.md lists; if unset, it is the latest checkpoint in model_dir.
 
     Returns:
       path: the path of the output. written and left_out: numbers of files.
@@ -40,13 +40,16 @@ def run(config: Config) -> dict:
 
     # Check everything that can be checked before the model is built.
     paths = pictures.find(images)
-    prefix = find_prefix(checkpoint)
+    found = find(checkpoint)
     tables.check(output)
-    strategy = strategies.from_config(config)
+    if runs_on_host(found):
+        strategy = tf.distribute.get_strategy()  # one replica
+    else:
+        strategy = strategies.from_config(config)
     preflight.check_divisible("eval_batch_size", batch_size, strategy)
 
     with strategy.scope():
-        model = open_model(config, checkpoint, prefix)
+        model = open_model(config, checkpoint, found)
     is_embedding = output.endswith(tables.EMBEDDINGS)
     endpoint = EMBEDDING if is_embedding else LOGITS
     width = model.width(endpoint)

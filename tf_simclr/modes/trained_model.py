@@ -1,8 +1,8 @@
-"""Loads a trained model for mode=predict, from a checkpoint or a SavedModel.
+"""Loads a trained model for mode=predict, from any format of weights, ONNX or TFLite.
 
-The weights of our own checkpoints and SavedModels are loaded into our own model. The graph in a
-SavedModel is a program that can read and write files. It is loaded only if the user names the
-SavedModel and the settings of its run are unknown.
+Weights are loaded into our own model, also those of a SavedModel. The graph in a SavedModel is a
+program that can read and write files. It is loaded only if the user names the SavedModel and its
+variables are not those of a network that this package can build.
 """
 
 import os
@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_simclr.checkpoints import about_file, weights
-from tf_simclr.checkpoints.formats import saved_model
-from tf_simclr.config import Config, saved_settings
+from tf_simclr.checkpoints import about_file, recognition, runnable_file, weights, weights_file
+from tf_simclr.checkpoints.about_file import About
+from tf_simclr.checkpoints.formats import saved_model, tf_checkpoint
+from tf_simclr.checkpoints.formats.runner import Runner
+from tf_simclr.config import Config
 from tf_simclr.data.sources.image_range import ImageRange
 from tf_simclr.errors import ConfigError
 from tf_simclr.models import from_config
@@ -42,90 +44,109 @@ class TrainedModel(NamedTuple):
         return outputs[endpoint].shape[-1] if endpoint in outputs else None
 
 
-def find_prefix(path: str) -> str | None:
-    """Finds the prefix of the variables at a path (`weights.find`).
+def find(path: str) -> str:
+    """Finds the model that a path names.
 
     Returns:
-      None for a SavedModel that has a graph but no variables.
+      An ONNX or TFLite file, the weights that `weights_file.find` finds, or the directory of a
+      SavedModel that has a graph but no variables.
 
     Raises:
-      ConfigError: there is no checkpoint and no SavedModel.
+      ConfigError: there is no model.
     """
+    if runs_on_host(path):
+        return path
     try:
-        return weights.find(path)
+        return weights_file.find(path)
     except ConfigError:
         if saved_model.is_saved_model(path):
-            return None
+            return path
         raise
 
 
-def open_model(config: Config, path: str, prefix: str | None) -> TrainedModel:
-    """Opens a checkpoint or SavedModel. Warns if the graph of a SavedModel must be loaded.
+def runs_on_host(found: str) -> bool:
+    """Returns whether a model is an ONNX or TFLite file, which devices of TensorFlow cannot run."""
+    return runnable_file.name_of(found) is not None
+
+
+def open_model(config: Config, path: str, found: str) -> TrainedModel:
+    """Opens a model. Warns if the graph of a SavedModel must be loaded.
 
     Args:
-      config: checked settings. The model must have been trained with the same model settings.
-      path: the checkpoint, model_dir or SavedModel that the user named.
-      prefix: the prefix of its variables, from `find_prefix`.
+      config: checked settings. Those that do not fit the weights change (`recognition.fit`).
+      path: the path that the user named.
+      found: what `find` has found there.
 
     Raises:
       ConfigError: the file is damaged, or it holds another model.
     """
-    if prefix and prefix != os.path.join(path, "variables", "variables"):
-        return _open_checkpoint(config, prefix)
-    if prefix and (model := _open_saved_variables(config, path)):
-        return model
-    print(
-        f"{path} is a SavedModel without usable settings beside it. Its own graph will run and can "
-        "read and write files. Open only what you trust.",
-        file=sys.stderr,
-    )
+    if runs_on_host(found):
+        return _of_runner(config, runnable_file.load(found))
+    # `find` finds the checkpoints in a run's directory, even if a SavedModel was put into it.
+    has_graph = saved_model.is_saved_model(path)
+    if not has_graph or found not in (path, os.path.join(path, tf_checkpoint.VARIABLES)):
+        about = about_file.read_about(weights_file.about_directory(found))
+        return _of_weights(config, found, about, is_saved_model=False)
+    about = saved_model.read_about(path)
+    try:
+        return _of_weights(config, found, about, is_saved_model=True)
+    except ConfigError as error:
+        print(
+            f"{path} is a SavedModel whose network cannot be rebuilt ({error}). Its own graph will "
+            "run and can read and write files. Open only what you trust.",
+            file=sys.stderr,
+        )
     loaded = saved_model.load(path, flag="checkpoint")
-    return _with_about(lambda images: loaded(images, trainable=False), config, path)
-
-
-def _open_checkpoint(config: Config, prefix: str) -> TrainedModel:
-    num_classes = weights.open_weights(prefix).num_classes
-    model = from_config.make_model(config, num_classes)
-    weights.restore_weights(model, prefix)
-    about = about_file.read_about(os.path.dirname(prefix))
-    names = about.class_names
-    if num_classes is None or names is None or len(names) != num_classes:
-        names = None
     return TrainedModel(
-        lambda images: model(images, training=False),
-        config.data.image_size,
-        names,
+        lambda images: loaded(images, trainable=False),
+        about.image_size or config.data.image_size,
+        about.class_names,
         about.image_range,
     )
 
 
-def _open_saved_variables(config: Config, path: str) -> TrainedModel | None:
-    """Builds our own model with a SavedModel's variables. Does not load the SavedModel's graph.
+def _of_runner(config: Config, runner: Runner) -> TrainedModel:
+    """Calls a runtime from TensorFlow's graphs."""
+    names = list(runner.widths)
 
-    Returns:
-      None if the settings of its run are unknown or do not fit its variables.
-    """
-    settings_file = saved_settings.find_beside(path)
-    if not settings_file:
-        return None
-    run_config = Config().replace(**saved_settings.read(settings_file))
-    if run_config.model != config.model:
-        return None
-    # SavedModels are exported for the run's image size, in float32.
-    config = config.replace(image_size=run_config.data.image_size, precision="float32")
-    try:
-        stored = weights.open_weights(path)
-        model = from_config.make_model(config, stored.num_classes)
-        report = weights.restore_weights(model, path)
-    except ConfigError:
-        return None
-    if report.missing:
-        return None
-    return _with_about(lambda images: model(images, training=False), config, path)
+    def endpoints(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        values = tf.numpy_function(
+            lambda images: list(map(runner.endpoints(images).get, names)),
+            [images],
+            [tf.float32] * len(names),
+            stateful=False,
+        )
+        return {
+            name: tf.ensure_shape(value, (None, runner.widths[name]))
+            for name, value in zip(names, values, strict=True)
+        }
 
-
-def _with_about(endpoints: Callable, config: Config, path: str) -> TrainedModel:
-    """Adds the metadata from a SavedModel's about.json. Falls back to the settings."""
-    about = saved_model.read_about(path)
-    image_size = about.image_size or config.data.image_size
+    about = runner.about
+    image_size = runner.image_size or config.data.image_size
     return TrainedModel(endpoints, image_size, about.class_names, about.image_range)
+
+
+def _of_weights(config: Config, found: str, about: About, *, is_saved_model: bool) -> TrainedModel:
+    """Builds our own model with the weights.
+
+    Raises:
+      ConfigError: they cannot be read, or are not those of a network that this package can build.
+    """
+    stored = weights.open_weights(found)
+    config = recognition.fit(config, stored, path=found)
+    if is_saved_model:
+        config = config.replace(precision="float32")  # SavedModels compute in float32
+    model = from_config.make_model(config, stored.num_classes)
+    report = weights.restore_weights(model, found)
+    if is_saved_model and report.missing:
+        raise ConfigError(f"its variables lack {report.missing[0]}")
+    names = about.class_names
+    if names is None or len(names) != stored.num_classes:
+        names = None
+    image_size = config.data.image_size
+    if is_saved_model or not tf_checkpoint.matches(found):
+        # The settings of a run are beside its checkpoints, but not always beside its exports.
+        image_size = about.image_size or image_size
+    return TrainedModel(
+        lambda images: model(images, training=False), image_size, names, about.image_range
+    )

@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -20,8 +20,6 @@ from tf_simclr.errors import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR
 
 ASSETS = "assets"  # the folder for extra files in a SavedModel
-# tf.function returns it; TensorFlow has no public name for the type.
-Traceable: TypeAlias = Any
 MOVING_AVERAGES = ("moving_mean", "moving_variance")
 
 
@@ -172,7 +170,7 @@ def _embed(backbone: Callable) -> Callable:
     return embed
 
 
-def _function_of_images(python_function: Callable) -> Traceable:
+def _function_of_images(python_function: Callable) -> Any:
     return tf.function(python_function, autograph=False, input_signature=[serving.PREPARED])
 
 
