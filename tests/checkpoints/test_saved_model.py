@@ -1,15 +1,12 @@
 """The SavedModel, as those use it who do not have this package."""
 
-import importlib.util
 import os
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import keras
 import numpy as np
-import packaging.version
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
@@ -217,15 +214,6 @@ def assert_fine_tunes(keras, layer, inference, num_moving: int):
         assert all(changed)
     assert np.abs(inference(images) - embedding).max() > 0.01, "it uses the new weights"
     np.testing.assert_allclose(model.layers[0](images), inference(images), rtol=1e-4, atol=1e-4)
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    if importlib.util.find_spec("pkg_resources") is None:
-        # tensorflow_hub takes one function from it, and setuptools has it no longer.
-        stub = types.SimpleNamespace(parse_version=packaging.version.parse)
-        monkeypatch.setitem(sys.modules, "pkg_resources", stub)
-    return pytest.importorskip("tensorflow_hub", reason="needs tensorflow-hub, and tf_keras")
 
 
 @pytest.fixture
