@@ -2,11 +2,9 @@
 
 import base64
 import contextlib
-import http.server
 import io
 import json
 import struct
-import threading
 import urllib.error
 import urllib.request
 import zlib
@@ -16,6 +14,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+import rest_server
 from tf_simclr.checkpoints.formats import saved_model, serving
 from tf_simclr.data.augment import views
 from tf_simclr.data.sources import image_decoding
@@ -25,7 +24,6 @@ SIZE = 40  # above 32, so that evaluation crops
 NAMES = ["cat", "dog", "ñandú", "elk", "eel", "ant"]
 ABOUT = {"class_names": NAMES, "preparation": {"image_range": [0, 4095]}}
 ANSWERS = {"embedding", "probabilities", "classes", "scores"}
-PREPARED_BY_THE_SERVER = ("serving_default", "float_images", "encoded_images")
 
 
 def picture(height, width, channels=3, seed=0) -> Image.Image:
@@ -233,69 +231,9 @@ def test_class_names_that_utf8_cannot_encode(short_model, tmp_path):
     assert set(classes.numpy()[0]) == {rb"a\ud800", b"b"}
 
 
-# A stand-in for TensorFlow Serving, which cannot be installed by pip: the predict method of its
-# REST API (https://www.tensorflow.org/tfx/serving/api_rest), for the requests of this test.
-
-
-def rest_predict(signatures, request: dict) -> dict:
-    """Answers a request in the row format ("instances") or the columnar format ("inputs")."""
-    signature = signatures[request.get("signature_name", "serving_default")]
-    [(name, spec)] = signature.structured_input_signature[1].items()
-    by_row = "instances" in request
-    values = request["instances" if by_row else "inputs"]
-    if by_row:  # a row may name the only input or leave its name out
-        named = isinstance(values[0], dict) and set(values[0]) == {name}
-        values = [row[name] for row in values] if named else values
-    elif isinstance(values, dict) and set(values) == {name}:
-        values = values[name]
-    tensor = tf.constant(decoded(values), spec.dtype)
-    outputs = {
-        key: encoded_json(key, value.numpy()) for key, value in signature(**{name: tensor}).items()
-    }
-    if not by_row:
-        return {"outputs": outputs if len(outputs) > 1 else next(iter(outputs.values()))}
-    rows = [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]
-    return {"predictions": rows if len(outputs) > 1 else [next(iter(r.values())) for r in rows]}
-
-
-def decoded(value):
-    """{"b64": text} -> bytes, at any depth."""
-    if isinstance(value, dict):
-        assert set(value) == {"b64"}
-        return base64.b64decode(value["b64"])
-    return [decoded(item) for item in value] if isinstance(value, list) else value
-
-
-def encoded_json(name: str, array: np.ndarray):
-    """Strings are base64 only if the name of the output ends in _bytes."""
-    assert not name.endswith("_bytes")
-    return np.vectorize(bytes.decode)(array).tolist() if array.dtype == object else array.tolist()
-
-
 @pytest.fixture(scope="module")
 def post(served):
     """Function: request -> (HTTP status, response) of the stand-in server."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            content = self.rfile.read(int(self.headers["Content-Length"]))
-            try:
-                assert self.path == "/v1/models/encoder:predict"
-                status, response = 200, rest_predict(served, json.loads(content))
-            except tf.errors.InvalidArgumentError as error:
-                status, response = 400, {"error": error.message}
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.end_headers()
-            self.wfile.write(json.dumps(response).encode())
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    url = f"http://127.0.0.1:{server.server_port}/v1/models/encoder:predict"
 
     def send(request: dict) -> tuple[int, dict]:
         body = json.dumps(request).encode()
@@ -306,10 +244,9 @@ def post(served):
                 response = stack.enter_context(error)
             return response.status, json.loads(response.read())
 
-    yield send
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with rest_server.serve(served) as address:
+        url = address + rest_server.PATH
+        yield send
 
 
 def b64(file: bytes) -> dict[str, str]:

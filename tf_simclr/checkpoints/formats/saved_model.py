@@ -36,7 +36,8 @@ def load(path: str, *, flag: str) -> Callable:
       flag: name of the setting that holds the path, for the error message.
 
     Returns:
-      A function to call as f(images, trainable=False).
+      A function to call as f(images, trainable=False). It returns {endpoint: tensor}. If the
+      SavedModel returns only one tensor, its name is final_avg_pool.
 
     Raises:
       ConfigError: the SavedModel cannot be loaded or cannot be called.
@@ -52,7 +53,12 @@ def load(path: str, *, flag: str) -> Callable:
             f"{flag} {path!r} is not a SavedModel that run.py or the official code "
             "has exported: it cannot be called"
         )
-    return loaded
+
+    def endpoints(images: tf.Tensor, trainable: bool = False) -> Any:
+        result = loaded(images, trainable=trainable)
+        return {"final_avg_pool": result} if tf.is_tensor(result) else result
+
+    return endpoints
 
 
 def read_about(path: str) -> About:
