@@ -75,7 +75,7 @@ def tflite_session(content: bytes) -> Session:
       Unusable: its input is no batch of images, or it lacks endpoints.
       Exception: the runtime cannot load it.
     """
-    interpreter = _interpreter_class()(model_content=content, num_threads=os.cpu_count())
+    interpreter = interpreter_class()(model_content=content, num_threads=os.cpu_count())
     signatures = list(interpreter.get_signature_list())
     if len(signatures) != 1:
         raise Unusable(f"it has {len(signatures)} signatures, not 1")
@@ -94,9 +94,14 @@ def tflite_session(content: bytes) -> Session:
     return Session(side, run)
 
 
-def _interpreter_class() -> Any:
+def interpreter_class(path: str = "a TFLite model") -> Any:
+    """Returns the interpreter of LiteRT, or of TensorFlow if LiteRT is missing.
+
+    Raises:
+      ConfigError: both are missing.
+    """
     try:
-        return require(LITERT, reason="running a TFLite model").Interpreter
+        return require(LITERT, reason=f"running {path!r}").Interpreter
     except ConfigError:
         try:
             from tensorflow import lite
