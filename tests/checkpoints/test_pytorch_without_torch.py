@@ -38,7 +38,9 @@ def test_outputs_are_those_of_torch(tmp_path):
             ours = endpoints[name].numpy()
             assert np.abs(ours - values).max() < 1e-5 * np.abs(values).max(), name
     pytorch_export.write(model, str(tmp_path))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.py", "model.safetensors"]
+    paths = sorted(tmp_path.iterdir())
+    assert [path.name for path in paths] == ["model.py", "model.safetensors"]
+    assert len({path.stat().st_mode for path in paths}) == 1
 
 
 def test_safetensors_that_is_not_installed(monkeypatch, tmp_path):

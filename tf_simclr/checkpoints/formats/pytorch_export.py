@@ -9,6 +9,7 @@ network does nor pad max pooling as TensorFlow does. model.py does both.
 import json
 import os
 import re
+import shutil
 from typing import Any
 
 import numpy as np
@@ -38,11 +39,12 @@ def write(model: SimCLR, directory: str) -> None:
     numpy_files = optional.require("safetensors.numpy", reason="exporting for PyTorch")
     metadata = {"format": "pt", METADATA: json.dumps(network_settings(model))}
     os.makedirs(directory, exist_ok=True)
-    path = os.path.join(directory, WEIGHTS)
+    path, program = os.path.join(directory, WEIGHTS), os.path.join(directory, PROGRAM)
     unfinished = path + ".unfinished"
+    files.write_text(program, pytorch_module.MODULE)
     numpy_files.save_file(state_dict(model), unfinished, metadata=metadata)
+    shutil.copymode(program, unfinished)  # safetensors lets nobody else read its files
     os.replace(unfinished, path)
-    files.write_text(os.path.join(directory, PROGRAM), pytorch_module.MODULE)
 
 
 def state_dict(model: SimCLR) -> dict[str, np.ndarray]:

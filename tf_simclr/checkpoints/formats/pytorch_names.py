@@ -171,8 +171,10 @@ def _expected_shapes(shapes: Shapes) -> dict[str, tuple[int, ...]]:
         add("conv1", "bn1", 3, channels, 3 if first[-1:] == (3,) else 7)
     expand = 4 if "layer1.0.conv3.weight" in shapes else 1
     for group in range(1, GROUPS + 1):
-        width = _number_at(shapes, f"layer{group}.0.conv1.weight", 0)
-        for block in range(_num_blocks(shapes, group)):
+        blocks = range(_num_blocks(shapes, group))
+        widths = (_number_at(shapes, f"layer{group}.{b}.conv1.weight", 0) for b in blocks)
+        width = next(filter(None, widths), 0)
+        for block in blocks:
             name = f"layer{group}.{block}."
             sides = (1, 3, 1) if expand > 1 else (3, 3)
             for n, side in enumerate(sides, 1):
