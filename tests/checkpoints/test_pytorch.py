@@ -1,5 +1,8 @@
 """Files of PyTorch: networks of other programs give the same outputs here."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 
@@ -157,7 +160,10 @@ def test_other_types_of_safetensors_become_float32(network, tmp_path, dtype):
 def test_several_networks_need_a_prefix(network, tmp_path):
     teacher = randomize(ResNet(18), seed=1)
     content = {"state_dict": prefixed(network, "q.net.") | prefixed(teacher, "k.net.")}
-    with pytest.raises(ConfigError, match="2 networks.*--prefix=state_dict.k.net"):
+    with pytest.raises(
+        ConfigError,
+        match="2 networks.*'state_dict.k.net', 'state_dict.q",
+    ):
         opened(content, tmp_path)
     path = "base_model/stem/conv/bn/gamma"
     for prefix, chosen in (("state_dict.k.net", teacher), ("state_dict.q.", network)):
@@ -170,7 +176,7 @@ def test_several_networks_need_a_prefix(network, tmp_path):
 
 def test_the_stem_with_two_networks_of_which_one_has_no_prefix(network, tmp_path):
     content = network.state_dict() | prefixed(network, "teacher.")
-    with pytest.raises(ConfigError, match="2 networks.*--prefix=teacher"):
+    with pytest.raises(ConfigError, match="2 networks.*'', 'teacher'"):
         opened(content, tmp_path)
 
 
@@ -191,10 +197,10 @@ DIFFERENT = {
     "a deep stem": (
         changed(
             lambda s: s.update(
-                {"conv1.0.weight": s.pop("conv1.weight"), "conv1.3.weight": s["bn1.weight"]}
+                {"conv1.0.weight": s.pop("conv1.weight"), "conv1.1.weight": s["bn1.weight"]}
             )
         ),
-        "conv1",
+        "also has 'conv1.0.weight'; it lacks 'conv1.weight'",
     ),
     "blurred strides": (
         changed(lambda s: s.update({"layer2.0.conv1.aa.filt": torch.ones(8, 1, 3, 3)})),
@@ -334,3 +340,37 @@ def test_notes_say_what_was_assumed(network, tmp_path):
     small = opened(ResNet(18, small_stem=True).state_dict(), tmp_path).notes
     assert any("input_normalization=cifar10" in note for note in small)
     assert any("solo-learn pads" in note for note in small)
+
+
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+HALF = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+
+
+@pytest.mark.parametrize(
+    "content, kind, note",
+    [
+        ({"architecture": "resnet18", "pretrained_cfg": IMAGENET}, "imagenet", None),
+        ({"architecture": "resnet18", **IMAGENET}, "imagenet", None),
+        ({"architecture": "resnetblur18", **IMAGENET}, "imagenet", "'resnetblur18'"),
+        ({"architecture": "resnet18", **HALF}, "imagenet", r"mean \(0.5, 0.5, 0.5\) and"),
+        ({"architecture": "resnet18"}, "imagenet", "Assumed"),
+        ({"architecture": "resnet18", "pretrained_cfg": [], **HALF}, "imagenet", "Assumed"),
+        ({"architecture": "resnet18", "mean": ["x"] * 3, "std": 3}, "imagenet", "Assumed"),
+        ({"architectures": ["other"], **HALF}, "imagenet", "Assumed"),
+        ([], "imagenet", "Assumed"),
+    ],
+)
+def test_the_config_that_timm_puts_beside_the_weights(network, tmp_path, content, kind, note):
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    stored = opened(network.state_dict(), tmp_path)
+    assert stored.settings["input_normalization"] == kind
+    notes = " ".join(n for n in stored.notes if "supervised head" not in n)
+    assert re.search(note, notes) if note else not notes
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\0"])
+def test_a_damaged_config_beside_the_weights(network, tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match="config.json beside it is damaged") as error:
+        opened(network.state_dict(), tmp_path)
+    assert "\n" not in str(error.value)

@@ -13,7 +13,12 @@ import pathlib
 from typing import Any
 
 from tf_simclr.checkpoints import about_file
-from tf_simclr.checkpoints.formats import pytorch_files, pytorch_heads, pytorch_names
+from tf_simclr.checkpoints.formats import (
+    pytorch_assumptions,
+    pytorch_files,
+    pytorch_heads,
+    pytorch_names,
+)
 from tf_simclr.checkpoints.formats.pytorch_files import Tensors
 from tf_simclr.checkpoints.formats.pytorch_heads import Variable
 from tf_simclr.checkpoints.formats.pytorch_names import Network
@@ -97,12 +102,12 @@ def _only_network(tensors: Tensors, path: str, prefix: str) -> Network:
     if len(networks) == 1:
         return networks[0]
     if networks:
-        prefixes = [network.prefix.removesuffix(".") for network in networks]
+        first = f"{prefix.removesuffix('.')}." if prefix else ""
+        prefixes = [(first + network.prefix).removesuffix(".") for network in networks]
         listed = ", ".join(repr(name[:100]) for name in prefixes[:_SHOWN])
         raise ConfigError(
             f"checkpoint {path!r} contains {len(networks)} networks, with the prefixes {listed}: "
-            "convert one of them with tools/convert_checkpoint.py "
-            f"--prefix={max(prefixes[0], prefixes[1], key=bool)}"
+            "convert one of them with tools/convert_checkpoint.py --prefix"
         )
     names = ", ".join(repr(name[:100]) for name in sorted(tensors.shapes)[:_SHOWN])
     where = f" below the prefix {prefix!r}" if prefix else ""
@@ -129,10 +134,10 @@ def _stored(
     # A pickle may claim that a tensor is larger than what is stored of it.
     if sum(math.prod(v.shape) for v in variables.values()) > os.path.getsize(path):
         raise ValueError("its tensors are larger than the file")
-    is_small = tensors.shapes[names["conv1.weight"]][-1] == 3 and "stem.0.weight" not in names
+    is_small_stem = tensors.shapes[names["conv1.weight"]][-1] == 3 and "stem.0.weight" not in names
     notes = heads.notes
     if not own:
-        own, assumptions = _assumed_settings(is_small)
+        own, assumptions = pytorch_assumptions.assume(path, small_stem=is_small_stem)
         notes = assumptions + notes
     return Stored(
         "a PyTorch file",
@@ -162,19 +167,3 @@ def _own_settings(tensors: Tensors) -> dict[str, Any]:
     if METADATA not in tensors.metadata:
         return {}
     return about_file.parse_network(json.loads(tensors.metadata[METADATA]))
-
-
-def _assumed_settings(small_stem: bool) -> tuple[dict[str, Any], list[str]]:
-    """Returns the settings that a PyTorch file implies but does not show, and what to tell."""
-    normalization = "cifar10" if small_stem else "imagenet"
-    values = {"max_pool_padding": "symmetric", "input_normalization": normalization}
-    notes = [
-        "No PyTorch file says how its images were normalized. Assumed: "
-        f"input_normalization={normalization}. If that is wrong, give --input_normalization.",
-    ]
-    if small_stem:
-        notes.append(
-            "No PyTorch file says how its stem pads. Assumed: one pixel, and no max pooling "
-            "(solo-learn pads its stem for CIFAR by two pixels, and gives other outputs then)."
-        )
-    return values, notes

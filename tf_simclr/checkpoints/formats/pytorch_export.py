@@ -9,6 +9,7 @@ network does nor pad max pooling as TensorFlow does. model.py does both.
 import json
 import os
 import re
+import shutil
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from tf_simclr import files
 from tf_simclr.checkpoints.formats import optional, pytorch_heads, pytorch_module, pytorch_names
 from tf_simclr.checkpoints.formats.pytorch import METADATA
-from tf_simclr.models.resnet import BLOCKS_PER_GROUP, BOTTLENECK_DEPTHS, NORMALIZATIONS
+from tf_simclr.models.resnet import BLOCKS_PER_GROUP, NORMALIZATIONS
 from tf_simclr.models.simclr import SMALL_STEM_MAX_IMAGE_SIZE, SimCLR
 
 WEIGHTS = "model.safetensors"
@@ -38,11 +39,12 @@ def write(model: SimCLR, directory: str) -> None:
     numpy_files = optional.require("safetensors.numpy", reason="exporting for PyTorch")
     metadata = {"format": "pt", METADATA: json.dumps(network_settings(model))}
     os.makedirs(directory, exist_ok=True)
-    path = os.path.join(directory, WEIGHTS)
+    path, program = os.path.join(directory, WEIGHTS), os.path.join(directory, PROGRAM)
     unfinished = path + ".unfinished"
+    files.write_text(program, pytorch_module.MODULE)
     numpy_files.save_file(state_dict(model), unfinished, metadata=metadata)
+    shutil.copymode(program, unfinished)  # safetensors lets nobody else read its files
     os.replace(unfinished, path)
-    files.write_text(os.path.join(directory, PROGRAM), pytorch_module.MODULE)
 
 
 def state_dict(model: SimCLR) -> dict[str, np.ndarray]:
@@ -88,25 +90,19 @@ def selected_layer(model: SimCLR) -> int:
 def network_settings(model: SimCLR) -> dict[str, Any]:
     """Returns all that model.py must know of a network beside its tensors."""
     network = model.network
-    is_small = model.image_size <= SMALL_STEM_MAX_IMAGE_SIZE
     mean, deviation = NORMALIZATIONS.get(network.input_normalization, (None, None))
-    is_bottleneck = network.resnet_depth in BOTTLENECK_DEPTHS
-    outputs = [stage.output_shape[-1] for stage in model.stages[1:]]
+    has_max_pool = model.image_size > SMALL_STEM_MAX_IMAGE_SIZE
+    groups = enumerate(BLOCKS_PER_GROUP[network.resnet_depth], 1)
     return {
-        "blocks": BLOCKS_PER_GROUP[network.resnet_depth],
-        "widths": [channels // 4 if is_bottleneck else channels for channels in outputs],
-        "bottleneck": is_bottleneck,
-        "small_stem": is_small,
-        "deep_stem": network.sk_ratio > 0 and not is_small,
-        "sk_ratio": network.sk_ratio,
-        "se_ratio": network.se_ratio,
-        "first_shortcut": network.first_shortcut,
-        "max_pool_padding": network.max_pool_padding,
-        "input_normalization": network.input_normalization,
+        "max_pool": network.max_pool_padding if has_max_pool else None,
         "mean": mean,
         "deviation": deviation,
-        "projection": [layer.output_shape[-1] for layer in model.projection_layers],
-        "classes": model.num_classes,
+        "resnet_d": network.sk_ratio > 0,
+        "blocks": [f"layer{group}.{block}." for group, number in groups for block in range(number)],
+        "projection_layers": len(model.projection_layers),
         "ft_proj_selector": selected_layer(model),
         "batch_norm_decay": network.batch_norm_decay,
+        # For reading the file again.
+        "max_pool_padding": network.max_pool_padding,
+        "input_normalization": network.input_normalization,
     }

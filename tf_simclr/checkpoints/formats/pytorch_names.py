@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 Shapes = Mapping[str, tuple[int, ...]]
-MAX_NAME = 500  # characters; longer names are no network's
+_LONGEST = 500  # characters; longer names are no network's
+_SHOWN = 100  # characters of a name in a message
 GROUPS = 4
 _LAYERS = {
     "conv1": "conv1",
@@ -67,7 +68,7 @@ def networks(shapes: Shapes) -> list[Network]:
     """Finds all ResNets in a file: prefixes below which there are four groups of blocks."""
     groups = defaultdict(set)
     for name, shape in shapes.items():
-        *prefix, group, block, layer, value = [""] * 3 + name[:MAX_NAME].split(".")
+        *prefix, group, block, layer, value = [""] * 3 + name[:_LONGEST].split(".")
         if (layer, value) == ("conv1", "weight") and block.isdecimal() and len(shape) == 4:
             if re.search(r"\d$", group):
                 groups[".".join([*filter(None, prefix), ""])].add(group)
@@ -134,16 +135,15 @@ def differences(shapes: Shapes) -> list[str]:
       shapes: {torchvision's name: shape}.
     """
     expected = _expected_shapes(shapes)
-    wrong = [
-        f"{name[:MAX_NAME]!r} has shape {shapes[name]}, not {expected[name]}"
-        for name in sorted(expected.keys() & shapes.keys())
-        if shapes[name] != expected[name]
-    ]
-    wrong += [f"it lacks {name!r}" for name in sorted(expected.keys() - shapes.keys())]
     others = sorted(
         name for name in shapes.keys() - expected.keys() if not re.search(r"\.(se|sk)\.", name)
     )
-    return wrong + [f"it also has {name[:MAX_NAME]!r}" for name in others]
+    found = [f"it also has {name[:_SHOWN]!r}" for name in others]
+    # In the order of the network, because one difference early causes others later.
+    for name, shape in expected.items():
+        if name in shapes and shapes[name] != shape:
+            found.append(f"{name!r} has shape {shapes[name]}, not {shape}")
+    return found + [f"it lacks {name!r}" for name in expected if name not in shapes]
 
 
 def _expected_shapes(shapes: Shapes) -> dict[str, tuple[int, ...]]:
@@ -153,7 +153,10 @@ def _expected_shapes(shapes: Shapes) -> dict[str, tuple[int, ...]]:
     recognized.
     """
     first = shapes.get("conv1.weight", ())
-    channels = _first_number(shapes, "conv1.weight")
+    # The input of the first block stands in for a stem of another kind.
+    channels = _number_at(shapes, "conv1.weight", 0) or _number_at(
+        shapes, "layer1.0.conv1.weight", 1
+    )
     expected: dict[str, tuple[int, ...]] = {}
 
     def add(convolution: str, norm: str, inputs: int, outputs: int, side: int) -> None:
@@ -168,8 +171,10 @@ def _expected_shapes(shapes: Shapes) -> dict[str, tuple[int, ...]]:
         add("conv1", "bn1", 3, channels, 3 if first[-1:] == (3,) else 7)
     expand = 4 if "layer1.0.conv3.weight" in shapes else 1
     for group in range(1, GROUPS + 1):
-        width = _first_number(shapes, f"layer{group}.0.conv1.weight")
-        for block in range(_num_blocks(shapes, group)):
+        blocks = range(_num_blocks(shapes, group))
+        widths = (_number_at(shapes, f"layer{group}.{b}.conv1.weight", 0) for b in blocks)
+        width = next(filter(None, widths), 0)
+        for block in blocks:
             name = f"layer{group}.{block}."
             sides = (1, 3, 1) if expand > 1 else (3, 3)
             for n, side in enumerate(sides, 1):
@@ -184,15 +189,16 @@ def _expected_shapes(shapes: Shapes) -> dict[str, tuple[int, ...]]:
     return expected
 
 
-def _first_number(shapes: Shapes, name: str) -> int:
+def _number_at(shapes: Shapes, name: str, axis: int) -> int:
     shape = shapes.get(name, ())
-    return shape[0] if shape else 0
+    return shape[axis] if len(shape) > axis else 0
 
 
 def _num_blocks(shapes: Shapes, group: int) -> int:
-    """Counts the blocks of a group."""
+    """Counts the blocks of a group, up to the last."""
     pattern = re.compile(rf"layer{group}\.(\d{{1,3}})\.conv1\.weight")
-    return len([name for name in shapes if pattern.fullmatch(name)])
+    numbers = (int(match[1]) for name in shapes if (match := pattern.fullmatch(name)))
+    return max(numbers, default=-1) + 1
 
 
 def our_path(name: str) -> str | None:
