@@ -63,7 +63,7 @@ $(VENV)/installed: requirements.txt requirements-test.txt setup.cfg pyproject.to
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 to 3.13 found: install one, or run make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	$(VENV)/bin/python -m pip install --quiet --editable '.[test,onnx]'
 	@touch $@
 
 $(VENV3)/installed: requirements-keras3.txt requirements-test.txt setup.cfg pyproject.toml
