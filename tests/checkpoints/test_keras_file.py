@@ -1,5 +1,6 @@
 """Keras files: what is written loads without this package, and what is read is only data."""
 
+import dataclasses
 import io
 import json
 import os
@@ -13,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 import small
-from tf_simclr.checkpoints import recognition, weights, weights_file
+from tf_simclr.checkpoints import about_file, recognition, weights, weights_file
 from tf_simclr.checkpoints.formats import hdf5, keras_archive, keras_file
 from tf_simclr.config import Config
 from tf_simclr.errors import ConfigError
@@ -27,6 +28,12 @@ NETWORKS = {
     "sk": dict(resnet_depth=50, sk_ratio=0.0625, image_size=64, ft_proj_selector=1),
     "sk basic": dict(sk_ratio=0.0625, image_size=64),
     "se": dict(se_ratio=0.25, proj_head_mode="none"),
+    "as PyTorch": dict(
+        image_size=64,
+        max_pool_padding="symmetric",
+        input_normalization="imagenet",
+        first_shortcut="identity",
+    ),
     "sk se": dict(resnet_depth=50, sk_ratio=0.0625, se_ratio=0.25, proj_head_mode="linear"),
 }
 
@@ -81,20 +88,33 @@ def test_a_functional_model_has_the_same_endpoints_by_stock_layers(network):
 
 
 def test_a_file_loads_with_the_same_endpoints_and_reads_back(
-    network, tmp_path, values, short_model, monkeypatch
+    network, tmp_path, values, short_model
 ):
     path = tmp_path / "model.keras"
     keras_file.write(network, str(path))
     assert os.listdir(tmp_path) == ["model.keras"]
     loaded = keras.saving.load_model(str(path), safe_mode=True)
     assert_same_endpoints(loaded(IMAGES), network(IMAGES))
-    settings = dict(num_classes=network.num_classes, image_size=network.image_size)
-    same = {name: getattr(network.network, name) for name in ("resnet_depth", "sk_ratio")}
-    same |= {name: getattr(network.network, name) for name in ("se_ratio", "proj_head_mode")}
-    empty = short_model(**settings, **same, ft_proj_selector=network.network.ft_proj_selector)
+    empty = short_model(
+        num_classes=network.num_classes,
+        image_size=network.image_size,
+        **dataclasses.asdict(network.network),
+    )
     assert_restores(network, path, values, empty)
-    expected = {} if network.num_classes is None else network.network.ft_proj_selector
-    assert weights.open_weights(str(path)).settings.get("ft_proj_selector", {}) == expected
+    assert weights.open_weights(str(path)).settings == hidden_settings(network)
+    # This Keras describes the same graph in its own way.
+    loaded.save(str(tmp_path / "again.keras"))
+    assert_restores(network, tmp_path / "again.keras", values, empty)
+    again = weights.open_weights(str(tmp_path / "again.keras"))
+    assert again.settings == hidden_settings(network)
+
+
+def hidden_settings(model) -> dict:
+    """The settings that no shape shows; without a supervised head, its input is none of them."""
+    found = {name: getattr(model.network, name) for name in about_file.HIDDEN_SETTINGS}
+    if model.num_classes is None:
+        del found["ft_proj_selector"]
+    return found
 
 
 @pytest.mark.long
@@ -203,7 +223,9 @@ def test_a_saved_simclr_reads_back(network, tmp_path, values, name):
         np.testing.assert_array_equal(stored.read(variable), value, err_msg=variable)
     assert stored.num_classes == network.num_classes
     if name.endswith(".keras"):
-        assert stored.settings == {"ft_proj_selector": network.network.ft_proj_selector}
+        assert stored.settings.items() >= hidden_settings(network).items()
+    else:
+        assert "do not show ft_proj_selector" in stored.notes[0]
 
 
 def test_the_network_is_recognized(written):
@@ -404,6 +426,17 @@ def test_a_module_of_a_custom_object_is_not_imported(tmp_path, parts, evil):
     config, root = dict(parts[0], module="evil_module", registered_name="evil>Evil"), parts[1]
     weights.read_weights(with_weights(tmp_path / "x.keras", config, lambda f: copy(root, f)))
     assert not evil.exists()
+
+
+def test_another_normalization_is_refused(tmp_path, short_model):
+    path = tmp_path / "x.keras"
+    keras_file.write(short_model(input_normalization="cifar10"), str(path))
+    config, root = keras_archive.read(str(path))
+    (layer,) = (x for x in config["config"]["layers"] if x["class_name"] == "Rescaling")
+    for scale in ([1.0, 1.0, 1.0], 3, "x", None, [[1]]):
+        layer["config"]["scale"] = scale
+        message = refused(with_weights(path, config, lambda f: copy(root, f)))
+        assert "base_model.stem.normalize' is none of imagenet, cifar10" in message
 
 
 STEM = "layers/conv2d/vars/0"

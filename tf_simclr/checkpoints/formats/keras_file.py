@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 import h5py
+import numpy as np
 
 from tf_simclr.checkpoints.about_file import HIDDEN_SETTINGS
 from tf_simclr.checkpoints.formats import hdf5, keras_archive, keras_layout
@@ -17,11 +18,17 @@ from tf_simclr.checkpoints.formats.keras_writer import ARGUMENTS, write
 from tf_simclr.checkpoints.formats.stored import Stored
 from tf_simclr.config import settings
 from tf_simclr.errors import ConfigError
+from tf_simclr.models.resnet import NORMALIZATIONS
 
 __all__ = ["functional", "matches", "open", "write"]
 _H5 = (".h5", ".hdf5")
 _LAYER_NAME = re.compile(r"(base_model|head_contrastive|head_supervised)(\.\w+)+", re.ASCII)
 _PROJECTION = re.compile(r"head_contrastive\.layer(\d{1,3})\..*", re.ASCII)
+_MAX_POOL_PAD, _NORMALIZE = "base_model.stem.max_pool.pad", "base_model.stem.normalize"
+_HIDDEN = (
+    f"Weights alone do not show {', '.join(HIDDEN_SETTINGS)}. Give those that are not the defaults "
+    "as flags."
+)
 
 
 def matches(path: str) -> bool:
@@ -38,7 +45,7 @@ def open(path: str) -> Stored:
     """
     if path.endswith(_H5):
         arrays = keras_layout.subclass(h5py.File(path, "r"))
-        return _stored("Keras weights of a SimCLR", path, arrays, {})
+        return _stored("Keras weights of a SimCLR", path, arrays, {}, notes=(_HIDDEN,))
     content, root = keras_archive.read(path)
     config = content.get("config")
     if isinstance(config, dict) and content.get("class_name") == "SimCLR":
@@ -47,7 +54,7 @@ def open(path: str) -> Stored:
     if isinstance(config, dict) and isinstance(config.get("layers"), list):
         layers = [_class_and_name(layer) for layer in config["layers"]]
         arrays = keras_layout.functional(root, layers)
-        values = _selected_layer(config["layers"])
+        values = _settings_of_graph(config["layers"])
         return _stored("a Keras file of a functional model", path, arrays, values)
     raise ConfigError(
         f"checkpoint {path!r} is a Keras model of class {str(content.get('class_name'))[:60]!r}, "
@@ -55,7 +62,13 @@ def open(path: str) -> Stored:
     )
 
 
-def _stored(kind: str, path: str, arrays: keras_layout.Arrays, values: dict[str, Any]) -> Stored:
+def _stored(
+    kind: str,
+    path: str,
+    arrays: keras_layout.Arrays,
+    values: dict[str, Any],
+    notes: tuple[str, ...] = (),
+) -> Stored:
     if "base_model/stem/conv/kernel" not in arrays:
         raise ConfigError(
             f"checkpoint {path!r} does not hold the weights of a SimCLR. Weights of a functional "
@@ -66,6 +79,7 @@ def _stored(kind: str, path: str, arrays: keras_layout.Arrays, values: dict[str,
         {name: tuple(array.shape) for name, array in arrays.items()},
         lambda name: hdf5.read(arrays[name]),
         values,
+        notes,
     )
 
 
@@ -100,15 +114,38 @@ def _class_and_name(layer: Any) -> tuple[str, str]:
     return kind, name
 
 
-def _selected_layer(layers: list[dict[str, Any]]) -> dict[str, int]:
-    """Returns the ft_proj_selector: the layer whose output the supervised head classifies."""
-    for layer in layers:
-        if layer["name"] == "head_supervised.dense":
-            name = _first_input(layer.get("inbound_nodes"))
-            if match := _PROJECTION.fullmatch(name):
-                return {"ft_proj_selector": int(match[1])}
-            return {"ft_proj_selector": 0}
-    return {}
+def _settings_of_graph(layers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the settings that the layers of a functional model show, and no shape.
+
+    Raises:
+      ValueError: the model normalizes images as none of ours does.
+    """
+    by_name = {layer["name"]: layer for layer in layers}
+    padding = "symmetric" if _MAX_POOL_PAD in by_name else "same"
+    values: dict[str, Any] = {
+        "max_pool_padding": padding,
+        "input_normalization": _normalization(by_name.get(_NORMALIZE)),
+    }
+    if head := by_name.get("head_supervised.dense"):
+        match = _PROJECTION.fullmatch(_first_input(head.get("inbound_nodes")))
+        values["ft_proj_selector"] = int(match[1]) if match else 0
+    return values
+
+
+def _normalization(layer: dict[str, Any] | None) -> str:
+    """Returns the input_normalization of the layer that rescales the images."""
+    if layer is None:
+        return "none"
+    config: Any = layer.get("config")
+    for name, (mean, deviation) in NORMALIZATIONS.items():
+        scale = [1 / d for d in deviation]
+        offset = [-m / d for m, d in zip(mean, deviation, strict=True)]
+        try:
+            if np.allclose([config["scale"], config["offset"]], [scale, offset], rtol=1e-4):
+                return name
+        except (KeyError, TypeError, ValueError):  # a description of another form
+            break
+    raise ValueError(f"its layer {_NORMALIZE!r} is none of {', '.join(NORMALIZATIONS)}")
 
 
 def _first_input(nodes: Any) -> str:

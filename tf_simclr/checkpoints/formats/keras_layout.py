@@ -119,10 +119,11 @@ def _stem_names(convs: list) -> list[str]:
 def _group_names(convs: list[list[h5py.Dataset]]) -> list[str]:
     """Names the convolutions of a block group in the order of the graph.
 
-    In each block the main path comes before the shortcut, which only the first block has.
+    In each block the main path comes before the shortcut. Only the first block has a shortcut with
+    a convolution, unless it is the identity.
     """
     kernels = [variables[0].shape for variables in convs]
-    if any(len(shape) != 4 for shape in kernels) or len(kernels) < 3:
+    if any(len(shape) != 4 for shape in kernels) or len(kernels) < 2:
         raise ValueError("its block groups have no convolutions in two dimensions")
     names = ["conv1", "conv2"]
     if kernels[0][0] == 1:
@@ -131,10 +132,10 @@ def _group_names(convs: list[list[h5py.Dataset]]) -> list[str]:
         names = ["conv1", *middle, "conv3"]
     if any(len(variables) == 2 for variables in convs):
         names += ["se/reduce", "se/expand"]
-    num_blocks = (len(convs) - 1) // len(names)
+    num_blocks, has_shortcut = divmod(len(convs), len(names))
     ordered = []
     for block in range(1, num_blocks + 1):
-        in_block = [*names, "shortcut"] if block == 1 else names
+        in_block = [*names, "shortcut"] if block == 1 and has_shortcut else names
         ordered += [f"block{block}/{name}" for name in in_block]
     return ordered
 
