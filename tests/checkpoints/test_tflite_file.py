@@ -113,6 +113,16 @@ def test_other_networks(short_model, tmp_path, settings):
     assert max(differences(runner, model, pixels(2, size)).values()) < 1e-5
 
 
+def test_int8_of_a_layer_that_is_zero_runs_without_xnnpack(short_model, tmp_path):
+    """XNNPACK cannot make a runtime for it."""
+    model, path = short_model(se_ratio=0.25), str(tmp_path / "model.tflite")
+    for name, variable in model.variables_by_path().items():
+        if name.endswith("se/reduce/bias"):
+            variable.assign(np.full(variable.shape, -1000))
+    tflite_file.write(model, path, image_size=32, kind="int8", images=pixels(8))
+    assert max(differences(tflite_file.load(path), model, pixels(2)).values()) < 0.1
+
+
 def test_the_file_alone_tells_its_metadata(written):
     runner = tflite_file.load(written("float32"))
     assert runner.about.class_names == tuple(ABOUT["class_names"])

@@ -75,7 +75,7 @@ def tflite_session(content: bytes) -> Session:
       Unusable: its input is no batch of images, or it lacks endpoints.
       Exception: the runtime cannot load it.
     """
-    interpreter = interpreter_class()(model_content=content, num_threads=os.cpu_count())
+    interpreter = _interpreter(content)
     signatures = list(interpreter.get_signature_list())
     if len(signatures) != 1:
         raise Unusable(f"it has {len(signatures)} signatures, not 1")
@@ -94,19 +94,38 @@ def tflite_session(content: bytes) -> Session:
     return Session(side, run)
 
 
-def interpreter_class(path: str = "a TFLite model") -> Any:
-    """Returns the interpreter of LiteRT, or of TensorFlow if LiteRT is missing.
+def _interpreter(content: bytes) -> Any:
+    """Makes an interpreter with XNNPACK, or without it if XNNPACK refuses the model.
+
+    It refuses int8 models with a layer that is zero for all representative images, because the step
+    between two values of that layer is too small.
+    """
+    interpreter_class, resolvers = litert()
+    arguments = {"model_content": content, "num_threads": os.cpu_count()}
+    try:
+        interpreter = interpreter_class(**arguments)
+        interpreter.allocate_tensors()
+    except RuntimeError:
+        resolver = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        interpreter = interpreter_class(**arguments, experimental_op_resolver_type=resolver)
+        interpreter.allocate_tensors()
+    return interpreter
+
+
+def litert(path: str = "a TFLite model") -> tuple[Any, Any]:
+    """Returns the classes Interpreter and OpResolverType of LiteRT, or of TensorFlow without it.
 
     Raises:
       ConfigError: both are missing.
     """
     try:
-        return require(LITERT, reason=f"running {path!r}").Interpreter
+        module = require(LITERT, reason=f"running {path!r}")
+        return module.Interpreter, module.OpResolverType
     except ConfigError:
         try:
             from tensorflow import lite
 
-            return lite.Interpreter
+            return lite.Interpreter, lite.experimental.OpResolverType
         except (ImportError, AttributeError):
             pass
         raise

@@ -115,7 +115,7 @@ def load(path: str) -> Runner:
       ConfigError: LiteRT is missing, or the file is damaged, too large, or has other inputs and
         outputs than `write` gives.
     """
-    runtimes.interpreter_class(path)
+    runtimes.litert(path)
     with runner.errors_in_one_line(path, NAME):
         content = runner.read(path)
         about = _read_about(content)
