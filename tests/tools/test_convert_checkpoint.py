@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from tests import tf1_checkpoints
 
 import convert_checkpoint
 from tf_simclr.checkpoints import run_checkpoints, weights
@@ -235,3 +236,37 @@ def test_a_checkpoint_without_supervised_head(capsys, source, tmp_path, monkeypa
     assert "no supervised head" in capsys.readouterr().out
     saved = flags.parse(["", f"--model_dir={tmp_path}/new"]).config
     assert not saved.model.lineareval_while_pretraining
+
+
+@pytest.mark.long
+def test_a_tf1_checkpoint_is_fine_tuned_as_a_hub_layer(tiny_model, randomize, tmp_path):
+    """TF1 -> model_dir -> SavedModel -> a step of hub.KerasLayer."""
+    try:
+        import tensorflow_hub as hub
+    except ImportError as error:
+        pytest.skip(f"tensorflow_hub does not import here: {error}")
+    model = tiny_model(image_size=32, num_classes=5)
+    randomize(model)
+    source = tf1_checkpoints.write_model(
+        tmp_path / "model.ckpt-9", model, depth=18, width=0.0625, small_stem=True
+    )
+    convert_checkpoint.main([f"--source={source}", f"--output={tmp_path}/new"])
+    images = np.random.default_rng(0).uniform(size=(8, 32, 32, 3)).astype(np.float32)
+    labels = np.arange(8) % 5
+    layer = hub.KerasLayer(
+        str(tmp_path / "new" / "saved_model" / "0"), trainable=True, output_key="logits_sup"
+    )
+    expected = model(images, training=False)["logits_sup"]
+    difference = np.abs(layer(images, training=False) - expected).max()
+    assert difference < 1e-5 * np.abs(expected).max()
+    losses = []
+    for _ in range(2):
+        with tf.GradientTape() as tape:
+            logits = layer(images, training=True)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        losses.append(float(loss))
+        gradients = tape.gradient(loss, layer.trainable_variables)
+        for variable, gradient in zip(layer.trainable_variables, gradients, strict=True):
+            if gradient is not None:  # the projection head is beside the way to the logits
+                variable.assign_sub(0.01 * gradient)
+    assert losses[1] < losses[0]
