@@ -35,7 +35,7 @@ def v1(model, randomize, values):
 
 
 def outputs(model, stored, training=False) -> dict[str, np.ndarray]:
-    weights.restore_weights(model, "a file", stored=stored)
+    weights.restore(model, stored, "a file")
     return {name: v.numpy() for name, v in model(IMAGES, training=training).items()}
 
 

@@ -42,8 +42,9 @@ def adopt(config: Config, *, fixed: Collection[str] = ()) -> tuple[Config, str |
 
     Returns:
       The settings, and what to tell the user: a line, and one more for each note about the weights.
-      The settings do not change and the line is None if the run does not start from --checkpoint, or if the weights cannot be opened as variables, such as
-      a SavedModel of another program.
+      The settings do not change and there is no line (None) if the run does not start from
+      --checkpoint, or if the weights cannot be opened as variables, such as a SavedModel of another
+      program.
 
     Raises:
       ConfigError: the weights contradict a fixed setting or the image size.
