@@ -37,7 +37,7 @@ def adopt(config: Config, *, fixed: Collection[str] = ()) -> tuple[Config, str |
       fixed: names of the settings that must keep their values: those given as flags.
 
     Returns:
-      The settings, and a line for the user. The settings do not change and the line is None if the
+      The settings, and text for the user. The settings do not change and the line is None if the
       run does not start from --checkpoint, or if the weights cannot be opened as variables, such as
       a SavedModel of another program.
 
@@ -54,7 +54,8 @@ def adopt(config: Config, *, fixed: Collection[str] = ()) -> tuple[Config, str |
     except ConfigError:
         return config, None  # the mode opens it again, and reports the error or loads a graph
     config = fit(config, stored, path=path, fixed=fixed)
-    return config, f"Recognized in {path}: {describe(stored, config)}"
+    lines = [f"Recognized in {path}: {describe(stored, config)}"]
+    return config, "\n".join(lines + [f"Note: {note}" for note in stored.notes])
 
 
 def fit(config: Config, stored: Stored, *, path: str, fixed: Collection[str] = ()) -> Config:
