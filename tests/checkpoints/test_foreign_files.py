@@ -227,6 +227,31 @@ def test_a_list_with_absolute_paths_into_the_directory_is_fine(tmp_path, model):
         assert checkpointer_for(model, directory).restore_latest()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        'model_checkpoint_path: "{tmp}/other/ckpt-7"',
+        'model_checkpoint_path: "../other/ckpt-7"',
+        'model_checkpoint_path: "/nowhere/model.ckpt-250228"',
+        'model_checkpoint_path: ""',
+        "no list",
+    ],
+)
+def test_weights_are_those_of_the_directory_that_the_user_named(tmp_path, saved, content):
+    """Also if its list of checkpoints is of another machine, or leads elsewhere."""
+    tensors = contents(saved)
+    for name in ("other/ckpt-7", "shared/ckpt-3"):
+        (tmp_path / name).parent.mkdir()
+        save(tmp_path / name, tensors)
+    (tmp_path / "shared" / "checkpoint").write_text(content.format(tmp=tmp_path))
+    assert weights.find(str(tmp_path / "shared")) == f"{tmp_path}/shared/ckpt-3"
+    (tmp_path / "link").symlink_to(tmp_path / "shared")
+    (tmp_path / "shared" / "checkpoint").write_text(
+        f'model_checkpoint_path: "{tmp_path}/shared/ckpt-3"'
+    )
+    assert weights.find(str(tmp_path / "link")) == f"{tmp_path}/shared/ckpt-3"
+
+
 def test_removing_a_link_leaves_what_it_leads_to(tmp_path, model):
     precious = tmp_path / "precious"
     precious.mkdir()

@@ -141,3 +141,17 @@ def test_the_command_line_takes_the_network_from_the_checkpoint(golden):
     )
     unchanged = parse(*arguments, "--mode=eval")
     assert recognition.adopt(unchanged) == (unchanged, None)
+
+
+def test_notes_about_the_weights_follow_where_they_matter(golden, tmp_path):
+    """Which layer the supervised head reads matters only where the head is used as it is."""
+    predict = parse(
+        f"--checkpoint={golden('models/r18_cifar')}",
+        "--mode=predict",
+        f"--images={tmp_path}",
+        f"--output={tmp_path}/out.csv",
+    )
+    _, lines = recognition.adopt(predict)
+    assert lines.splitlines()[1].startswith("Note: the file does not show which output its superv")
+    _, lines = recognition.adopt(predict, fixed=["ft_proj_selector"])
+    assert len(lines.splitlines()) == 1

@@ -113,9 +113,12 @@ def test_other_networks_are_refused(v1, add, message):
     assert "\n" not in str(error.value)
 
 
-def test_weights_are_not_rescaled_twice(v1):
-    with pytest.raises(ConfigError, match="give the file that it was converted from"):
-        rescale.rescale_v1(stored_of(v1, "a SavedModel of this package"), path="x")
+@pytest.mark.parametrize(
+    "kind", ["a SavedModel of this package", "a Keras file of a functional model"]
+)
+def test_weights_are_not_rescaled_twice(v1, kind):
+    with pytest.raises(ConfigError, match=f"'x' is {kind}, so give the file .* converted from"):
+        rescale.rescale_v1(stored_of(v1, kind), path="x")
 
 
 def test_the_converter_rescales(model, v1, tmp_path, capsys, monkeypatch):

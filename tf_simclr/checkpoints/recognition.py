@@ -12,7 +12,11 @@ from typing import Any
 import tensorflow as tf
 
 from tf_simclr.checkpoints import weights_file
-from tf_simclr.checkpoints.formats.stored import SUPERVISED_HEAD, Stored
+from tf_simclr.checkpoints.formats.stored import (
+    SELECTOR_IS_HIDDEN,
+    SUPERVISED_HEAD,
+    Stored,
+)
 from tf_simclr.config import Config, settings
 from tf_simclr.errors import ConfigError
 from tf_simclr.models.resnet import BLOCKS_PER_GROUP, BOTTLENECK_DEPTHS
@@ -37,9 +41,9 @@ def adopt(config: Config, *, fixed: Collection[str] = ()) -> tuple[Config, str |
       fixed: names of the settings that must keep their values: those given as flags.
 
     Returns:
-      The settings, and text for the user. The settings do not change and the line is None if the
-      run does not start from --checkpoint, or if the weights cannot be opened as variables, such as
-      a SavedModel of another program.
+      The settings, and text for the user: what was recognized, and notes. The settings do not change
+      and the text is None if the run does not start from --checkpoint, or if the weights cannot be
+      opened as variables, such as a SavedModel of another program.
 
     Raises:
       ConfigError: the weights contradict a fixed setting or the image size.
@@ -54,8 +58,10 @@ def adopt(config: Config, *, fixed: Collection[str] = ()) -> tuple[Config, str |
     except ConfigError:
         return config, None  # the mode opens it again, and reports the error or loads a graph
     config = fit(config, stored, path=path, fixed=fixed)
-    lines = [f"Recognized in {path}: {describe(stored, config)}"]
-    return config, "\n".join(lines + [f"Note: {note}" for note in stored.notes])
+    is_chosen = trains or "ft_proj_selector" in fixed
+    notes = [note for note in stored.notes if not (is_chosen and note == SELECTOR_IS_HIDDEN)]
+    lines = [f"Recognized in {path}: {describe(stored, config)}"] + [f"Note: {n}" for n in notes]
+    return config, "\n".join(lines)
 
 
 def fit(config: Config, stored: Stored, *, path: str, fixed: Collection[str] = ()) -> Config:

@@ -70,7 +70,7 @@ def rescale_v1(stored: Stored, *, path: str) -> Stored:
 
 def _difference_from_v1(stored: Stored) -> str | None:
     """Says in which way weights are not those of SimCLRv1; None if they may be."""
-    if "this package" in stored.kind:
+    if "this package" in stored.kind or "Keras" in stored.kind:
         return f"is {stored.kind}, so give the file that it was converted from"
     blocks: dict[str, int] = {}
     for name in stored.shapes:

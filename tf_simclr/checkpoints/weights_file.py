@@ -59,9 +59,9 @@ KNOWN_FORMATS = "docs/formats.md lists the formats that can be read"
 
 
 def _find_in(directory: str) -> str:
-    if latest := tf.train.latest_checkpoint(directory):
+    if latest := _listed_latest(directory):
         return latest
-    # The checkpoints were copied without the file `checkpoint`, which lists them.
+    # The checkpoints were copied without the file `checkpoint`, which lists them, or it is stale.
     if indices := tf.io.gfile.glob(os.path.join(directory, "*-*.index")):
         return max(indices, key=_step).removesuffix(".index")
     saved = os.path.join(directory, tf_checkpoint.VARIABLES)
@@ -77,6 +77,21 @@ def _find_in(directory: str) -> str:
             f"as {weights_files[0]!r}"
         )
     raise ConfigError(f"checkpoint {directory!r} is a directory without checkpoint or SavedModel")
+
+
+def _listed_latest(directory: str) -> str | None:
+    """Returns the latest checkpoint by the file `checkpoint`, which is untrusted.
+
+    Checkpoints elsewhere do not count: the directory was copied, or the list leads astray.
+    """
+    try:
+        latest = tf.train.latest_checkpoint(directory)
+    except READ_ERRORS:
+        return None
+    if latest and not files.is_url(directory):
+        folder = os.path.realpath(os.path.dirname(latest))
+        return latest if folder == os.path.realpath(directory) else None
+    return latest
 
 
 def _step(index: str) -> int:

@@ -7,14 +7,9 @@ from typing import Any
 import tensorflow as tf
 
 from tf_simclr.checkpoints.formats import object_graph, official_graph, official_tf1, official_tf2
-from tf_simclr.checkpoints.formats.stored import Stored
+from tf_simclr.checkpoints.formats.stored import SELECTOR_IS_HIDDEN, Stored
 from tf_simclr.errors import ConfigError
 
-_SELECTOR = (
-    "the file does not show which output its supervised head reads: give --ft_proj_selector if it "
-    "is not that of the backbone (1 for SimCLRv2's weights that were fine-tuned with 1% or 10% of "
-    "the labels)"
-)
 VARIABLES = os.path.join("variables", "variables")  # the prefix in the directory of a SavedModel
 
 
@@ -56,7 +51,7 @@ def open(prefix: str) -> Stored:
         if _selector_is_hidden(stored):
             selector = official_graph.projection_layers_read(prefix)
             if selector is None:
-                notes.append(_SELECTOR)
+                notes.append(SELECTOR_IS_HIDDEN)
             else:
                 settings["ft_proj_selector"] = selector
     return Stored(kind, stored, lambda name: reader.get_tensor(keys[name]), settings, tuple(notes))
