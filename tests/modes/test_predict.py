@@ -1,6 +1,7 @@
 """What mode=predict reads and writes, by the paths and the models that it is given."""
 
 import csv
+import json
 import os
 import shutil
 
@@ -239,6 +240,21 @@ def test_the_graph_of_a_recognized_saved_model_is_not_run(
     predict(copy, images, tmp_path / "rows.csv")
     assert graphs == []
     check_same(rows_of(tmp_path / "rows.csv"), expected[0], 2e-6)
+
+
+def test_an_assumption_about_the_supervised_head_is_said(
+    model, folder, images, expected, tmp_path, capsys
+):
+    """The features and two layers of the projection head have the width of its input."""
+    about = {"image_size": 32, "class_names": CLASSES}
+    path = saved_model.export(model, str(tmp_path / "a/b/c"), 1, keep=1, about=about)
+    for settings, is_said in ((None, True), ({"ft_proj_selector": 0}, False)):
+        with open(f"{path}/assets/about.json", "w") as file:
+            json.dump(about | {"network": settings}, file)
+        predict(path, images, tmp_path / "rows.csv")
+        message = capsys.readouterr().err
+        assert ("several have that width: ft_proj_selector=0 is assumed" in message) == is_said
+        check_same(rows_of(tmp_path / "rows.csv"), expected[0], 2e-6)
 
 
 @pytest.mark.parametrize("has_variable", [True, False])
