@@ -23,7 +23,7 @@ VENV := .venv
 VENV3 := .venv-keras3
 
 help:
-	@echo "make demo       pretrain, probe and export on an embedded data set: 3 minutes on 2 cores, no network"
+	@echo "make demo       pretrain, probe and export on generated images: 3 minutes on 2 cores"
 	@echo "make check      format, lint and types: ruff format, ruff check, mypy"
 	@echo "make test-fast  unit tests: under 90 seconds, no training"
 	@echo "make test       make check, the tests of every package, one full run: 5 minutes"
@@ -63,7 +63,7 @@ $(VENV)/installed: requirements.txt requirements-test.txt setup.cfg pyproject.to
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 to 3.13 found: install one, or run make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	$(VENV)/bin/python -m pip install --quiet --editable '.[test,onnx]'
 	@touch $@
 
 $(VENV3)/installed: requirements-keras3.txt requirements-test.txt setup.cfg pyproject.toml

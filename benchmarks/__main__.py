@@ -8,6 +8,7 @@
     python -m benchmarks memory
     python -m benchmarks augment
     python -m benchmarks startup --baseline=DIR
+    python -m benchmarks formats --checkpoint=RUN
     python -m benchmarks replicas
     python -m benchmarks kills --work_dir=DIR -- --gin_file=gin/demo.gin
 
@@ -26,6 +27,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from benchmarks import (  # noqa: E402
     augment,
     communication,
+    formats,
     input,
     kill_series,
     loss,
@@ -44,6 +46,7 @@ SUBCOMMANDS = {
     "memory": memory,
     "communication": communication,
     "startup": startup,
+    "formats": formats,
     "replicas": replica_table,
     "kills": kill_series,
 }

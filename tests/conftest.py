@@ -1,11 +1,13 @@
 """What all tests share: four CPU devices, golden numbers, small models, event files."""
 
 import contextlib
+import importlib.util
 import os
 import signal
 import socket
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -15,6 +17,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
+import packaging.version  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
@@ -255,6 +258,16 @@ def values():
         }
 
     return read
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """tensorflow_hub; the test is skipped where it is missing."""
+    if importlib.util.find_spec("pkg_resources") is None:
+        # tensorflow_hub takes one function from it, and setuptools has it no longer.
+        stub = types.SimpleNamespace(parse_version=packaging.version.parse)
+        monkeypatch.setitem(sys.modules, "pkg_resources", stub)
+    return pytest.importorskip("tensorflow_hub", reason="needs tensorflow-hub, and tf_keras")
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ ROWS = [
 ]
 
 
-PRINT_VERSIONS = {"tf_simclr", "cli", "tools", "benchmarks"}
+PRINT_VERSIONS = {"tf_simclr", "cli", "tools", "benchmarks", "tf_simclr.checkpoints.model_card"}
 
 
 def _row(module: str) -> int:
@@ -165,5 +165,5 @@ def test_only_compat_tells_the_kerases_apart(sources):
         versions = names & {"__version__", "KERAS_3", "tf_keras"}
         if module == "tf_simclr.compat":
             assert versions
-        elif _part(module) not in PRINT_VERSIONS:
+        elif _part(module) not in PRINT_VERSIONS and module not in PRINT_VERSIONS:
             assert not versions, f"{module} mentions {versions}"

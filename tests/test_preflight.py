@@ -14,16 +14,16 @@ from tf_simclr.models import bounds
 @pytest.mark.parametrize(
     "settings, way_out",
     [
-        ({}, "by --unlabelled, or --lineareval_while_pretraining=False"),
-        (dict(mode="train_then_eval"), "by --unlabelled, or --linear"),
-        (dict(mode="eval"), "by --unlabelled, or --linear"),
+        ({}, "set --unlabelled, or --lineareval_while_pretraining=False, to"),
+        (dict(mode="train_then_eval"), "set --unlabelled, or --linear"),
+        (dict(mode="eval"), "set --unlabelled, or --linear"),
         (
             dict(train_mode="finetune"),
             "fine-tuning and its evaluation need images of at least one",
         ),
         (dict(train_mode="finetune", mode="eval"), "need images of at least one other class"),
         (dict(mode="probe"), "probe with data of two or more classes"),
-        (dict(train_mode="distill", distill_label_weight=0.5), "by --distill_label_weight=0"),
+        (dict(train_mode="distill", distill_label_weight=0.5), "set --distill_label_weight=0 to"),
         (dict(lineareval_while_pretraining=False, probe_summary=True), "--probe_summary=False"),
         (dict(lineareval_while_pretraining=False), None),
         (dict(train_mode="distill"), None),

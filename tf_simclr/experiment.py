@@ -15,7 +15,7 @@ import random
 from tf_simclr import preflight
 from tf_simclr.checkpoints.recognition import adopt as adopt_checkpoint
 from tf_simclr.checkpoints.run_checkpoints import NotSaved
-from tf_simclr.config import Config, check
+from tf_simclr.config import Config, check, saved_settings
 from tf_simclr.data import errors
 from tf_simclr.devices import strategies
 from tf_simclr.devices.workers import WorkerLost
@@ -49,7 +49,8 @@ def run(config: Config) -> dict:
       >>> results = tf_simclr.run(config)
 
     Args:
-      config: the settings. If the seed is unset, a random seed is drawn and saved with the run.
+      config: the settings. If the seed is unset, it is the seed of the run in model_dir, so that
+        the same command resumes the run. A new run draws a random seed and saves it.
 
     Returns:
       The results of the mode: see `train.run`, `evaluate.run`, `probe.run` and `predict.run`.
@@ -57,7 +58,7 @@ def run(config: Config) -> dict:
     Raises:
       ConfigError: a setting is wrong, or does not fit the data, the devices or a checkpoint.
       Stopped: during training a signal asked the run to stop. It has saved a checkpoint; run again
-        with the same settings, the seed in config.json among them, to resume.
+        with the same settings to resume.
       WorkerLost: another worker was lost; restart all workers to resume.
       NotFinite: the loss became NaN or infinite.
       NotSaved: a checkpoint could not be written.
@@ -65,7 +66,7 @@ def run(config: Config) -> dict:
     """
     check(config)
     if config.runtime.seed is None:
-        config = config.replace(seed=random.randrange(2**31))
+        config = config.replace(seed=_choose_seed(config))
     preflight.check_settings(config)
     strategies.configure_cpu_replicas(config.runtime.cpu_replicas)
     if config.runtime.mode == "predict":
@@ -81,3 +82,10 @@ def run(config: Config) -> dict:
     if config.runtime.mode == "eval":
         return evaluate.run(config)
     return train.run(config)
+
+
+def _choose_seed(config: Config) -> int:
+    """Returns the seed of the run in model_dir, or a random seed for a new run."""
+    model_dir = config.runtime.model_dir
+    saved = saved_settings.read_of_run(model_dir).get("seed") if model_dir else None
+    return random.randrange(2**31) if saved is None else saved

@@ -38,7 +38,7 @@ def check_files(config: Config, source: Source, *, evaluates: bool) -> None:
       evaluates: whether the run will evaluate on eval_split.
     """
     if evaluates:
-        way_out = "evaluate on another split, or train by --mode=train"
+        way_out = "evaluate on another split, or train with --mode=train"
         labels.require(source, config.data.eval_split, flag="eval_split", way_out=way_out)
     if config.runtime.data_service:
         service.check(config.runtime.data_service)
@@ -84,11 +84,11 @@ def check_class_count(config: Config, source: Source) -> None:
     elif training.train_mode == "distill":
         if not config.distill.distill_label_weight:
             return
-        way_out = "distill without labels by --distill_label_weight=0"
+        way_out = "set --distill_label_weight=0 to distill without labels"
     elif config.model.lineareval_while_pretraining:
-        way_out = f"pretrain without labels by {without_labels}"
+        way_out = f"set {without_labels}, to pretrain without labels"
     elif training.probe_summary:
-        way_out = "skip the probes by --probe_summary=False"
+        way_out = "skip the probes with --probe_summary=False"
     else:
         return
     name = f" {source.class_names[0]!r}" if source.class_names else ""
@@ -102,9 +102,9 @@ def check_class_count(config: Config, source: Source) -> None:
 def check_training_labels(config: Config, source: Source) -> None:
     """Rejects data without the labels that training needs."""
     ways_out = {
-        "pretrain": "pretrain without them by --lineareval_while_pretraining=False",
+        "pretrain": "set --lineareval_while_pretraining=False to pretrain without them",
         "finetune": "fine-tuning needs a data set with labels",
-        "distill": "distill without them by --distill_label_weight=0",
+        "distill": "set --distill_label_weight=0 to distill without them",
     }
     train_mode = config.training.train_mode
     if not has_supervised_head(config):

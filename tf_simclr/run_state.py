@@ -25,7 +25,7 @@ from tf_simclr.optim import policy
 from tf_simclr.optim.loss_scale import LossScale
 from tf_simclr.training.plan import Plan, make_schedule
 from tf_simclr.training.tasks import Task, make_task
-from tf_simclr.training.train_step import SCALED_METRICS, train_step
+from tf_simclr.training.train_step import LOSS_SCALE_METRICS, train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ class RunState:
     @property
     def metric_names(self) -> tuple[str, ...]:
         """Returns the names of the metrics that `train_step` returns."""
-        return self.task.metric_names + (SCALED_METRICS if self.loss_scale else ())
+        return self.task.metric_names + (LOSS_SCALE_METRICS if self.loss_scale else ())
 
     def train_step(self, batch: TrainBatch) -> dict[str, tf.Tensor]:
         """Takes one training step on one replica, and returns its metrics."""

@@ -1,6 +1,6 @@
 """Compares the learning curves of a run with the curves of the reference runs.
 
-    python tools/compare_curves.py --model_dir=runs/curve --golden=../shared/golden/curves.json
+    python tools/compare_curves.py --model_dir=runs/curve --golden=tests/golden/curves.json
 
 Make the run with the command in the file's "settings" and --train_summary_steps=50, the spacing of
 the reference curves. A value agrees if it is within the spread of the reference runs. The

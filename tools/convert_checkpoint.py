@@ -3,7 +3,8 @@
     python tools/convert_checkpoint.py --source=official/ckpt-1000 --output=converted
 
 docs/formats.md lists the formats. The network is recognized from the file, so model flags are only
-needed for what its variables do not show, such as --ft_proj_selector.
+needed for what its variables do not show, such as --ft_proj_selector. docs/released_weights.md says
+which files have been released, and when to give --rescale_v1.
 
 The tool writes ckpt-0, about.json, config.json, config.gin and saved_model/0.
 `--checkpoint=converted` starts a run from the weights, `--model_dir=converted` continues training,
@@ -27,18 +28,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tf_simclr import files  # noqa: E402
 from tf_simclr.checkpoints import (  # noqa: E402
     about_file,
+    loading_code,
+    model_card,
     recognition,
+    recognized_model,
+    rescale,
     run_checkpoints,
     weights,
-    weights_file,
 )
 from tf_simclr.checkpoints.formats import saved_model  # noqa: E402
+from tf_simclr.checkpoints.model_card import Card
+from tf_simclr.checkpoints.recognized_model import RecognizedModel
 from tf_simclr.cli import flags, help  # noqa: E402
 from tf_simclr.config import Config, saved_settings, settings
 from tf_simclr.config.setting import NO_PATTERN
 from tf_simclr.errors import ConfigError, one_line
-from tf_simclr.models import from_config
-from tf_simclr.models.simclr import SimCLR  # noqa: E402
 from tf_simclr.optim import policy  # noqa: E402
 
 FLAGS = (
@@ -47,6 +51,8 @@ FLAGS = (
     "image_size",
     "sk_ratio",
     "se_ratio",
+    "max_pool_padding",
+    "input_normalization",
     "proj_head_mode",
     "num_proj_layers",
     "proj_out_dim",
@@ -73,7 +79,15 @@ class Converted(NamedTuple):
     notes: tuple[str, ...]
 
 
-def convert(source: str, output: str, config: Config, *, fixed: Sequence[str] = ()) -> Converted:
+def convert(
+    source: str,
+    output: str,
+    config: Config,
+    *,
+    fixed: Sequence[str] = (),
+    rescale_v1: bool = False,
+    prefix: str = "",
+) -> Converted:
     """Writes a model_dir with the weights of a file.
 
     Args:
@@ -81,6 +95,8 @@ def convert(source: str, output: str, config: Config, *, fixed: Sequence[str] = 
       output: new directory; all files in it appear at once.
       config: checked settings. Those that do not fit the weights change (`recognition.fit`).
       fixed: names of the settings that must keep their values.
+      prefix: prefix of the network to convert, in a PyTorch file that contains several.
+      rescale_v1: divide the kernels of SimCLRv1's released weights (`rescale.rescale_v1`).
 
     Raises:
       ConfigError: the weights cannot be read, or a flag does not fit; nothing is written.
@@ -90,26 +106,18 @@ def convert(source: str, output: str, config: Config, *, fixed: Sequence[str] = 
         if not NO_PATTERN.holds(path):
             raise ConfigError(f"{flag} must be {NO_PATTERN.text}, got {path!r}")
     _check_output(output)
-    stored = weights.open_weights(source)
+    stored = weights.open_weights(source, prefix=prefix)
+    if rescale_v1:
+        stored = rescale.rescale_v1(stored, path=source)
     num_classes = stored.num_classes
     if num_classes is None and config.training.train_mode == "finetune":
         raise ConfigError(
             f"train_mode must be pretrain, got finetune: source {source!r} has no supervised head"
         )
-    # Conversion keeps the model as it is, like prediction and unlike the start of a run.
-    config = recognition.fit(config.replace(mode="predict"), stored, path=source, fixed=fixed)
-    config = config.replace(
-        mode=settings()["mode"].default, lineareval_while_pretraining=num_classes is not None
-    )
-    model = from_config.make_model(config, num_classes)
-    report = weights.restore_weights(model, source)
-    if report.missing:
-        raise ConfigError(f"source {source!r} lacks {report.missing[0]}: give another")
-    found = weights.find(source)
-    names = about_file.read_about(weights_file.about_directory(found)).class_names
-    _write(output, model, config, names if names and len(names) == num_classes else None)
-    recognized = recognition.describe(stored, config)
-    return Converted(len(report.restored), num_classes, recognized, stored.notes)
+    recognized = recognized_model.build(stored, source, config, fixed=fixed)
+    _write(output, recognized)
+    num_variables = len(recognized.model.variables_by_path())
+    return Converted(num_variables, num_classes, recognized.describe(), stored.notes)
 
 
 def _check_output(output: str):
@@ -119,7 +127,9 @@ def _check_output(output: str):
         raise ConfigError(f"output {output!r} exists and is not an empty directory; use another")
 
 
-def _write(output: str, model: SimCLR, config: Config, class_names: Sequence[str] | None):
+def _write(output: str, recognized: RecognizedModel):
+    model, num_classes = recognized.model, recognized.stored.num_classes
+    config = recognized.config.replace(lineareval_while_pretraining=num_classes is not None)
     optimizer = policy.make_optimizer(
         model,
         config.optimizer.optimizer,
@@ -127,7 +137,7 @@ def _write(output: str, model: SimCLR, config: Config, class_names: Sequence[str
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
     )
-    about = about_file.content(config, class_names)
+    about = about_file.content(config, recognized.about.class_names, source=recognized.stored.kind)
     unfinished = output + ".unfinished"
     try:
         _remove(unfinished)
@@ -141,6 +151,7 @@ def _write(output: str, model: SimCLR, config: Config, class_names: Sequence[str
             files.write_text(os.path.join(unfinished, name), text)
         exports = os.path.join(unfinished, "saved_model")
         saved_model.export(model, exports, 0, keep=1, about=about)
+        model_card.write(os.path.join(exports, "0"), _card(recognized, about))
         _remove(output)
         tf.io.gfile.rename(unfinished, output)
     except (tf.errors.OpError, OSError) as error:
@@ -149,6 +160,19 @@ def _write(output: str, model: SimCLR, config: Config, class_names: Sequence[str
         ) from error
     finally:
         _remove(unfinished)
+
+
+def _card(recognized: RecognizedModel, about: dict) -> Card:
+    return Card(
+        network=recognition.describe_network(recognized.stored.shapes, recognized.config),
+        weights=recognized.stored.kind,
+        step=None,
+        recipe=None,
+        results={},
+        about=about,
+        outputs=model_card.outputs_of(recognized.model),
+        loading=loading_code.SAVED_MODEL,
+    )
 
 
 def _remove(directory: str):
@@ -177,6 +201,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="DIR",
         help="new directory",
     )
+    parser.add_argument(
+        "--rescale_v1",
+        action="store_true",
+        help=f"divide the convolutions of SimCLRv1's released weights by {rescale.FACTOR:g}, which "
+        "gives them the scale of SimCLRv2's; the outputs stay the same",
+    )
+    parser.add_argument(
+        "--prefix",
+        default="",
+        metavar="NAMES",
+        help="the prefix of the network's names, in a PyTorch file that contains several networks",
+    )
     for name in FLAGS:
         spec = settings()[name]
         parser.add_argument(
@@ -189,7 +225,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     fixed = [name for name in FLAGS if args[name] is not None]
     try:
         config = parse_settings([f"--{name}={args[name]}" for name in fixed])
-        converted = convert(args["source"], args["output"], config, fixed=fixed)
+        converted = convert(
+            args["source"],
+            args["output"],
+            config,
+            fixed=fixed,
+            rescale_v1=args["rescale_v1"],
+            prefix=args["prefix"],
+        )
     except ConfigError as error:
         sys.exit(f"convert_checkpoint.py: {error}")
     print(f"Recognized {converted.recognized}.")

@@ -3,9 +3,10 @@
     python tools/verify_golden.py ../shared/golden
     python tools/verify_golden.py --fast ../shared/golden
 
-The directory may hold ntxent.npz, lars.npz, schedule.json, augment.npz and models/NAME/, in the
-format of its README. Prints a line for each quantity: the largest absolute difference, the largest
-relative difference, the tolerance, and "ok" or "WRONG".
+The directory may hold ntxent.npz, lars.npz, schedule.json, augment.npz, curves.json, and the
+networks models/NAME/, tf1/NAME/ and saved_model/, in the format of its README. Prints a line for
+each quantity: the largest absolute difference, the largest relative difference, the tolerance, and
+"ok" or "WRONG". Learning curves take a training run: a note names the commands to compare them.
 
 A relative difference is max|ours - golden| / max|golden| of an array. Gradient norms, moving
 averages and LARS weights have one ratio for each variable, and the line shows the worst. (A
@@ -30,7 +31,7 @@ import tensorflow as tf  # noqa: E402
 from absl import logging  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from golden_checks import images, losses, networks, optimizers  # noqa: E402
+from golden_checks import curves, images, losses, networks, optimizers  # noqa: E402
 from golden_checks.report import HEADER, Report  # noqa: E402
 
 _ARRAYS: dict[str, Callable[..., None]] = {
@@ -42,12 +43,7 @@ _FAST: dict[str, Callable[..., None]] = {
     "ntxent.npz": functools.partial(losses.compare, fast=True),
     "augment.npz": functools.partial(images.compare, fast=True),
 }
-_SKIPPED = {
-    "tf1": "TF1 checkpoints are not supported yet",
-    "saved_model": "loading the official SavedModel is not supported yet",
-    "curves.json": "takes two training runs",
-}
-_EXPECTED = {"README.md", "schedule.json", "models"}
+_EXPECTED = {"README.md", "schedule.json", "curves.json", "models", "tf1", "saved_model"}
 
 
 def verify(directory: Path, *, fast: bool = False) -> int:
@@ -69,19 +65,25 @@ def verify(directory: Path, *, fast: bool = False) -> int:
         with report.guard("schedule.json"):
             cases = json.loads((directory / "schedule.json").read_text())
             optimizers.compare_schedules(report, "schedule.json", cases)
-    for folder in _subfolders(directory / "models"):
-        with report.guard(f"models/{folder.name}"):
-            networks.compare(report, f"models/{folder.name}", folder)
-    for name, reason in _SKIPPED.items():
-        if (directory / name).exists():
-            report.skipped(name, reason)
-    known = set(_ARRAYS) | set(_SKIPPED) | _EXPECTED
-    report.not_compared({path.name for path in directory.iterdir()} - known)
+    for name in _networks(directory):
+        with report.guard(name):
+            networks.compare(report, name, directory / name)
+    if (directory / "curves.json").exists():
+        with report.guard("curves.json"):
+            curves.compare(report, "curves.json", directory / "curves.json")
+    report.not_compared({path.name for path in directory.iterdir()} - set(_ARRAYS) - _EXPECTED)
     return report.finish()
 
 
-def _subfolders(directory: Path) -> list[Path]:
-    return sorted(directory.iterdir()) if directory.is_dir() else []
+def _networks(directory: Path) -> list[str]:
+    """Lists the folders of networks: of TF2 checkpoints, of TF1 checkpoints, and a SavedModel."""
+    names = [
+        f"{parent}/{folder.name}"
+        for parent in ("models", "tf1")
+        if (directory / parent).is_dir()
+        for folder in sorted((directory / parent).iterdir())
+    ]
+    return names + (["saved_model"] if (directory / "saved_model").is_dir() else [])
 
 
 def _split_cpu(replicas: int):

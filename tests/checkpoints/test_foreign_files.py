@@ -9,6 +9,7 @@ from tf_simclr.checkpoints import (
     examples_seen,
     run_checkpoints,
     weights,
+    weights_file,
 )
 from tf_simclr.checkpoints.formats import object_graph
 from tf_simclr.errors import ConfigError
@@ -235,3 +236,12 @@ def test_removing_a_link_leaves_what_it_leads_to(tmp_path, model):
     (folder / "ckpt-3_temp").symlink_to(precious)
     assert checkpointer_for(model, folder).restore_latest() is None
     assert (precious / "file").exists() and not (folder / "ckpt-3_temp").exists()
+
+
+def test_the_step_is_in_the_name(tmp_path):
+    assert weights_file.step_of("run/ckpt-800") == 800
+    assert weights_file.step_of("run/model.keras") is None
+    folder = tmp_path / "saved_model" / "12"
+    folder.mkdir(parents=True)
+    (folder / "saved_model.pb").touch()
+    assert weights_file.step_of(str(folder / "variables" / "variables")) == 12

@@ -1,5 +1,7 @@
 """The network is recognized from the names and shapes of its variables."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from tests.small import parse
@@ -18,6 +20,7 @@ NETWORKS = [
     dict(resnet_depth=50, width_multiplier=0.125, se_ratio=0.0625, proj_head_mode="linear"),
     dict(resnet_depth=50, width_multiplier=0.125, proj_head_mode="none", image_size=24),
     dict(resnet_depth=18, width_multiplier=0.125, ft_proj_selector=-1),
+    dict(resnet_depth=34, width_multiplier=0.125, first_shortcut="identity"),
 ]
 
 
@@ -71,6 +74,20 @@ def test_the_stem_decides_about_the_image_size(networks, index, image_size, mess
         recognition.fit(Config().replace(image_size=image_size), networks[index][1], path="x")
 
 
+def test_what_no_shape_shows_is_taken_from_the_file_and_described(networks):
+    _, stored = networks[7]
+    hidden = {"max_pool_padding": "symmetric", "input_normalization": "imagenet"}
+    stored = dataclasses.replace(stored, settings=hidden)
+    config = recognition.fit(Config().replace(mode="predict"), stored, path="x")
+    assert {name: config.to_dict()[name] for name in hidden} == hidden
+    line = recognition.describe(stored, config)
+    assert "input_normalization imagenet" in line and "first_shortcut identity" in line
+    assert "max_pool_padding symmetric" in line
+    start = Config().replace(mode="predict", input_normalization="cifar10")
+    config = recognition.fit(start, stored, path="x", fixed=["input_normalization"])
+    assert config.model.input_normalization == "cifar10"
+
+
 def test_weights_without_projection_head(networks):
     """Pretraining starts a new head; fine-tuning and prediction do without."""
     _, stored = networks[5]
@@ -85,8 +102,12 @@ def test_weights_without_projection_head(networks):
 
 def test_a_schema_that_leaves_out_the_heads_leaves_their_settings(networks):
     _, stored = networks[3]
-    config = Config().replace(mode="train", variable_schema="(?!head)")
-    assert recognition.fit(config, stored, path="x").model.proj_out_dim == 128
+    for train_mode in ("pretrain", "finetune"):
+        config = Config().replace(
+            mode="train", variable_schema="(?!head)", train_mode=train_mode, resnet_depth=50
+        )
+        model = recognition.fit(config, stored, path="x").model
+        assert (model.proj_head_mode, model.proj_out_dim) == ("nonlinear", 128)
     config = config.replace(variable_schema=None)
     assert recognition.fit(config, stored, path="x").model.proj_out_dim == 64
 

@@ -74,8 +74,8 @@ def test_saved_model(tmp_path, source, short_model, expected, values, monkeypatc
     # The functions in it do not matter here, and take long to trace.
     module = tf.train.Checkpoint(model=object_graph.variable_tree(source.variables_by_path()))
     module.variables = [v for v in tf.nest.flatten(source.variables_by_path())]
-    module.__call__ = tf.function(lambda images: {"images": images})
-    monkeypatch.setattr(saved_model, "exportable", lambda model: module)
+    exportable = saved_model.Exportable(module, signatures={})
+    monkeypatch.setattr(saved_model, "exportable", lambda model, about: exportable)
     path = saved_model.export(source, str(tmp_path), 3, keep=1)
     model = short_model(seed=2)
     restore_weights(model, path)

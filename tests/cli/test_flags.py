@@ -95,6 +95,7 @@ def test_each_flag_reaches_its_field(name, tmp_path):
         "unlabelled": ["--dataset=folder"],
         "images": ["--mode=predict", "--model_dir=nowhere"],
         "label_fraction": ["--train_mode=finetune"],
+        "first_shortcut": ["--resnet_depth=18"],
         "mode": ["--model_dir=nowhere"],
     }.get(name, [])
     got = parse(f"--{name}={_text(value)}", *extra).config.to_dict()[name]

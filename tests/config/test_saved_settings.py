@@ -187,3 +187,15 @@ def test_broken_gin_is_an_error_of_one_line(tmp_path, text, message):
 def test_a_directory_of_that_name_is_no_file(tmp_path):
     (tmp_path / "config.json").mkdir()
     assert saved_settings.find(str(tmp_path)) is None
+
+
+def test_the_config_of_another_library_beside_weights_is_not_ours(tmp_path):
+    """Weights on model hubs come with a config.json of another program."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"architectures": ["ResNetModel"]}')
+    weights = str(tmp_path / "model" / "model.safetensors")
+    assert saved_settings.find_beside(weights) is None
+    (tmp_path / "config.json").write_text(saved_settings.to_json(Config()))
+    assert saved_settings.find_beside(weights) == str(tmp_path / "config.json")
+    (tmp_path / "model" / "config.json").write_text('{"format": ')  # damaged: perhaps ours
+    assert saved_settings.find_beside(weights) == str(tmp_path / "model" / "config.json")

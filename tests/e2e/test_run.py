@@ -54,6 +54,8 @@ def test_train_then_eval_trains_exactly_train_steps_and_leaves_every_file(pretra
     assert {"config.gin", "flags.json", "result.json", "result_7.json"} <= names
     assert not [name for name in names if "unfinished" in name]
     assert os.listdir(model_dir / "saved_model") == ["7"]
+    card = (model_dir / "saved_model" / "7" / "MODEL_CARD.md").read_text()
+    assert "up to step 7." in card and "| supervised head, top-1 |" in card
     result = json.loads((model_dir / "result.json").read_text())
     assert set(result) == {
         "eval/regularization_loss",

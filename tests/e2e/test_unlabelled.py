@@ -75,7 +75,7 @@ def test_fine_tuning_in_micro_batches_on_few_labels_leaves_them_out(run, tmp_pat
         (
             ["--train_split=none"],
             "train_split 'none' of partly_labeled has no labels (all are "
-            "-1): pretrain without them by --lineareval_while_pretraining=False",
+            "-1): set --lineareval_while_pretraining=False to pretrain without them",
         ),
         (
             ["--train_split=none", "--train_mode=finetune", "--from_scratch"],

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tf_simclr.models import resnet, size
 from tf_simclr.models.layers import BatchNormSettings
@@ -95,6 +96,67 @@ def test_small_stem_keeps_the_size_and_has_no_pooling():
     kernel = parts[0].get_layer("conv").kernel
     assert tuple(kernel.shape) == (3, 3, 3, 8)
     assert "max_pool" not in [layer.name for layer in parts[0].layers]
+
+
+@pytest.mark.parametrize("side", [63, 64])
+def test_symmetric_max_pooling_is_that_of_pytorch(side):
+    """The windows begin one pixel before the image at every size, not only at odd ones."""
+    variant = resnet.Variant(max_pool_padding="symmetric")
+    stem = stages(depth=18, width_multiplier=0.125, variant=variant)[0]
+    same = stages(depth=18, width_multiplier=0.125)[0]
+    same.set_weights(stem.get_weights())
+    images = np.random.default_rng(0).uniform(size=(2, 2 * side, 2 * side, 3)).astype(np.float32)
+    convolved, pooled = (np.asarray(x) for x in stem(images))
+    features = np.maximum(convolved / np.sqrt(np.float32(1 + 1e-5)), 0)
+    padded = np.pad(features, ((0, 0), (1, 2), (1, 2), (0, 0)))
+    starts = range(0, side, 2)
+    windows = [[padded[:, i : i + 3, j : j + 3].max((1, 2)) for j in starts] for i in starts]
+    expected = np.transpose(windows, (2, 0, 1, 3))
+    np.testing.assert_allclose(pooled, expected, rtol=1e-5, atol=1e-6)
+    assert (side % 2 == 1) == np.array_equal(pooled, same(images)[1])
+
+
+@pytest.mark.parametrize("kind", ["imagenet", "cifar10"])
+@pytest.mark.parametrize("small_stem", [False, True])
+def test_input_normalization_is_the_first_layer(kind, small_stem):
+    settings = dict(depth=18, width_multiplier=0.125, small_stem=small_stem)
+    stem = stages(**settings, variant=resnet.Variant(input_normalization=kind))[0]
+    plain = stages(**settings)[0]
+    plain.set_weights(stem.get_weights())
+    images = np.random.default_rng(0).uniform(size=(2, 32, 32, 3)).astype(np.float32)
+    mean, deviation = np.float32(resnet.NORMALIZATIONS[kind])
+    for ours, expected in zip(stem(images), plain((images - mean) / deviation), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_input_normalization_in_half_precision():
+    variant = resnet.Variant(input_normalization="imagenet")
+    stem = stages(depth=18, width_multiplier=0.125, variant=variant, dtype="bfloat16")[0]
+    layer = stem.get_layer("normalize")
+    assert layer.compute_dtype == "bfloat16"
+    assert {tf.as_dtype(x.dtype).name for x in stem.outputs} == {"bfloat16"}
+
+
+@pytest.mark.parametrize("depth", [18, 34])
+@pytest.mark.parametrize("sk_ratio", [0, 0.0625])
+def test_identity_as_the_first_shortcut(depth, sk_ratio):
+    settings = dict(depth=depth, width_multiplier=0.125, sk_ratio=sk_ratio)
+    parts = stages(**settings, variant=resnet.Variant(first_shortcut="identity"))
+    names = [layer.name for layer in parts[1].layers]
+    assert not any("shortcut" in name for name in names)
+    assert any("shortcut" in layer.name for layer in parts[2].layers)
+    total = sum(int(np.prod(v.shape)) for part in parts for v in part.trainable_variables)
+    assert total == count(**settings, first_shortcut="identity")
+
+
+def test_a_bottleneck_has_no_identity_as_the_first_shortcut():
+    with pytest.raises(ValueError, match="must be projection with resnet_depth=50"):
+        stages(depth=50, variant=resnet.Variant(first_shortcut="identity"))
+
+
+def test_the_default_variant_adds_no_layer():
+    names = {layer.name for layer in stages(depth=18, width_multiplier=0.125)[0].layers}
+    assert not names & {"normalize", "max_pool.pad"}
 
 
 @pytest.mark.parametrize(

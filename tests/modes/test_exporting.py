@@ -1,14 +1,19 @@
-"""docs/exporting.md: its code prepares images as --mode=predict does, and about.json says how."""
+"""docs/exporting.md: its code runs, and prepares images as --mode=predict does."""
 
 import csv
 import json
+import os
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
+import rest_server
+from tf_simclr import compat
 from tf_simclr.checkpoints.formats import saved_model
 from tf_simclr.cli import flags
 from tf_simclr.data.augment import views
@@ -16,6 +21,7 @@ from tf_simclr.data.sources import image_decoding
 from tf_simclr.modes import predict
 
 SIZE = 40
+NUM_CLASSES = 7
 # (file, height, width): both orientations, smaller and larger than SIZE, odd sizes.
 FILES = (
     ("wide.jpg", 120, 251),
@@ -80,7 +86,7 @@ def test_about_is_what_the_document_shows(document):
 @pytest.fixture(scope="module")
 def exported(short_model, randomize, tmp_path_factory) -> str:
     """An encoder that lies where nothing but its own about.json tells of its run."""
-    model = short_model(num_classes=None, image_size=SIZE)
+    model = short_model(num_classes=NUM_CLASSES, image_size=SIZE)
     randomize(model)
     preparation = views.evaluation_preparation(SIZE, (0, 4095))
     about = {"image_size": SIZE, "class_names": None, "preparation": preparation}
@@ -89,7 +95,7 @@ def exported(short_model, randomize, tmp_path_factory) -> str:
 
 
 def predicted(exported, images, output, *arguments) -> dict[str, np.ndarray]:
-    """{file: its embedding by --mode=predict}."""
+    """{file: its embedding with --mode=predict}."""
     config = flags.parse(
         [
             "run.py",
@@ -134,3 +140,85 @@ def test_a_copied_saved_model_keeps_the_range_of_its_16_bit_images(
         exported, pictures / "12bit.png", tmp_path / "flag.npy", "--image_range=0,65535"
     ).values()
     assert np.abs(by_flag - expected).max() > 0.01, "what is given as a flag wins"
+
+
+def blocks(document: str, language: str, containing: str) -> list[str]:
+    found = re.findall(rf"```{language}\n(.*?)```", document, re.S)
+    return [block for block in found if containing in block]
+
+
+@pytest.fixture
+def run_block(document, exported, pictures, monkeypatch, tmp_path):
+    """Function: (text in a block, names) -> the names after the document's block has run."""
+    monkeypatch.chdir(tmp_path)
+    os.makedirs("runs/demo/saved_model")
+    os.symlink(exported, "runs/demo/saved_model/800")
+    shutil.copy(pictures / "wide.jpg", "photo.jpg")
+    shutil.copy(pictures / "alpha.png", "logo.png")
+
+    def run(containing: str, names: dict, *replacement: str) -> dict:
+        [block] = blocks(document, "python", containing)
+        if replacement:
+            assert replacement[0] in block
+            block = block.replace(*replacement)
+        exec(compile(block, "docs/exporting.md", "exec"), names)
+        return names
+
+    return run
+
+
+def batch(number: int = 4) -> dict:
+    rng = np.random.default_rng(1)
+    images = rng.uniform(size=(number, SIZE, SIZE, 3)).astype(np.float32)
+    return {"tf": tf, "images": images, "labels": np.arange(number) % 2, "num_classes": 2}
+
+
+def test_every_python_block_is_run(document):
+    ran = ("encoder.embed", "GradientTape", "TFSMLayer", "hub.KerasLayer", '"encoded_images"](')
+    ran += ("urllib", "def prepare")
+    found = blocks(document, "python", "")
+    assert len(found) == len(ran)
+    assert all(sum(text in block for text in ran) == 1 for block in found)
+
+
+def test_the_blocks_that_load_and_fine_tune(run_block):
+    names = run_block("encoder.embed", batch())
+    embeddings = names["endpoints"]["final_avg_pool"]
+    np.testing.assert_allclose(names["embeddings"], embeddings, rtol=1e-5, atol=1e-5)
+    run_block("GradientTape", names)
+    assert float(names["loss"]) == pytest.approx(np.log(2), rel=1e-3)
+    changed = names["encoder"].embed(names["images"])
+    assert np.abs(changed - embeddings).max() > 1e-3
+
+
+def test_the_block_with_tfsm_layer(run_block):
+    if not compat.KERAS_3:
+        pytest.skip("keras.layers.TFSMLayer is in Keras 3 only")
+    names = run_block("TFSMLayer", batch())
+    assert names["model"].predict(names["images"], verbose=0).shape == (4, 2)
+
+
+def test_the_block_with_hub(run_block, hub):
+    replacement = ("import keras  #", "import tf_keras as keras  #") if compat.KERAS_3 else ()
+    names = run_block("hub.KerasLayer", batch(), *replacement)
+    assert names["model"].predict(names["images"], verbose=0).shape == (4, 2)
+
+
+def test_the_block_that_calls_a_signature(run_block, embeddings):
+    names = run_block('"encoded_images"](', {"tf": tf})
+    expected = np.stack([embeddings["wide.jpg"], embeddings["alpha.png"]])
+    np.testing.assert_allclose(names["answers"]["embedding"], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_blocks_that_ask_a_server(run_block, document, exported, embeddings):
+    expected = embeddings["wide.jpg"]
+    [shell] = blocks(document, "bash", "curl")
+    with rest_server.serve(tf.saved_model.load(exported).signatures) as address:
+        names = run_block("urllib", {}, "http://localhost:8501", address)
+        if shutil.which("curl"):
+            command = shell.replace("http://localhost:8501", address)
+            output = subprocess.run(["bash", "-c", command], check=True, capture_output=True).stdout
+            assert json.loads(output)["predictions"] == [names["prediction"]]
+    np.testing.assert_allclose(names["prediction"]["embedding"], expected, rtol=1e-3, atol=1e-3)
+    names_of_classes = {str(index) for index in range(NUM_CLASSES)}
+    assert set(names["prediction"]["classes"]) <= names_of_classes

@@ -27,6 +27,9 @@ FACTORS = {
     "resnet_depth": (50, 18),
     "sk_ratio": (0, 0.0625),
     "se_ratio": (0, 0.25),
+    "max_pool_padding": ("same", "symmetric"),
+    "input_normalization": ("none", "imagenet"),
+    "first_shortcut": ("projection", "identity"),
     "use_blur": (True, False),
     "color_jitter_impl": ("simclrv2", "simclrv1"),
     "proj_head_mode": ("nonlinear", "linear", "none"),
@@ -78,6 +81,7 @@ RULES = [
             "eval_every_epochs": (1,),
         },
     ),
+    Rule("first_shortcut", {"resnet_depth": (50,), "first_shortcut": ("identity",)}),
     Rule("data_service", {"dataset": ("folder", "unlabelled"), "data_service": (True,)}),
     Rule("jit_compile", {"jit_compile": (True,), "cpu_replicas": (2,)}),
     Rule(

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from tests import tf1_checkpoints
 
 import convert_checkpoint
 from tf_simclr.checkpoints import run_checkpoints, weights
@@ -31,6 +32,12 @@ def converted(source, tmp_path_factory):
 def model_of(model_dir):
     config = flags.parse(["", f"--model_dir={model_dir}"]).config
     return from_config.make_model(config, 10), config
+
+
+def skip_saved_model(monkeypatch):
+    """Saves the seconds that the SavedModel takes, in tests that do not look at it."""
+    monkeypatch.setattr(convert_checkpoint.saved_model, "export", lambda *_, **__: None)
+    monkeypatch.setattr(convert_checkpoint.model_card, "write", lambda *_: None)
 
 
 def error_of(capsys, *arguments):
@@ -110,7 +117,7 @@ def test_config_holds_the_flags(converted):
 
 
 def test_says_what_it_recognized(capsys, source, tmp_path, monkeypatch):
-    monkeypatch.setattr(convert_checkpoint.saved_model, "export", lambda *_, **__: None)
+    skip_saved_model(monkeypatch)
     convert_checkpoint.main([f"--source={source}", f"--output={tmp_path}/new"])
     assert capsys.readouterr().out.splitlines()[0] == (
         "Recognized a TF2 checkpoint of the official code; ResNet-18 0.125x, small stem, "
@@ -151,7 +158,7 @@ def test_absent_sources(capsys, tmp_path):
 
 
 def test_our_own_saved_model_is_a_source(converted, tmp_path, monkeypatch):
-    monkeypatch.setattr(convert_checkpoint.saved_model, "export", lambda *_, **__: None)
+    skip_saved_model(monkeypatch)
     source = converted / "saved_model" / "0"
     convert_checkpoint.main([f"--source={source}", f"--output={tmp_path}/new"])
     again, before = (weights.read_weights(str(path)) for path in (tmp_path / "new", converted))
@@ -224,8 +231,42 @@ def test_a_checkpoint_without_supervised_head(capsys, source, tmp_path, monkeypa
     assert "train_mode must be pretrain, got finetune" in error_of(
         capsys, *arguments, "--train_mode=finetune"
     )
-    monkeypatch.setattr(convert_checkpoint.saved_model, "export", lambda *_, **__: None)
+    skip_saved_model(monkeypatch)
     convert_checkpoint.main(arguments)
     assert "no supervised head" in capsys.readouterr().out
     saved = flags.parse(["", f"--model_dir={tmp_path}/new"]).config
     assert not saved.model.lineareval_while_pretraining
+
+
+@pytest.mark.long
+def test_a_tf1_checkpoint_is_fine_tuned_as_a_hub_layer(tiny_model, randomize, tmp_path):
+    """TF1 -> model_dir -> SavedModel -> a step of hub.KerasLayer."""
+    try:
+        import tensorflow_hub as hub
+    except ImportError as error:
+        pytest.skip(f"tensorflow_hub does not import here: {error}")
+    model = tiny_model(image_size=32, num_classes=5)
+    randomize(model)
+    source = tf1_checkpoints.write_model(
+        tmp_path / "model.ckpt-9", model, depth=18, width=0.0625, small_stem=True
+    )
+    convert_checkpoint.main([f"--source={source}", f"--output={tmp_path}/new"])
+    images = np.random.default_rng(0).uniform(size=(8, 32, 32, 3)).astype(np.float32)
+    labels = np.arange(8) % 5
+    layer = hub.KerasLayer(
+        str(tmp_path / "new" / "saved_model" / "0"), trainable=True, output_key="logits_sup"
+    )
+    expected = model(images, training=False)["logits_sup"]
+    difference = np.abs(layer(images, training=False) - expected).max()
+    assert difference < 1e-5 * np.abs(expected).max()
+    losses = []
+    for _ in range(2):
+        with tf.GradientTape() as tape:
+            logits = layer(images, training=True)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        losses.append(float(loss))
+        gradients = tape.gradient(loss, layer.trainable_variables)
+        for variable, gradient in zip(layer.trainable_variables, gradients, strict=True):
+            if gradient is not None:  # the projection head is beside the way to the logits
+                variable.assign_sub(0.01 * gradient)
+    assert losses[1] < losses[0]

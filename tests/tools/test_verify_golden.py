@@ -53,7 +53,6 @@ def test_golden_numbers_are_ok(capsys, golden, tmp_path):
     deep = "models/r34_se_adam"  # deep enough to show another order of a sum
     for name in (model, deep):
         (tmp_path / name).symlink_to(golden(name))
-    (tmp_path / "tf1").mkdir()
     (tmp_path / "notes.txt").touch()
     status, lines = verify(capsys, tmp_path)
     assert status == 0, "\n".join(lines)
@@ -75,11 +74,27 @@ def test_golden_numbers_are_ok(capsys, golden, tmp_path):
         f"{model} grad_norms",
         f"{model} after_train|moving_variance_sum",
         f"{model} num_params",
+        "curves.json [1] steps",
     ):
         assert re.search(rf"^{re.escape(quantity)} .* ok", text, re.MULTILINE), quantity
-    for name in ("tf1", "curves.json", "notes.txt"):
-        assert re.search(rf"^{re.escape(name)} .*skipped", text, re.MULTILINE), name
+    assert [line.split()[0] for line in lines if "skipped" in line] == ["notes.txt"]
     assert f"note: {model}" in text
+    assert re.search(
+        r"^note: .* curves.json .*run.py .* tools/compare_curves.py", text, re.MULTILINE
+    )
+
+
+@pytest.mark.long
+def test_released_forms_are_compared(capsys, golden, tmp_path):
+    """The TF1 checkpoints and the SavedModel; nothing in the directory is skipped."""
+    for name in ("tf1", "saved_model", "schedule.json"):
+        (tmp_path / name).symlink_to(golden(name))
+    status, lines = verify(capsys, tmp_path)
+    text = "\n".join(lines)
+    assert status == 0 and "skipped" not in text, text
+    for quantity in ("tf1/r50 eval|logits_sup", "tf1/r50_sk eval|proj_head_output"):
+        assert re.search(rf"^{re.escape(quantity)} .* ok", text, re.MULTILINE), quantity
+    assert sum(line.startswith("saved_model eval|") for line in lines) == 10
 
 
 @pytest.mark.long
@@ -149,7 +164,7 @@ def test_fast_paths_are_compared(capsys, golden, monkeypatch, tmp_path):
         np.savez(tmp_path / "augment.npz", **{key: file[key] for key in few})
     status, lines = verify(capsys, tmp_path, "--fast")
     assert status == 0, "\n".join(lines)
-    monkeypatch.setattr(blockwise, "_NON_NEGATIVE_MASK", 1.0)  # an anchor then meets itself
+    monkeypatch.setattr(blockwise, "_SELF_AND_POSITIVE_MASK", 1.0)  # an anchor then meets itself
     hue, contrast = (
         op._replace(on_planes=lambda planes, amount: planes) for op in (color.HUE, color.CONTRAST)
     )
@@ -165,7 +180,7 @@ def test_fast_paths_are_compared(capsys, golden, monkeypatch, tmp_path):
 
 def test_nothing_to_compare_is_no_success(capsys, tmp_path):
     assert verify(capsys, tmp_path)[0] == 1
-    (tmp_path / "curves.json").write_text("{}")
+    (tmp_path / "README.md").touch()
     status, lines = verify(capsys, tmp_path)
     assert status == 1 and lines[-1] == "nothing was compared"
 
@@ -176,10 +191,14 @@ def test_broken_files_are_wrong_in_one_line(capsys, tmp_path):
     np.savez(tmp_path / "ntxent.npz", c0_loss=1.0, c0_unheard_of=1.0)
     (tmp_path / "models" / "mine").mkdir(parents=True)
     np.savez(tmp_path / "models" / "mine" / "expected.npz", args=["--resnet_depth=19"])
+    (tmp_path / "tf1" / "empty").mkdir(parents=True)
+    (tmp_path / "saved_model").mkdir()
+    (tmp_path / "curves.json").write_text("{}")
     status, lines = verify(capsys, tmp_path)
-    assert status == 1 and lines[-1] == "4 of 4 quantities WRONG"
+    assert status == 1 and lines[-1] == "7 of 7 quantities WRONG"
     text = "\n".join(lines)
-    for name in ("lars.npz", "schedule.json", "ntxent.npz c0", "models/mine"):
+    names = ["lars.npz", "schedule.json", "ntxent.npz c0", "models/mine"]
+    for name in [*names, "tf1/empty", "saved_model", "curves.json"]:
         assert re.search(rf"^{re.escape(name)} .* WRONG .*\w+Error", text, re.MULTILINE), name
     assert "resnet_depth must be one of" in text and "Traceback" not in text
     assert re.search(r"^ntxent.npz c0_unheard_of .* not compared", text, re.MULTILINE)

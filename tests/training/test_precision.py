@@ -198,5 +198,5 @@ def test_fine_tuning_and_its_saved_model(make_run, tmp_path, precision):
     for name, value in found.items():
         assert value.dtype == tf.float32
         np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
-    (images_spec,) = loaded.signatures["serving_default"].structured_input_signature[1].values()
+    (images_spec,) = loaded.signatures["endpoints"].structured_input_signature[1].values()
     assert images_spec.dtype == tf.float32

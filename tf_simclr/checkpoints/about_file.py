@@ -20,7 +20,7 @@ from tf_simclr.errors import ConfigError, one_line
 
 ABOUT = "about.json"
 # Settings of the network that the shapes of its weights do not show.
-HIDDEN_SETTINGS = ("ft_proj_selector",)
+HIDDEN_SETTINGS = ("ft_proj_selector", "max_pool_padding", "input_normalization")
 MAX_BYTES = 2**24  # twenty thousand long class names take less than one MiB
 
 
@@ -33,21 +33,30 @@ class About:
       class_names: names of the supervised head's classes, in the order of its logits.
       image_range: values of 16-bit images that evaluation maps to black and white.
       network: settings of the model that the shapes of its weights do not show, {name: value}.
+      source: what the weights were converted from; None if a run has trained them.
     """
 
     image_size: int | None = None
     class_names: tuple[str, ...] | None = None
     image_range: ImageRange | None = None
     network: dict[str, Any] = dataclasses.field(default_factory=dict)
+    source: str | None = None
+
+    def replace(self, **values: Any) -> "About":
+        """Returns a copy with other values."""
+        return dataclasses.replace(self, **values)
 
 
-def content(config: Config, class_names: Sequence[str] | None) -> dict[str, Any]:
+def content(
+    config: Config, class_names: Sequence[str] | None, *, source: str | None = None
+) -> dict[str, Any]:
     """Returns the content of about.json for the model of a run.
 
     Args:
       config: the settings of the run.
       class_names: names of the supervised head's classes, in the order of its logits; None if they
         are unknown.
+      source: what the weights were converted from; None if a run has trained them.
     """
     data = config.data
     return {
@@ -57,6 +66,7 @@ def content(config: Config, class_names: Sequence[str] | None) -> dict[str, Any]
             data.image_size, image_range.parse(data.image_range)
         ),
         "network": dataclasses.asdict(config.model),
+        "source": source,
     }
 
 
@@ -116,15 +126,19 @@ def parse(text: str | bytes) -> About:
             raise ValueError("class_names must be a list of strings")
         if len(set(names)) < len(names):
             raise ValueError("class_names must differ from each other")
+    source = content.get("source")
+    if source is not None and not isinstance(source, str):
+        raise ValueError("source must be a string")
     return About(
         image_size,
         tuple(names) if names else None,
         _parse_image_range(content.get("preparation")),
-        _parse_network(content.get("network")),
+        parse_network(content.get("network")),
+        source,
     )
 
 
-def _parse_network(network: Any) -> dict[str, Any]:
+def parse_network(network: Any) -> dict[str, Any]:
     """Returns the settings that no shape shows. Older files lack them.
 
     Raises:

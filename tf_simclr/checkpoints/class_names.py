@@ -100,7 +100,7 @@ def _trained_head(config: Config) -> TrainedHead | None:
     return _head_in(
         weights_file.find(training.checkpoint),
         f"checkpoint {training.checkpoint!r}",
-        "start a new head by --zero_init_logits_layer, or use a data set of its classes",
+        "start a new head with --zero_init_logits_layer, or use a data set of its classes",
         variable_schema=training.variable_schema,
     )
 

@@ -102,22 +102,38 @@ def fit(config: Config, stored: Stored, *, path: str, fixed: Collection[str] = (
 
 def describe(stored: Stored, config: Config) -> str:
     """Returns a line that says what a file is, and which network its weights belong to."""
-    model, shapes = config.model, stored.shapes
+    return f"{stored.kind}; {describe_network(stored.shapes, config)}"
+
+
+def describe_network(shapes: Shapes, config: Config) -> str:
+    """Returns a line that says what a network is.
+
+    Args:
+      shapes: {our path: shape} of its variables.
+      config: its settings.
+    """
+    model = config.model
     parts = [f"ResNet-{model.resnet_depth} {model.width_multiplier:g}x"]
     if model.sk_ratio:
         parts.append(f"selective kernels (sk_ratio {model.sk_ratio:g})")
     if model.se_ratio:
         parts.append(f"squeeze-and-excitation (se_ratio {model.se_ratio:g})")
+    if model.input_normalization != "none":
+        parts.append(f"input_normalization {model.input_normalization}")
     parts.append("small stem" if _has_small_stem(shapes) else "stem for images above 32 pixels")
+    if model.max_pool_padding != "same" and not _has_small_stem(shapes):
+        parts.append(f"max_pool_padding {model.max_pool_padding}")
+    if model.first_shortcut != "projection":
+        parts.append(f"first_shortcut {model.first_shortcut}")
     layers = _projection_widths(shapes)
     parts.append(
         f"projection head of {len(layers)} layers to {layers[-1]}"
         if layers
         else "no projection head"
     )
-    classes = stored.num_classes
-    parts.append(f"{classes} classes" if classes else "no supervised head")
-    return f"{stored.kind}; {', '.join(parts)}"
+    bias = shapes.get(f"{SUPERVISED_HEAD}dense/bias")
+    parts.append(f"{bias[0]} classes" if bias else "no supervised head")
+    return ", ".join(parts)
 
 
 def _backbone(shapes: Shapes, config: Config) -> dict[str, Any]:
@@ -144,6 +160,7 @@ def _backbone(shapes: Shapes, config: Config) -> dict[str, Any]:
         ),
         "sk_ratio": _sk_ratio(shapes, kernels, model.sk_ratio),
         "se_ratio": _se_ratio(kernels, model.se_ratio),
+        "first_shortcut": _first_shortcut(kernels, is_bottleneck),
         "image_size": _image_size(shapes, config),
     }
     return {name: value for name, value in values.items() if value != config.to_dict()[name]}
@@ -214,6 +231,11 @@ def _se_ratio(kernels: Mapping, current: float) -> float:
     )
 
 
+def _first_shortcut(kernels: Mapping, is_bottleneck: bool) -> str:
+    is_identity = not is_bottleneck and (1, 1, "shortcut") not in kernels
+    return "identity" if is_identity else "projection"
+
+
 def _has_small_stem(shapes: Shapes) -> bool:
     return shapes[_STEM][0] == 3 and "base_model/stem/conv1/kernel" not in shapes
 
@@ -245,6 +267,8 @@ def _projection_widths(shapes: Shapes) -> list[int]:
 def _projection_head(shapes: Shapes, config: Config) -> dict[str, Any]:
     schema, model = config.training.variable_schema or "", config.model
     widths = _projection_widths({p: s for p, s in shapes.items() if re.match(schema, p)})
+    if not widths and _projection_widths(shapes):
+        return {}  # variable_schema leaves the head out, so the run starts a new one
     pretrains = config.training.train_mode == "pretrain" and config.runtime.mode != "predict"
     if not widths:
         # Pretraining starts a new head. Everything else does without.

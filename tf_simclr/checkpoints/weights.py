@@ -8,12 +8,20 @@ import numpy as np
 import tensorflow as tf
 
 from tf_simclr.checkpoints.formats import object_graph
-from tf_simclr.checkpoints.formats.stored import SUPERVISED_HEAD
+from tf_simclr.checkpoints.formats.stored import SUPERVISED_HEAD, Stored
 from tf_simclr.checkpoints.weights_file import READ_ERRORS, find, open_weights
 from tf_simclr.errors import ConfigError
 from tf_simclr.models.simclr import SimCLR
 
-__all__ = ["READ_ERRORS", "find", "open_weights", "read_shapes", "read_weights", "restore_weights"]
+__all__ = [
+    "READ_ERRORS",
+    "find",
+    "open_weights",
+    "read_shapes",
+    "read_weights",
+    "restore",
+    "restore_weights",
+]
 NAMES_SHOWN = 3  # variables in an error message
 # What to do if a shape differs, by the part of the model.
 _WAYS_OUT = {
@@ -61,20 +69,37 @@ def restore_weights(
     variable_schema: str | None = None,
     zero_init_logits_layer: bool = False,
 ) -> RestoreReport:
-    """Sets the model's variables from a file of weights (`weights_file.find`).
+    """Opens a file of weights (`weights_file.find`) and sets the model's variables (`restore`)."""
+    return restore(
+        model,
+        open_weights(path),
+        path,
+        variable_schema=variable_schema,
+        zero_init_logits_layer=zero_init_logits_layer,
+    )
+
+
+def restore(
+    model: SimCLR,
+    stored: Stored,
+    path: str,
+    *,
+    variable_schema: str | None = None,
+    zero_init_logits_layer: bool = False,
+) -> RestoreReport:
+    """Sets the model's variables.
 
     Args:
       model: the model whose variables are set.
-      path: the weights: a checkpoint, a SavedModel, or a file in another format.
+      stored: the weights (`weights_file.open_weights`).
+      path: the path that the user gave, for error messages.
       variable_schema: regular expression. Only variables whose path it matches (re.match) are set.
       zero_init_logits_layer: zero the supervised head instead of restoring it.
 
     Raises:
-      ConfigError: there is no such checkpoint; or, among the variables that the schema selects, it
-        lacks a part of the encoder, has parts that the model lacks, or has another shape. In that
-        case no variable is changed.
+      ConfigError: among the variables that the schema selects, the file lacks a part of the
+        encoder, has parts that the model lacks, or has another shape. No variable is changed then.
     """
-    stored = open_weights(path)
     selected, skipped, missing = {}, [], []
     for name, variable in model.variables_by_path().items():
         is_supervised = name.startswith(SUPERVISED_HEAD)

@@ -12,14 +12,14 @@ from google.protobuf.message import DecodeError
 
 from tf_simclr import files
 from tf_simclr.checkpoints import about_file, runnable_file
-from tf_simclr.checkpoints.formats import saved_model, tf_checkpoint
+from tf_simclr.checkpoints.formats import keras_file, pytorch, saved_model, tf_checkpoint
 from tf_simclr.checkpoints.formats.stored import Stored
 from tf_simclr.errors import ConfigError, one_line
 
 # The exceptions of the readers for truncated or damaged files.
 READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError, DecodeError, OSError)
 # The formats that are one file. Each has matches(path) and open(path).
-FILE_FORMATS: tuple = ()
+FILE_FORMATS: tuple = (keras_file, pytorch)
 _CHECKPOINT_FILES = re.compile(r"\.(index|data-\d{5}-of-\d{5})$")
 
 
@@ -92,6 +92,18 @@ def _is_weights_file(path: str) -> bool:
     return any(format.matches(path) for format in FILE_FORMATS)
 
 
+def step_of(found: str) -> int | None:
+    """Returns the training step in the name of one of our checkpoints or SavedModels.
+
+    Args:
+      found: a path that `find` has returned.
+    """
+    directory = os.path.dirname(os.path.dirname(found))
+    name = os.path.basename(directory if saved_model.is_saved_model(directory) else found)
+    match = re.fullmatch(r"(?:ckpt-)?(\d{1,18})", name)
+    return int(match[1]) if match else None
+
+
 def about_directory(found: str) -> str:
     """Returns the directory of the about.json that belongs to weights.
 
@@ -105,8 +117,12 @@ def about_directory(found: str) -> str:
     return directory
 
 
-def open_weights(path: str) -> Stored:
+def open_weights(path: str, *, prefix: str = "") -> Stored:
     """Opens the weights that a path names (`find`).
+
+    Args:
+      path: the path.
+      prefix: the prefix of a network's names in a PyTorch file that contains several networks.
 
     Raises:
       ConfigError: there is no such file, it is damaged, or its variables have unknown names or do
@@ -114,7 +130,7 @@ def open_weights(path: str) -> Stored:
     """
     found = find(path)
     with _read_errors_in_one_line(path):
-        stored = _open(found)
+        stored = _open(found, prefix)
     network = about_file.read_about(about_directory(found)).network
 
     def read(name: str) -> np.ndarray:
@@ -124,11 +140,14 @@ def open_weights(path: str) -> Stored:
     return dataclasses.replace(stored, read=read, settings={**stored.settings, **network})
 
 
-def _open(found: str) -> Stored:
-    for format in FILE_FORMATS:
-        if not tf_checkpoint.matches(found) and format.matches(found):
-            return format.open(found)
-    return tf_checkpoint.open(found)
+def _open(found: str, prefix: str) -> Stored:
+    is_checkpoint = tf_checkpoint.matches(found)
+    format = next((f for f in FILE_FORMATS if not is_checkpoint and f.matches(found)), None)
+    if format is pytorch:
+        return pytorch.open(found, prefix)
+    if prefix:
+        raise ConfigError(f"prefix is for PyTorch files, and {found!r} is none: leave it out")
+    return format.open(found) if format else tf_checkpoint.open(found)
 
 
 @contextlib.contextmanager

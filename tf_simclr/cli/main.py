@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 
-# TensorFlow and TFDS log a lot at start-up. Errors that matter are raised as exceptions.
+# Hides TensorFlow's lines below fatal errors. Errors that matter are raised as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import app, logging  # noqa: E402

@@ -1,9 +1,10 @@
-"""Filters TensorFlow's informational lines out of a run's log. Everything else stays.
+"""Filters TensorFlow's informational lines out of a run's log. The filter keeps everything else.
 
-TF_CPP_MIN_LOG_LEVEL affects only the older parts of TensorFlow. The newer parts log with Abseil,
-which writes informational lines to stderr until the program initializes it. Python programs cannot
-do that, and some lines appear while the libraries are loaded. Only a filter on stderr helps. It is
-a separate process (this file, run as a program), because it must still pass on the message when
+cli/main.py sets TF_CPP_MIN_LOG_LEVEL to 3, which hides most of TensorFlow's lines, warnings and
+non-fatal errors among them. Some informational lines ignore that level: parts of TensorFlow log
+with Abseil, which writes to stderr until the program initializes it. Python programs cannot do
+that, and some lines appear while the libraries are loaded. Only a filter on stderr helps. It is a
+separate process (this file, run as a program), because it must still pass on the message when
 TensorFlow aborts the process.
 """
 
@@ -19,6 +20,10 @@ from collections.abc import Iterator
 _CHATTER = re.compile(
     rb"I\d{4} \d\d:\d\d:[\d.]+ +\d+ [^ :]+:\d+\] "
     rb"|WARNING: All log messages before absl::InitializeLog\(\) is called"
+    rb"|INFO: Created TensorFlow Lite"
+    # What the converter to TFLite says about operations that need no conversion.
+    rb"|Summary on the non-converted ops:|-{33}$|- \w+\.\w+: +\d+ occurrences|  \(\w+: \d+\)"
+    rb"| \* (Accepted dialects|Non-Converted Ops|\d+ \w+ ops)"
     rb"|To enable the following instructions: .* rebuild TensorFlow"  # a second line of information
 )
 _SECONDS_TO_END = 5  # time limit for the filter to end, after the last line

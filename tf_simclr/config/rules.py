@@ -109,7 +109,7 @@ RULES = (
     Rule(
         "label_fraction must be 1 with train_mode=pretrain",
         lambda s: s.train_mode == "pretrain" and s.label_fraction < 1,
-        "pretraining uses no labels; to use fewer images, give --train_split='train[:10%]'",
+        "pretraining learns from all images; to use fewer, give --train_split='train[:10%]'",
     ),
     Rule(
         "from_scratch must be False with train_mode=pretrain",
@@ -136,6 +136,12 @@ RULES = (
         "ft_proj_selector must be between -1 and {num_proj_layers} with proj_head_mode=nonlinear",
         lambda s: s.proj_head_mode == "nonlinear" and not _selects_layer(s, s.num_proj_layers),
         _LAYER,
+    ),
+    Rule(
+        "first_shortcut must be projection with resnet_depth above 34",
+        lambda s: s.resnet_depth > 34 and s.first_shortcut != "projection",
+        "only ResNet-18 and 34 have as many channels after their first block as before it",
+        context="resnet_depth={resnet_depth}",
     ),
     Rule(
         "train_epochs must be at least 1 with train_steps=0",

@@ -80,10 +80,21 @@ def find_beside(checkpoint: str) -> str | None:
     """
     folder = checkpoint.rstrip("/")
     for _ in range(3):
-        if path := find(folder):
+        path = find(folder)
+        if path and not _is_of_another_program(path):
             return path
         folder = os.path.dirname(folder)
     return None
+
+
+def _is_of_another_program(path: str) -> bool:
+    """Returns whether a file is a config.json as other libraries write beside their weights."""
+    if not path.endswith(JSON):
+        return False
+    try:
+        return "format" not in files.read_json_object(path)
+    except ConfigError:
+        return False  # a damaged file may be ours
 
 
 # --- Reading.

@@ -42,7 +42,12 @@ class Data(Section):
         "--data_dir, as SPLIT/CLASS/FILE. Or shapes: a small data set drawn by this program.",
         constraint=NOT_EMPTY,
     )
-    data_dir: str | None = setting(None, "Directory that holds the data set.", is_path=True)
+    data_dir: str | None = setting(
+        None,
+        "Directory that holds the data set. If unset, the default of TFDS: TFDS_DATA_DIR in the "
+        "environment, or ~/tensorflow_datasets. --dataset=folder needs it.",
+        is_path=True,
+    )
     unlabelled: bool = setting(
         False,
         "Read a folder of images without labels: every image in --data_dir, at any depth, "
@@ -157,6 +162,26 @@ class Model(Section):
         "Bottleneck ratio of squeeze-and-excitation; 0 for none.",
         constraint=between(0, 1),
     )
+    max_pool_padding: str = setting(
+        "same",
+        "How the stem pads its max pooling: after the image only if the side is even (same, as in "
+        "TensorFlow and the official code), or by one pixel on each side (symmetric, as in "
+        "PyTorch). --checkpoint sets it for PyTorch files.",
+        choices=choices.MAX_POOL_PADDINGS,
+    )
+    input_normalization: str = setting(
+        "none",
+        "Mean to subtract from each color of the images, in [0, 1], and deviation to divide by, as "
+        "the first layer of the network: none (SimCLR), those of ImageNet as in torchvision, or "
+        "those of CIFAR-10. --checkpoint sets it for PyTorch files.",
+        choices=choices.INPUT_NORMALIZATIONS,
+    )
+    first_shortcut: str = setting(
+        "projection",
+        "Shortcut of the very first block of ResNet-18 and 34: a projection as in the official "
+        "code, or the identity as in the ResNet paper (arXiv:1512.03385) and torchvision.",
+        choices=choices.FIRST_SHORTCUTS,
+    )
     global_bn: bool = setting(
         True,
         "Batch normalization with the statistics of all replicas, not of each replica alone. This "
@@ -164,9 +189,10 @@ class Model(Section):
     )
     fused_batch_norm: bool = setting(
         False,
-        "Use fused batch normalization in float32 too. It is faster, but rounds differently from "
-        "the official code, and the difference grows with depth. Half precision uses it by "
-        "default. Neither does if replicas share statistics (global_bn on several replicas).",
+        "Also use fused batch normalization for training in float32. It is faster, but rounds "
+        "differently from the official code, and the difference grows with depth. Half precision "
+        "always uses it. If replicas share statistics (global_bn on several replicas), training "
+        "never uses it.",
     )
     batch_norm_decay: float = setting(
         0.9, "Decay of the moving averages of batch normalization.", constraint=OPEN_FRACTION
@@ -228,7 +254,8 @@ class Loss(Section):
     loss_block_rows: int = setting(
         0,
         "Rows of the similarity matrix to hold in memory at a time. The result is the same. 0 "
-        "chooses automatically. With the batch size or more, the matrix is computed in one piece.",
+        "chooses automatically. With a replica's batch size or more, the matrix is computed "
+        "in one piece.",
         constraint=at_least(0),
     )
 
@@ -260,8 +287,10 @@ class Optimizer(Section):
     )
     weight_decay: float = setting(
         1e-6,
-        "Weight decay. lars applies it in the update, but not to biases or batch normalization. "
-        "All other optimizers add it to the loss.",
+        "Weight decay, as in the official code. lars decays the kernels of the backbone and of the "
+        "projection head in its update, and the kernel of the supervised head by a term of the "
+        "loss, but no biases. With any other optimizer, terms of the loss decay all kernels and "
+        "biases. Batch normalization never decays.",
         constraint=at_least(0),
     )
 
@@ -285,8 +314,9 @@ class Training(Section):
         0,
         "Images that a replica processes at a time; it must divide the replica's part of the "
         "batch. 0 processes all at once. The loss and its gradient still use the full batch, but "
-        "need less memory; pretraining then computes each image twice. Batch normalization uses "
-        "the statistics of one micro-batch, as if each were a replica with --global_bn=False.",
+        "need less memory; pretraining then runs each image forward twice. Batch normalization "
+        "uses the statistics of one micro-batch, as if each were a replica with "
+        "--global_bn=False.",
         constraint=at_least(0),
     )
     train_epochs: int = setting(
@@ -309,7 +339,7 @@ class Training(Section):
     jit_compile: bool = setting(
         False,
         "Compile the training step with XLA on a single GPU or CPU (TPUs always do). It may be "
-        "faster on a GPU, and takes about a minute longer to start.",
+        "faster on a GPU, and takes longer to start.",
         saved=False,
     )
     profile_steps: str | None = setting(
@@ -467,7 +497,8 @@ class Runtime(Section):
     )
     seed: int | None = setting(
         None,
-        "Seed of all randomness. If unset, a random seed is drawn and saved in config.json.",
+        "Seed of all randomness. If unset, the seed in model_dir/config.json, so that the same "
+        "command resumes a run; a new run draws a random seed and saves it there.",
         constraint=between(0, 2**31 - 1),
     )
     strategy: str = setting(

@@ -45,7 +45,7 @@ def connect(
         raise ConfigError(
             f"use_tpu: no TPU answers at {address!r} ({one_line(error)}): check --tpu_name (a name "
             "that Google Cloud knows, grpc://HOST:PORT, or local), --tpu_zone and --gcp_project, "
-            "or run without a TPU by --use_tpu=False"
+            "or set --use_tpu=False to run without a TPU"
         ) from error
     strategy = tf.distribute.TPUStrategy(resolver)
     logging.info("TPU %s: %d cores", address, strategy.num_replicas_in_sync)

@@ -41,9 +41,8 @@ from tf_simclr.losses.row_blocks import RowBlocks
 
 # exp(x) and 1/exp(x) are normal float32 numbers up to here, with room for sums.
 _LARGEST_EXPONENT = 80.0
-_NON_NEGATIVE_MASK = (
-    1e9  # subtracted from logits that are not negatives: to itself and to its positive
-)
+# Subtracted from an anchor's logits to itself and to its positive, which are not negatives.
+_SELF_AND_POSITIVE_MASK = 1e9
 
 
 class Terms(NamedTuple):
@@ -161,7 +160,7 @@ def _block_terms(blocks: RowBlocks, x, y, all_a, all_b, positions) -> tuple[tf.T
     logits_bb = tf.matmul(y, all_b, transpose_b=True)
     at_positive = blocks.diagonal(positions)
     # The column of the positive in one view is the column of the anchor itself in the other.
-    mask = tf.one_hot(positions, all_a.shape[0], dtype=x.dtype) * _NON_NEGATIVE_MASK
+    mask = tf.one_hot(positions, all_a.shape[0], dtype=x.dtype) * _SELF_AND_POSITIVE_MASK
     hit = tf.equal(tf.argmax(logits_ab, axis=1, output_type=tf.int32), positions)
     return (
         tf.gather_nd(logits_ab, at_positive),

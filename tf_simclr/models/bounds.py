@@ -24,7 +24,12 @@ def check_size(config: Config) -> None:
         width_multiplier=model.width_multiplier,
         small_stem=image_size <= SMALL_STEM_MAX_IMAGE_SIZE,
     )
-    number = size.backbone_parameters(**backbone, sk_ratio=model.sk_ratio, se_ratio=model.se_ratio)
+    number = size.backbone_parameters(
+        **backbone,
+        sk_ratio=model.sk_ratio,
+        se_ratio=model.se_ratio,
+        first_shortcut=model.first_shortcut,
+    )
     if _tib(number) > MAX_TIB:
         raise ConfigError(
             f"width_multiplier {model.width_multiplier:g} makes a network of {Decimal(number):.2g} "

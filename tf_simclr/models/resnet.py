@@ -4,6 +4,8 @@ The networks are the same as in resnet.py of the official code: basic blocks for
 bottlenecks with the stride on the 3x3 convolution for depths 50 to 200.
 """
 
+import dataclasses
+
 import keras
 
 from tf_simclr.models import layers
@@ -19,6 +21,30 @@ BLOCKS_PER_GROUP = {
     200: (3, 24, 36, 3),
 }
 BOTTLENECK_DEPTHS = (50, 101, 152, 200)
+# (mean, deviation) of red, green and blue, for images in [0, 1]. The values for ImageNet are
+# torchvision's. Those for CIFAR-10 are the statistics of its training images.
+NORMALIZATIONS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """Says where a ResNet follows other programs. The default is the official code's network.
+
+    Attributes:
+      max_pool_padding: how the stem pads its max pooling, "same" or "symmetric" (PyTorch).
+      input_normalization: "none", or a key of NORMALIZATIONS.
+      first_shortcut: "projection" or "identity", in the first block of depths 18 and 34.
+    """
+
+    max_pool_padding: str = "same"
+    input_normalization: str = "none"
+    first_shortcut: str = "projection"
+
+
+OFFICIAL = Variant()
 
 
 def stages(
@@ -28,6 +54,7 @@ def stages(
     small_stem: bool = False,
     sk_ratio: float = 0.0,
     se_ratio: float = 0.0,
+    variant: Variant = OFFICIAL,
     bn: BatchNormSettings,
     dtype: str | None = None,
 ) -> list[keras.Model]:
@@ -39,6 +66,7 @@ def stages(
       small_stem: True for images up to 32 pixels: one 3x3 convolution with stride 1, no pooling.
       sk_ratio: > 0 for selective kernels and the ResNet-D stem and shortcuts (SimCLRv2).
       se_ratio: > 0 for squeeze-and-excitation.
+      variant: where the network follows other programs than the official code.
       bn: settings of every batch normalization.
       dtype: type of the images and of all activations; None for the Keras default, float32.
 
@@ -47,12 +75,17 @@ def stages(
       (initial_conv, initial_max_pool). Each block group maps features to features.
 
     Raises:
-      ValueError: the depth is unknown.
+      ValueError: the depth is unknown, or has no identity as its first shortcut.
     """
     if depth not in BLOCKS_PER_GROUP:
         raise ValueError(f"resnet_depth must be one of {sorted(BLOCKS_PER_GROUP)}, got {depth}")
+    identity = variant.first_shortcut == "identity"
+    if identity and depth in BOTTLENECK_DEPTHS:
+        raise ValueError(f"first_shortcut must be projection with resnet_depth={depth}")
     width = int(64 * width_multiplier)
-    parts = [_stem(width, small_stem=small_stem, sk=sk_ratio > 0, bn=bn, dtype=dtype)]
+    parts = [
+        _stem(width, small_stem=small_stem, sk=sk_ratio > 0, variant=variant, bn=bn, dtype=dtype)
+    ]
     channels = width
     for i, num_blocks in enumerate(BLOCKS_PER_GROUP[depth]):
         inputs = keras.Input((None, None, channels), dtype=dtype)
@@ -64,7 +97,7 @@ def stages(
                 f"block{b + 1}",
                 filters=int(64 * 2**i * width_multiplier),
                 strides=2 if b == 0 and i > 0 else 1,
-                project=b == 0,
+                project=b == 0 and not (i == 0 and identity),
                 sk_ratio=sk_ratio,
                 se_ratio=se_ratio,
                 bn=bn,
@@ -74,14 +107,17 @@ def stages(
     return parts
 
 
-def _stem(width: int, *, small_stem: bool, sk: bool, bn: BatchNormSettings, dtype) -> keras.Model:
+def _stem(
+    width: int, *, small_stem: bool, sk: bool, variant: Variant, bn: BatchNormSettings, dtype
+) -> keras.Model:
     """Makes the layers before the first block group."""
     inputs = keras.Input((None, None, 3), dtype=dtype)
+    # First of all, because convolutions pad by zeros, which stand for the mean color then.
+    x = _normalize(inputs, variant.input_normalization)
     if small_stem:
-        initial_conv = layers.conv(inputs, "conv", filters=width, kernel_size=3)
+        initial_conv = layers.conv(x, "conv", filters=width, kernel_size=3)
         x = layers.batch_norm(initial_conv, "conv", bn)
     else:
-        x = inputs
         if sk:  # ResNet-D (arXiv:1812.01187): three 3x3 convolutions replace the 7x7
             x = layers.conv(x, "conv1", filters=width // 2, kernel_size=3, strides=2)
             x = layers.batch_norm(x, "conv1", bn)
@@ -91,8 +127,29 @@ def _stem(width: int, *, small_stem: bool, sk: bool, bn: BatchNormSettings, dtyp
         else:
             initial_conv = layers.conv(x, "conv", filters=width, kernel_size=7, strides=2)
         x = layers.batch_norm(initial_conv, "conv", bn)
-        x = keras.layers.MaxPooling2D(3, 2, padding="same", name="max_pool", dtype=policy_of(x))(x)
+        x = _max_pool(x, variant.max_pool_padding)
     return keras.Model(inputs, [initial_conv, x], name="stem")
+
+
+def _normalize(images, kind: str):
+    """Subtracts the mean and divides by the deviation of each color."""
+    if kind == "none":
+        return images
+    mean, deviation = NORMALIZATIONS[kind]
+    return keras.layers.Rescaling(
+        [1 / d for d in deviation],
+        [-m / d for m, d in zip(mean, deviation, strict=True)],
+        name="normalize",
+        dtype=policy_of(images),
+    )(images)
+
+
+def _max_pool(x, padding: str):
+    """Applies 3x3 max pooling with stride 2. Zeros are safe padding, because x is not negative."""
+    if padding == "symmetric":
+        x = keras.layers.ZeroPadding2D(1, name="max_pool.pad", dtype=policy_of(x))(x)
+        padding = "valid"
+    return keras.layers.MaxPooling2D(3, 2, padding=padding, name="max_pool", dtype=policy_of(x))(x)
 
 
 def _shortcut(x, name: str, *, filters: int, strides: int, sk: bool, bn: BatchNormSettings):

@@ -90,6 +90,11 @@ class SimCLR(keras.Model):
             small_stem=image_size <= SMALL_STEM_MAX_IMAGE_SIZE,
             sk_ratio=network.sk_ratio,
             se_ratio=network.se_ratio,
+            variant=resnet.Variant(
+                max_pool_padding=network.max_pool_padding,
+                input_normalization=network.input_normalization,
+                first_shortcut=network.first_shortcut,
+            ),
             bn=bn,
             dtype=precision,
         )
@@ -118,6 +123,11 @@ class SimCLR(keras.Model):
             proj_head_output: (n, d);
             logits_sup: (n, num_classes), only with a supervised head.
         """
+        endpoints = self.backbone_endpoints(images, training=training)
+        return endpoints | self.head_endpoints(endpoints["final_avg_pool"], training=training)
+
+    def backbone_endpoints(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+        """Computes the endpoints of `call` up to final_avg_pool, without the heads."""
         endpoints = {}
         x = tf.cast(images, self.stages[0].inputs[0].dtype)
         for i, stage in enumerate(self.stages):
@@ -129,10 +139,13 @@ class SimCLR(keras.Model):
                 endpoints["initial_conv"] = at_least_float32(initial_conv)
             name = "initial_max_pool" if i == 0 else f"block_group{i}"
             endpoints[name] = at_least_float32(x)
-        pooled = tf.reduce_mean(endpoints[name], axis=[1, 2])
-        endpoints["final_avg_pool"] = pooled
-        endpoints["proj_head_input"] = pooled
-        hiddens = [pooled]
+        endpoints["final_avg_pool"] = tf.reduce_mean(endpoints[name], axis=[1, 2])
+        return endpoints
+
+    def head_endpoints(self, features: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+        """Computes the endpoints of `call` from final_avg_pool, (n, features), on."""
+        endpoints = {"proj_head_input": features}
+        hiddens = [features]
         for layer in self.projection_layers:
             hiddens.append(layer(hiddens[-1], training=training))
         endpoints["proj_head_output"] = hiddens[-1]

@@ -17,7 +17,13 @@ def feature_channels(depth: int, width_multiplier: float) -> int:
 
 
 def backbone_parameters(
-    *, depth: int, width_multiplier: float, small_stem: bool, sk_ratio: float, se_ratio: float
+    *,
+    depth: int,
+    width_multiplier: float,
+    small_stem: bool,
+    sk_ratio: float,
+    se_ratio: float,
+    first_shortcut: str = "projection",
 ) -> int:
     """Counts the trainable parameters of `resnet.stages`."""
     width, *_ = group_widths = widths(width_multiplier)
@@ -29,6 +35,8 @@ def backbone_parameters(
     else:
         total = _conv(7, 3, width)
     channels = width
+    if first_shortcut == "identity":
+        total -= _conv(1, width, width)
     for blocks, filters in zip(BLOCKS_PER_GROUP[depth], group_widths, strict=False):
         expanded = filters * (4 if depth in BOTTLENECK_DEPTHS else 1)
         total += _conv(1, channels, expanded)  # the shortcut of the first block

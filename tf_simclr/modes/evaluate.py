@@ -64,7 +64,7 @@ def _await_checkpoint(config: Config) -> tf.distribute.Strategy | None:
 
 def _follow(state: RunState) -> dict:
     """Evaluates and exports checkpoints as they appear; returns the results of the last one."""
-    evaluation, exporter = Evaluation(state), Exporter(state)
+    evaluator, exporter = RunEvaluator(state), Exporter(state)
     timeout = state.config.training.eval_timeout or None
     results, exported, began = None, None, time.monotonic()
     for prefix in tf.train.checkpoints_iterator(
@@ -75,8 +75,9 @@ def _follow(state: RunState) -> dict:
         except weights.READ_ERRORS as error:
             state.say(f"{prefix} cannot be read ({one_line(error)}): waiting for the next")
             continue
-        results = evaluation()
+        results = evaluator()
         exported = exporter.export_latest()
+        exporter.write_cards(results)
         line = ", ".join(f"{name} {value:.4f}" for name, value in results.items())
         print(f"{prefix}: {line}", flush=True)  # visible at once, also in a log file
         if state.step >= state.plan.total_steps:
@@ -98,7 +99,7 @@ def summary(state: RunState, results: dict, exported: str | None) -> dict:
     }
 
 
-class Evaluation:
+class RunEvaluator:
     """Evaluates a run. Model and input are traced only once, however often it is called."""
 
     def __init__(self, state: RunState):

@@ -1,13 +1,17 @@
 """Exports the SavedModels of a run, and copies its model for use by a single worker."""
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
-from tf_simclr.checkpoints import result_files
+from tf_simclr.checkpoints import loading_code, model_card, recognition, result_files
 from tf_simclr.checkpoints.formats import saved_model
 from tf_simclr.devices import workers
 from tf_simclr.models.from_config import make_model
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.run_state import RunState
+
+LATEST, BEST = "saved_model", "saved_model_best"  # folders in model_dir
 
 
 class Exporter:
@@ -16,7 +20,8 @@ class Exporter:
     def __init__(self, state: RunState):
         self._state = state
         self._copies: dict[str, SimCLR] = {}  # by precision
-        self._exportable = None  # of the copy in float32
+        self._exportable: saved_model.Exportable | None = None  # of the copy in float32
+        self._written: dict[str, tuple[int, str]] = {}  # {folder: step and path of its SavedModel}
 
     def export_latest(self) -> str | None:
         """Writes saved_model/STEP with the current weights; returns its path on the chief."""
@@ -24,7 +29,7 @@ class Exporter:
         if not state.is_chief:
             return None
         keep = state.config.training.keep_hub_module_max
-        return self._write("saved_model", state.step, keep=keep)
+        return self._write(LATEST, state.step, keep=keep)
 
     def export_best(self) -> dict:
         """Writes saved_model_best/STEP from the best checkpoint, with eval_every_epochs.
@@ -42,9 +47,35 @@ class Exporter:
         step, top_1 = int(best["global_step"]), best[result_files.TOP_1]
         prefix = os.path.join(state.best_checkpointer.directory, f"ckpt-{step}")
         state.best_checkpointer.restore(prefix, weights_only=True)
-        path = self._write("saved_model_best", step, keep=1) if state.is_chief else None
+        path = self._write(BEST, step, keep=1) if state.is_chief else None
         state.checkpointer.restore(latest)
         return {"best_step": step, "best_top_1": top_1, "best_saved_model": path}
+
+    def write_cards(self, results: Mapping[str, Any]) -> None:
+        """Writes MODEL_CARD.md into the SavedModels of this start.
+
+        They are written before the evaluation, so that a SavedModel exists even if the evaluation
+        is interrupted. The cards follow it, because they hold its results.
+
+        Args:
+          results: {metric: value} of the latest weights.
+        """
+        state = self._state
+        best = result_files.read_best(state.model_dir) if BEST in self._written else None
+        variables = state.model.variables_by_path()
+        shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+        for name, (step, path) in self._written.items():
+            card = model_card.Card(
+                network=recognition.describe_network(shapes, state.config),
+                weights=os.path.join(state.model_dir, f"ckpt-{step}"),
+                step=step,
+                recipe=state.config,
+                results=model_card.accuracies(results if name == LATEST else best or {}),
+                about=state.about(),
+                outputs=model_card.outputs_of(state.model),
+                loading=loading_code.SAVED_MODEL,
+            )
+            model_card.write(path, card)
 
     def local_model(self, precision: str | None = None) -> SimCLR:
         """Returns a model that this worker can call on its own: the run's model, or a copy of it.
@@ -68,11 +99,13 @@ class Exporter:
         """Writes model_dir/NAME/STEP. The SavedModel always computes in float32."""
         model = self.local_model(precision="float32")
         if self._exportable is None:
-            self._exportable = saved_model.exportable(model)
-        return saved_model.write(
+            self._exportable = saved_model.exportable(model, self._state.about())
+        path = saved_model.write(
             self._exportable,
             os.path.join(self._state.model_dir, name),
             step,
             keep=keep,
             about=self._state.about(),
         )
+        self._written[name] = step, path
+        return path

@@ -56,7 +56,7 @@ def run(config: Config) -> dict:
     if width is None:
         raise ConfigError(
             f"checkpoint {checkpoint!r} has no classes: fine-tune it first, or write its "
-            "embeddings by --output=embeddings.npy"
+            "embeddings with --output=embeddings.npy"
         )
 
     def compute(images: tf.Tensor) -> tf.Tensor:
@@ -110,7 +110,7 @@ def _write_rows(
             path = undecodable[0]
             raise errors.UndecodableError(
                 f"{path!r} cannot be decoded ({reader.problems[path]}); remove it, or leave such "
-                "files out by --strict_data=False"
+                "files out with --strict_data=False"
             )
         rows = [path for path, good in zip(paths, decoded, strict=True) if good]
         table.write(rows, values[decoded])

@@ -14,7 +14,7 @@ from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import strategies, workers
 from tf_simclr.errors import ConfigError
 from tf_simclr.modes import prepare
-from tf_simclr.modes.evaluate import Evaluation, summary
+from tf_simclr.modes.evaluate import RunEvaluator, summary
 from tf_simclr.modes.export import Exporter
 from tf_simclr.run_state import RunState
 from tf_simclr.training import device_loop, hooks, loop, notes, reports, run_input, summaries
@@ -65,7 +65,7 @@ def _train_and_evaluate(state: RunState, opened: Source) -> dict:
       opened: the data set before its classes were matched.
     """
     config = state.config
-    evaluation, exporter = Evaluation(state), Exporter(state)
+    evaluator, exporter = RunEvaluator(state), Exporter(state)
 
     # Before the first step, write about.json, config.json, config.gin, flags.json, and for a
     # folder of images pictures.jsonl.
@@ -76,16 +76,17 @@ def _train_and_evaluate(state: RunState, opened: Source) -> dict:
 
     # During training, write ckpt-STEP and summaries; with eval_every_epochs also best/ and
     # result.json.
-    _train(state, evaluation)
+    _train(state, evaluator)
 
     # At the end, write saved_model/STEP and, if asked for, result.json, best/,
-    # saved_model_best/STEP and neighbours.png.
+    # saved_model_best/STEP and neighbours.png; then MODEL_CARD.md into the SavedModels.
     exported = exporter.export_latest()
     evaluates = config.runtime.mode == "train_then_eval" or config.training.eval_every_epochs > 0
-    results = evaluation() if evaluates else {}
+    results = evaluator() if evaluates else {}
     results |= exporter.export_best()
     if config.training.probe_summary and config.runtime.mode == "train_then_eval":
         results |= _probe(state, exporter)
+    exporter.write_cards(results)
     workers.wait_for_all(state.strategy)  # the chief may still be probing
     return summary(state, results, exported) if state.is_chief else {}
 
@@ -129,7 +130,7 @@ def _write_settings(state: RunState):
         files.write_text(os.path.join(state.model_dir, name), content)
 
 
-def _train(state: RunState, evaluation: Callable[[], object]):
+def _train(state: RunState, evaluator: Callable[[], object]):
     """Trains from the restored step to the last step."""
     config, step, total = state.config, state.step, state.plan.total_steps
     if step >= total:
@@ -154,14 +155,14 @@ def _train(state: RunState, evaluation: Callable[[], object]):
     loop.train(
         run_steps,
         iter(batches),
-        make_hooks(state, evaluation),
+        make_hooks(state, evaluator),
         strategy=state.strategy,
         first_step=step,
         total_steps=total,
     )
 
 
-def make_hooks(state: RunState, evaluation: Callable[[], object]) -> list[hooks.Hook]:
+def make_hooks(state: RunState, evaluator: Callable[[], object]) -> list[hooks.Hook]:
     """Returns the hooks, in the order in which they must run (training/hooks.py)."""
     training, plan = state.config.training, state.plan
     names, step, chief = state.metric_names, state.step, state.is_chief
@@ -192,7 +193,7 @@ def make_hooks(state: RunState, evaluation: Callable[[], object]) -> list[hooks.
         first, last = map(int, training.profile_steps.split(","))
         result.append(hooks.Trace(state.model_dir, first, last, writes=chief))
     if state.best_checkpointer is not None:
-        result.append(hooks.Evaluations(evaluation, every_steps=plan.eval_every_steps))
+        result.append(hooks.Evaluations(evaluator, every_steps=plan.eval_every_steps))
     result.append(
         hooks.Checkpoints(state.checkpointer, summary_hook.flush, every_steps=plan.checkpoint_steps)
     )

@@ -81,14 +81,14 @@ def make_optimizer(
 ) -> keras.optimizers.Optimizer:
     """Makes an optimizer and builds it for a model's trainable variables.
 
-    LARS neither decays nor adapts biases, batch normalization and the supervised head.
+    LARS does not decay or adapt biases, batch normalization and the supervised head.
 
     Args:
       model: its layers decide which variables train and which LARS excludes.
       optimizer: "momentum" (SGD with Nesterov), "adam", "lars" or "lamb".
       learning_rate: a number or a LearningRateSchedule.
       momentum: used by "momentum" and "lars".
-      weight_decay: used by "lars". With any other optimizer, the loss decays the weights.
+      weight_decay: used by "lars". All other decay is part of the loss (`loss_decay_variables`).
 
     Raises:
       ConfigError: "lamb" needs a package that is not installed (`compat.lamb`).

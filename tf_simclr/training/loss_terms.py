@@ -12,7 +12,9 @@ from tf_simclr.ranks import rank
 
 
 class WeightDecay(NamedTuple):
-    """Weight decay as a term of the loss. LARS applies weight decay in the update instead.
+    """Weight decay as a term of the loss.
+
+    With LARS it covers only the supervised head, because LARS decays all other kernels itself.
 
     Attributes:
       variables: the variables that decay (`optim.policy.loss_decay_variables`).

@@ -5,7 +5,7 @@ The gradient of a loss that is a mean over images is the mean of the micro-batch
 is a negative of every other image. Its exact gradient takes two rounds (`_two_round_gradients`;
 gradient caching, arXiv:2101.06983):
 
-1. Each micro-batch runs forward, and only its outputs are kept: a few numbers per image. The loss
+1. Each micro-batch runs forward, and only its outputs are kept: projections and logits. The loss
    of the full batch then gives the gradient with respect to these outputs.
 2. Each micro-batch runs forward again, with the same random numbers, and propagates the gradient of
    its outputs back to the weights.

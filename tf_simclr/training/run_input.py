@@ -30,7 +30,7 @@ def augments_on_device(config: Config, source: Source, strategy: tf.distribute.S
     if not strategies.on_cpu(strategy):
         return True
     size = config.data.image_size
-    return size <= DEVICE_CROPS_ON_CPU_MAX_SIZE and device_crops.travels_whole(
+    return size <= DEVICE_CROPS_ON_CPU_MAX_SIZE and device_crops.crops_on_device(
         source, image_size=size, train_mode=config.training.train_mode
     )
 

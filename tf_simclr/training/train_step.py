@@ -21,7 +21,7 @@ from tf_simclr.training import microbatch
 from tf_simclr.training.gradients import gradients
 from tf_simclr.training.tasks import Task
 
-SCALED_METRICS = ("loss_scale", "skipped_steps")
+LOSS_SCALE_METRICS = ("loss_scale", "skipped_steps")
 
 
 def train_step(
@@ -42,7 +42,8 @@ def train_step(
       loss_scale: loss scale, used with float16 only.
 
     Returns:
-      This replica's metrics (task.metric_names), () each; with a loss_scale also SCALED_METRICS.
+      This replica's metrics (task.metric_names), () each; with a loss_scale also
+      LOSS_SCALE_METRICS.
     """
     step = optimizer.iterations
     targets = task.targets(batch.labels)
@@ -83,8 +84,8 @@ def _scaled_update(
     """Applies scaled gradients if all are finite; otherwise skips the update but counts the step.
 
     Returns:
-      SCALED_METRICS, and total_loss. total_loss is NaN if the gradients are not finite even at the
-      smallest scale, which ends the run.
+      LOSS_SCALE_METRICS, and total_loss. total_loss is NaN if the gradients are not finite even at
+      the smallest scale, which ends the run.
     """
     finite = loss_scale.apply_if_finite(
         [gradient / scale for gradient in summed_gradients],

@@ -1,4 +1,4 @@
-"""Compares models/NAME/: converted checkpoints, their endpoints, one forward and backward pass."""
+"""Compares converted checkpoints and SavedModels: endpoints, one forward and backward pass."""
 
 import dataclasses
 import re
@@ -34,6 +34,9 @@ _KNOWN = {
     "after_train|moving_mean_sum",
     "after_train|moving_variance_sum",
 }
+_FILES = re.compile(
+    r"expected\.npz|checkpoint|.*\.index|.*\.data-.*|saved_model\.pb|fingerprint\.pb|variables"
+)
 # A gradient below this fraction of the global norm is measured against that fraction instead. It is
 # the small sum of larger terms, whose float32 rounding differs between releases of TensorFlow.
 _SMALL_GRADIENT = 1e-4
@@ -55,7 +58,7 @@ class _Recorder:
 
 
 def compare(report: Report, name: str, directory: Path) -> None:
-    """Compares one model with its expected.npz."""
+    """Compares one network, a checkpoint or SavedModel, with its expected.npz."""
     with np.load(directory / "expected.npz") as file:
         expected = dict(file)
     config = convert_checkpoint.parse_settings([str(arg) for arg in expected["args"]])
@@ -82,11 +85,7 @@ def compare(report: Report, name: str, directory: Path) -> None:
             for key in expected
             if key not in _KNOWN and not key.startswith(("eval|", "train|"))
         ]
-        + [
-            f"{name}/{path.name}"
-            for path in directory.iterdir()
-            if not re.fullmatch(r"expected\.npz|checkpoint|.*\.index|.*\.data-.*", path.name)
-        ]
+        + [f"{name}/{path.name}" for path in directory.iterdir() if not _FILES.fullmatch(path.name)]
     )
 
 

@@ -99,7 +99,7 @@ def test_batches_keep_the_promise(pictures, size, batch, augment_on, cache):
 
 
 @pytest.mark.parametrize("cache", [False, True])
-def test_specs_of_images_that_travel_whole(shapes_dir, cache):
+def test_specs_of_images_that_the_device_crops(shapes_dir, cache):
     source = tfds_source.open_source("shapes", str(shapes_dir))
     spec = batches(
         source,

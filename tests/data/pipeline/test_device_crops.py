@@ -90,7 +90,7 @@ def test_views_are_the_hosts_crops_in_bytes(shapes, train_mode, num_views, num_s
         *(pytest.param(*case, marks=pytest.mark.long) for case in ((True, 1), (False, 2))),
     ],
 )
-def test_small_images_travel_whole(shapes, cache, num_shards):
+def test_small_images_are_cropped_on_the_device(shapes, cache, num_shards):
     """In the same order as on the host, with boxes that differ by view, batch and shard."""
     shard = num_shards - 1
     settings = dict(
@@ -130,7 +130,7 @@ def test_small_images_travel_whole(shapes, cache, num_shards):
 
 
 @pytest.mark.parametrize("cache", [False, True])
-def test_good_images_stand_in_for_those_that_travel_whole(shapes, cache):
+def test_good_images_stand_in_for_those_that_the_device_crops(shapes, cache):
     source = WithJunk(shapes)
     found = batches(source, 5, cache=cache)  # two epochs
     assert sum(batch.skipped.sum() for batch in found) == 2 * 6
@@ -146,19 +146,19 @@ def test_good_images_stand_in_for_those_that_travel_whole(shapes, cache):
 
 
 @pytest.mark.parametrize("cache", [False, True])
-def test_strict_names_what_would_travel_whole(shapes, cache):
+def test_strict_names_an_image_that_the_device_would_crop(shapes, cache):
     with pytest.raises(tf.errors.InvalidArgumentError, match="example .*cannot be decoded; repair"):
         batches(WithJunk(shapes), 3, cache=cache, strict=True)
 
 
-def test_what_travels_whole():
-    def travels(shape, image_size, train_mode="pretrain"):
+def test_which_images_the_device_crops():
+    def crops(shape, image_size, train_mode="pretrain"):
         source = type("Source", (), {"image_shape": shape})
-        return device_crops.travels_whole(source, image_size=image_size, train_mode=train_mode)
+        return device_crops.crops_on_device(source, image_size=image_size, train_mode=train_mode)
 
-    assert travels((32, 32, 3), 32) and travels((32, 32, 3), 32, "finetune")
-    assert travels((45, 45, 3), 32) and not travels((45, 45, 3), 32, "finetune")
-    assert not travels((None, None, 3), 32)
+    assert crops((32, 32, 3), 32) and crops((32, 32, 3), 32, "finetune")
+    assert crops((45, 45, 3), 32) and not crops((45, 45, 3), 32, "finetune")
+    assert not crops((None, None, 3), 32)
 
 
 def test_images_of_one_size_that_cannot_be_decoded_are_found_on_the_host(shapes):

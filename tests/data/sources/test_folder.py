@@ -281,8 +281,8 @@ def test_what_cannot_be_opened_is_refused_in_one_line(tmp_path):
         (
             str(tmp_path / "flat"),
             "1 picture, but none in SPLIT/CLASS/ such as train/cat/ (the "
-            "first is a b.png): sort them like that, or pretrain without labels by "
-            "--unlabelled",
+            "first is a b.png): sort them like that, or set --unlabelled to pretrain without "
+            "labels",
         ),
         (str(tmp_path / "none"), "among its 2 files (2 not a picture): use another"),
         (str(tmp_path / "empty"), "among its 0 files"),

@@ -1,9 +1,10 @@
-"""Finds variables in our own checkpoints and SavedModels, by TensorFlow's object graph.
+"""Finds variables in TF2 checkpoints and SavedModels by TensorFlow's object graph.
 
 The key of a variable in our checkpoints is its path, such as model/base_model/stem/conv/kernel,
 followed by SUFFIX. A SavedModel stores it under the shortest of its names, so there the key is not
 known in advance. Both have an object graph: a tree of attributes whose leaves name the keys. In
-both the model is the attribute `model` of the root, so one walk from there reads either format.
+both the model is the attribute `model` of the root, in our files and in the official ones, so one
+walk from there reads each of them. The graph is only data: reading it runs nothing.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from tf_simclr import compat
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # the key of the graph itself
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # TensorFlow appends this to a variable's path
 MAX_NODES = 100_000  # a ResNet-200 has a few thousand
+# Keras stores these for each layer: every variable below it again, in lists without names.
+_ALIASES = ("variables", "trainable_variables", "non_trainable_variables", "keras_api")
 
 
 def variable_tree(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,7 +47,8 @@ def model_keys(reader: Any) -> dict[str, str]:
       reader: the reader that tf.train.load_checkpoint returns.
 
     Returns:
-      {our path: key in the file}, empty if the file has no object graph.
+      {path below the model: key in the file}, empty if the file has no object graph. In our files,
+      the paths are ours.
 
     Raises:
       ValueError, RuntimeError, IndexError, DecodeError or tf.errors.OpError: the graph is damaged.
@@ -69,6 +73,8 @@ def model_keys(reader: Any) -> dict[str, str]:
         for attribute in node.attributes:
             keys[path] = attribute.checkpoint_key
         for child in node.children:
+            if child.local_name in _ALIASES:
+                continue
             visit(child.node_id, f"{path}/{child.local_name}" if path else child.local_name)
 
     for child in graph.nodes[0].children:

@@ -1,9 +1,10 @@
-"""Reads checkpoints of the official TF2 code (google-research/simclr, tf2/) under our paths.
+"""Reads checkpoints and SavedModels of the official TF2 code (google-research/simclr, tf2/).
 
-The keys of these checkpoints follow the attributes of the official code's Python objects, such as
-model/resnet_model/block_groups/0/layers/1/conv2d_bn_layers/2/conv2d/kernel. Such a list also has
-layers without variables, so an index alone does not identify a convolution. The rank among the
-layers of the same kind in the list does.
+Both have an object graph with the attributes of the official code's Python objects, such as
+model/resnet_model/block_groups/0/layers/1/conv2d_bn_layers/2/conv2d/kernel. The keys of a
+checkpoint are these paths, but not the keys of a SavedModel. Such a list also has layers without
+variables, so an index alone does not identify a convolution. The rank among the layers of the same
+kind in the list does.
 """
 
 import re
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_simclr.checkpoints.formats import object_graph
 from tf_simclr.checkpoints.formats.object_graph import SUFFIX
 
 ENCODER = "model/resnet_model/"
@@ -30,7 +32,7 @@ _LayerIndices = Mapping[tuple[str, str], list[int]]
 
 
 def is_official(keys: Iterable[str]) -> bool:
-    """Returns whether the keys belong to a checkpoint of the official TF2 code."""
+    """Returns whether the keys belong to a checkpoint or SavedModel of the official TF2 code."""
     return any(key.startswith(ENCODER) for key in keys)
 
 
@@ -48,7 +50,10 @@ def read(prefix: str) -> dict[str, np.ndarray]:
 
 
 def checkpoint_keys(reader: Any) -> dict[str, str]:
-    """Finds the model's variables in an official checkpoint.
+    """Finds the model's variables in an official checkpoint, or in the variables of a SavedModel.
+
+    Every variable of the model counts, whether or not the lists of variables have it: the released
+    SavedModels have an empty trainable_variables_list (google-research/simclr, issue 116).
 
     Args:
       reader: the reader that tf.train.load_checkpoint returns.
@@ -59,12 +64,21 @@ def checkpoint_keys(reader: Any) -> dict[str, str]:
     Raises:
       ValueError: a variable of the model has an unknown key.
     """
-    keys = [
-        key.removesuffix(SUFFIX)
-        for key in reader.get_variable_to_shape_map()
-        if key.startswith("model/") and key.endswith(SUFFIX)
-    ]
-    return {path: key + SUFFIX for key, path in paths(keys).items()}
+    keys = {f"model/{path}": key for path, key in object_graph.model_keys(reader).items()}
+    if not keys:  # without an object graph, the keys are the paths
+        names = reader.get_variable_to_shape_map()
+        keys = {
+            key.removesuffix(SUFFIX): key
+            for key in names
+            if key.startswith("model/") and key.endswith(SUFFIX)
+        }
+    indices = _layer_indices(keys)
+    known = {path: key for name, key in keys.items() if (path := _path(name, indices))}
+    for name, key in keys.items():
+        # A variable may have more than one name.
+        if key not in known.values():
+            raise _unknown(name)
+    return known
 
 
 def paths(keys: Iterable[str]) -> dict[str, str]:
@@ -78,7 +92,17 @@ def paths(keys: Iterable[str]) -> dict[str, str]:
     """
     keys = list(keys)
     indices = _layer_indices(keys)
-    return {key: _path(key, indices) for key in keys}
+    result = {}
+    for key in keys:
+        path = _path(key, indices)
+        if path is None:
+            raise _unknown(key)
+        result[key] = path
+    return result
+
+
+def _unknown(key: str) -> ValueError:
+    return ValueError(f"{key} is not a variable of the official model")
 
 
 def _layer_indices(keys: Iterable[str]) -> _LayerIndices:
@@ -89,7 +113,7 @@ def _layer_indices(keys: Iterable[str]) -> _LayerIndices:
     return {layer_list: sorted(numbers) for layer_list, numbers in indices.items()}
 
 
-def _path(key: str, layer_indices: _LayerIndices) -> str:
+def _path(key: str, layer_indices: _LayerIndices) -> str | None:
     if match := re.fullmatch(r"model/supervised_head/linear_layer/(dense/\w+)", key):
         return f"head_supervised/{match[1]}"
     if match := re.fullmatch(
@@ -109,7 +133,7 @@ def _path(key: str, layer_indices: _LayerIndices) -> str:
         block_key = f"{ENCODER}block_groups/{match[1]}/layers/{match[2]}/"
         if layer_in_block := _layer_in_block(match[3], block_key, layer_indices):
             return f"base_model/block_group{group}/block{block}/{layer_in_block}/{match[4]}"
-    raise ValueError(f"{key} is not a variable of the official model")
+    return None
 
 
 def _layer_in_block(rest: str, block_key: str, layer_indices: _LayerIndices) -> str | None:

@@ -1,14 +1,20 @@
-"""Reads TensorFlow checkpoints: ours, the official TF2 ones, and the variables of SavedModels."""
+"""Reads TensorFlow checkpoints: ours, the official ones, and the variables of SavedModels."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
-from tf_simclr.checkpoints.formats import object_graph, official_tf2
+from tf_simclr.checkpoints.formats import object_graph, official_graph, official_tf1, official_tf2
 from tf_simclr.checkpoints.formats.stored import Stored
 from tf_simclr.errors import ConfigError
 
+_SELECTOR = (
+    "the file does not show which output its supervised head reads: give --ft_proj_selector if it "
+    "is not that of the backbone (1 for SimCLRv2's weights that were fine-tuned with 1% or 10% of "
+    "the labels)"
+)
 VARIABLES = os.path.join("variables", "variables")  # the prefix in the directory of a SavedModel
 
 
@@ -42,15 +48,34 @@ def open(prefix: str) -> Stored:
                 f"checkpoint {prefix!r} is not one that a run has written ({name} is {problem}): "
                 "give another"
             )
-    return Stored(
-        kind,
-        {name: tuple(shapes[key]) for name, key in keys.items()},
-        lambda name: reader.get_tensor(keys[name]),
-    )
+    stored = {name: tuple(shapes[key]) for name, key in keys.items()}
+    settings, notes = {}, []
+    if kind.endswith("of the official code"):
+        if any(name.startswith(official_tf1.MOVING_AVERAGE) for name in shapes):
+            notes.append("the moving average of the weights in the file (ema_model) is not used")
+        if _selector_is_hidden(stored):
+            selector = official_graph.projection_layers_read(prefix)
+            if selector is None:
+                notes.append(_SELECTOR)
+            else:
+                settings["ft_proj_selector"] = selector
+    return Stored(kind, stored, lambda name: reader.get_tensor(keys[name]), settings, tuple(notes))
 
 
 def _model_keys(reader: Any) -> tuple[str, dict[str, str]]:
     """Returns what the checkpoint is, and {our path: key in the file}."""
-    if official_tf2.is_official(reader.get_variable_to_shape_map()):
+    names = reader.get_variable_to_shape_map()
+    if official_tf1.is_official(names):
+        return "a TF1 checkpoint of the official code", official_tf1.checkpoint_keys(reader)
+    keys = object_graph.model_keys(reader)
+    if official_tf2.is_official(names) or official_tf2.is_official(f"model/{k}" for k in keys):
         return "a TF2 checkpoint of the official code", official_tf2.checkpoint_keys(reader)
-    return "a checkpoint of this package", object_graph.model_keys(reader)
+    is_ours = any(path.startswith(("base_model/", "head_")) for path in keys)
+    return "a checkpoint of this package", keys if is_ours else {}
+
+
+def _selector_is_hidden(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Returns whether the supervised head could read the backbone or a layer after it."""
+    logits = shapes.get("head_supervised/dense/kernel")
+    layer = shapes.get("head_contrastive/layer1/dense/kernel")
+    return bool(logits and layer and layer[-1] == logits[0])

@@ -17,7 +17,7 @@ part:
     with the flip.
 (2) XLA compiles it together with the color distortion.
 
-"Host" means --augment_on=host; blur runs on the device in that case, too. The operations of color
+"Host" means --augment_on=host; blur always runs on the device. The operations of color
 distortion are in color.OPERATIONS, each with its range of amounts and both ways to compute it.
 distortion.distort_image uses TensorFlow's kernels. distortion.distort_planes and
 on_device.color_distortion use planes. Random numbers that must not depend on the device come from

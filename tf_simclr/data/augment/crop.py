@@ -128,15 +128,17 @@ def crop_and_resize(image: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
     """Resizes a box of an image with bicubic weights. The result may overshoot; callers clip.
 
     Args:
-      image: uint8 (h, w, 3).
+      image: uint8 (h, w, 3), or images of one size (n, h, w, 3).
       box: int32 (4,): y, x, height, width in pixels.
       size: side of the result in pixels.
 
     Returns:
-      float32 (size, size, 3), on the scale of bytes, about 0 to 255.
+      float32 (size, size, 3) or (n, size, size, 3), on the scale of bytes, about 0 to 255.
     """
     y, x, height, width = tf.unstack(box)
-    return resize(tf.slice(image, (y, x, 0), (height, width, 3)), size)
+    batch = image.shape.rank - 3
+    crop = tf.slice(image, [0] * batch + [y, x, 0], [-1] * batch + [height, width, 3])
+    return resize(crop, size)
 
 
 def crop_and_resize_uint8(image: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
@@ -153,23 +155,23 @@ def central_crop_and_resize(image: tf.Tensor, size: int) -> tf.Tensor:
     """Resizes the central square of 0.875 of the shorter side with bicubic weights.
 
     Args:
-      image: uint8 (h, w, 3).
+      image: uint8 (h, w, 3), or images of one size (n, h, w, 3).
       size: side of the result in pixels.
 
     Returns:
-      float32 (size, size, 3) on the scale [0, 1], not clipped.
+      float32 (size, size, 3) or (n, size, size, 3) on the scale [0, 1], not clipped.
     """
-    shape = tf.shape(image)
-    return crop_and_resize(image, central_crop_box(shape[0], shape[1]), size) * TO_UNIT
+    height, width, _ = tf.unstack(tf.shape(image)[-3:])
+    return crop_and_resize(image, central_crop_box(height, width), size) * TO_UNIT
 
 
 def resize(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Resizes uint8 (h, w, 3) to float32 (size, size, 3) with bicubic weights; not clipped."""
+    """Resizes uint8 (..., h, w, 3) to float32 (..., size, size, 3), bicubic; not clipped."""
     # The op also accepts bytes, but reads each one about 16 times and converts it each time.
     resized = tf.image.resize(
         tf.cast(image, tf.float32), (size, size), tf.image.ResizeMethod.BICUBIC
     )
-    return tf.ensure_shape(resized, (size, size, 3))
+    return tf.ensure_shape(resized, (*image.shape[:-3], size, size, 3))
 
 
 def random_flip(image: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:

@@ -97,11 +97,11 @@ def evaluation_view(image: tf.Tensor, *, image_size: int) -> tf.Tensor:
     another size. (The official code fails in that case.)
 
     Args:
-      image: uint8 (h, w, 3).
+      image: uint8 (h, w, 3), or images of one size (n, h, w, 3). Floats from 0 to 255 also work.
       image_size: side of the view in pixels.
 
     Returns:
-      float32 (image_size, image_size, 3) in [0, 1].
+      float32 (image_size, image_size, 3), or (n, image_size, image_size, 3), in [0, 1].
     """
     if image_size > _WHOLE_IMAGE_MAX_SIZE:
         return color.clip(crop.central_crop_and_resize(image, image_size))

@@ -23,7 +23,7 @@ def train_batches(source: Source, settings: StreamSettings, views: ViewSettings)
 
     Returns:
       Dataset of ViewBatch. With augment_on_device: Dataset of CropBatch, or of ImageBatch if the
-      device also crops (`device_crops.travels_whole`).
+      device also crops (`device_crops.crops_on_device`).
 
     Raises:
       ConfigError: unknown split, or fewer examples than shards.
@@ -36,7 +36,7 @@ def train_batches(source: Source, settings: StreamSettings, views: ViewSettings)
             finished_views, batch_spec.view_spec(source, views, batch_size)
         )
     # A tf.data service takes work off this machine, so it makes the crops.
-    if settings.service or not device_crops.travels_whole(
+    if settings.service or not device_crops.crops_on_device(
         source, image_size=views.image_size, train_mode=views.train_mode
     ):
         crops = host_views.batches(stream, views)

@@ -15,7 +15,7 @@ from tf_simclr.data.pipeline.stream import Stream
 from tf_simclr.data.sources.protocol import Source
 
 
-def travels_whole(source: Source, *, image_size: int, train_mode: str) -> bool:
+def crops_on_device(source: Source, *, image_size: int, train_mode: str) -> bool:
     """Returns whether the device crops. It then receives whole images.
 
     The device crops if all images have one size and are no larger than their views together.

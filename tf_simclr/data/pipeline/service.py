@@ -79,5 +79,5 @@ def check(address: str) -> None:
     except OSError as error:
         raise ConfigError(
             f"data_service {address}: no dispatcher answers there ({one_line(error)}): start one "
-            "by tools/data_service.py, or unset --data_service to read on this machine"
+            "with tools/data_service.py, or unset --data_service to read on this machine"
         ) from error

@@ -14,8 +14,8 @@ from tf_simclr.data.pipeline import epochs, groups, seeds
 from tf_simclr.data.pipeline.settings import StreamSettings, ViewSettings
 from tf_simclr.data.sources.protocol import Source
 
-# The official code shuffles in a buffer of 50 batches for views up to this side, and in a buffer of
-# 10 batches for larger views.
+# As in the official code, the shuffle buffer holds 50 batches for views up to this side, and 10
+# batches for larger views. Here these are global batches, there those of one replica.
 _SMALL_IMAGE_MAX_SIZE = 32
 _SHUFFLE_BATCHES_SMALL = 50
 _SHUFFLE_BATCHES_LARGE = 10
@@ -29,8 +29,8 @@ class Stream:
     memory. Only `device_crops` keeps decoded images in memory.
 
     A shard reads only its part of the split, the same in each epoch. (In the official code, every
-    worker reads all files and drops other workers' examples.) The parts do not mix: an example is
-    shuffled only within its part.
+    worker reads every n-th file.) The parts do not mix: an example is shuffled only within its
+    part.
 
     Attributes:
       source: the data set.

@@ -226,7 +226,7 @@ def _require_all(is_decodable: tf.Tensor, name: str, ids: tf.Tensor) -> tf.Tenso
         name,
         ": example ",
         ids[tf.argmin(tf.cast(is_decodable, tf.int32))],
-        " cannot be decoded; repair or remove it, or skip such examples by --strict_data=False",
+        " cannot be decoded; repair or remove it, or skip such examples with --strict_data=False",
     )
     return require(tf.reduce_all(is_decodable), text, is_decodable)
 

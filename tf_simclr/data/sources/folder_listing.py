@@ -93,7 +93,7 @@ def list_images(directory: str, *, unlabelled: bool, kept: InspectionCache) -> L
         raise ConfigError(
             f"data_dir {directory!r} holds {pluralize(len(images), 'picture')}, but none in "
             f"SPLIT/CLASS/ such as train/cat/ (the first is {format_path(images[0].path)}): sort "
-            "them like that, or pretrain without labels by --unlabelled"
+            "them like that, or set --unlabelled to pretrain without labels"
         )
     if misplaced:
         left_out["not in SPLIT/CLASS/"] = len(misplaced)

@@ -1,7 +1,8 @@
 """Keeps a listing of a folder's files in model_dir for the next start.
 
-Inspecting the first bytes of 200,000 files takes a minute or more. Asking the system for their
-sizes and times takes a second or two. A file whose size or time has changed is inspected again.
+Inspecting the first bytes of 200,000 files is slow, above all on a network share. A later start
+only asks the system for their sizes and times (docs/input.md has measured times). A file whose size
+or time has changed is inspected again.
 
 The listing is untrusted: only entries for existing files are used, and a file with any invalid line
 is ignored and rewritten.

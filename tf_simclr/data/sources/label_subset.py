@@ -41,7 +41,7 @@ class ClassBalancedSubset(WrappedSource):
         if source.num_classes is None:
             raise ConfigError(
                 f"label_fraction must be 1 with dataset {source.name}, which has no class labels, "
-                f"got {fraction}; take a part of it by --{flag}='train[:10%]'"
+                f"got {fraction}; select a part of it with --{flag}='train[:10%]'"
             )
         super().__init__(source)
         hashes, labels = self._read(split, flag=flag)
@@ -80,7 +80,7 @@ class ClassBalancedSubset(WrappedSource):
         if split in self._counts and num_parts > 1 and flag == "eval_split":
             raise ConfigError(
                 f"eval_split must not be {split!r}, which label_fraction limits, with several "
-                "input pipelines: use another split, or evaluate on one machine by --mode=eval"
+                "input pipelines: use another split, or evaluate on one machine with --mode=eval"
             )
         part = super().part_of_split(split, num_parts, index, flag=flag)
         if split in self._counts and part not in self._counts:
