@@ -282,10 +282,11 @@ def test_the_graph_of_another_saved_model_runs_after_a_warning(
     assert embeddings.shape == (NUM_IMAGES, 3) and embeddings.max() > 1
 
 
-def test_the_golden_saved_model_of_the_official_code(golden, images, tmp_path):
-    """Its embeddings come from our own network, or with a warning from its graph."""
+def test_the_golden_saved_model_of_the_official_code(golden, images, tmp_path, graphs):
+    """Its embeddings come from our own network, and are those of its graph."""
     path = golden("saved_model")
     predict(path, images, tmp_path / "embeddings.npy", "--image_size=32")
+    assert graphs == []
     loaded, reader = tf.saved_model.load(str(path)), pictures.PictureReader(None, 100)
     for i, row in enumerate(np.load(tmp_path / "embeddings.npy")):
         pixels, _ = reader.read(f"{images}/{i}.png".encode())
