@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import struct
 import sys
@@ -50,8 +51,6 @@ class Runs:
             return exec, (f"open({str(self.marker)!r}, 'w')",)
         if self.function == "numpy":
             return np.save, (self.marker, 1)
-        import os
-
         return os.system, (f"touch {self.marker}",)
 
 
@@ -190,6 +189,15 @@ def test_tensors_that_claim_more_than_is_stored(state, tmp_path):
     assert "its tensors are larger than the file" in refused(tmp_path / "file.pth")
 
 
+def test_heads_that_claim_more_than_is_stored(state, tmp_path):
+    """Finding the projection head reads values, but not of these."""
+    head = {"0.weight": torch.zeros(1).expand(2**33, 64)}
+    names = ("weight", "bias", "running_mean", "running_var")
+    head |= {f"1.{name}": torch.zeros(1).expand(2**33) for name in names}
+    torch.save({"net": state, "head": head}, tmp_path / "file.pth")
+    assert "its tensors are larger than the file" in refused(tmp_path / "file.pth")
+
+
 @pytest.mark.parametrize(
     "weight",
     [
@@ -227,6 +235,8 @@ def test_too_many_tensors(state, tmp_path, monkeypatch):
     monkeypatch.setattr(pytorch_files, "MAX_TENSORS", 50)
     torch.save({"model": state}, tmp_path / "file.pth")
     assert "more than 50 tensors" in refused(tmp_path / "file.pth")
+    safetensors_torch.save_file(state, tmp_path / "file.safetensors")
+    assert "more than 50 tensors" in refused(tmp_path / "file.safetensors")
 
 
 def test_old_files_without_zip(state, tmp_path):
@@ -250,3 +260,11 @@ def test_a_file_that_changes_after_it_was_opened(state, tmp_path):
     safetensors_file(path, json.dumps({}).encode())
     with pytest.raises(ConfigError, match="cannot be read"):
         stored.read("base_model/stem/conv/kernel")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_may_not_be_read(state, tmp_path):
+    path = tmp_path / "file.pth"
+    torch.save(state, path)
+    path.chmod(0)
+    assert "cannot be read" in refused(path)

@@ -125,6 +125,7 @@ def test_the_converter_rescales(model, v1, tmp_path, capsys, monkeypatch):
     before = outputs(model, stored_of(v1))
     source = tf1_checkpoints.write_model(tmp_path / "model.ckpt-1", model, depth=50, width=0.0625)
     monkeypatch.setattr(convert_checkpoint.saved_model, "export", lambda *_, **__: None)
+    monkeypatch.setattr(convert_checkpoint.model_card, "write", lambda *_: None)
     convert_checkpoint.main([f"--source={source}", f"--output={tmp_path}/new", "--rescale_v1"])
     assert "Note: the convolutions were divided by 16.8" in capsys.readouterr().out
     converted = weights.open_weights(str(tmp_path / "new"))

@@ -1,6 +1,7 @@
 """What mode=predict reads and writes, by the paths and the models that it is given."""
 
 import csv
+import json
 import os
 import shutil
 
@@ -241,6 +242,21 @@ def test_the_graph_of_a_recognized_saved_model_is_not_run(
     check_same(rows_of(tmp_path / "rows.csv"), expected[0], 2e-6)
 
 
+def test_an_assumption_about_the_supervised_head_is_said(
+    model, folder, images, expected, tmp_path, capsys
+):
+    """The features and two layers of the projection head have the width of its input."""
+    about = {"image_size": 32, "class_names": CLASSES}
+    path = saved_model.export(model, str(tmp_path / "a/b/c"), 1, keep=1, about=about)
+    for settings, is_said in ((None, True), ({"ft_proj_selector": 0}, False)):
+        with open(f"{path}/assets/about.json", "w") as file:
+            json.dump(about | {"network": settings}, file)
+        predict(path, images, tmp_path / "rows.csv")
+        message = capsys.readouterr().err
+        assert ("several have that width: ft_proj_selector=0 is assumed" in message) == is_said
+        check_same(rows_of(tmp_path / "rows.csv"), expected[0], 2e-6)
+
+
 @pytest.mark.parametrize("has_variable", [True, False])
 def test_the_graph_of_another_saved_model_runs_after_a_warning(
     images, tmp_path, graphs, capsys, has_variable
@@ -266,10 +282,11 @@ def test_the_graph_of_another_saved_model_runs_after_a_warning(
     assert embeddings.shape == (NUM_IMAGES, 3) and embeddings.max() > 1
 
 
-def test_the_golden_saved_model_of_the_official_code(golden, images, tmp_path):
-    """Its embeddings come from our own network, or with a warning from its graph."""
+def test_the_golden_saved_model_of_the_official_code(golden, images, tmp_path, graphs):
+    """Its embeddings come from our own network, and are those of its graph."""
     path = golden("saved_model")
     predict(path, images, tmp_path / "embeddings.npy", "--image_size=32")
+    assert graphs == []
     loaded, reader = tf.saved_model.load(str(path)), pictures.PictureReader(None, 100)
     for i, row in enumerate(np.load(tmp_path / "embeddings.npy")):
         pixels, _ = reader.read(f"{images}/{i}.png".encode())

@@ -41,10 +41,9 @@ def adopt(config: Config, *, fixed: Collection[str] = ()) -> tuple[Config, str |
       fixed: names of the settings that must keep their values: those given as flags.
 
     Returns:
-      The settings, and what to tell the user: a line, and one more for each note about the weights.
-      The settings do not change and there is no line (None) if the run does not start from
-      --checkpoint, or if the weights cannot be opened as variables, such as a SavedModel of another
-      program.
+      The settings, and text for the user: what was recognized, and notes. The settings do not
+      change and the text is None if the run does not start from --checkpoint, or if the weights
+      cannot be opened as variables, such as a SavedModel of another program.
 
     Raises:
       ConfigError: the weights contradict a fixed setting or the image size.

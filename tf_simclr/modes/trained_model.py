@@ -16,10 +16,12 @@ from tf_simclr.checkpoints import about_file, recognition, runnable_file, weight
 from tf_simclr.checkpoints.about_file import About
 from tf_simclr.checkpoints.formats import saved_model, tf_checkpoint
 from tf_simclr.checkpoints.formats.runner import Runner
-from tf_simclr.config import Config
+from tf_simclr.checkpoints.formats.stored import SUPERVISED_HEAD, Stored
+from tf_simclr.config import Config, saved_settings
 from tf_simclr.data.sources.image_range import ImageRange
 from tf_simclr.errors import ConfigError
 from tf_simclr.models import from_config
+from tf_simclr.models.simclr import SimCLR
 
 
 class TrainedModel(NamedTuple):
@@ -86,10 +88,10 @@ def open_model(config: Config, path: str, found: str) -> TrainedModel:
     has_graph = saved_model.is_saved_model(path)
     if not has_graph or found not in (path, os.path.join(path, tf_checkpoint.VARIABLES)):
         about = about_file.read_about(weights_file.about_directory(found))
-        return _of_weights(config, found, about, is_saved_model=False)
+        return _of_weights(config, path, found, about)
     about = saved_model.read_about(path)
     try:
-        return _of_weights(config, found, about, is_saved_model=True)
+        return _of_weights(config, path, found, about, is_saved_model=True)
     except ConfigError as error:
         print(
             f"{path} is a SavedModel whose network cannot be rebuilt ({error}). Its own graph will "
@@ -126,7 +128,9 @@ def _of_runner(config: Config, runner: Runner) -> TrainedModel:
     return TrainedModel(endpoints, image_size, about.class_names, about.image_range)
 
 
-def _of_weights(config: Config, found: str, about: About, *, is_saved_model: bool) -> TrainedModel:
+def _of_weights(
+    config: Config, path: str, found: str, about: About, *, is_saved_model: bool = False
+) -> TrainedModel:
     """Builds our own model with the weights.
 
     Raises:
@@ -140,6 +144,12 @@ def _of_weights(config: Config, found: str, about: About, *, is_saved_model: boo
     report = weights.restore_weights(model, found)
     if is_saved_model and report.missing:
         raise ConfigError(f"its variables lack {report.missing[0]}")
+    if _has_unknown_selector(stored, model) and not saved_settings.find_beside(path):
+        print(
+            f"{path} does not say which layer its supervised head reads, and several have that "
+            f"width: ft_proj_selector={config.model.ft_proj_selector} is assumed.",
+            file=sys.stderr,
+        )
     names = about.class_names
     if names is None or len(names) != stored.num_classes:
         names = None
@@ -150,3 +160,12 @@ def _of_weights(config: Config, found: str, about: About, *, is_saved_model: boo
     return TrainedModel(
         lambda images: model(images, training=False), image_size, names, about.image_range
     )
+
+
+def _has_unknown_selector(stored: Stored, model: SimCLR) -> bool:
+    """Returns whether nothing says which of several layers the supervised head reads."""
+    if model.supervised_head is None or "ft_proj_selector" in stored.settings:
+        return False
+    layers = [model.stages[-1], *model.projection_layers]
+    width = stored.shapes[f"{SUPERVISED_HEAD}dense/kernel"][0]
+    return [layer.output_shape[-1] for layer in layers].count(width) > 1

@@ -48,7 +48,9 @@ def write(model: SimCLR, path: str) -> None:
     """Writes a model as PATH, a .keras file of a functional model (`keras_functional.functional`).
 
     The same weights give the same bytes. The file gets its name only when it is complete. It is not
-    compiled, and it has no optimizer.
+    compiled, and it has no optimizer. To fine-tune it with accuracy as a metric, select one output:
+    keras.Model(model.input, model.output["logits_sup"]). With all of them, Keras 3 wants labels for
+    each output as soon as there is a metric.
 
     Args:
       model: the model, of any precision. The file is in float32.

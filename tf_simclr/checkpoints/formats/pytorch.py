@@ -38,8 +38,11 @@ def matches(path: str) -> bool:
     extension = os.path.splitext(path)[1].lower()
     if extension not in PICKLES:
         return extension == SAFETENSORS
-    with pathlib.Path(path).open("rb") as file:
-        return file.read(4).startswith(_MAGIC)
+    try:
+        with pathlib.Path(path).open("rb") as file:
+            return file.read(4).startswith(_MAGIC)
+    except OSError:
+        return True  # `open` says why
 
 
 def open(path: str, prefix: str = "") -> Stored:
@@ -59,23 +62,26 @@ def open(path: str, prefix: str = "") -> Stored:
         reader = pytorch_files.read_safetensors
     try:
         tensors = _below(reader(path), prefix)
+        # A pickle may claim that a tensor is larger than what is stored of it.
+        if sum(map(math.prod, tensors.shapes.values())) > os.path.getsize(path):
+            raise ValueError("its tensors are larger than the file")
         network = _only_network(tensors, path, prefix)
         names = pytorch_names.canonical_names(tensors.shapes, network)
-        shapes = {name: tensors.shapes[there] for name, there in names.items()}
-        wrong = pytorch_names.differences(shapes)
-        if not wrong:
-            return _stored(tensors, network, names, _own_settings(tensors), path)
+        shapes = {name: tensors.shapes[source] for name, source in names.items()}
+        differences = pytorch_names.differences(shapes)
+        if not differences:
+            return _stored(tensors, network, names, path)
     except ConfigError:
         raise
     except (ValueError, OSError, MemoryError, RecursionError) as error:
         raise ConfigError(
             f"checkpoint {path!r} cannot be read ({one_line(error)}): give another"
         ) from error
-    more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+    more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
     raise ConfigError(
         f"checkpoint {path!r} is a PyTorch file of another network than ours: "
-        f"{'; '.join(wrong[:_SHOWN])}{more}. Give a ResNet of torchvision's form, without groups, "
-        "widened bottlenecks or a deep stem"
+        f"{'; '.join(differences[:_SHOWN])}{more}. Give a ResNet of torchvision's form, without "
+        "groups, widened bottlenecks or a deep stem"
     )
 
 
@@ -117,33 +123,29 @@ def _only_network(tensors: Tensors, path: str, prefix: str) -> Network:
     )
 
 
-def _stored(
-    tensors: Tensors, network: Network, names: dict[str, str], own: dict[str, Any], path: str
-) -> Stored:
+def _stored(tensors: Tensors, network: Network, names: dict[str, str], path: str) -> Stored:
+    settings = _own_settings(tensors)
     variables, features = {}, 0
-    for name, there in names.items():
+    for name, source in names.items():
         our_path = pytorch_names.our_path(name)
         if our_path is None:
-            raise ValueError(f"{there[:100]!r} has no counterpart in our networks")
-        variables[our_path] = _convolution_or_vector(tensors, there)
+            raise ValueError(f"{source[:100]!r} has no counterpart in our networks")
+        variables[our_path] = _convolution_or_vector(tensors, source)
         if name.startswith("layer4.0.") and name.endswith(".running_mean"):
             features = max(features, *variables[our_path].shape)
-    rest = [name for name in tensors.shapes if name not in set(names.values())]
-    heads = pytorch_heads.find(tensors, rest, prefix=network.prefix, features=features)
+    rest = tensors.shapes.keys() - set(names.values())
+    heads = pytorch_heads.find(tensors, sorted(rest), prefix=network.prefix, features=features)
     variables |= heads.variables
-    # A pickle may claim that a tensor is larger than what is stored of it.
-    if sum(math.prod(v.shape) for v in variables.values()) > os.path.getsize(path):
-        raise ValueError("its tensors are larger than the file")
     is_small_stem = tensors.shapes[names["conv1.weight"]][-1] == 3 and "stem.0.weight" not in names
     notes = heads.notes
-    if not own:
-        own, assumptions = pytorch_assumptions.assume(path, small_stem=is_small_stem)
+    if not settings:
+        settings, assumptions = pytorch_assumptions.assume(path, small_stem=is_small_stem)
         notes = assumptions + notes
     return Stored(
         "a PyTorch file",
         {our_path: variable.shape for our_path, variable in variables.items()},
         lambda our_path: variables[our_path].read(),
-        own,
+        settings,
         tuple(notes),
     )
 

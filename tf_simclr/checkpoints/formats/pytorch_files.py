@@ -62,7 +62,10 @@ def read_safetensors(path: str) -> Tensors:
     try:
         # The package checks that the header and all tensors are within the file.
         file = safetensors.safe_open(path, framework="numpy")
-        slices = {name: file.get_slice(name) for name in file.keys()}
+        names = file.keys()
+        if len(names) > MAX_TENSORS:
+            raise ValueError(f"it has more than {MAX_TENSORS} tensors")
+        slices = {name: file.get_slice(name) for name in names}
         floats = {name: s for name, s in slices.items() if s.get_dtype() in _FLOATS}
         metadata = file.metadata() or {}
         bfloat16 = [name for name, s in floats.items() if s.get_dtype() == "BF16"]
