@@ -59,6 +59,9 @@ def run(config: Config) -> dict:
             "embeddings with --output=embeddings.npy"
         )
 
+    if model.note and not is_embedding:
+        print(model.note, file=sys.stderr)
+
     def compute(images: tf.Tensor) -> tf.Tensor:
         values = model.endpoints(images)[endpoint]
         return values if is_embedding else tf.nn.softmax(tf.cast(values, tf.float32))

@@ -32,12 +32,14 @@ class TrainedModel(NamedTuple):
       image_size: side s of the images, in pixels.
       class_names: names of the classes in the order of the logits; None if they are unknown.
       image_range: values of 16-bit images that become black and white; None if unknown.
+      note: what is assumed about its logits, a line for the user; None if nothing is.
     """
 
     endpoints: Callable[[tf.Tensor], dict[str, tf.Tensor]]
     image_size: int
     class_names: tuple[str, ...] | None
     image_range: ImageRange | None
+    note: str | None = None
 
     def width(self, endpoint: str) -> int | None:
         """Returns the width of an endpoint; None if the model has no endpoint of that name."""
@@ -144,11 +146,11 @@ def _of_weights(
     report = weights.restore_weights(model, found)
     if is_saved_model and report.missing:
         raise ConfigError(f"its variables lack {report.missing[0]}")
+    note = None
     if _has_unknown_selector(stored, model) and not saved_settings.find_beside(path):
-        print(
+        note = (
             f"{path} does not say which layer its supervised head reads, and several have that "
-            f"width: ft_proj_selector={config.model.ft_proj_selector} is assumed.",
-            file=sys.stderr,
+            f"width: ft_proj_selector={config.model.ft_proj_selector} is assumed."
         )
     names = about.class_names
     if names is None or len(names) != stored.num_classes:
@@ -158,7 +160,7 @@ def _of_weights(
         # The settings of a run are beside its checkpoints, but not always beside its exports.
         image_size = about.image_size or image_size
     return TrainedModel(
-        lambda images: model(images, training=False), image_size, names, about.image_range
+        lambda images: model(images, training=False), image_size, names, about.image_range, note
     )
 
 
