@@ -36,8 +36,7 @@ def load(path: str, *, flag: str) -> Callable:
       flag: name of the setting that holds the path, for the error message.
 
     Returns:
-      A function to call as f(images, trainable=False). It returns {endpoint: tensor}. If the
-      SavedModel returns only one tensor, its name is final_avg_pool.
+      A function f(images, trainable=False) -> {endpoint: tensor}. One tensor is final_avg_pool.
 
     Raises:
       ConfigError: the SavedModel cannot be loaded or cannot be called.
