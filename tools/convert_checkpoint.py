@@ -36,7 +36,7 @@ from tf_simclr.checkpoints import (  # noqa: E402
     run_checkpoints,
     weights,
 )
-from tf_simclr.checkpoints.formats import saved_model  # noqa: E402
+from tf_simclr.checkpoints.formats.tensorflow import saved_model  # noqa: E402
 from tf_simclr.checkpoints.model_card import Card
 from tf_simclr.checkpoints.recognized_model import RecognizedModel
 from tf_simclr.cli import flags, help  # noqa: E402

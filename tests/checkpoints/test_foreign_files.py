@@ -11,7 +11,7 @@ from tf_simclr.checkpoints import (
     weights,
     weights_file,
 )
-from tf_simclr.checkpoints.formats import object_graph
+from tf_simclr.checkpoints.formats.tensorflow import object_graph
 from tf_simclr.errors import ConfigError
 from tf_simclr.optim import policy
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 import small
 from tf_simclr.checkpoints import about_file, recognition, weights, weights_file
-from tf_simclr.checkpoints.formats import hdf5, keras_archive, keras_file
+from tf_simclr.checkpoints.formats.keras import hdf5, keras_archive, keras_file
 from tf_simclr.config import Config
 from tf_simclr.errors import ConfigError
 

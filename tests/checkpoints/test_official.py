@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tf_simclr.checkpoints.formats import official_tf2
+from tf_simclr.checkpoints.formats.tensorflow import official_tf2
 from tf_simclr.checkpoints.weights import restore_weights
 
 

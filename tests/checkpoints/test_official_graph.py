@@ -7,7 +7,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tests import tf1_checkpoints
 
 from tf_simclr.checkpoints import recognition, weights_file
-from tf_simclr.checkpoints.formats import official_graph
+from tf_simclr.checkpoints.formats.tensorflow import official_graph
 from tf_simclr.config import Config
 
 # The nodes of the official code's graph that are on the way, as its TF2 export has them.

@@ -9,7 +9,7 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 from tests import tf1_checkpoints
 
 from tf_simclr.checkpoints import recognition, weights, weights_file
-from tf_simclr.checkpoints.formats import object_graph, official_tf2
+from tf_simclr.checkpoints.formats.tensorflow import object_graph, official_tf2
 from tf_simclr.config import Config
 from tf_simclr.errors import ConfigError
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tests import tf1_checkpoints
 
 from tf_simclr.checkpoints import recognition, weights_file
-from tf_simclr.checkpoints.formats import official_tf1
+from tf_simclr.checkpoints.formats.tensorflow import official_tf1
 from tf_simclr.checkpoints.weights import restore_weights
 from tf_simclr.config import Config
 from tf_simclr.errors import ConfigError

@@ -7,7 +7,7 @@ import pytest
 
 import hostile_models
 from tf_simclr.checkpoints import about_file
-from tf_simclr.checkpoints.formats import inference, onnx_file, runtimes
+from tf_simclr.checkpoints.formats.runtimes import inference, onnx_file, sessions
 from tf_simclr.errors import ConfigError
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
@@ -147,13 +147,13 @@ def test_a_damaged_file_is_an_error_or_runs(path, tmp_path, number):
 
 
 def test_a_runtime_that_crashes_does_so_in_a_process_of_its_own(path, monkeypatch):
-    monkeypatch.setattr(runtimes, "_CHILD", "import os; os.abort()")
+    monkeypatch.setattr(sessions, "_CHILD", "import os; os.abort()")
     assert "its runtime ends with code -6" in error_of(path)
 
 
 def test_a_model_without_end_is_stopped(path, monkeypatch):
-    monkeypatch.setattr(runtimes, "_CHILD", "while True: pass")
-    monkeypatch.setattr(runtimes, "SECONDS", 0.5)
+    monkeypatch.setattr(sessions, "_CHILD", "while True: pass")
+    monkeypatch.setattr(sessions, "SECONDS", 0.5)
     assert "does not end within 0.5 seconds" in error_of(path)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tf_simclr.checkpoints import recognition, weights, weights_file
-from tf_simclr.checkpoints.formats import pytorch
+from tf_simclr.checkpoints.formats.pytorch import pytorch_file
 from tf_simclr.config import Config
 from tf_simclr.errors import ConfigError
 from tf_simclr.models import resnet
@@ -22,7 +22,7 @@ nn = torch.nn
 
 @pytest.fixture(autouse=True)
 def format_is_known(monkeypatch):
-    monkeypatch.setattr(weights_file, "FILE_FORMATS", (pytorch,))
+    monkeypatch.setattr(weights_file, "FILE_FORMATS", (pytorch_file,))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def save(content, path) -> str:
 def opened(content, tmp_path, **arguments):
     # The tensors stay in the file until they are read, so each file has its own name.
     number = len(list(tmp_path.iterdir()))
-    return pytorch.open(save(content, tmp_path / f"{number}.pth"), **arguments)
+    return pytorch_file.open(save(content, tmp_path / f"{number}.pth"), **arguments)
 
 
 def our_model(path, **settings):
@@ -150,7 +150,7 @@ def test_naming_schemes(network, tmp_path, scheme):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_types_of_safetensors_become_float32(network, tmp_path, dtype):
     state = {k: v.to(dtype) for k, v in network.state_dict().items()}
-    stored = pytorch.open(save(state, tmp_path / "file.safetensors"))
+    stored = pytorch_file.open(save(state, tmp_path / "file.safetensors"))
     value = stored.read("base_model/block_group2/block1/conv1/kernel")
     expected = state["layer2.0.conv1.weight"].float().numpy().transpose(2, 3, 1, 0)
     assert value.dtype == np.float32
@@ -275,7 +275,7 @@ def test_projection_heads(network, tmp_path, kind):
     endpoints = ours(batch, training=False)
     features, _ = network(torch_images(batch, "imagenet"))
     assert relative_difference(endpoints["proj_head_output"], theirs(features)) < 1e-5
-    notes = " ".join(pytorch.open(path).notes)
+    notes = " ".join(pytorch_file.open(path).notes)
     assert ("not while training" in notes) == (kind != "biases")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tf_simclr.checkpoints import recognition, weights, weights_file
-from tf_simclr.checkpoints.formats import pytorch, pytorch_export
+from tf_simclr.checkpoints.formats.pytorch import pytorch_export, pytorch_file
 from tf_simclr.config import Config
 from tf_simclr.models.from_config import make_model
 
@@ -46,7 +46,7 @@ NETWORKS = {
 
 @pytest.fixture(autouse=True)
 def format_is_known(monkeypatch):
-    monkeypatch.setattr(weights_file, "FILE_FORMATS", (pytorch,))
+    monkeypatch.setattr(weights_file, "FILE_FORMATS", (pytorch_file,))
 
 
 def model_with_values(settings, num_classes=3):

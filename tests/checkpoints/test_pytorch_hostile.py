@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tf_simclr.checkpoints import weights_file
-from tf_simclr.checkpoints.formats import pytorch, pytorch_files
+from tf_simclr.checkpoints.formats.pytorch import pytorch_file, pytorch_tensors
 from tf_simclr.errors import ConfigError
 
 torch = pytest.importorskip("torch", reason="reading .pth needs torch")
@@ -22,7 +22,7 @@ from tests.torch_resnet import ResNet  # noqa: E402  (it needs torch)
 
 @pytest.fixture(autouse=True)
 def format_is_known(monkeypatch):
-    monkeypatch.setattr(weights_file, "FILE_FORMATS", (pytorch,))
+    monkeypatch.setattr(weights_file, "FILE_FORMATS", (pytorch_file,))
 
 
 @pytest.fixture(scope="module")
@@ -161,10 +161,10 @@ def test_other_zip_files(tmp_path):
 def test_files_of_other_formats_are_not_claimed(tmp_path):
     for name in ("a.pth", "a.ckpt", "a.tar", "a.bin"):
         (tmp_path / name).write_text("no network")
-        assert not pytorch.matches(str(tmp_path / name))
+        assert not pytorch_file.matches(str(tmp_path / name))
     (tmp_path / "empty.pt").touch()
-    assert not pytorch.matches(str(tmp_path / "empty.pt"))
-    assert not pytorch.matches("directory/model.h5")
+    assert not pytorch_file.matches(str(tmp_path / "empty.pt"))
+    assert not pytorch_file.matches("directory/model.h5")
 
 
 def test_dictionaries_that_contain_themselves(state, tmp_path):
@@ -232,7 +232,7 @@ def test_names_do_not_reach_the_terminal(state, tmp_path, name):
 
 
 def test_too_many_tensors(state, tmp_path, monkeypatch):
-    monkeypatch.setattr(pytorch_files, "MAX_TENSORS", 50)
+    monkeypatch.setattr(pytorch_tensors, "MAX_TENSORS", 50)
     torch.save({"model": state}, tmp_path / "file.pth")
     assert "more than 50 tensors" in refused(tmp_path / "file.pth")
     safetensors_torch.save_file(state, tmp_path / "file.safetensors")

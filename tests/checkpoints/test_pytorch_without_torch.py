@@ -8,7 +8,7 @@ import pytest
 from tests.fixtures.make_pytorch import HERE, IMAGES
 
 from tf_simclr.checkpoints import recognition, weights, weights_file
-from tf_simclr.checkpoints.formats import pytorch, pytorch_export
+from tf_simclr.checkpoints.formats.pytorch import pytorch_export, pytorch_file
 from tf_simclr.config import Config
 from tf_simclr.errors import ConfigError
 from tf_simclr.models.from_config import make_model
@@ -18,7 +18,7 @@ FILE = str(HERE / "pytorch" / "resnet18.safetensors")
 
 @pytest.fixture(autouse=True)
 def format_is_known(monkeypatch):
-    monkeypatch.setattr(weights_file, "FILE_FORMATS", (pytorch,))
+    monkeypatch.setattr(weights_file, "FILE_FORMATS", (pytorch_file,))
     monkeypatch.setitem(sys.modules, "torch", None)
 
 

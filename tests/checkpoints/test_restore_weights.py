@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tf_simclr.checkpoints import weights
-from tf_simclr.checkpoints.formats import object_graph, saved_model
+from tf_simclr.checkpoints.formats.tensorflow import object_graph, saved_model
 from tf_simclr.checkpoints.run_checkpoints import Checkpointer
 from tf_simclr.checkpoints.weights import restore_weights
 from tf_simclr.errors import ConfigError

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tf_simclr import compat
-from tf_simclr.checkpoints.formats import object_graph
+from tf_simclr.checkpoints.formats.tensorflow import object_graph
 from tf_simclr.checkpoints.run_checkpoints import Checkpointer
 from tf_simclr.checkpoints.weights import find, read_weights
 from tf_simclr.errors import ConfigError

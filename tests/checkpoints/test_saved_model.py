@@ -15,7 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 import small
 from tf_simclr import compat
 from tf_simclr.checkpoints import weights
-from tf_simclr.checkpoints.formats import saved_model
+from tf_simclr.checkpoints.formats.tensorflow import saved_model
 from tf_simclr.models.simclr import SimCLR
 
 IMAGES = np.random.default_rng(0).uniform(size=(4, 32, 32, 3)).astype(np.float32)

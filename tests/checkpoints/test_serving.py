@@ -15,7 +15,7 @@ import tensorflow as tf
 from PIL import Image
 
 import rest_server
-from tf_simclr.checkpoints.formats import saved_model, serving
+from tf_simclr.checkpoints.formats.tensorflow import saved_model, serving
 from tf_simclr.data.augment import views
 from tf_simclr.data.sources import image_decoding
 from tf_simclr.data.sources.image_range import ImageRange

@@ -9,7 +9,7 @@ import pytest
 
 import hostile_models
 from tf_simclr.checkpoints import about_file
-from tf_simclr.checkpoints.formats import runtimes, tflite_file
+from tf_simclr.checkpoints.formats.runtimes import sessions, tflite_file
 from tf_simclr.errors import ConfigError
 
 pytest.importorskip("ai_edge_litert", reason="the extra tflite is not installed")
@@ -231,7 +231,7 @@ def test_a_damaged_file_is_an_error_or_runs(written, tmp_path, number):
 
 
 def test_a_runtime_that_crashes_does_so_in_a_process_of_its_own(written, monkeypatch):
-    monkeypatch.setattr(runtimes, "_CHILD", "import os; os.abort()")
+    monkeypatch.setattr(sessions, "_CHILD", "import os; os.abort()")
     assert "its runtime ends with code -6" in error_of(written("float32"))
 
 

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import small
-from tf_simclr.checkpoints.formats import saved_model
+from tf_simclr.checkpoints.formats.tensorflow import saved_model
 from tf_simclr.checkpoints.weights import read_weights
 from tf_simclr.modes.export import Exporter
 from tf_simclr.training import evaluator

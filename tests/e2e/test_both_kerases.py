@@ -17,7 +17,7 @@ import make  # noqa: E402
 
 from tf_simclr import compat  # noqa: E402
 from tf_simclr.checkpoints import run_checkpoints, weights  # noqa: E402
-from tf_simclr.checkpoints.formats import keras_archive, keras_file  # noqa: E402
+from tf_simclr.checkpoints.formats.keras import keras_archive, keras_file  # noqa: E402
 
 
 @pytest.fixture(params=["keras2", "keras3"])

@@ -10,7 +10,7 @@ import tensorflow as tf
 import small
 from tf_simclr import experiment
 from tf_simclr.checkpoints import weights
-from tf_simclr.checkpoints.formats import keras_file
+from tf_simclr.checkpoints.formats.keras import keras_file
 from tf_simclr.cli import flags
 from tf_simclr.models import from_config
 

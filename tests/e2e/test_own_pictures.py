@@ -193,7 +193,14 @@ def test_parquet_holds_what_csv_holds(pictures, finetuned, tmp_path):
 def test_about_is_told_by_the_run_and_its_export(finetuned):
     preparation = views.evaluation_preparation(32)
     assert preparation["crop_proportion"] is None and preparation["image_size"] == 32
-    about = {"image_size": 32, "class_names": list(CLASSES), "preparation": preparation}
+    network = json.load(open(f"{finetuned}/config.json"))["settings"]["Model"]
+    about = {
+        "image_size": 32,
+        "class_names": list(CLASSES),
+        "preparation": preparation,
+        "network": network,
+        "source": None,
+    }
     for path in ("about.json", "saved_model/1/assets/about.json"):
         with open(f"{finetuned}/{path}") as file:
             assert json.load(file) == about

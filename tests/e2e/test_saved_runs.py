@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import small
 from tf_simclr import run_state
-from tf_simclr.checkpoints.formats import saved_model
+from tf_simclr.checkpoints.formats.tensorflow import saved_model
 from tf_simclr.config import saved_settings
 from tf_simclr.modes.export import Exporter
 from tf_simclr.training import run_input

@@ -14,7 +14,7 @@ from PIL import Image
 
 import rest_server
 from tf_simclr import compat
-from tf_simclr.checkpoints.formats import saved_model
+from tf_simclr.checkpoints.formats.tensorflow import saved_model
 from tf_simclr.cli import flags
 from tf_simclr.data.augment import views
 from tf_simclr.data.sources import image_decoding

@@ -11,8 +11,9 @@ import tensorflow as tf
 
 import small
 from tf_simclr.checkpoints import about_file
-from tf_simclr.checkpoints.formats import onnx_file, saved_model, tflite_file
-from tf_simclr.checkpoints.formats.object_graph import variable_tree
+from tf_simclr.checkpoints.formats.runtimes import onnx_file, tflite_file
+from tf_simclr.checkpoints.formats.tensorflow import saved_model
+from tf_simclr.checkpoints.formats.tensorflow.object_graph import variable_tree
 from tf_simclr.data.augment import views
 from tf_simclr.errors import ConfigError
 from tf_simclr.modes import pictures, tables

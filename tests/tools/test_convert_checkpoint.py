@@ -9,7 +9,7 @@ from tests import tf1_checkpoints
 
 import convert_checkpoint
 from tf_simclr.checkpoints import run_checkpoints, weights
-from tf_simclr.checkpoints.formats import official_tf2
+from tf_simclr.checkpoints.formats.tensorflow import official_tf2
 from tf_simclr.cli import flags
 from tf_simclr.models import from_config
 from tf_simclr.optim import policy

@@ -24,8 +24,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tf_simclr.checkpoints import about_file, teacher, weights_file
-from tf_simclr.checkpoints.formats import saved_model
 from tf_simclr.checkpoints.formats.stored import SUPERVISED_HEAD
+from tf_simclr.checkpoints.formats.tensorflow import saved_model
 from tf_simclr.config import Config
 from tf_simclr.data.sources.protocol import Source
 from tf_simclr.data.sources.relabel import RelabeledSource, UnknownClasses

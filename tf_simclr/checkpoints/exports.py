@@ -14,14 +14,11 @@ import tensorflow as tf
 
 from tf_simclr import files
 from tf_simclr.checkpoints import loading_code
-from tf_simclr.checkpoints.formats import (
-    keras_writer,
-    onnx_file,
-    optional,
-    pytorch_export,
-    saved_model,
-    tflite_file,
-)
+from tf_simclr.checkpoints.formats import optional
+from tf_simclr.checkpoints.formats.keras import keras_writer
+from tf_simclr.checkpoints.formats.pytorch import pytorch_export
+from tf_simclr.checkpoints.formats.runtimes import onnx_file, tflite_file
+from tf_simclr.checkpoints.formats.tensorflow import saved_model
 from tf_simclr.models.simclr import SimCLR
 
 EMBEDDING = "final_avg_pool"

@@ -10,8 +10,8 @@ embeddings = endpoints["final_avg_pool"]
 answers = encoder.signatures["serving_default"](images=pixels)  # uint8 images of any size
 ```
 
-With TF Hub and Keras 2: `hub.KerasLayer(".", trainable=True, output_key="final_avg_pool")`. With
-Keras 3: `keras.layers.TFSMLayer(".", call_endpoint="embed")`.
+With Keras 2: `hub.KerasLayer(".", trainable=True, output_key="final_avg_pool")`. With Keras 3:
+`keras.layers.TFSMLayer(".", call_endpoint="embed", call_training_endpoint="embed_in_training")`.
 """
 EMBEDDING_ONLY = """
 ```python
@@ -21,8 +21,8 @@ encoder = tf.saved_model.load(".")  # the directory of this file
 embeddings = encoder(images, trainable=False)  # images: float32 (n, h, w, 3) in [0, 1]
 ```
 
-With TF Hub and Keras 2: `hub.KerasLayer(".", trainable=True)`. With Keras 3:
-`keras.layers.TFSMLayer(".", call_endpoint="embed")`.
+With Keras 2: `hub.KerasLayer(".", trainable=True)`. With Keras 3:
+`keras.layers.TFSMLayer(".", call_endpoint="embed", call_training_endpoint="embed_in_training")`.
 """
 KERAS = """
 ```python

@@ -58,8 +58,8 @@ def adopt(config: Config, *, fixed: Collection[str] = ()) -> tuple[Config, str |
     except ConfigError:
         return config, None  # the mode opens it again, and reports the error or loads a graph
     config = fit(config, stored, path=path, fixed=fixed)
-    is_chosen = trains or "ft_proj_selector" in fixed
-    notes = [note for note in stored.notes if not (is_chosen and note == SELECTOR_IS_HIDDEN)]
+    # Training starts its supervised head anyway, and prediction says it itself, if it needs logits.
+    notes = [note for note in stored.notes if note != SELECTOR_IS_HIDDEN]
     lines = [f"Recognized in {path}: {describe(stored, config)}"] + [f"Note: {n}" for n in notes]
     return config, "\n".join(lines)
 

@@ -22,7 +22,7 @@ import tensorflow as tf
 from tf_simclr import compat, files
 from tf_simclr.checkpoints import compatibility
 from tf_simclr.checkpoints.examples_seen import ExamplesSeen
-from tf_simclr.checkpoints.formats.object_graph import SUFFIX, variable_tree
+from tf_simclr.checkpoints.formats.tensorflow.object_graph import SUFFIX, variable_tree
 from tf_simclr.checkpoints.weights import READ_ERRORS
 from tf_simclr.devices import workers
 from tf_simclr.errors import ConfigError, one_line

@@ -3,8 +3,8 @@
 import os
 
 from tf_simclr import files
-from tf_simclr.checkpoints.formats import onnx_file, tflite_file
-from tf_simclr.checkpoints.formats.runner import Runner
+from tf_simclr.checkpoints.formats.runtimes import onnx_file, tflite_file
+from tf_simclr.checkpoints.formats.runtimes.runner import Runner
 
 # Each has NAME, matches(path) and load(path).
 FORMATS = (onnx_file, tflite_file)

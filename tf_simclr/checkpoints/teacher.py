@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_simclr.checkpoints.formats import saved_model
+from tf_simclr.checkpoints.formats.tensorflow import saved_model
 from tf_simclr.errors import ConfigError, one_line
 
 LOGITS = "logits_sup"  # the endpoint

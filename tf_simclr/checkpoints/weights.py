@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr.checkpoints.formats import object_graph
 from tf_simclr.checkpoints.formats.stored import SUPERVISED_HEAD, Stored
+from tf_simclr.checkpoints.formats.tensorflow import object_graph
 from tf_simclr.checkpoints.weights_file import READ_ERRORS, find, open_weights
 from tf_simclr.errors import ConfigError
 from tf_simclr.models.simclr import SimCLR

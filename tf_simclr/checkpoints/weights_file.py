@@ -12,14 +12,16 @@ from google.protobuf.message import DecodeError
 
 from tf_simclr import files
 from tf_simclr.checkpoints import about_file, runnable_file
-from tf_simclr.checkpoints.formats import keras_file, pytorch, saved_model, tf_checkpoint
+from tf_simclr.checkpoints.formats.keras import keras_file
+from tf_simclr.checkpoints.formats.pytorch import pytorch_file
 from tf_simclr.checkpoints.formats.stored import Stored
+from tf_simclr.checkpoints.formats.tensorflow import saved_model, tf_checkpoint
 from tf_simclr.errors import ConfigError, one_line
 
 # The exceptions of the readers for truncated or damaged files.
 READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError, DecodeError, OSError)
 # The formats that are one file. Each has matches(path) and open(path).
-FILE_FORMATS: tuple = (keras_file, pytorch)
+FILE_FORMATS: tuple = (keras_file, pytorch_file)
 _CHECKPOINT_FILES = re.compile(r"\.(index|data-\d{5}-of-\d{5})$")
 
 
@@ -158,8 +160,8 @@ def open_weights(path: str, *, prefix: str = "") -> Stored:
 def _open(found: str, prefix: str) -> Stored:
     is_checkpoint = tf_checkpoint.matches(found)
     format = next((f for f in FILE_FORMATS if not is_checkpoint and f.matches(found)), None)
-    if format is pytorch:
-        return pytorch.open(found, prefix)
+    if format is pytorch_file:
+        return pytorch_file.open(found, prefix)
     if prefix:
         raise ConfigError(f"prefix is for PyTorch files, and {found!r} is none: leave it out")
     return format.open(found) if format else tf_checkpoint.open(found)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_simclr.checkpoints import loading_code, model_card, recognition, result_files
-from tf_simclr.checkpoints.formats import saved_model
+from tf_simclr.checkpoints.formats.tensorflow import saved_model
 from tf_simclr.devices import workers
 from tf_simclr.models.from_config import make_model
 from tf_simclr.models.simclr import SimCLR

@@ -14,9 +14,9 @@ import tensorflow as tf
 
 from tf_simclr.checkpoints import about_file, recognition, runnable_file, weights, weights_file
 from tf_simclr.checkpoints.about_file import About
-from tf_simclr.checkpoints.formats import saved_model, tf_checkpoint
-from tf_simclr.checkpoints.formats.runner import Runner
+from tf_simclr.checkpoints.formats.runtimes.runner import Runner
 from tf_simclr.checkpoints.formats.stored import SUPERVISED_HEAD, Stored
+from tf_simclr.checkpoints.formats.tensorflow import saved_model, tf_checkpoint
 from tf_simclr.config import Config, saved_settings
 from tf_simclr.data.sources.image_range import ImageRange
 from tf_simclr.errors import ConfigError

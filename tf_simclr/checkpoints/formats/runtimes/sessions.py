@@ -25,7 +25,7 @@ SECONDS = 600
 _GIB = 2**30
 _CHILD = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from tf_simclr.checkpoints.formats import runtimes; runtimes.child(*sys.argv[2:])"
+    "from tf_simclr.checkpoints.formats.runtimes import sessions; sessions.child(*sys.argv[2:])"
 )
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr.checkpoints.formats import object_graph
-from tf_simclr.checkpoints.formats.object_graph import SUFFIX
+from tf_simclr.checkpoints.formats.tensorflow import object_graph
+from tf_simclr.checkpoints.formats.tensorflow.object_graph import SUFFIX
 
 ENCODER = "model/resnet_model/"
 _MAIN_LIST = r"(?:conv2d_bn_layers|conv_relu_dropblock_layers)"

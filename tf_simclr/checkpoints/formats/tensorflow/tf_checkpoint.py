@@ -6,8 +6,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_simclr.checkpoints.formats import object_graph, official_graph, official_tf1, official_tf2
 from tf_simclr.checkpoints.formats.stored import SELECTOR_IS_HIDDEN, Stored
+from tf_simclr.checkpoints.formats.tensorflow import (
+    object_graph,
+    official_graph,
+    official_tf1,
+    official_tf2,
+)
 from tf_simclr.errors import ConfigError
 
 VARIABLES = os.path.join("variables", "variables")  # the prefix in the directory of a SavedModel

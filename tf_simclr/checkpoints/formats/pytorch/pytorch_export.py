@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from tf_simclr import files
-from tf_simclr.checkpoints.formats import optional, pytorch_heads, pytorch_module, pytorch_names
-from tf_simclr.checkpoints.formats.pytorch import METADATA
+from tf_simclr.checkpoints.formats import optional
+from tf_simclr.checkpoints.formats.pytorch import pytorch_heads, pytorch_module, pytorch_names
+from tf_simclr.checkpoints.formats.pytorch.pytorch_file import METADATA
 from tf_simclr.models.resnet import BLOCKS_PER_GROUP, NORMALIZATIONS
 from tf_simclr.models.simclr import SMALL_STEM_MAX_IMAGE_SIZE, SimCLR
 

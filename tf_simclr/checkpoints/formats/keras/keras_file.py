@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 
 from tf_simclr.checkpoints.about_file import HIDDEN_SETTINGS
-from tf_simclr.checkpoints.formats import hdf5, keras_archive, keras_layout
-from tf_simclr.checkpoints.formats.keras_functional import functional
-from tf_simclr.checkpoints.formats.keras_writer import ARGUMENTS, write
+from tf_simclr.checkpoints.formats.keras import hdf5, keras_archive, keras_layout
+from tf_simclr.checkpoints.formats.keras.keras_functional import functional
+from tf_simclr.checkpoints.formats.keras.keras_writer import ARGUMENTS, write
 from tf_simclr.checkpoints.formats.stored import Stored
 from tf_simclr.config import settings
 from tf_simclr.errors import ConfigError

@@ -5,10 +5,10 @@ import os
 from typing import Any
 
 from tf_simclr.checkpoints import about_file
-from tf_simclr.checkpoints.formats import inference, runner
 from tf_simclr.checkpoints.formats.optional import require
-from tf_simclr.checkpoints.formats.runner import Runner
-from tf_simclr.checkpoints.formats.runtimes import Unusable
+from tf_simclr.checkpoints.formats.runtimes import inference, runner
+from tf_simclr.checkpoints.formats.runtimes.runner import Runner
+from tf_simclr.checkpoints.formats.runtimes.sessions import Unusable
 from tf_simclr.models.simclr import SimCLR
 
 KIND, NAME, EXTENSION = "onnx", "an ONNX model", ".onnx"

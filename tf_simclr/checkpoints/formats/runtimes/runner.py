@@ -9,8 +9,8 @@ import numpy as np
 
 from tf_simclr.checkpoints import about_file
 from tf_simclr.checkpoints.about_file import About
-from tf_simclr.checkpoints.formats import inference, runtimes
-from tf_simclr.checkpoints.formats.runtimes import Unusable
+from tf_simclr.checkpoints.formats.runtimes import inference, sessions
+from tf_simclr.checkpoints.formats.runtimes.sessions import Unusable
 from tf_simclr.errors import ConfigError, one_line
 
 MAX_IMAGE_SIZE = 4096
@@ -52,10 +52,10 @@ def read(path: str) -> bytes:
 
 
 def open_content(kind: str, content: bytes, about: About, *, directory: str) -> Runner:
-    """Opens a model after it has run in a process of its own (`runtimes.try_out`).
+    """Opens a model after it has run in a process of its own (`sessions.try_out`).
 
     Args:
-      kind: a key of `runtimes.SESSIONS`.
+      kind: a key of `sessions.SESSIONS`.
       content: the bytes of the model.
       about: the metadata in the model. If it is empty, about.json in the directory is read.
       directory: directory of the file.
@@ -69,8 +69,8 @@ def open_content(kind: str, content: bytes, about: About, *, directory: str) -> 
         about = about_file.read_about(directory)
     if (about.image_size or 0) > MAX_IMAGE_SIZE:
         raise Unusable(f"its metadata tells of images of {about.image_size} pixels")
-    widths = runtimes.try_out(kind, content, about.image_size or TRIED_IMAGE_SIZE)
-    session = runtimes.SESSIONS[kind](content)
+    widths = sessions.try_out(kind, content, about.image_size or TRIED_IMAGE_SIZE)
+    session = sessions.SESSIONS[kind](content)
     names = about.class_names
     if names is not None and len(names) != widths.get("logits_sup"):
         about = dataclasses.replace(about, class_names=None)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tf_simclr.checkpoints.formats.pytorch_files import Tensors
+from tf_simclr.checkpoints.formats.pytorch.pytorch_tensors import Tensors
 
 HEAD = "head_supervised"  # our own name of a classifier on top of the projection head
 _EPSILON = 1e-5  # of every batch normalization, there and here

@@ -13,15 +13,15 @@ import pathlib
 from typing import Any
 
 from tf_simclr.checkpoints import about_file
-from tf_simclr.checkpoints.formats import (
+from tf_simclr.checkpoints.formats.pytorch import (
     pytorch_assumptions,
-    pytorch_files,
     pytorch_heads,
     pytorch_names,
+    pytorch_tensors,
 )
-from tf_simclr.checkpoints.formats.pytorch_files import Tensors
-from tf_simclr.checkpoints.formats.pytorch_heads import Variable
-from tf_simclr.checkpoints.formats.pytorch_names import Network
+from tf_simclr.checkpoints.formats.pytorch.pytorch_heads import Variable
+from tf_simclr.checkpoints.formats.pytorch.pytorch_names import Network
+from tf_simclr.checkpoints.formats.pytorch.pytorch_tensors import Tensors
 from tf_simclr.checkpoints.formats.stored import Stored
 from tf_simclr.errors import ConfigError, one_line
 
@@ -57,9 +57,9 @@ def open(path: str, prefix: str = "") -> Stored:
       ConfigError: the file cannot be read, contains no ResNet of this package or several, or its
         package (safetensors, torch) is not installed.
     """
-    reader = pytorch_files.read_pickle
+    reader = pytorch_tensors.read_pickle
     if path.lower().endswith(SAFETENSORS):
-        reader = pytorch_files.read_safetensors
+        reader = pytorch_tensors.read_safetensors
     try:
         tensors = _below(reader(path), prefix)
         # A pickle may claim that a tensor is larger than what is stored of it.

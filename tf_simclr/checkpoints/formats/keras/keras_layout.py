@@ -11,7 +11,7 @@ from typing import Any
 
 import h5py
 
-from tf_simclr.checkpoints.formats import hdf5
+from tf_simclr.checkpoints.formats.keras import hdf5
 
 # {class: its name in the file}: all classes of layers with variables.
 GROUPS = {"BatchNormalization": "batch_normalization", "Conv2D": "conv2d", "Dense": "dense"}

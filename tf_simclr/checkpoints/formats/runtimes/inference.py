@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_simclr.checkpoints.formats.runtimes import ENDPOINTS, INPUT
+from tf_simclr.checkpoints.formats.runtimes.sessions import ENDPOINTS, INPUT
 from tf_simclr.errors import ConfigError
 from tf_simclr.models.simclr import SimCLR
 

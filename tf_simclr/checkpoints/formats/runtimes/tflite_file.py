@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from tf_simclr.checkpoints import about_file
-from tf_simclr.checkpoints.formats import inference, runner, runtimes
-from tf_simclr.checkpoints.formats.object_graph import variable_tree
-from tf_simclr.checkpoints.formats.runner import Runner
+from tf_simclr.checkpoints.formats.runtimes import inference, runner, sessions
+from tf_simclr.checkpoints.formats.runtimes.runner import Runner
+from tf_simclr.checkpoints.formats.tensorflow.object_graph import variable_tree
 from tf_simclr.errors import ConfigError
 from tf_simclr.models.simclr import SimCLR
 
@@ -115,7 +115,7 @@ def load(path: str) -> Runner:
       ConfigError: LiteRT is missing, or the file is damaged, too large, or has other inputs and
         outputs than `write` gives.
     """
-    runtimes.litert(path)
+    sessions.litert(path)
     with runner.errors_in_one_line(path, NAME):
         content = runner.read(path)
         about = _read_about(content)

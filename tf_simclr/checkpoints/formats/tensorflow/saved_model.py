@@ -13,8 +13,8 @@ import tensorflow as tf
 from tf_simclr import compat, files
 from tf_simclr.checkpoints import about_file
 from tf_simclr.checkpoints.about_file import About
-from tf_simclr.checkpoints.formats import serving
-from tf_simclr.checkpoints.formats.object_graph import variable_tree
+from tf_simclr.checkpoints.formats.tensorflow import serving
+from tf_simclr.checkpoints.formats.tensorflow.object_graph import variable_tree
 from tf_simclr.data.sources.image_range import ImageRange
 from tf_simclr.errors import ConfigError, one_line
 from tf_simclr.models.simclr import SimCLR

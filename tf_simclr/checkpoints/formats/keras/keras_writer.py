@@ -16,8 +16,8 @@ import h5py
 import keras
 import numpy as np
 
-from tf_simclr.checkpoints.formats.keras_functional import functional
-from tf_simclr.checkpoints.formats.keras_layout import GROUPS, numbered
+from tf_simclr.checkpoints.formats.keras.keras_functional import functional
+from tf_simclr.checkpoints.formats.keras.keras_layout import GROUPS, numbered
 from tf_simclr.models.simclr import SimCLR
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"

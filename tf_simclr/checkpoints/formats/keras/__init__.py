@@ -1,0 +1,1 @@
+"""Keras files of both versions: .keras and .weights.h5."""

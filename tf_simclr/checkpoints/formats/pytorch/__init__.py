@@ -1,0 +1,1 @@
+"""PyTorch files: safetensors and .pth."""

@@ -1,0 +1,1 @@
+"""Files that a runtime runs as they are: ONNX and TFLite."""

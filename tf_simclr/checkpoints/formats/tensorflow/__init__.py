@@ -1,0 +1,1 @@
+"""TensorFlow's checkpoints and SavedModels, ours and the official code's."""
