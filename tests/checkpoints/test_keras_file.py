@@ -19,7 +19,7 @@ from tf_simclr.checkpoints.formats.keras import hdf5, keras_archive, keras_file
 from tf_simclr.config import Config
 from tf_simclr.errors import ConfigError
 
-SOURCE = Path(__file__).resolve().parents[2] / "tf_simclr" / "checkpoints" / "formats"
+SOURCE = Path(__file__).resolve().parents[2] / "tf_simclr" / "checkpoints" / "formats" / "keras"
 IMAGES = np.random.default_rng(0).random((4, 35, 32, 3), dtype=np.float32)
 NETWORKS = {
     "18": {},

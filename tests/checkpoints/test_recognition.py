@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tests.small import parse
 
-from tf_simclr.checkpoints import recognition
-from tf_simclr.checkpoints.formats.stored import Stored
+from tf_simclr.checkpoints import recognition, weights_file
+from tf_simclr.checkpoints.formats.stored import SELECTOR_IS_HIDDEN, Stored
 from tf_simclr.config import Config
 from tf_simclr.errors import ConfigError
 from tf_simclr.models.from_config import make_model
@@ -143,15 +143,18 @@ def test_the_command_line_takes_the_network_from_the_checkpoint(golden):
     assert recognition.adopt(unchanged) == (unchanged, None)
 
 
-def test_notes_about_the_weights_follow_where_they_matter(golden, tmp_path):
-    """Which layer the supervised head reads matters only where the head is used as it is."""
+def test_notes_about_the_weights_follow(golden, tmp_path, monkeypatch):
+    """Prediction itself says which layer the supervised head reads, if it needs the head."""
+    path = str(golden("models/r18_cifar"))
     predict = parse(
-        f"--checkpoint={golden('models/r18_cifar')}",
+        f"--checkpoint={path}",
         "--mode=predict",
         f"--images={tmp_path}",
         f"--output={tmp_path}/out.csv",
     )
+    stored = weights_file.open_weights(path)
+    assert SELECTOR_IS_HIDDEN in stored.notes
+    stored = dataclasses.replace(stored, notes=(*stored.notes, "a note"))
+    monkeypatch.setattr(weights_file, "open_weights", lambda _: stored)
     _, lines = recognition.adopt(predict)
-    assert lines.splitlines()[1].startswith("Note: the file does not show which output its superv")
-    _, lines = recognition.adopt(predict, fixed=["ft_proj_selector"])
-    assert len(lines.splitlines()) == 1
+    assert lines.splitlines()[1:] == ["Note: a note"]
