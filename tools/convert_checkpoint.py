@@ -115,7 +115,7 @@ def convert(
             f"train_mode must be pretrain, got finetune: source {source!r} has no supervised head"
         )
     recognized = recognized_model.build(stored, source, config, fixed=fixed)
-    _write(output, recognized)
+    _write(output, recognized, source)
     num_variables = len(recognized.model.variables_by_path())
     return Converted(num_variables, num_classes, recognized.describe(), stored.notes)
 
@@ -124,10 +124,12 @@ def _check_output(output: str):
     if tf.io.gfile.exists(output) and (
         not tf.io.gfile.isdir(output) or tf.io.gfile.listdir(output)
     ):
-        raise ConfigError(f"output {output!r} exists and is not an empty directory; use another")
+        raise ConfigError(
+            f"output {output!r} exists and is not an empty directory: remove it, or use another"
+        )
 
 
-def _write(output: str, recognized: RecognizedModel):
+def _write(output: str, recognized: RecognizedModel, source: str):
     model, num_classes = recognized.model, recognized.stored.num_classes
     config = recognized.config.replace(lineareval_while_pretraining=num_classes is not None)
     optimizer = policy.make_optimizer(
@@ -151,21 +153,21 @@ def _write(output: str, recognized: RecognizedModel):
             files.write_text(os.path.join(unfinished, name), text)
         exports = os.path.join(unfinished, "saved_model")
         saved_model.export(model, exports, 0, keep=1, about=about)
-        model_card.write(os.path.join(exports, "0"), _card(recognized, about))
+        model_card.write(os.path.join(exports, "0"), _card(recognized, source, about))
         _remove(output)
         tf.io.gfile.rename(unfinished, output)
     except (tf.errors.OpError, OSError) as error:
         raise ConfigError(
-            f"output {output!r} cannot be written: {one_line(error)}; use another directory"
+            f"output {output!r} cannot be written ({one_line(error)}): use another directory"
         ) from error
     finally:
         _remove(unfinished)
 
 
-def _card(recognized: RecognizedModel, about: dict) -> Card:
+def _card(recognized: RecognizedModel, source: str, about: dict) -> Card:
     return Card(
         network=recognition.describe_network(recognized.stored.shapes, recognized.config),
-        weights=recognized.stored.kind,
+        weights=source,
         step=None,
         recipe=None,
         results={},
@@ -205,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--rescale_v1",
         action="store_true",
         help=f"divide the convolutions of SimCLRv1's released weights by {rescale.FACTOR:g}, which "
-        "gives them the scale of SimCLRv2's; the outputs stay the same",
+        "gives them the scale of SimCLRv2's; in inference the outputs stay the same",
     )
     parser.add_argument(
         "--prefix",
@@ -218,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.add_argument(
             f"--{name}",
             metavar=help.type_name(spec),
-            help=f"{spec.help} (default {spec.default})".replace("%", "%%"),
+            help=f"{spec.help} (default: recognized, otherwise {spec.default})".replace("%", "%%"),
         )
     args = vars(parser.parse_args(argv))
     logging.set_verbosity(logging.ERROR)
@@ -239,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for note in converted.notes:
         print(f"Note: {note}")
     print(
-        f"Wrote {args['output']}: ckpt-0, config.gin and saved_model/0; "
+        f"Wrote {args['output']}: ckpt-0, about.json, config.json, config.gin and saved_model/0; "
         f"{converted.num_variables} variables."
     )
 

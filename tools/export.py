@@ -79,12 +79,16 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     path = os.path.expanduser
-    parser.add_argument("--checkpoint", type=path, required=True, metavar="PATH", help="weights")
-    parser.add_argument("--format", choices=FORMATS, required=True)
+    parser.add_argument("--checkpoint", type=path, required=True, metavar="PATH", help=_CHECKPOINT)
+    parser.add_argument("--format", choices=FORMATS, required=True, help="format to write")
     parser.add_argument(
         "--output", type=path, metavar="DIR", help="new directory (default CHECKPOINT_FORMAT)"
     )
-    parser.add_argument("--check", action="store_true", help="compare 64 embeddings")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="compare the embeddings of 64 real images with the model's",
+    )
     parser.add_argument(
         "--images", type=path, metavar="PATH", help="real images: a folder, a file or a pattern"
     )
@@ -95,7 +99,9 @@ def _parser() -> argparse.ArgumentParser:
         help="type of the weights in TFLite; int8 needs real images (default float32)",
     )
     parser.add_argument(
-        "--embedding_only", action="store_true", help="write a SavedModel that returns one tensor"
+        "--embedding_only",
+        action="store_true",
+        help="with --format=saved_model: leave out the heads, and return the embedding itself",
     )
     for name in FLAGS:
         spec = settings()[name]
@@ -201,8 +207,8 @@ def _read_images(
             representative = sample_images.from_split(config, split, REPRESENTATIVE)
     else:
         raise ConfigError(
-            f"images must be given with {'--quantize=int8' if quantizes else '--check'}, because "
-            f"checkpoint {args.checkpoint!r} names no data set: give a folder of images as --images"
+            f"{'--quantize=int8' if quantizes else '--check'} needs real images, and checkpoint "
+            f"{args.checkpoint!r} names no data set: give --images=FOLDER, or --dataset"
         )
     return checked if args.check else None, representative if quantizes else None
 

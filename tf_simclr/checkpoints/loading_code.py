@@ -10,7 +10,7 @@ embeddings = endpoints["final_avg_pool"]
 answers = encoder.signatures["serving_default"](images=pixels)  # uint8 images of any size
 ```
 
-With Keras 2: `hub.KerasLayer(".", trainable=True, output_key="final_avg_pool")`. With Keras 3:
+With TF Hub: `hub.KerasLayer(".", trainable=True, output_key="final_avg_pool")`. With Keras 3:
 `keras.layers.TFSMLayer(".", call_endpoint="embed", call_training_endpoint="embed_in_training")`.
 """
 EMBEDDING_ONLY = """
@@ -21,7 +21,7 @@ encoder = tf.saved_model.load(".")  # the directory of this file
 embeddings = encoder(images, trainable=False)  # images: float32 (n, h, w, 3) in [0, 1]
 ```
 
-With Keras 2: `hub.KerasLayer(".", trainable=True)`. With Keras 3:
+With TF Hub: `hub.KerasLayer(".", trainable=True)`. With Keras 3:
 `keras.layers.TFSMLayer(".", call_endpoint="embed", call_training_endpoint="embed_in_training")`.
 """
 KERAS = """
@@ -31,13 +31,14 @@ import keras
 model = keras.saving.load_model("model.keras")  # Keras 2.15 or Keras 3
 embeddings = model(images)["final_avg_pool"]  # images: float32 (n, h, w, 3) in [0, 1]
 
-# To fine-tune: a model with one output.
-classifier = keras.Model(model.inputs, model.output["final_avg_pool"])
+# To fine-tune, add a layer for your classes to one output.
+features = model.output["final_avg_pool"]
+classifier = keras.Model(model.inputs, keras.layers.Dense(num_classes)(features))
 ```
 """
 TORCH = """
 ```python
-import torch
+import torch  # pip install torch safetensors
 from model import load  # model.py beside this file
 
 network = load("model.safetensors")
@@ -47,7 +48,7 @@ with torch.no_grad():
 """
 ONNX = """
 ```python
-import onnxruntime
+import onnxruntime  # pip install onnxruntime
 
 session = onnxruntime.InferenceSession("model.onnx")
 # images: float32 (n, h, w, 3) in [0, 1]
@@ -56,7 +57,7 @@ session = onnxruntime.InferenceSession("model.onnx")
 """
 TFLITE = """
 ```python
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter  # pip install ai-edge-litert
 
 answer = Interpreter("model.tflite").get_signature_runner("serving_default")
 embeddings = answer(images=images)["final_avg_pool"]  # images: float32 (n, s, s, 3) in [0, 1]

@@ -87,7 +87,7 @@ def _training(card: Card) -> str:
     if card.recipe is None:
         source = card.about.get("source")
         origin = f" The weights were converted from {_plain(source)}." if source else ""
-        return f"Not recorded in the file.{origin}"
+        return f"The training is not recorded.{origin}"
     data, training = card.recipe.data, card.recipe.training
     step = f", up to step {card.step}" if card.step is not None else ""
     flags = [
@@ -97,8 +97,8 @@ def _training(card: Card) -> str:
     ]
     return "\n".join(
         [
-            f"Train mode: {training.train_mode}. Data set: {_plain(data.dataset)}, split "
-            f"{_plain(data.train_split)}{step}.",
+            f"Trained with train_mode={training.train_mode} on the data set {_plain(data.dataset)}, "
+            f"split {_plain(data.train_split)}{step}.",
             "",
             "The settings that differ from the defaults of run.py:",
             "",
@@ -135,12 +135,14 @@ def _preparation(about: Mapping[str, Any]) -> str:
     inside = (
         "There is no normalization by a mean and a standard deviation."
         if normalization == "none"
-        else f"The model itself normalizes them as for {_plain(normalization)}."
+        else "The model itself subtracts the mean and divides by the standard deviation of "
+        f"{_plain(normalization)}."
     )
     names = about.get("class_names")
     classes = f" and the names of the {len(names)} classes" if names else ""
     return _paragraph(
-        f"Take {part}, resize it to {size} x {size} pixels with bicubic weights and without "
+        "Rotate the image as its EXIF orientation says, put a transparent one on white, and convert "
+        f"it to RGB. Take {part}, resize it to {size} x {size} pixels with bicubic weights and without "
         "antialiasing, scale it from 0 .. 255 to [0, 1], and clip it to that range. "
         f"{inside} The file about.json (assets/about.json in a SavedModel) has these values"
         f"{classes} for programs."
@@ -190,4 +192,7 @@ def accuracies(results: Mapping[str, Any]) -> dict[str, float]:
 
 def outputs_of(model: SimCLR) -> dict[str, int]:
     """Returns {endpoint: width} of the endpoints that users need."""
-    return {"final_avg_pool": model.stages[-1].output_shape[-1], **model.output_widths()}
+    widths = {"final_avg_pool": model.stages[-1].output_shape[-1], **model.output_widths()}
+    if not model.projection_layers:
+        del widths["proj_head_output"]  # it would be final_avg_pool again
+    return widths

@@ -62,8 +62,8 @@ def rescale_v1(stored: Stored, *, path: str) -> Stored:
         return value / np.float32(FACTOR)
 
     note = (
-        f"the convolutions were divided by {FACTOR:g} (rescale_v1); the outputs stay the same, "
-        "except for initial_conv"
+        f"The encoder's kernels were divided by {FACTOR:g} (--rescale_v1). In inference the outputs "
+        "stay the same, except for initial_conv."
     )
     return dataclasses.replace(stored, read=read, notes=(*stored.notes, note))
 

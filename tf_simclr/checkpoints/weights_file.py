@@ -78,7 +78,9 @@ def _find_in(directory: str) -> str:
             f"checkpoint {directory!r} holds {len(weights_files)} files of weights: name one, such "
             f"as {weights_files[0]!r}"
         )
-    raise ConfigError(f"checkpoint {directory!r} is a directory without checkpoint or SavedModel")
+    raise ConfigError(
+        f"checkpoint {directory!r} is a directory without a checkpoint, a SavedModel or a file of weights: give another, or name an ONNX or TFLite file itself"
+    )
 
 
 def _listed_latest(directory: str) -> str | None:
@@ -163,7 +165,7 @@ def _open(found: str, prefix: str) -> Stored:
     if format is pytorch_file:
         return pytorch_file.open(found, prefix)
     if prefix:
-        raise ConfigError(f"prefix is for PyTorch files, and {found!r} is none: leave it out")
+        raise ConfigError(f"prefix is for PyTorch files, and {found!r} is not one: leave it out")
     return format.open(found) if format else tf_checkpoint.open(found)
 
 

@@ -149,8 +149,9 @@ def _of_weights(
     note = None
     if _has_unknown_selector(stored, model) and not saved_settings.find_beside(path):
         note = (
-            f"{path} does not say which layer its supervised head reads, and several have that "
-            f"width: ft_proj_selector={config.model.ft_proj_selector} is assumed."
+            f"{path} does not say which layer its supervised head reads, and several layers have "
+            f"the right width. ft_proj_selector={config.model.ft_proj_selector} is assumed; if that "
+            "is wrong, give --ft_proj_selector."
         )
     names = about.class_names
     if names is None or len(names) != stored.num_classes:

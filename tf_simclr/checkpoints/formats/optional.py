@@ -5,14 +5,14 @@ from typing import Any
 
 from tf_simclr.errors import ConfigError
 
-# Import names and pip names. The extras in setup.cfg pin the versions.
-PACKAGES = {
+# Import names, and the extras in setup.cfg that install versions that fit TensorFlow.
+EXTRAS = {
     "torch": "torch",
-    "safetensors": "safetensors",
+    "safetensors": "torch",
     "onnx": "onnx",
-    "onnxruntime": "onnxruntime",
-    "tf2onnx": "tf2onnx",
-    "ai_edge_litert": "ai-edge-litert",
+    "onnxruntime": "onnx",
+    "tf2onnx": "onnx",
+    "ai_edge_litert": "tflite",
 }
 
 
@@ -26,11 +26,11 @@ def require(module: str, *, reason: str) -> Any:
     Raises:
       ConfigError: the package is not installed, or it cannot be imported.
     """
-    package = PACKAGES[module.partition(".")[0]]
+    package = module.partition(".")[0]
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise ConfigError(
             f"{reason} needs the package {package}, which cannot be imported ({error}): "
-            f"pip install {package}"
+            f"pip install '.[{EXTRAS[package]}]' in the checkout"
         ) from error

@@ -9,9 +9,9 @@ import numpy as np
 SUPERVISED_HEAD = "head_supervised/"  # prefix of the paths of its variables
 # A note that does not matter to a run that trains: there, the selector is a choice of the user.
 SELECTOR_IS_HIDDEN = (
-    "the file does not show which output its supervised head reads: give --ft_proj_selector if it "
-    "is not that of the backbone (1 for SimCLRv2's weights that were fine-tuned with 1% or 10% of "
-    "the labels)"
+    "The file does not show which layer its supervised head reads. The backbone's output is "
+    "assumed. Give --ft_proj_selector=1 for SimCLRv2's weights that were fine-tuned with 1% or 10% "
+    "of the labels."
 )
 
 

@@ -30,7 +30,7 @@ def read(path: str) -> tuple[dict[str, Any], h5py.File]:
             return config, _weights(archive)
     # The reader of encrypted and of compressed members raises the last two.
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"it is no intact .keras file: {error}") from error
+        raise ValueError(f"it is not an intact .keras file: {error}") from error
 
 
 def _config(archive: zipfile.ZipFile) -> dict[str, Any]:

@@ -26,8 +26,8 @@ _LAYER_NAME = re.compile(r"(base_model|head_contrastive|head_supervised)(\.\w+)+
 _PROJECTION = re.compile(r"head_contrastive\.layer(\d{1,3})\..*", re.ASCII)
 _MAX_POOL_PAD, _NORMALIZE = "base_model.stem.max_pool.pad", "base_model.stem.normalize"
 _HIDDEN = (
-    f"Weights alone do not show {', '.join(HIDDEN_SETTINGS)}. Give those that are not the defaults "
-    "as flags."
+    f"A file of weights alone does not show {', '.join(HIDDEN_SETTINGS)}. If the model did not use "
+    "their defaults, give them as flags."
 )
 
 
@@ -110,7 +110,7 @@ def _class_and_name(layer: Any) -> tuple[str, str]:
             "this package have none"
         )
     if kind in keras_layout.GROUPS and not _LAYER_NAME.fullmatch(name):
-        raise ValueError(f"it has a layer {name[:60]!r}, which is no layer of a SimCLR")
+        raise ValueError(f"it has a layer {name[:60]!r}, which is not a layer of a SimCLR")
     return kind, name
 
 
@@ -145,7 +145,9 @@ def _normalization(layer: dict[str, Any] | None) -> str:
                 return name
         except (KeyError, TypeError, ValueError):  # a description of another form
             break
-    raise ValueError(f"its layer {_NORMALIZE!r} is none of {', '.join(NORMALIZATIONS)}")
+    raise ValueError(
+        f"its layer {_NORMALIZE!r} has other values than {' and '.join(NORMALIZATIONS)}"
+    )
 
 
 def _first_input(nodes: Any) -> str:

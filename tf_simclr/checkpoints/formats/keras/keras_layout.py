@@ -182,4 +182,4 @@ def _check_used(parent: h5py.Group, used: set[str]) -> None:
             for child in hdf5.members(layer):
                 group = hdf5.subgroup(layer, child)
                 if group is None or len(group):
-                    raise ValueError(f"its {layer.name} is no layer of a SimCLR")
+                    raise ValueError(f"its {layer.name} is not a layer of a SimCLR")

@@ -29,16 +29,16 @@ def assume(path: str, *, small_stem: bool) -> tuple[dict[str, Any], list[str]]:
     if name is None:
         name = "cifar10" if small_stem else "imagenet"
         notes.append(
-            "A PyTorch file does not say how its images were normalized. Assumed: "
-            f"input_normalization={name}. If that is wrong, give --input_normalization."
+            "A PyTorch file does not say how its images were normalized. "
+            f"input_normalization={name} is assumed. If that is wrong, give --input_normalization."
             if normalization is None
             else f"{CONFIG} says that images have mean {normalization[0]} and deviation "
-            f"{normalization[1]}, which no input_normalization gives. Used instead: {name}."
+            f"{normalization[1]}, which no input_normalization gives. {name} is used instead."
         )
     if small_stem:
         notes.append(
-            "A PyTorch file does not say how its stem pads. Assumed: one pixel, and no max pooling "
-            "(solo-learn pads its stem for CIFAR by two pixels, and gives other outputs then)."
+            "A PyTorch file does not say how its stem pads. One pixel and no max pooling are assumed. "
+            "(solo-learn's stem for CIFAR pads by two pixels, so its outputs differ.)"
         )
     if architecture and not _PLAIN.fullmatch(architecture):
         notes.append(

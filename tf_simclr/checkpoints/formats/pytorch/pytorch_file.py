@@ -1,9 +1,9 @@
 """Reads ResNets that PyTorch programs have saved: safetensors, and .pth through torch.
 
 The names of torchvision and timm are understood, also below the prefixes of lightly, solo-learn,
-VISSL and others (`pytorch_names`). What the tensors cannot show is assumed, and `Stored.notes` says
-so: the padding of max pooling, the normalization of images, and the stride of a bottleneck on its
-3x3 convolution, as in torchvision.
+VISSL and others (`pytorch_names`). The tensors do not show the padding of max pooling, the
+normalization of images, and which convolution of a bottleneck has the stride. They are assumed to be
+as in torchvision. `Stored.notes` names the normalization, which differs most between programs.
 """
 
 import json

@@ -202,10 +202,10 @@ def _supervised(
             candidates = [preferred]
     notes = []
     if others := [module for module in modules if module not in candidates]:
-        notes.append(f"{_listed(others)} left out: no classifier of the backbone's output.")
+        notes.append(f"{_listed(others)}: left out, not a classifier of the backbone's output.")
     if len(candidates) != 1:
         if candidates:
-            notes.append(f"{_listed(candidates)} left out: each could be the supervised head.")
+            notes.append(f"{_listed(candidates)} are left out: each could be the supervised head.")
         return {}, notes
     (module,) = candidates
     kernel, bias = f"{module}.weight", f"{module}.bias"

@@ -106,11 +106,17 @@ def read_pickle(path: str) -> Tensors:
     """Opens a file that torch.save has written. Runs no code from the file.
 
     Raises:
-      ConfigError: torch is not installed.
+      ConfigError: torch is not installed, or older than 2.6.
       ValueError: the file is damaged, or contains other objects than tensors and settings.
       OSError: the file cannot be read.
     """
     torch = optional.require("torch", reason=f"reading {path!r}")
+    if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < _SAFE_TORCH:
+        # Before, a file could run code in spite of weights_only (CVE-2025-32434).
+        raise ConfigError(
+            f"reading {path!r} needs torch 2.6 or later, and this is {torch.__version__}: "
+            "pip install 'torch>=2.6'"
+        )
     try:
         tensors = _flatten(_load(torch, path), torch)
     except (OSError, MemoryError):

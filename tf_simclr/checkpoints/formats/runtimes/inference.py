@@ -46,7 +46,7 @@ def check_size(model: SimCLR, path: str, *, bytes_per_value: int) -> None:
     size = bytes_per_value * sum(variable.shape.num_elements() for variable in variables)
     if size > MAX_BYTES:
         raise ConfigError(
-            f"{path!r} cannot be written: the weights take {size / 2**30:.1f} GiB, and this format "
+            f"{os.path.basename(path)} cannot be written: the weights take {size / 2**30:.1f} GiB, and this format "
             "holds at most 2 GiB: export a SavedModel instead"
         )
 

@@ -68,7 +68,7 @@ def open_content(kind: str, content: bytes, about: About, *, directory: str) -> 
     if about == About():
         about = about_file.read_about(directory)
     if (about.image_size or 0) > MAX_IMAGE_SIZE:
-        raise Unusable(f"its metadata tells of images of {about.image_size} pixels")
+        raise Unusable(f"its metadata says that images have {about.image_size} pixels on a side")
     widths = sessions.try_out(kind, content, about.image_size or TRIED_IMAGE_SIZE)
     session = sessions.SESSIONS[kind](content)
     names = about.class_names

@@ -137,7 +137,7 @@ def _side(names: list[str], shape: list[int], dtype: str) -> int | None:
     Raises:
       Unusable: the only input is not `images`, float32 (n, s, s, 3) for any n.
     """
-    expected = f"it must take {INPUT!r}, float32 (n, s, s, 3) for any n, and takes"
+    expected = f"it must take {INPUT!r}, float32 (n, s, s, 3) for any n, but takes"
     if names != [INPUT]:
         raise Unusable(f"{expected} {', '.join(map(repr, names[:3])) or 'nothing'}")
     is_batch = len(shape) == 4 and shape[0] < 0 and shape[1] == shape[2] != 0 and shape[3] == 3
@@ -151,7 +151,7 @@ def _endpoints(names: Sequence[str]) -> list[str]:
     endpoints = [name for name in ENDPOINTS if name in names]
     if ENDPOINTS[0] not in endpoints:
         raise Unusable(
-            f"it has no output {ENDPOINTS[0]!r}, but {', '.join(map(repr, names[:3])) or 'none'}"
+            f"it has no output {ENDPOINTS[0]!r}; its outputs are {', '.join(map(repr, names[:3]))}"
         )
     return endpoints
 
@@ -179,12 +179,12 @@ def try_out(kind: str, content: bytes, image_size: int) -> dict[str, int]:
     try:
         done = subprocess.run(command, input=content, capture_output=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        raise Unusable(f"it does not end within {SECONDS} seconds") from None
+        raise Unusable(f"it did not finish within {SECONDS} seconds") from None
     try:
         # Runtimes print to the standard output, too.
         answer = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):
-        raise Unusable(f"its runtime ends with code {done.returncode}") from None
+        raise Unusable(f"its runtime crashed (code {done.returncode})") from None
     if "missing" in answer:
         raise ConfigError(answer["missing"])
     if "unusable" in answer:

@@ -38,7 +38,7 @@ def open(prefix: str) -> Stored:
     if not keys:
         raise ConfigError(
             f"checkpoint {prefix!r} is neither one of ours nor one of the official code: its "
-            f"variables are called {', '.join(sorted(shapes)[:3])}"
+            f"variables are called {', '.join(sorted(shapes)[:3])}; give another"
         )
     types = reader.get_variable_to_dtype_map()
     for name, key in keys.items():
@@ -52,7 +52,9 @@ def open(prefix: str) -> Stored:
     settings, notes = {}, []
     if kind.endswith("of the official code"):
         if any(name.startswith(official_tf1.MOVING_AVERAGE) for name in shapes):
-            notes.append("the moving average of the weights in the file (ema_model) is not used")
+            notes.append(
+                "The file also has a moving average of the weights (ema_model), which is not used."
+            )
         if _selector_is_hidden(stored):
             selector = official_graph.projection_layers_read(prefix)
             if selector is None:
