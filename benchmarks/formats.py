@@ -18,8 +18,8 @@ from tf_simclr.checkpoints import exports
 
 _ROOT = Path(__file__).resolve().parents[1]
 _CHECKED = re.compile(
-    r"on (?P<images>\d+) images: .* at most (?P<largest>\S+) \((?P<relative>\S+) of the largest "
-    r"value\), .* similarity is (?P<cosine>[\d.]+)\. "
+    r"images: .* at most (?P<largest>\S+) \((?P<relative>\S+) of the largest "
+    r"value\), .* similarity is (?P<cosine>[\d.]+)\."
 )
 _WRITTEN = re.compile(r"^Wrote \S+ \((?P<size>[\d.]+ MB)\)", re.MULTILINE)
 # The packages are imported first: a program that uses them has done so.

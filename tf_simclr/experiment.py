@@ -11,6 +11,7 @@ writes to model_dir.
 """
 
 import random
+from collections.abc import Collection
 
 from tf_simclr import preflight
 from tf_simclr.checkpoints.recognition import adopt as adopt_checkpoint
@@ -30,7 +31,7 @@ FAILURES = (NotFinite, NotSaved, errors.UndecodableError)
 
 
 @errors.in_one_line()
-def run(config: Config) -> dict:
+def run(config: Config, *, fixed: Collection[str] = ()) -> dict:
     """Runs the mode in config.runtime.mode, like `python run.py`.
 
     Example:
@@ -51,6 +52,7 @@ def run(config: Config) -> dict:
     Args:
       config: the settings. If the seed is unset, it is the seed of the run in model_dir, so that
         the same command resumes the run. A new run draws a random seed and saves it.
+      fixed: names of the settings that the weights of mode=predict must not change.
 
     Returns:
       The results of the mode: see `train.run`, `evaluate.run`, `probe.run` and `predict.run`.
@@ -70,7 +72,7 @@ def run(config: Config) -> dict:
     preflight.check_settings(config)
     strategies.configure_cpu_replicas(config.runtime.cpu_replicas)
     if config.runtime.mode == "predict":
-        return predict.run(config)
+        return predict.run(config, fixed=fixed)
     if config.runtime.mode == "probe":
         from tf_simclr.modes import probe  # importing scikit-learn takes seconds
 

@@ -139,7 +139,11 @@ def _write(output: str, recognized: RecognizedModel, source: str):
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
     )
-    about = about_file.content(config, recognized.about.class_names, source=recognized.stored.kind)
+    about = about_file.content(
+        config,
+        recognized.about.class_names,
+        source=recognized.about.source or recognized.stored.kind,
+    )
     unfinished = output + ".unfinished"
     try:
         _remove(unfinished)
@@ -171,9 +175,11 @@ def _card(recognized: RecognizedModel, source: str, about: dict) -> Card:
         step=None,
         recipe=None,
         results={},
+        evaluation=None,
         about=about,
         outputs=model_card.outputs_of(recognized.model),
         loading=loading_code.SAVED_MODEL,
+        notes=recognized.stored.notes,
     )
 
 

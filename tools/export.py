@@ -41,6 +41,7 @@ from tf_simclr.modes.export_file import Exported, Job  # noqa: E402
 
 CHECKED = 64  # images that --check compares
 REPRESENTATIVE = 128  # images on which int8 measures the range of each activation
+_CHECKPOINT = "weights in any format of docs/formats.md"
 FLAGS = (
     "image_size",
     "image_range",
@@ -130,7 +131,9 @@ def export(args: argparse.Namespace) -> tuple[RecognizedModel, Exported]:
     export_file.check_output(output)
     recognized, recipe, config = _open(args, output)
     image_size = recognized.config.data.image_size
-    checked, representative = _read_images(args, config.replace(image_size=image_size))
+    checked, representative = _read_images(
+        args, config.replace(image_size=image_size), has_data=bool(args.dataset or recipe)
+    )
     job = Job(
         checkpoint=args.checkpoint,
         recognized=recognized,
@@ -155,6 +158,11 @@ def _check_arguments(args: argparse.Namespace) -> None:
             f"quantize must be float32 with format={args.format}, got {args.quantize}: only TFLite "
             "is quantized"
         )
+    if args.images and not (args.check or args.quantize == "int8"):
+        raise ConfigError(
+            "images must be unset without --check or --quantize=int8, got "
+            f"{args.images!r}: nothing else reads them"
+        )
     if args.embedding_only and args.format != "saved_model":
         raise ConfigError(
             f"embedding_only is for format=saved_model, got format={args.format}: the other "
@@ -177,15 +185,25 @@ def _open(args: argparse.Namespace, output: str) -> tuple[RecognizedModel, Confi
     stored = weights_file.open_weights(args.checkpoint)
     recognized = recognized_model.build(stored, args.checkpoint, parsed.config, fixed=given)
     saved = [path for path in parsed.base_files if saved_settings.is_saved_settings(path)]
-    if recognized.about.source or not saved:
+    if recognized.about.source or not saved or not _is_ours(args.checkpoint):
         return recognized, None, parsed.config
     # Without the flags, which may name other images than the run's.
     recipe = Config().replace(**saved_settings.read(saved[0]))
     return recognized, recipe, parsed.config
 
 
+def _is_ours(checkpoint: str) -> bool:
+    """Returns whether a run, or this program, gave a file its name.
+
+    The settings beside another file may be those of another network.
+    """
+    path = weights_file.find(checkpoint)
+    names = {format.file for format in FORMATS.values()}
+    return weights_file.step_of(path) is not None or os.path.basename(path) in names
+
+
 def _read_images(
-    args: argparse.Namespace, config: Config
+    args: argparse.Namespace, config: Config, *, has_data: bool
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Reads the images for --check and those for int8; None for those that are not needed.
 
@@ -198,8 +216,8 @@ def _read_images(
     if args.images:
         images = sample_images.from_files(config, args.images, CHECKED + REPRESENTATIVE)
         checked, rest = images[:CHECKED], images[CHECKED:]
-        representative = rest if len(rest) else images
-    elif args.dataset or saved_settings.find_beside(args.checkpoint):
+        representative = rest if len(rest) >= CHECKED else images
+    elif has_data:
         checked = sample_images.from_split(config, config.data.eval_split, CHECKED)
         representative = checked
         if quantizes:

@@ -1,6 +1,7 @@
 """MODEL_CARD.md holds what is known, and no Markdown from somebody else's files."""
 
 import json
+import re
 
 import pytest
 
@@ -21,6 +22,7 @@ def card(**changes) -> Card:
         step=7,
         recipe=CONFIG,
         results={"eval/label_top_1_accuracy": 0.875},
+        evaluation=CONFIG,
         about=about_file.content(CONFIG, ["cat", "dog"]),
         outputs={"final_avg_pool": 2048, "logits_sup": 2},
         loading="load it",
@@ -31,10 +33,10 @@ def card(**changes) -> Card:
 def test_a_card_says_how_the_weights_were_made_and_how_good_they_are():
     text = model_card.text(card())
     assert text.startswith("# ResNet-50 1x\n")
-    assert "Data set: cifar10, split train, up to step 7." in text
+    assert "on the data set `cifar10`, split `train`, up to step 7." in text
     assert "    --temperature=0.5\n" in text and "--learning_rate" not in text
     assert "/home/me" not in text  # of no use to others
-    assert "| on cifar10, split test | |" in text
+    assert "| `cifar10`, split `test` | |" in text
     assert "| supervised head, top-1 | 87.50% |" in text
     assert "Take the whole image, resize it to 32 x 32 pixels" in text
     assert "| final_avg_pool | 2048 |" in text and "load it" in text
@@ -43,15 +45,18 @@ def test_a_card_says_how_the_weights_were_made_and_how_good_they_are():
 
 def test_what_is_unknown_is_not_claimed():
     about = about_file.content(CONFIG, None, source="a TF1 checkpoint of the official code")
-    text = model_card.text(card(recipe=None, about=about, outputs={"final_avg_pool": 8}))
-    assert "Not recorded in the file. The weights were converted from a TF1 checkpoint" in text
-    assert "87.50" not in text and "No evaluation of these weights is recorded." in text
+    text = model_card.text(
+        card(recipe=None, results={}, about=about, outputs={"final_avg_pool": 8}, notes=["Hear."])
+    )
+    text = " ".join(text.split())
+    assert "The training is not recorded. The weights were converted from a TF1 checkpoint" in text
+    assert "official code. Hear." in text and "No evaluation of these weights is recorded." in text
     assert "temperature" not in text and "logits" not in text and "classes" not in text
 
 
 def test_a_partial_evaluation_is_called_one():
-    text = model_card.text(card(recipe=CONFIG.replace(eval_steps=3, eval_batch_size=100)))
-    assert "split test, at most the first 300 images" in text
+    text = model_card.text(card(evaluation=CONFIG.replace(eval_steps=3, eval_batch_size=100)))
+    assert "| supervised head, top-1 (at most the first 300 images) | 87.50% |" in text
 
 
 def test_larger_images_are_cropped_and_16_bits_do_not_matter():
@@ -62,7 +67,10 @@ def test_larger_images_are_cropped_and_16_bits_do_not_matter():
 def test_text_of_somebody_elses_files_is_one_line_without_markdown():
     recipe = CONFIG.replace(dataset="a](b)\n# <b>`x`")
     text = model_card.text(card(weights="`x`\n# no", recipe=recipe))
-    assert "<b>" not in text and "](" not in text and "\n# no" not in text
+    assert "\n# no" not in text and "\n# <b>" not in text
+    # In a code span and in an indented block, nothing else has a meaning.
+    outside = re.sub(r"`[^`]*`|\n    [^\n]*", "", text)
+    assert "<b>" not in outside and "](" not in outside and "`" not in outside
     assert [line for line in text.splitlines() if line.startswith("# ")] == ["# ResNet-50 1x"]
 
 

@@ -125,11 +125,11 @@ def test_a_hostile_file_is_an_error_of_one_line(path, tmp_path, name):
         "external": "its weights are in other files",
         "custom": "com.example is not a standard operation",
         "loop": "control flow",
-        "fixed": r"for any n, and takes tensor(float) (1, any, any, 3)",
-        "type of the input": "and takes tensor(double)",
-        "no endpoint": "it has no output 'final_avg_pool', but 'my_",
+        "fixed": r"for any n, but takes tensor(float) (1, any, any, 3)",
+        "type of the input": "but takes tensor(double)",
+        "no endpoint": "it has no output 'final_avg_pool'; its outputs are 'my_",
         "scalar": "must be float32 (n, width), and is float32 ()",
-        "metadata of a size": "images of 1000000000 pixels",
+        "metadata of a size": "images have 1000000000 pixels",
     }
     for beginning, text in words.items():
         assert not name.startswith(beginning) or text in message
@@ -148,13 +148,13 @@ def test_a_damaged_file_is_an_error_or_runs(path, tmp_path, number):
 
 def test_a_runtime_that_crashes_does_so_in_a_process_of_its_own(path, monkeypatch):
     monkeypatch.setattr(sessions, "_CHILD", "import os; os.abort()")
-    assert "its runtime ends with code -6" in error_of(path)
+    assert "its runtime crashed (code -6)" in error_of(path)
 
 
 def test_a_model_without_end_is_stopped(path, monkeypatch):
     monkeypatch.setattr(sessions, "_CHILD", "while True: pass")
     monkeypatch.setattr(sessions, "SECONDS", 0.5)
-    assert "does not end within 0.5 seconds" in error_of(path)
+    assert "did not finish within 0.5 seconds" in error_of(path)
 
 
 def test_more_than_two_gibibytes_are_refused(model, path, tmp_path, monkeypatch):
@@ -168,4 +168,5 @@ def test_more_than_two_gibibytes_are_refused(model, path, tmp_path, monkeypatch)
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
 def test_a_missing_package_is_named(path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    assert f"pip install {package}" in error_of(path)
+    message = error_of(path)
+    assert f"needs the package {package}," in message and "pip install '.[onnx]'" in message

@@ -317,7 +317,7 @@ def test_classifiers(network, tmp_path):
     assert stored.num_classes is None
     assert any("each could be the supervised head" in note for note in stored.notes)
     narrow = state | {"prototypes.weight": torch.ones(7, 16)}
-    assert any("'prototypes' left out" in note for note in opened(narrow, tmp_path).notes)
+    assert any("'prototypes': left out" in note for note in opened(narrow, tmp_path).notes)
 
 
 def test_settings_of_pytorch_lightning_are_ignored(network, tmp_path):
@@ -339,7 +339,7 @@ def test_notes_say_what_was_assumed(network, tmp_path):
     assert any("input_normalization=imagenet" in note for note in notes)
     small = opened(ResNet(18, small_stem=True).state_dict(), tmp_path).notes
     assert any("input_normalization=cifar10" in note for note in small)
-    assert any("solo-learn pads" in note for note in small)
+    assert any("solo-learn's stem" in note for note in small)
 
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -353,11 +353,11 @@ HALF = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
         ({"architecture": "resnet18", **IMAGENET}, "imagenet", None),
         ({"architecture": "resnetblur18", **IMAGENET}, "imagenet", "'resnetblur18'"),
         ({"architecture": "resnet18", **HALF}, "imagenet", r"mean \(0.5, 0.5, 0.5\) and"),
-        ({"architecture": "resnet18"}, "imagenet", "Assumed"),
-        ({"architecture": "resnet18", "pretrained_cfg": [], **HALF}, "imagenet", "Assumed"),
-        ({"architecture": "resnet18", "mean": ["x"] * 3, "std": 3}, "imagenet", "Assumed"),
-        ({"architectures": ["other"], **HALF}, "imagenet", "Assumed"),
-        ([], "imagenet", "Assumed"),
+        ({"architecture": "resnet18"}, "imagenet", "is assumed"),
+        ({"architecture": "resnet18", "pretrained_cfg": [], **HALF}, "imagenet", "is assumed"),
+        ({"architecture": "resnet18", "mean": ["x"] * 3, "std": 3}, "imagenet", "is assumed"),
+        ({"architectures": ["other"], **HALF}, "imagenet", "is assumed"),
+        ([], "imagenet", "is assumed"),
     ],
 )
 def test_the_config_that_timm_puts_beside_the_weights(network, tmp_path, content, kind, note):

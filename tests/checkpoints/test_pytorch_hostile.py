@@ -30,6 +30,13 @@ def state():
     return ResNet(18).state_dict()
 
 
+def test_an_old_torch_is_refused(tmp_path, monkeypatch):
+    """It could run code from the file in spite of weights_only."""
+    torch.save({"a": torch.ones(1)}, tmp_path / "file.pth")
+    monkeypatch.setattr(pytorch_tensors.importlib.metadata, "version", lambda _: "2.5.1+cpu")
+    assert "needs torch 2.6 or later, and this is 2.5.1+cpu" in refused(tmp_path / "file.pth")
+
+
 def refused(path) -> str:
     """The one line with which a file is refused, at whatever point."""
     with pytest.raises(ConfigError) as error:
@@ -247,7 +254,7 @@ def test_old_files_without_zip(state, tmp_path):
 def test_torch_that_is_not_installed(state, tmp_path, monkeypatch):
     torch.save(state, tmp_path / "file.pth")
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert "pip install torch" in refused(tmp_path / "file.pth")
+    assert "pip install '.[torch]'" in refused(tmp_path / "file.pth")
 
 
 def test_a_file_that_changes_after_it_was_opened(state, tmp_path):

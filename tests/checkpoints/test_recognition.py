@@ -8,7 +8,7 @@ from tests.small import parse
 
 from tf_simclr.checkpoints import recognition, weights_file
 from tf_simclr.checkpoints.formats.stored import SELECTOR_IS_HIDDEN, Stored
-from tf_simclr.config import Config
+from tf_simclr.config import Config, saved_settings
 from tf_simclr.errors import ConfigError
 from tf_simclr.models.from_config import make_model
 
@@ -128,6 +128,49 @@ def test_shapes_of_no_network_that_can_be_built(networks, change, message):
     with pytest.raises(ConfigError, match=message) as error:
         recognition.fit(Config().replace(mode="predict"), stored, path="x")
     assert "\n" not in str(error.value) and "give another" in str(error.value)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_run_keeps_the_network_that_it_has_adopted(tmp_path, mode):
+    """A gin file of the command does not have it, and no shape shows it."""
+    adopted = dict(input_normalization="imagenet", resnet_depth=18, max_pool_padding="symmetric")
+    started = Config().replace(checkpoint="resnet.pth", temperature=0.5, **adopted)
+    (tmp_path / "config.json").write_text(saved_settings.to_json(started))
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "ckpt-1"')
+    (tmp_path / "ckpt-1.index").touch()
+    command = Config().replace(mode=mode, model_dir=str(tmp_path), checkpoint="resnet.pth")
+    config, _ = recognition.adopt(command, fixed=["max_pool_padding"])
+    assert (config.model.input_normalization, config.model.resnet_depth) == ("imagenet", 18)
+    assert config.model.max_pool_padding == "same" and config.loss.temperature == 0.1
+    # A run that started without weights keeps the settings of the command.
+    (tmp_path / "config.json").write_text(saved_settings.to_json(started.replace(checkpoint=None)))
+    assert recognition.adopt(command) == (command, None)
+
+
+def test_a_flag_of_the_selector_that_cannot_be_is_refused(networks):
+    _, stored = networks[6]
+    config = Config().replace(mode="predict", ft_proj_selector=0)
+    assert recognition.fit(config, stored, path="x").model.ft_proj_selector != 0
+    with pytest.raises(ConfigError, match="leave --ft_proj_selector out, or give another"):
+        recognition.fit(config, stored, path="x", fixed=["ft_proj_selector"])
+
+
+@pytest.mark.parametrize("sk_ratio, width", [(0.05, 1.25), (0.07, 1.75), (0.1, 1.5)])
+def test_any_ratio_is_found_again(sk_ratio, width):
+    shapes = {
+        f"base_model/block_group{g}/block1/{layer}/kernel": shape
+        for g, f in enumerate(int(64 * 2**i * width) for i in range(4))
+        for layer, shape in (
+            ("sk/reduce", (1, 1, f, max(int(f * sk_ratio), 32))),
+            ("sk/expand", (1, 1, max(int(f * sk_ratio), 32), 2 * f)),
+        )
+    }
+    kernels, _ = recognition._kernels_of_blocks(shapes)
+    found = recognition._sk_ratio(shapes, kernels, 0.0)
+    for _, _, layer in kernels:
+        assert layer in ("sk/reduce", "sk/expand")
+    for g, f in enumerate(int(64 * 2**i * width) for i in range(4)):
+        assert max(int(f * found), 32) == kernels[g, 1, "sk/reduce"][-1]
 
 
 def test_the_command_line_takes_the_network_from_the_checkpoint(golden):

@@ -117,7 +117,7 @@ def test_other_networks_are_refused(v1, add, message):
     "kind", ["a SavedModel of this package", "a Keras file of a functional model"]
 )
 def test_weights_are_not_rescaled_twice(v1, kind):
-    with pytest.raises(ConfigError, match=f"'x' is {kind}, so give the file .* converted from"):
+    with pytest.raises(ConfigError, match=f"'x' is {kind}: give the released file itself"):
         rescale.rescale_v1(stored_of(v1, kind), path="x")
 
 
@@ -127,12 +127,12 @@ def test_the_converter_rescales(model, v1, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(convert_checkpoint.saved_model, "export", lambda *_, **__: None)
     monkeypatch.setattr(convert_checkpoint.model_card, "write", lambda *_: None)
     convert_checkpoint.main([f"--source={source}", f"--output={tmp_path}/new", "--rescale_v1"])
-    assert "Note: the convolutions were divided by 16.8" in capsys.readouterr().out
+    assert "Note: The encoder's kernels were divided by 16.8" in capsys.readouterr().out
     converted = weights.open_weights(str(tmp_path / "new"))
     stem = "base_model/stem/conv/kernel"
     np.testing.assert_allclose(converted.read(stem) * 16.8, v1[stem], rtol=1e-5)
     assert largest_difference(outputs(model, converted), before) < 1e-5
-    with pytest.raises(SystemExit, match="is a checkpoint of this package, so give the file"):
+    with pytest.raises(SystemExit, match="is a checkpoint of this package: give the released file"):
         convert_checkpoint.main(
             [f"--source={tmp_path}/new", f"--output={tmp_path}/again", "--rescale_v1"]
         )

@@ -92,7 +92,7 @@ def test_find_takes_the_latest(model_dir):
     [
         ("nowhere", "does not exist"),
         ("nowhere/ckpt-1", "does not exist"),
-        ("", "is a directory without checkpoint or SavedModel"),
+        ("", "is a directory without a checkpoint, a SavedModel"),
     ],
 )
 def test_no_such_checkpoint(tmp_path, path, message):

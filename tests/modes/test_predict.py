@@ -254,7 +254,9 @@ def test_an_assumption_about_the_supervised_head_is_said(
             json.dump(about | {"network": settings}, file)
         predict(path, images, tmp_path / "rows.csv")
         message = capsys.readouterr().err
-        assert ("several have that width: ft_proj_selector=0 is assumed" in message) == is_said
+        assert (
+            "several layers have the right width. ft_proj_selector=0 is assumed" in message
+        ) == is_said
         check_same(rows_of(tmp_path / "rows.csv"), expected[0], 2e-6)
         predict(path, images, tmp_path / "embeddings.npy")
         assert "assumed" not in capsys.readouterr().err  # they do not pass the head

@@ -150,7 +150,7 @@ def test_absent_sources(capsys, tmp_path):
     )
     (tmp_path / "empty").mkdir()
     message = error_of(capsys, f"--source={tmp_path}/empty", output)
-    assert "directory without checkpoint" in message
+    assert "directory without a checkpoint" in message
     (tmp_path / "notes.txt").write_text("mine")
     message = error_of(capsys, f"--source={tmp_path}/notes.txt", output)
     assert "is not a file of weights" in message
@@ -196,7 +196,7 @@ def test_output_must_be_new_or_empty(capsys, source, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     for output in (tmp_path, tmp_path / "notes.txt"):
         message = error_of(capsys, f"--source={source}", f"--output={output}")
-        assert "exists and is not an empty directory; use another" in message
+        assert "exists and is not an empty directory: remove it, or use another" in message
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 

@@ -4,6 +4,7 @@ import configparser
 import csv
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from PIL import Image
 
 import export
 import small
-from tf_simclr.checkpoints import exports, weights
+from tf_simclr.checkpoints import exports, recognized_model, weights, weights_file
 from tf_simclr.checkpoints.formats import optional
+from tf_simclr.config import Config
 from tf_simclr.data.sources.shapes_drawing import CLASS_NAMES
 from tf_simclr.errors import ConfigError
+from tf_simclr.modes import sample_images
 
 NEEDS = {
     "saved_model": (),
@@ -127,7 +130,7 @@ def test_eight_bits_need_real_images_and_are_close(run, pictures, tmp_path, caps
     words = (f"--checkpoint={run}", "--format=tflite", "--quantize=int8", f"--output={output}")
     export.main([*words, f"--images={pictures}", "--check"])
     text = capsys.readouterr().out
-    cosine = float(text.split("cosine similarity is ")[1].split(". ")[0])
+    cosine = float(text.split("cosine similarity is ")[1].split()[0].rstrip("."))
     assert 0.98 < cosine <= 1 and "Checked on 5 images" in text
     small_size = os.path.getsize(output / "model.tflite")
     weights_size = sum(value.nbytes for value in weights.read_weights(run).values())
@@ -149,13 +152,13 @@ def test_an_official_checkpoint_names_no_data_and_no_training(golden, pictures, 
     source = golden("models/r18_cifar")
     words = (f"--checkpoint={source}", "--format=keras", f"--output={tmp_path}/official")
     message = refused(capsys, *words, "--check")
-    assert "images must be given with --check" in message and "--images" in message
+    assert "--check needs real images" in message and "--images" in message
     export.main([*words, "--check", f"--images={pictures}"])
     assert capsys.readouterr().out.startswith(
         "Recognized a TF2 checkpoint of the official code; ResNet-18 0.125x, small stem"
     )
     card = (tmp_path / "official" / "MODEL_CARD.md").read_text()
-    assert "Not recorded in the file." in card and "No evaluation of these weights" in card
+    assert "The training is not recorded." in card and "No evaluation of these weights" in card
 
 
 @pytest.mark.parametrize(
@@ -202,7 +205,7 @@ def test_a_missing_package_is_named_with_its_install_line(
 
     monkeypatch.setattr(optional.importlib, "import_module", fail)
     message = refused(capsys, f"--checkpoint={run}", f"--format={name}", f"--output={tmp_path}/new")
-    assert f"needs the package {package}" in message and f"pip install {package}" in message
+    assert f"needs the package {package}" in message and f"pip install '.[{name}]'" in message
     assert list(tmp_path.iterdir()) == []
 
 
@@ -211,7 +214,70 @@ def test_a_package_has_an_extra_that_pins_it(repo_root):
     parser.read(repo_root / "setup.cfg")
     extras = parser["options.extras_require"]
     pinned = " ".join(extras[name] for name in ("torch", "onnx", "tflite"))
-    for package in optional.PACKAGES.values():
-        assert f"{package}" in pinned, package
-    with pytest.raises(ConfigError, match="pip install safetensors"):
+    for package in optional.EXTRAS:
+        assert package.replace("_", "-") in pinned, package
+    with pytest.raises(ConfigError, match=r"pip install '.\[torch\]'"):
         optional.require("safetensors.no_such_module", reason="a test")
+
+
+def test_what_about_json_says_of_images_is_used_and_flags_win(run, tmp_path):
+    """A SavedModel that was copied away from its run knows its image size."""
+    shutil.copytree(f"{run}/saved_model/2", tmp_path / "alone")
+    about = json.loads((tmp_path / "alone" / "assets" / "about.json").read_text())
+    about["image_size"], about["preparation"]["image_range"] = 24, [0, 4095]
+    (tmp_path / "alone" / "assets" / "about.json").write_text(json.dumps(about))
+    stored = weights_file.open_weights(str(tmp_path / "alone"))
+    config = Config().replace(seed=0, precision="bfloat16")
+    built = recognized_model.build(stored, str(tmp_path / "alone"), config)
+    assert (built.config.data.image_size, built.config.data.image_range) == (24, "0,4095")
+    assert built.config.training.precision == "float32"  # exports are
+    fixed = config.replace(image_size=32)
+    built = recognized_model.build(stored, str(tmp_path / "alone"), fixed, fixed=["image_size"])
+    assert built.config.data.image_size == 32
+
+
+def test_a_flag_that_changes_the_network_takes_the_accuracy_away(run, tmp_path):
+    export.main(
+        [f"--checkpoint={run}", "--format=keras", f"--output={tmp_path}/other"]
+        + ["--input_normalization=cifar10"]
+    )
+    card = (tmp_path / "other" / "MODEL_CARD.md").read_text()
+    assert "No evaluation of these weights is recorded." in card and "cifar10" in card
+    again = small.parse(
+        "--mode=predict", f"--checkpoint={tmp_path}/other/model.keras", "--images=x"
+    )
+    assert again.model.input_normalization == "cifar10"
+
+
+def test_images_that_nothing_reads_are_refused(run, pictures, tmp_path, capsys):
+    words = (f"--checkpoint={run}", "--format=keras", f"--output={tmp_path}/new")
+    assert "images must be unset without --check" in refused(capsys, *words, f"--images={pictures}")
+
+
+def test_a_converter_that_fails_is_an_error_of_one_line(run, tmp_path, capsys, monkeypatch):
+    def fail(*_):
+        raise NotImplementedError("no such layer")
+
+    broken = exports.FORMATS["keras"]._replace(write=fail)
+    monkeypatch.setitem(exports.FORMATS, "keras", broken)
+    message = refused(capsys, f"--checkpoint={run}", "--format=keras", f"--output={tmp_path}/new")
+    assert "format=keras cannot express" in message and list(tmp_path.iterdir()) == []
+
+
+def test_a_torch_export_holds_no_bytecode(exported):
+    assert sorted(os.listdir(exported("torch"))) == [
+        "MODEL_CARD.md",
+        "about.json",
+        "config.json",
+        "model.py",
+        "model.safetensors",
+    ]
+
+
+def test_sample_images_are_spread_over_a_folder(tmp_path):
+    for name in range(10):
+        Image.new("RGB", (8, 8), (25 * name, 0, 0)).save(tmp_path / f"{name}.png")
+    config = Config().replace(image_size=8)
+    images = sample_images.from_files(config, str(tmp_path), 5)
+    reds = np.rint(255 * images[:, 0, 0, 0] / 25)
+    assert reds.tolist() == [0, 2, 4, 6, 8]

@@ -103,8 +103,8 @@ def read_about(directory: str) -> About:
         return parse(content)
     except (OSError, tf.errors.OpError, ValueError, RecursionError) as error:
         raise ConfigError(
-            f"{path!r} cannot be used ({one_line(error)}): restore it, or delete it; then class names and "
-            "settings such as input_normalization are lost"
+            f"{path!r} cannot be used ({one_line(error)}): restore it; if you delete it, the class "
+            "names and settings such as input_normalization are lost"
         ) from error
 
 

@@ -3,8 +3,8 @@
 docs/formats.md compares the formats.
 """
 
-import importlib.util
 import os
+import runpy
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from tf_simclr.checkpoints import loading_code
 from tf_simclr.checkpoints.formats import optional
 from tf_simclr.checkpoints.formats.keras import keras_writer
 from tf_simclr.checkpoints.formats.pytorch import pytorch_export
-from tf_simclr.checkpoints.formats.runtimes import onnx_file, tflite_file
+from tf_simclr.checkpoints.formats.runtimes import onnx_file, sessions, tflite_file
 from tf_simclr.checkpoints.formats.tensorflow import saved_model
 from tf_simclr.models.simclr import SimCLR
 
@@ -93,11 +93,9 @@ def _write_torch(export: Export, directory: str) -> None:
 
 def _load_torch(directory: str) -> Embed:
     torch = optional.require("torch", reason="--check of a PyTorch export")
-    spec = importlib.util.spec_from_file_location("model", os.path.join(directory, "model.py"))
-    assert spec and spec.loader, "the export has a model.py"
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)  # written a moment ago by this program
-    network = module.load(os.path.join(directory, "model.safetensors"))
+    # This program has written it a moment ago. An import would leave bytecode in the export.
+    program = runpy.run_path(os.path.join(directory, "model.py"))
+    network = program["load"](os.path.join(directory, "model.safetensors"))
 
     def embed(images: np.ndarray) -> np.ndarray:
         with torch.no_grad():
@@ -112,8 +110,9 @@ def _write_onnx(export: Export, directory: str) -> None:
 
 
 def _load_onnx(directory: str) -> Embed:
-    runner = onnx_file.load(os.path.join(directory, "model.onnx"))
-    return lambda images: runner.endpoints(images)[EMBEDDING]
+    with open(os.path.join(directory, "model.onnx"), "rb") as file:
+        session = sessions.onnx_session(file.read())
+    return lambda images: session.run(images)[EMBEDDING]
 
 
 def _write_tflite(export: Export, directory: str) -> None:
@@ -128,8 +127,9 @@ def _write_tflite(export: Export, directory: str) -> None:
 
 
 def _load_tflite(directory: str) -> Embed:
-    runner = tflite_file.load(os.path.join(directory, "model.tflite"))
-    return lambda images: runner.endpoints(images)[EMBEDDING]
+    with open(os.path.join(directory, "model.tflite"), "rb") as file:
+        session = sessions.tflite_session(file.read())
+    return lambda images: session.run(images)[EMBEDDING]
 
 
 FORMATS = {

@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tf_simclr import __version__, files
@@ -23,7 +23,7 @@ _TITLES = {
     "eval/label_top_1_accuracy": "supervised head, top-1",
     "eval/label_top_5_accuracy": "supervised head, top-5",
     "probe/pretrained": "linear probe on the features, top-1",
-    "neighbours/pretrained": "nearest neighbors in the training split, same class",
+    "neighbours/pretrained": "nearest training images of the same class",
 }
 
 
@@ -36,10 +36,12 @@ class Card(NamedTuple):
       step: the training step of the weights; None if unknown.
       recipe: the settings of the run that has trained the weights; None if they are not recorded.
       results: {metric: value}, the evaluation of these weights (`results_of`).
+      evaluation: the settings of that evaluation; None if they are not recorded.
       about: the content of about.json (`about_file.content`).
       outputs: {endpoint: width}.
       loading: Markdown with code that loads the export.
       check: how far the export's outputs are from the model's; "" if they were not compared.
+      notes: sentences about the file that the weights come from (`Stored.notes`).
     """
 
     network: str
@@ -47,10 +49,12 @@ class Card(NamedTuple):
     step: int | None
     recipe: Config | None
     results: Mapping[str, float]
+    evaluation: Config | None
     about: Mapping[str, Any]
     outputs: Mapping[str, int]
     loading: str
     check: str = ""
+    notes: Sequence[str] = ()
 
 
 def write(directory: str, card: Card) -> None:
@@ -72,7 +76,7 @@ def text(card: Card) -> str:
         ),
     }
     lines = [f"# {_plain(card.network)}", ""]
-    lines.append(f"Exported by tf_simclr {__version__} from `{_plain(card.weights)}`.")
+    lines.append(f"Exported by tf_simclr {__version__} from {_code(card.weights)}.")
     for title, body in sections.items():
         lines += ["", f"## {title}", "", body]
     return "\n".join(lines) + "\n"
@@ -83,22 +87,28 @@ def _plain(value: object) -> str:
     return re.sub(r"[`<>\[\]|#*]", "?", one_line(str(value)))
 
 
+def _code(value: object) -> str:
+    """Formats a value from a file as a code span, in which Markdown has no meaning."""
+    return "`" + re.sub("[`|]", "?", one_line(str(value))) + "`"
+
+
 def _training(card: Card) -> str:
+    notes = "".join(f" {_plain(note)}" for note in card.notes)
     if card.recipe is None:
         source = card.about.get("source")
         origin = f" The weights were converted from {_plain(source)}." if source else ""
-        return f"The training is not recorded.{origin}"
+        return _paragraph(f"The training is not recorded.{origin}{notes}")
     data, training = card.recipe.data, card.recipe.training
     step = f", up to step {card.step}" if card.step is not None else ""
     flags = [
-        f"    --{name}={shlex.quote(_plain(value))}"
+        f"    --{name}={shlex.quote(one_line(str(value)))}"
         for name, value in saved_settings.saved_values(card.recipe).items()
         if value != settings()[name].default and name not in _LEFT_OUT
     ]
     return "\n".join(
         [
-            f"Trained with train_mode={training.train_mode} on the data set {_plain(data.dataset)}, "
-            f"split {_plain(data.train_split)}{step}.",
+            f"Trained with train_mode={training.train_mode} on the data set {_code(data.dataset)}, "
+            f"split {_code(data.train_split)}{step}.{notes}",
             "",
             "The settings that differ from the defaults of run.py:",
             "",
@@ -109,17 +119,26 @@ def _training(card: Card) -> str:
 
 def _accuracy(card: Card) -> str:
     rows = [
-        f"| {title} | {100 * card.results[key]:.2f}% |"
+        f"| {title}{_part(card, key)} | {100 * card.results[key]:.2f}% |"
         for key, title in _TITLES.items()
         if key in card.results
     ]
-    if not rows or card.recipe is None:
+    if not rows:
         return "No evaluation of these weights is recorded."
-    data, training = card.recipe.data, card.recipe.training
-    images = f"{_plain(data.dataset)}, split {_plain(data.eval_split)}"
-    if training.eval_steps:
-        images += f", at most the first {training.eval_steps * training.eval_batch_size} images"
-    return "\n".join([f"| on {images} | |", "|---|---|", *rows])
+    images = "evaluation split, as recorded in result.json"
+    if card.evaluation:
+        data = card.evaluation.data
+        images = f"{_code(data.dataset)}, split {_code(data.eval_split)}"
+    return "\n".join([f"| {images} | |", "|---|---|", *rows])
+
+
+def _part(card: Card, key: str) -> str:
+    """Says that eval_steps has limited an evaluation, which does not limit the probes."""
+    settings_used = card.evaluation or card.recipe
+    if not settings_used or not settings_used.training.eval_steps or not key.startswith("eval/"):
+        return ""
+    training = settings_used.training
+    return f" (at most the first {training.eval_steps * training.eval_batch_size} images)"
 
 
 def _preparation(about: Mapping[str, Any]) -> str:
@@ -141,9 +160,9 @@ def _preparation(about: Mapping[str, Any]) -> str:
     names = about.get("class_names")
     classes = f" and the names of the {len(names)} classes" if names else ""
     return _paragraph(
-        "Rotate the image as its EXIF orientation says, put a transparent one on white, and convert "
-        f"it to RGB. Take {part}, resize it to {size} x {size} pixels with bicubic weights and without "
-        "antialiasing, scale it from 0 .. 255 to [0, 1], and clip it to that range. "
+        "Rotate the image as its EXIF orientation says, put a transparent one on white, and "
+        f"convert it to RGB. Take {part}, resize it to {size} x {size} pixels with bicubic weights "
+        "and without antialiasing, scale it from 0 .. 255 to [0, 1], and clip it to that range. "
         f"{inside} The file about.json (assets/about.json in a SavedModel) has these values"
         f"{classes} for programs."
     )

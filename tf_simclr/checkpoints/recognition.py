@@ -4,9 +4,10 @@
 stem, projection head and classes all show in the shapes.
 """
 
+import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -17,7 +18,7 @@ from tf_simclr.checkpoints.formats.stored import (
     SUPERVISED_HEAD,
     Stored,
 )
-from tf_simclr.config import Config, settings
+from tf_simclr.config import Config, saved_settings, settings
 from tf_simclr.errors import ConfigError
 from tf_simclr.models.resnet import BLOCKS_PER_GROUP, BOTTLENECK_DEPTHS
 from tf_simclr.models.simclr import SMALL_STEM_MAX_IMAGE_SIZE
@@ -27,6 +28,20 @@ _STEM = "base_model/stem/conv/kernel"
 _BLOCK = re.compile(r"base_model/block_group(\d)/block(\d+)/(.*)")
 _HEAD = re.compile(r"head_contrastive/layer(\d+)/dense/kernel")
 _SIMCLRV2_SK_RATIO = 0.0625
+# What training takes from the weights that it starts from.
+_ADOPTED = (
+    "resnet_depth",
+    "width_multiplier",
+    "sk_ratio",
+    "se_ratio",
+    "first_shortcut",
+    "max_pool_padding",
+    "input_normalization",
+    "proj_head_mode",
+    "num_proj_layers",
+    "proj_out_dim",
+    "image_size",
+)
 
 
 class Unrecognized(ValueError):
@@ -41,9 +56,10 @@ def adopt(config: Config, *, fixed: Collection[str] = ()) -> tuple[Config, str |
       fixed: names of the settings that must keep their values: those given as flags.
 
     Returns:
-      The settings, and text for the user: what was recognized, and notes. The settings do not
-      change and the text is None if the run does not start from --checkpoint, or if the weights
-      cannot be opened as variables, such as a SavedModel of another program.
+      The settings, and text for the user: what was recognized, and notes. The text is None if the
+      run does not start from --checkpoint, or if the weights cannot be opened as variables, such as
+      a SavedModel of another program. A run that resumes or is evaluated keeps the network that it
+      has adopted at its start.
 
     Raises:
       ConfigError: the weights contradict a fixed setting or the image size.
@@ -51,7 +67,9 @@ def adopt(config: Config, *, fixed: Collection[str] = ()) -> tuple[Config, str |
     path, mode = config.training.checkpoint, config.runtime.mode
     trains = mode in ("train", "train_then_eval")
     resumes = trains and tf.train.latest_checkpoint(config.runtime.model_dir or "") is not None
-    if not path or resumes or mode == "eval":
+    if resumes or mode == "eval":
+        return _keep_network(config, fixed), None
+    if not path:
         return config, None
     try:
         stored = weights_file.open_weights(path)
@@ -62,6 +80,19 @@ def adopt(config: Config, *, fixed: Collection[str] = ()) -> tuple[Config, str |
     notes = [note for note in stored.notes if note != SELECTOR_IS_HIDDEN]
     lines = [f"Recognized in {path}: {describe(stored, config)}"] + [f"Note: {n}" for n in notes]
     return config, "\n".join(lines)
+
+
+def _keep_network(config: Config, fixed: Collection[str]) -> Config:
+    """Returns the network settings of the run in model_dir, if it has started from --checkpoint.
+
+    They are only in its config.json: the command's gin file does not have what was recognized.
+    """
+    saved = saved_settings.read_of_run(config.runtime.model_dir or "")
+    if not saved.get("checkpoint"):
+        return config
+    return config.replace(
+        **{name: saved[name] for name in _ADOPTED if name in saved and name not in fixed}
+    )
 
 
 def fit(config: Config, stored: Stored, *, path: str, fixed: Collection[str] = ()) -> Config:
@@ -95,7 +126,7 @@ def fit(config: Config, stored: Stored, *, path: str, fixed: Collection[str] = (
             # Which layer fine-tuning starts from is a choice of the new run.
             if name not in fixed and not (trains and name == "ft_proj_selector"):
                 config = config.replace(**{name: value})
-        return config if trains else _fit_selector(config, stored.shapes)
+        return config if trains else _fit_selector(config, stored.shapes, fixed)
     except Unrecognized as error:
         message = f"checkpoint {path!r} is {stored.kind}, but {error}"
         end = " give another" if message.endswith(", or") else ": give another"
@@ -160,8 +191,7 @@ def _backbone(shapes: Shapes, config: Config) -> dict[str, Any]:
     values = {
         "resnet_depth": model.resnet_depth if model.resnet_depth in depths else depths[0],
         "width_multiplier": _fitting(
-            model.width_multiplier,
-            widths[3] / 512,
+            (model.width_multiplier, widths[3] / 512),
             lambda width: [int(64 * 2**i * width) for i in range(4)] == widths,
             "its block groups have " + ", ".join(map(str, widths)) + " channels",
         ),
@@ -188,13 +218,13 @@ def _kernels_of_blocks(
     return kernels, blocks
 
 
-def _fitting(current: float, candidate: float, fits: Callable[[float], bool], why: str) -> float:
-    """Returns the current value if it fits, otherwise the candidate.
+def _fitting(values: Iterable[float], fits: Callable[[float], bool], why: str) -> float:
+    """Returns the first value that fits.
 
     Raises:
-      Unrecognized: neither fits.
+      Unrecognized: none fits.
     """
-    for value in (current, candidate):
+    for value in values:
         if fits(value):
             return value
     raise Unrecognized(f"{why}, which no setting gives")
@@ -211,10 +241,11 @@ def _sk_ratio(shapes: Shapes, kernels: Mapping, current: float) -> float:
         # Basic blocks have no selective kernels, but sk_ratio still changes their stem.
         has_deep_stem = "base_model/stem/conv1/kernel" in shapes
         return (current or _SIMCLRV2_SK_RATIO) if has_deep_stem else 0.0
-    candidate = max((r / f for f, r in pairs if r > 32), default=_SIMCLRV2_SK_RATIO)
+    # A bottleneck has at least 32 channels, so 32 only says that the ratio is small.
+    largest = min(_SIMCLRV2_SK_RATIO, 32 / max(f for f, _ in pairs))
+    candidate = max((r / f for f, r in pairs if r > 32), default=largest)
     return _fitting(
-        current or candidate,
-        candidate,
+        (current or candidate, candidate, math.nextafter(candidate, 1)),
         lambda ratio: all(max(int(f * ratio), 32) == r for f, r in pairs),
         f"its selective kernels have bottlenecks of {sorted(r for _, r in pairs)} channels",
     )
@@ -231,8 +262,7 @@ def _se_ratio(kernels: Mapping, current: float) -> float:
     # A bottleneck of one channel only says that the ratio is small.
     candidate = max((r / f for f, r in pairs if r > 1), default=1 / max(f for f, _ in pairs))
     return _fitting(
-        current or candidate,
-        candidate,
+        (current or candidate, candidate, math.nextafter(candidate, 1)),
         lambda ratio: all(max(1, int(f * ratio)) == r for f, r in pairs),
         f"its squeeze-and-excitation has bottlenecks of {sorted(r for _, r in pairs)} channels",
     )
@@ -293,7 +323,7 @@ def _projection_head(shapes: Shapes, config: Config) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value != getattr(model, name)}
 
 
-def _fit_selector(config: Config, shapes: Shapes) -> Config:
+def _fit_selector(config: Config, shapes: Shapes, fixed: Collection[str]) -> Config:
     """Sets ft_proj_selector to a layer whose width is that of the supervised head's input."""
     kernel = shapes.get(f"{SUPERVISED_HEAD}dense/kernel")
     if kernel is None:
@@ -307,5 +337,10 @@ def _fit_selector(config: Config, shapes: Shapes) -> Config:
         raise Unrecognized(
             f"its supervised head takes {kernel[0]} features, and its layers have "
             f"{', '.join(map(str, widths))}"
+        )
+    if "ft_proj_selector" in fixed:
+        raise Unrecognized(
+            f"its supervised head takes {kernel[0]} features, and the layer of ft_proj_selector="
+            f"{selector} has another width: leave --ft_proj_selector out, or"
         )
     return config.replace(ft_proj_selector=widths.index(kernel[0]))

@@ -1,7 +1,7 @@
 """Builds the model that a file of weights belongs to."""
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tf_simclr.checkpoints import about_file, recognition, weights, weights_file
 from tf_simclr.checkpoints.about_file import About
@@ -36,25 +36,36 @@ class RecognizedModel(NamedTuple):
 def build(
     stored: Stored, path: str, config: Config, *, fixed: Collection[str] = ()
 ) -> RecognizedModel:
-    """Builds the model as it is in the file, unlike the start of a run.
+    """Builds the model as it is in the file, in float32, unlike the start of a run.
 
     Args:
       stored: the weights (`weights_file.open_weights`).
       path: the path that the user gave.
       config: checked settings, with a seed. Those that do not fit the weights change
-        (`recognition.fit`).
+        (`recognition.fit`), and those of images that about.json beside the file has.
       fixed: names of the settings that must keep their values.
 
     Raises:
       ConfigError: a fixed setting contradicts the weights, or the file lacks a variable.
     """
     mode = config.runtime.mode
-    config = recognition.fit(config.replace(mode="predict"), stored, path=path, fixed=fixed)
+    about = about_file.read_about(weights_file.about_directory(weights_file.find(path)))
+    config = config.replace(mode="predict", precision="float32", **_of_images(about, fixed))
+    config = recognition.fit(config, stored, path=path, fixed=fixed)
     model = make_model(config, stored.num_classes)
     report = weights.restore(model, stored, path)
     if report.missing:
         raise ConfigError(f"checkpoint {path!r} lacks {report.missing[0]}: give another")
-    about = about_file.read_about(weights_file.about_directory(weights_file.find(path)))
     if about.class_names and len(about.class_names) != stored.num_classes:
         about = about.replace(class_names=None)
     return RecognizedModel(model, config.replace(mode=mode), stored, about)
+
+
+def _of_images(about: About, fixed: Collection[str]) -> dict[str, Any]:
+    """Returns the settings of images that about.json has, except those that are fixed."""
+    image_range = about.image_range
+    values = {
+        "image_size": about.image_size,
+        "image_range": f"{image_range.low},{image_range.high}" if image_range else None,
+    }
+    return {name: value for name, value in values.items() if value and name not in fixed}

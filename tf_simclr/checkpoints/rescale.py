@@ -62,16 +62,16 @@ def rescale_v1(stored: Stored, *, path: str) -> Stored:
         return value / np.float32(FACTOR)
 
     note = (
-        f"The encoder's kernels were divided by {FACTOR:g} (--rescale_v1). In inference the outputs "
-        "stay the same, except for initial_conv."
+        f"The encoder's kernels were divided by {FACTOR:g} (--rescale_v1). In inference the "
+        "outputs stay the same, except for initial_conv."
     )
     return dataclasses.replace(stored, read=read, notes=(*stored.notes, note))
 
 
 def _difference_from_v1(stored: Stored) -> str | None:
     """Says in which way weights are not those of SimCLRv1; None if they may be."""
-    if "this package" in stored.kind or "Keras" in stored.kind:
-        return f"is {stored.kind}, so give the file that it was converted from"
+    if not stored.kind.endswith("of the official code"):
+        return f"is {stored.kind}: give the released file itself"
     blocks: dict[str, int] = {}
     for name in stored.shapes:
         if match := _LAST_BLOCK.fullmatch(name):

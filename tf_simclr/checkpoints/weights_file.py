@@ -79,7 +79,8 @@ def _find_in(directory: str) -> str:
             f"as {weights_files[0]!r}"
         )
     raise ConfigError(
-        f"checkpoint {directory!r} is a directory without a checkpoint, a SavedModel or a file of weights: give another, or name an ONNX or TFLite file itself"
+        f"checkpoint {directory!r} is a directory without a checkpoint, a SavedModel or a file of "
+        "weights: give another, or name an ONNX or TFLite file itself"
     )
 
 
@@ -156,7 +157,7 @@ def open_weights(path: str, *, prefix: str = "") -> Stored:
         with _read_errors_in_one_line(path):
             return stored.read(name)
 
-    return dataclasses.replace(stored, read=read, settings={**stored.settings, **network})
+    return dataclasses.replace(stored, read=read, settings={**network, **stored.settings})
 
 
 def _open(found: str, prefix: str) -> Stored:

@@ -54,7 +54,7 @@ def _run(parsed: flags.Parsed) -> None:
         config, recognized = experiment.adopt_checkpoint(parsed.config, fixed=parsed.explicit)
         if recognized:
             print(recognized, file=sys.stderr)
-        results = experiment.run(config)
+        results = experiment.run(config, fixed=parsed.explicit)
     except (ConfigError, *experiment.FAILURES) as error:
         sys.exit(f"{program}: {error}")
     except experiment.WorkerLost as lost:

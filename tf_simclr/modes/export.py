@@ -6,6 +6,7 @@ from typing import Any
 
 from tf_simclr.checkpoints import loading_code, model_card, recognition, result_files
 from tf_simclr.checkpoints.formats.tensorflow import saved_model
+from tf_simclr.config import Config
 from tf_simclr.devices import workers
 from tf_simclr.models.from_config import make_model
 from tf_simclr.models.simclr import SimCLR
@@ -61,6 +62,11 @@ class Exporter:
           results: {metric: value} of the latest weights.
         """
         state = self._state
+        recipe: Config | None = state.config
+        if state.config.runtime.mode == "eval":
+            # The evaluation's settings may name other data than that of the training.
+            saved = state.saved_settings
+            recipe = Config().replace(**saved) if saved else None
         best = result_files.read_best(state.model_dir) if BEST in self._written else None
         variables = state.model.variables_by_path()
         shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
@@ -69,7 +75,8 @@ class Exporter:
                 network=recognition.describe_network(shapes, state.config),
                 weights=os.path.join(state.model_dir, f"ckpt-{step}"),
                 step=step,
-                recipe=state.config,
+                recipe=recipe,
+                evaluation=state.config,
                 results=model_card.accuracies(results if name == LATEST else best or {}),
                 about=state.about(),
                 outputs=model_card.outputs_of(state.model),

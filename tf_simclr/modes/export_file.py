@@ -1,7 +1,8 @@
 """Writes a trained model in the format of another library, and checks what it has written."""
 
+import contextlib
+import dataclasses
 import os
-import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -98,7 +99,8 @@ def run(job: Job) -> Exported:
             f"output {job.output!r} cannot be written ({one_line(error)}): use another directory"
         ) from error
     finally:
-        _remove(unfinished)
+        with contextlib.suppress(tf.errors.OpError, OSError):
+            _remove(unfinished)
     path = os.path.join(job.output, FORMATS[job.format].file).rstrip("/")
     return Exported(path, num_bytes, check)
 
@@ -109,16 +111,27 @@ def _write(job: Job, directory: str) -> tuple[int, str]:
     about = about_file.content(
         recognized.config,
         recognized.about.class_names,
-        source=None if job.recipe else recognized.stored.kind,
+        source=None if job.recipe else recognized.about.source or recognized.stored.kind,
     )
     export = Export(
         recognized.model, about, job.embedding_only, job.quantize, job.representative_images
     )
-    FORMATS[job.format].write(export, directory)
+    try:
+        FORMATS[job.format].write(export, directory)
+    except (ConfigError, tf.errors.OpError, OSError):
+        raise
+    except Exception as error:  # the converters raise errors of many types
+        raise ConfigError(
+            f"format={job.format} cannot express {job.checkpoint!r} ({one_line(error)}): use "
+            "another format"
+        ) from error
     num_bytes = _size(directory)
     check = "" if job.checked_images is None else _check(job, directory, job.checked_images)
     about_file.write_about(directory, about)
-    settings_text = saved_settings.to_json(job.recipe or recognized.config)
+    config = job.recipe or recognized.config
+    if _differs(job):
+        config = config.replace(**_network(recognized.config))
+    settings_text = saved_settings.to_json(config)
     files.write_text(os.path.join(directory, saved_settings.JSON), settings_text)
     model_card.write(directory, _card(job, about, check))
     return num_bytes, check
@@ -133,9 +146,7 @@ def _check(job: Job, directory: str, images: np.ndarray) -> str:
     Raises:
       ConfigError: the difference is larger than rounding explains.
     """
-    start = time.perf_counter()
     embed = FORMATS[job.format].load(directory)
-    seconds = time.perf_counter() - start
     expected = job.recognized.model(images, training=False)[exports.EMBEDDING].numpy()
     embeddings = np.asarray(embed(images), np.float32)
     largest = float(np.abs(embeddings - expected).max())
@@ -143,7 +154,7 @@ def _check(job: Job, directory: str, images: np.ndarray) -> str:
     text = (
         f"Checked on {len(images)} images: a value of an embedding differs from the model's by at "
         f"most {largest:.2g} ({relative:.2g} of the largest value), and the smallest cosine "
-        f"similarity is {_smallest_cosine(embeddings, expected):.6f}. Loading took {seconds:.1f} s."
+        f"similarity is {_smallest_cosine(embeddings, expected):.6f}."
     )
     if not relative <= TOLERANCES.get(job.quantize, np.inf):
         raise ConfigError(
@@ -168,7 +179,7 @@ def _card(job: Job, about: Mapping[str, Any], check: str) -> Card:
         loading = loading_code.EMBEDDING_ONLY
     step, results = None, {}
     settings_file = saved_settings.find_beside(job.checkpoint)
-    if job.recipe and settings_file:
+    if job.recipe and settings_file and not _differs(job):
         step = weights_file.step_of(weights_file.find(job.checkpoint))
         results = model_card.results_of(os.path.dirname(settings_file), step)
     return Card(
@@ -177,11 +188,24 @@ def _card(job: Job, about: Mapping[str, Any], check: str) -> Card:
         step=step,
         recipe=job.recipe,
         results=results,
+        evaluation=None,  # result.json does not name its data
         about=about,
         outputs=outputs,
         loading=loading,
         check=check,
+        notes=recognized.stored.notes,
     )
+
+
+def _differs(job: Job) -> bool:
+    """Returns whether flags make another model than the one that the run has evaluated."""
+    recipe = job.recipe
+    return recipe is not None and _network(recipe) != _network(job.recognized.config)
+
+
+def _network(config: Config) -> dict[str, Any]:
+    """Returns the settings of the network and of its images."""
+    return dataclasses.asdict(config.model) | {"image_size": config.data.image_size}
 
 
 def _size(directory: str) -> int:

@@ -1,7 +1,7 @@
 """Runs mode=predict: a trained model classifies or embeds image files."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import tensorflow as tf
 
@@ -18,12 +18,13 @@ EMBEDDING, LOGITS = "final_avg_pool", "logits_sup"  # endpoints
 NAMES_SHOWN = 5  # files that cannot be decoded, in a message
 
 
-def run(config: Config) -> dict:
+def run(config: Config, *, fixed: Collection[str] = ()) -> dict:
     """Classifies or embeds images and writes a table, row by row.
 
     Args:
       config: checked settings. The setting checkpoint names the model, in any format that
         docs/formats.md lists; if unset, it is the latest checkpoint in model_dir.
+      fixed: names of the settings that the weights must not change: those given as flags.
 
     Returns:
       path: the path of the output. written and left_out: numbers of files.
@@ -49,7 +50,7 @@ def run(config: Config) -> dict:
     preflight.check_divisible("eval_batch_size", batch_size, strategy)
 
     with strategy.scope():
-        model = open_model(config, checkpoint, found)
+        model = open_model(config, checkpoint, found, fixed=fixed)
     is_embedding = output.endswith(tables.EMBEDDINGS)
     endpoint = EMBEDDING if is_embedding else LOGITS
     width = model.width(endpoint)

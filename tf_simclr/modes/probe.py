@@ -139,7 +139,7 @@ def _load_or_extract(
     data, with_pixels = config.data, config.probe.probe_baselines
     key = repr(
         (
-            "2",
+            "3",
             {name: _checksum(encoder) for name, encoder in encoders.items()},
             data.dataset,
             data.data_dir,
@@ -148,6 +148,9 @@ def _load_or_extract(
             source.num_examples(split),
             data.image_size,
             data.image_range,
+            config.model.max_pool_padding,
+            config.model.input_normalization,
+            config.training.precision,
             data.image_key,
             data.label_key,
             with_pixels,

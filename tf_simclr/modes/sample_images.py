@@ -14,7 +14,9 @@ from tf_simclr.modes import pictures
 
 
 def from_files(config: Config, images: str, count: int) -> np.ndarray:
-    """Reads the first images of a folder, a file name or a pattern.
+    """Reads images of a folder, a file name or a pattern: evenly spaced ones, if there are more.
+
+    A folder may have its classes one after the other.
 
     Args:
       config: uses image_size, image_range and max_megapixels.
@@ -32,7 +34,8 @@ def from_files(config: Config, images: str, count: int) -> np.ndarray:
     )
     prepared: list[np.ndarray] = []
     paths = pictures.find(images)
-    for path in paths:
+    stride = max(1, len(paths) // count)
+    for path in (path for start in range(stride) for path in paths[start::stride]):
         pixels, is_decoded = reader.read(os.fsencode(path))
         if is_decoded:
             view = views.evaluation_view(tf.constant(pixels), image_size=config.data.image_size)

@@ -7,7 +7,7 @@ variables are not those of a network that this package can build.
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -73,13 +73,16 @@ def runs_on_host(found: str) -> bool:
     return runnable_file.name_of(found) is not None
 
 
-def open_model(config: Config, path: str, found: str) -> TrainedModel:
+def open_model(
+    config: Config, path: str, found: str, *, fixed: Collection[str] = ()
+) -> TrainedModel:
     """Opens a model. Warns if the graph of a SavedModel must be loaded.
 
     Args:
       config: checked settings. Those that do not fit the weights change (`recognition.fit`).
       path: the path that the user named.
       found: what `find` has found there.
+      fixed: names of the settings that must keep their values.
 
     Raises:
       ConfigError: the file is damaged, or it holds another model.
@@ -90,10 +93,10 @@ def open_model(config: Config, path: str, found: str) -> TrainedModel:
     has_graph = saved_model.is_saved_model(path)
     if not has_graph or found not in (path, os.path.join(path, tf_checkpoint.VARIABLES)):
         about = about_file.read_about(weights_file.about_directory(found))
-        return _of_weights(config, path, found, about)
+        return _of_weights(config, path, found, about, fixed)
     about = saved_model.read_about(path)
     try:
-        return _of_weights(config, path, found, about, is_saved_model=True)
+        return _of_weights(config, path, found, about, fixed, is_saved_model=True)
     except ConfigError as error:
         print(
             f"{path} is a SavedModel whose network cannot be rebuilt ({error}). Its own graph will "
@@ -131,33 +134,40 @@ def _of_runner(config: Config, runner: Runner) -> TrainedModel:
 
 
 def _of_weights(
-    config: Config, path: str, found: str, about: About, *, is_saved_model: bool = False
+    config: Config,
+    path: str,
+    found: str,
+    about: About,
+    fixed: Collection[str],
+    *,
+    is_saved_model: bool = False,
 ) -> TrainedModel:
     """Builds our own model with the weights.
 
     Raises:
       ConfigError: they cannot be read, or are not those of a network that this package can build.
     """
-    stored = weights.open_weights(found)
-    config = recognition.fit(config, stored, path=found)
+    stored = weights_file.open_weights(found)
+    config = recognition.fit(config, stored, path=found, fixed=fixed)
     if is_saved_model:
         config = config.replace(precision="float32")  # SavedModels compute in float32
     model = from_config.make_model(config, stored.num_classes)
-    report = weights.restore_weights(model, found)
-    if is_saved_model and report.missing:
-        raise ConfigError(f"its variables lack {report.missing[0]}")
+    report = weights.restore(model, stored, found)
+    if report.missing:
+        raise ConfigError(f"checkpoint {found!r} lacks {report.missing[0]}: give another")
     note = None
     if _has_unknown_selector(stored, model) and not saved_settings.find_beside(path):
         note = (
             f"{path} does not say which layer its supervised head reads, and several layers have "
-            f"the right width. ft_proj_selector={config.model.ft_proj_selector} is assumed; if that "
-            "is wrong, give --ft_proj_selector."
+            f"the right width. ft_proj_selector={config.model.ft_proj_selector} is assumed; if "
+            "that is wrong, give --ft_proj_selector."
         )
     names = about.class_names
     if names is None or len(names) != stored.num_classes:
         names = None
     image_size = config.data.image_size
-    if is_saved_model or not tf_checkpoint.matches(found):
+    is_export = is_saved_model or not tf_checkpoint.matches(found)
+    if is_export and "image_size" not in fixed:
         # The settings of a run are beside its checkpoints, but not always beside its exports.
         image_size = about.image_size or image_size
     return TrainedModel(
@@ -170,5 +180,5 @@ def _has_unknown_selector(stored: Stored, model: SimCLR) -> bool:
     if model.supervised_head is None or "ft_proj_selector" in stored.settings:
         return False
     layers = [model.stages[-1], *model.projection_layers]
-    width = stored.shapes[f"{SUPERVISED_HEAD}dense/kernel"][0]
+    width = stored.shapes[f"{SUPERVISED_HEAD}dense/kernel"][0]  # restored, so it is there
     return [layer.output_shape[-1] for layer in layers].count(width) > 1

@@ -136,7 +136,7 @@ def crop_and_resize(image: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
       float32 (size, size, 3) or (n, size, size, 3), on the scale of bytes, about 0 to 255.
     """
     y, x, height, width = tf.unstack(box)
-    batch = image.shape.rank - 3
+    batch = len(image.shape) - 3  # NumPy arrays have no shape.rank
     crop = tf.slice(image, [0] * batch + [y, x, 0], [-1] * batch + [height, width, 3])
     return resize(crop, size)
 

@@ -1,14 +1,17 @@
 """Opens the parts of a .keras file as data: its config.json and its weights."""
 
 import json
+import lzma
 import shutil
 import tempfile
 import zipfile
+import zlib
 from typing import Any
 
 import h5py
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 MAX_CONFIG_BYTES = 2**24  # a ResNet-200 with selective kernels has less than two MiB
 
 
@@ -29,7 +32,7 @@ def read(path: str) -> tuple[dict[str, Any], h5py.File]:
             config = _config(archive)
             return config, _weights(archive)
     # The reader of encrypted and of compressed members raises the last two.
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (*_ZIP_ERRORS, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"it is not an intact .keras file: {error}") from error
 
 

@@ -127,7 +127,10 @@ def _settings_of_graph(layers: list[dict[str, Any]]) -> dict[str, Any]:
         "input_normalization": _normalization(by_name.get(_NORMALIZE)),
     }
     if head := by_name.get("head_supervised.dense"):
-        match = _PROJECTION.fullmatch(_first_input(head.get("inbound_nodes")))
+        name = _first_input(head.get("inbound_nodes"))
+        if not name:
+            raise ValueError("the input of its supervised head is described in an unknown form")
+        match = _PROJECTION.fullmatch(name)
         values["ft_proj_selector"] = int(match[1]) if match else 0
     return values
 

@@ -37,8 +37,8 @@ def assume(path: str, *, small_stem: bool) -> tuple[dict[str, Any], list[str]]:
         )
     if small_stem:
         notes.append(
-            "A PyTorch file does not say how its stem pads. One pixel and no max pooling are assumed. "
-            "(solo-learn's stem for CIFAR pads by two pixels, so its outputs differ.)"
+            "A PyTorch file does not say how its stem pads. One pixel and no max pooling are "
+            "assumed. (solo-learn's stem for CIFAR pads by two pixels, so its outputs differ.)"
         )
     if architecture and not _PLAIN.fullmatch(architecture):
         notes.append(

@@ -2,8 +2,8 @@
 
 The names of torchvision and timm are understood, also below the prefixes of lightly, solo-learn,
 VISSL and others (`pytorch_names`). The tensors do not show the padding of max pooling, the
-normalization of images, and which convolution of a bottleneck has the stride. They are assumed to be
-as in torchvision. `Stored.notes` names the normalization, which differs most between programs.
+normalization of images, and which convolution of a bottleneck has the stride. They are assumed to
+be as in torchvision. `Stored.notes` names the normalization, which differs most between programs.
 """
 
 import json

@@ -4,6 +4,7 @@ A pickle is a program. torch.load(weights_only=True) interprets only the instruc
 tensors and containers, and refuses the others.
 """
 
+import importlib.metadata
 import json
 import os
 import re
@@ -14,10 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tf_simclr.checkpoints.formats import optional
-from tf_simclr.errors import one_line
+from tf_simclr.errors import ConfigError, one_line
 
 MAX_TENSORS = 200_000  # a ResNet-200 with its optimizer has a few thousand
 MAX_DEPTH = 20  # of nested dictionaries
+_SAFE_TORCH = (2, 6)
 _ZIP = b"PK\x03\x04"
 _FLOATS = {"F16", "BF16", "F32", "F64"}
 # Files of PyTorch Lightning also contain settings: objects of these packages and of these types.
@@ -111,10 +113,11 @@ def read_pickle(path: str) -> Tensors:
       OSError: the file cannot be read.
     """
     torch = optional.require("torch", reason=f"reading {path!r}")
-    if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < _SAFE_TORCH:
+    version = importlib.metadata.version("torch")
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < _SAFE_TORCH:
         # Before, a file could run code in spite of weights_only (CVE-2025-32434).
         raise ConfigError(
-            f"reading {path!r} needs torch 2.6 or later, and this is {torch.__version__}: "
+            f"reading {path!r} needs torch 2.6 or later, and this is {version}: "
             "pip install 'torch>=2.6'"
         )
     try:

@@ -46,8 +46,8 @@ def check_size(model: SimCLR, path: str, *, bytes_per_value: int) -> None:
     size = bytes_per_value * sum(variable.shape.num_elements() for variable in variables)
     if size > MAX_BYTES:
         raise ConfigError(
-            f"{os.path.basename(path)} cannot be written: the weights take {size / 2**30:.1f} GiB, and this format "
-            "holds at most 2 GiB: export a SavedModel instead"
+            f"{os.path.basename(path)} cannot be written: the weights take {size / 2**30:.1f} GiB, "
+            "and this format holds at most 2 GiB: export a SavedModel instead"
         )
 
 

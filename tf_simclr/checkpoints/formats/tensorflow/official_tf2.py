@@ -74,9 +74,10 @@ def checkpoint_keys(reader: Any) -> dict[str, str]:
         }
     indices = _layer_indices(keys)
     known = {path: key for name, key in keys.items() if (path := _path(name, indices))}
+    known_keys = set(known.values())
     for name, key in keys.items():
         # A variable may have more than one name.
-        if key not in known.values():
+        if key not in known_keys:
             raise _unknown(name)
     return known
 
