@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import tensorflow as tf  # noqa: E402
 from absl import logging  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -30,6 +29,7 @@ from tf_simclr.checkpoints import (  # noqa: E402
     about_file,
     loading_code,
     model_card,
+    new_directory,
     recognition,
     recognized_model,
     rescale,
@@ -42,7 +42,7 @@ from tf_simclr.checkpoints.recognized_model import RecognizedModel
 from tf_simclr.cli import flags, help  # noqa: E402
 from tf_simclr.config import Config, saved_settings, settings
 from tf_simclr.config.setting import NO_PATTERN
-from tf_simclr.errors import ConfigError, one_line
+from tf_simclr.errors import ConfigError
 from tf_simclr.optim import policy  # noqa: E402
 
 FLAGS = (
@@ -105,7 +105,7 @@ def convert(
     for flag, path in (("source", source), ("output", output)):
         if not NO_PATTERN.holds(path):
             raise ConfigError(f"{flag} must be {NO_PATTERN.text}, got {path!r}")
-    _check_output(output)
+    new_directory.check(output)
     stored = weights.open_weights(source, prefix=prefix)
     if rescale_v1:
         stored = rescale.rescale_v1(stored, path=source)
@@ -118,15 +118,6 @@ def convert(
     _write(output, recognized, source)
     num_variables = len(recognized.model.variables_by_path())
     return Converted(num_variables, num_classes, recognized.describe(), stored.notes)
-
-
-def _check_output(output: str):
-    if tf.io.gfile.exists(output) and (
-        not tf.io.gfile.isdir(output) or tf.io.gfile.listdir(output)
-    ):
-        raise ConfigError(
-            f"output {output!r} exists and is not an empty directory: remove it, or use another"
-        )
 
 
 def _write(output: str, recognized: RecognizedModel, source: str):
@@ -144,10 +135,7 @@ def _write(output: str, recognized: RecognizedModel, source: str):
         recognized.about.class_names,
         source=recognized.about.source or recognized.stored.kind,
     )
-    unfinished = output + ".unfinished"
-    try:
-        _remove(unfinished)
-        tf.io.gfile.makedirs(unfinished)
+    with new_directory.written(output) as unfinished:
         run_checkpoints.Checkpointer(model, optimizer, unfinished, max_to_keep=1).save()
         about_file.write_about(unfinished, about)
         for name, text in (
@@ -158,14 +146,6 @@ def _write(output: str, recognized: RecognizedModel, source: str):
         exports = os.path.join(unfinished, "saved_model")
         saved_model.export(model, exports, 0, keep=1, about=about)
         model_card.write(os.path.join(exports, "0"), _card(recognized, source, about))
-        _remove(output)
-        tf.io.gfile.rename(unfinished, output)
-    except (tf.errors.OpError, OSError) as error:
-        raise ConfigError(
-            f"output {output!r} cannot be written ({one_line(error)}): use another directory"
-        ) from error
-    finally:
-        _remove(unfinished)
 
 
 def _card(recognized: RecognizedModel, source: str, about: dict) -> Card:
@@ -183,13 +163,33 @@ def _card(recognized: RecognizedModel, source: str, about: dict) -> Card:
     )
 
 
-def _remove(directory: str):
-    if tf.io.gfile.exists(directory):
-        tf.io.gfile.rmtree(directory)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
+    args = vars(_parser().parse_args(argv))
+    logging.set_verbosity(logging.ERROR)
+    fixed = [name for name in FLAGS if args[name] is not None]
+    try:
+        config = parse_settings([f"--{name}={args[name]}" for name in fixed])
+        converted = convert(
+            args["source"],
+            args["output"],
+            config,
+            fixed=fixed,
+            rescale_v1=args["rescale_v1"],
+            prefix=args["prefix"],
+        )
+    except ConfigError as error:
+        sys.exit(f"convert_checkpoint.py: {error}")
+    print(f"Recognized {converted.recognized}.")
+    for note in converted.notes:
+        print(f"Note: {note}")
+    print(
+        f"Wrote {args['output']}: ckpt-0, about.json, config.json, config.gin and saved_model/0; "
+        f"{converted.num_variables} variables."
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -228,28 +228,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             metavar=help.type_name(spec),
             help=f"{spec.help} (default: recognized, otherwise {spec.default})".replace("%", "%%"),
         )
-    args = vars(parser.parse_args(argv))
-    logging.set_verbosity(logging.ERROR)
-    fixed = [name for name in FLAGS if args[name] is not None]
-    try:
-        config = parse_settings([f"--{name}={args[name]}" for name in fixed])
-        converted = convert(
-            args["source"],
-            args["output"],
-            config,
-            fixed=fixed,
-            rescale_v1=args["rescale_v1"],
-            prefix=args["prefix"],
-        )
-    except ConfigError as error:
-        sys.exit(f"convert_checkpoint.py: {error}")
-    print(f"Recognized {converted.recognized}.")
-    for note in converted.notes:
-        print(f"Note: {note}")
-    print(
-        f"Wrote {args['output']}: ckpt-0, about.json, config.json, config.gin and saved_model/0; "
-        f"{converted.num_variables} variables."
-    )
+    return parser
 
 
 def parse_settings(given: Sequence[str]) -> Config:

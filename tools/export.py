@@ -28,7 +28,7 @@ import numpy as np  # noqa: E402
 from absl import logging  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tf_simclr.checkpoints import recognized_model, weights_file  # noqa: E402
+from tf_simclr.checkpoints import new_directory, recognized_model, weights_file  # noqa: E402
 from tf_simclr.checkpoints.exports import FORMATS, QUANTIZATIONS  # noqa: E402
 from tf_simclr.checkpoints.model_card import NAME as CARD  # noqa: E402
 from tf_simclr.checkpoints.recognized_model import RecognizedModel  # noqa: E402
@@ -128,7 +128,7 @@ def export(args: argparse.Namespace) -> tuple[RecognizedModel, Exported]:
     quantized = "" if args.quantize == "float32" else f"_{args.quantize}"
     default = f"{args.checkpoint.rstrip('/')}_{args.format}{quantized}"
     output = (args.output or default).rstrip("/")
-    export_file.check_output(output)
+    new_directory.check(output)
     recognized, recipe, config = _open(args, output)
     image_size = recognized.config.data.image_size
     checked, representative = _read_images(

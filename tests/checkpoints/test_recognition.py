@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.small import parse
 
-from tf_simclr.checkpoints import recognition, weights_file
+from tf_simclr.checkpoints import network_shapes, recognition, weights_file
 from tf_simclr.checkpoints.formats.stored import SELECTOR_IS_HIDDEN, Stored
 from tf_simclr.config import Config, saved_settings
 from tf_simclr.errors import ConfigError
@@ -165,8 +165,8 @@ def test_any_ratio_is_found_again(sk_ratio, width):
             ("sk/expand", (1, 1, max(int(f * sk_ratio), 32), 2 * f)),
         )
     }
-    kernels, _ = recognition._kernels_of_blocks(shapes)
-    found = recognition._sk_ratio(shapes, kernels, 0.0)
+    kernels, _ = network_shapes._kernels_of_blocks(shapes)
+    found = network_shapes._sk_ratio(shapes, kernels, 0.0)
     for _, _, layer in kernels:
         assert layer in ("sk/reduce", "sk/expand")
     for g, f in enumerate(int(64 * 2**i * width) for i in range(4)):

@@ -40,7 +40,7 @@ def written(model, tmp_path_factory):
         if kind not in paths:
             paths[kind] = str(folder / f"{kind}.tflite")
             tflite_file.write(
-                model, paths[kind], image_size=32, kind=kind, images=pixels(32), about=ABOUT
+                model, paths[kind], image_size=32, quantize=kind, images=pixels(32), about=ABOUT
             )
         return paths[kind]
 
@@ -119,7 +119,7 @@ def test_int8_of_a_layer_that_is_zero_runs_without_xnnpack(short_model, tmp_path
     for name, variable in model.variables_by_path().items():
         if name.endswith("se/reduce/bias"):
             variable.assign(np.full(variable.shape, -1000))
-    tflite_file.write(model, path, image_size=32, kind="int8", images=pixels(8))
+    tflite_file.write(model, path, image_size=32, quantize="int8", images=pixels(8))
     assert max(differences(tflite_file.load(path), model, pixels(2)).values()) < 0.1
 
 
@@ -144,9 +144,9 @@ def test_metadata_beside_a_file_without_any_is_read(written, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "int8"}, r"needs representative images.* \(m, 32, 32, 3\), got None"),
-        ({"kind": "int8", "images": pixels(2, 16)}, r"got \(2, 16, 16, 3\)"),
-        ({"kind": "int4"}, "kind must be one of float32, float16, int8, got 'int4'"),
+        ({"quantize": "int8"}, r"needs representative images.* \(m, 32, 32, 3\), got None"),
+        ({"quantize": "int8", "images": pixels(2, 16)}, r"got \(2, 16, 16, 3\)"),
+        ({"quantize": "int4"}, "quantize must be one of float32, float16, int8, got 'int4'"),
     ],
 )
 def test_wrong_arguments(model, tmp_path, arguments, message):

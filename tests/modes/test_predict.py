@@ -144,7 +144,7 @@ def export(model, name, folder) -> str:
         return f"{path}.onnx"
     pytest.importorskip("ai_edge_litert", reason="the extra tflite is not installed")
     tflite_file.write(
-        model, f"{path}.tflite", image_size=32, kind=name, images=representative(), about=ABOUT
+        model, f"{path}.tflite", image_size=32, quantize=name, images=representative(), about=ABOUT
     )
     return f"{path}.tflite"
 

@@ -22,7 +22,7 @@ from tf_simclr.checkpoints.formats.tensorflow import saved_model
 from tf_simclr.models.simclr import SimCLR
 
 EMBEDDING = "final_avg_pool"
-QUANTIZATIONS = ("float32", "float16", "int8")
+QUANTIZATIONS = tuple(tflite_file.BYTES_PER_VALUE)
 Embed = Callable[[np.ndarray], np.ndarray]
 
 
@@ -120,7 +120,7 @@ def _write_tflite(export: Export, directory: str) -> None:
         export.model,
         os.path.join(directory, "model.tflite"),
         image_size=export.about["image_size"],
-        kind=export.quantize,
+        quantize=export.quantize,
         images=export.images,
         about=dict(export.about),
     )

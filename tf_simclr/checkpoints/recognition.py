@@ -4,30 +4,22 @@
 stem, projection head and classes all show in the shapes.
 """
 
-import math
 import re
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import tensorflow as tf
 
-from tf_simclr.checkpoints import weights_file
+from tf_simclr.checkpoints import network_shapes, weights_file
 from tf_simclr.checkpoints.formats.stored import (
     SELECTOR_IS_HIDDEN,
     SUPERVISED_HEAD,
     Stored,
 )
+from tf_simclr.checkpoints.network_shapes import Shapes, Unrecognized, projection_widths
 from tf_simclr.config import Config, saved_settings, settings
 from tf_simclr.errors import ConfigError
-from tf_simclr.models.resnet import BLOCKS_PER_GROUP, BOTTLENECK_DEPTHS
-from tf_simclr.models.simclr import SMALL_STEM_MAX_IMAGE_SIZE
 
-Shapes = Mapping[str, tuple[int, ...]]
-_STEM = "base_model/stem/conv/kernel"
-_BLOCK = re.compile(r"base_model/block_group(\d)/block(\d+)/(.*)")
-_HEAD = re.compile(r"head_contrastive/layer(\d+)/dense/kernel")
-_SIMCLRV2_SK_RATIO = 0.0625
 # What training takes from the weights that it starts from.
 _ADOPTED = (
     "resnet_depth",
@@ -40,12 +32,7 @@ _ADOPTED = (
     "proj_head_mode",
     "num_proj_layers",
     "proj_out_dim",
-    "image_size",
 )
-
-
-class Unrecognized(ValueError):
-    """Says why shapes are not those of a network that this package can build."""
 
 
 def adopt(config: Config, *, fixed: Collection[str] = ()) -> tuple[Config, str | None]:
@@ -90,8 +77,11 @@ def _keep_network(config: Config, fixed: Collection[str]) -> Config:
     saved = saved_settings.read_of_run(config.runtime.model_dir or "")
     if not saved.get("checkpoint"):
         return config
+    names = list(_ADOPTED)
+    if config.data.image_size == settings()["image_size"].default:
+        names.append("image_size")  # another size is a decision of the user
     return config.replace(
-        **{name: saved[name] for name in _ADOPTED if name in saved and name not in fixed}
+        **{name: saved[name] for name in names if name in saved and name not in fixed}
     )
 
 
@@ -112,7 +102,7 @@ def fit(config: Config, stored: Stored, *, path: str, fixed: Collection[str] = (
         fixed setting or the image size.
     """
     try:
-        values = _backbone(stored.shapes, config)
+        values = network_shapes.backbone_settings(stored.shapes, config)
         if not ("proj_head_mode" in fixed and config.model.proj_head_mode == "none"):
             values |= _projection_head(stored.shapes, config)
         for name in sorted(values.keys() & set(fixed)):
@@ -158,12 +148,14 @@ def describe_network(shapes: Shapes, config: Config) -> str:
         parts.append(f"squeeze-and-excitation (se_ratio {model.se_ratio:g})")
     if model.input_normalization != "none":
         parts.append(f"input_normalization {model.input_normalization}")
-    parts.append("small stem" if _has_small_stem(shapes) else "stem for images above 32 pixels")
-    if model.max_pool_padding != "same" and not _has_small_stem(shapes):
+    parts.append(
+        "small stem" if network_shapes.has_small_stem(shapes) else "stem for images above 32 pixels"
+    )
+    if model.max_pool_padding != "same" and not network_shapes.has_small_stem(shapes):
         parts.append(f"max_pool_padding {model.max_pool_padding}")
     if model.first_shortcut != "projection":
         parts.append(f"first_shortcut {model.first_shortcut}")
-    layers = _projection_widths(shapes)
+    layers = projection_widths(shapes)
     parts.append(
         f"projection head of {len(layers)} layers to {layers[-1]}"
         if layers
@@ -174,137 +166,10 @@ def describe_network(shapes: Shapes, config: Config) -> str:
     return ", ".join(parts)
 
 
-def _backbone(shapes: Shapes, config: Config) -> dict[str, Any]:
-    model = config.model
-    kernels, blocks = _kernels_of_blocks(shapes)
-    counts = tuple(blocks[group] for group in sorted(blocks))
-    is_bottleneck = (1, 1, "conv3") in kernels
-    depths = [
-        depth
-        for depth, blocks_per_group in BLOCKS_PER_GROUP.items()
-        if blocks_per_group == counts and (depth in BOTTLENECK_DEPTHS) == is_bottleneck
-    ]
-    if not depths:
-        kind = "bottleneck" if is_bottleneck else "basic"
-        raise Unrecognized(f"no ResNet has {counts} {kind} blocks in its groups")
-    widths = [kernels[group, 1, "conv1"][-1] for group in (1, 2, 3, 4)]
-    values = {
-        "resnet_depth": model.resnet_depth if model.resnet_depth in depths else depths[0],
-        "width_multiplier": _fitting(
-            (model.width_multiplier, widths[3] / 512),
-            lambda width: [int(64 * 2**i * width) for i in range(4)] == widths,
-            "its block groups have " + ", ".join(map(str, widths)) + " channels",
-        ),
-        "sk_ratio": _sk_ratio(shapes, kernels, model.sk_ratio),
-        "se_ratio": _se_ratio(kernels, model.se_ratio),
-        "first_shortcut": _first_shortcut(kernels, is_bottleneck),
-        "image_size": _image_size(shapes, config),
-    }
-    return {name: value for name, value in values.items() if value != config.to_dict()[name]}
-
-
-def _kernels_of_blocks(
-    shapes: Shapes,
-) -> tuple[dict[tuple[int, int, str], tuple[int, ...]], dict[int, int]]:
-    """Returns {(group, block, layer): shape} of all kernels, and {group: number of blocks}."""
-    kernels: dict[tuple[int, int, str], tuple[int, ...]] = {}
-    blocks: dict[int, int] = defaultdict(int)
-    for path, shape in shapes.items():
-        if match := _BLOCK.fullmatch(path):
-            group, block = int(match[1]), int(match[2])
-            blocks[group] = max(blocks[group], block)
-            if match[3].endswith("/kernel"):
-                kernels[group, block, match[3].removesuffix("/kernel")] = shape
-    return kernels, blocks
-
-
-def _fitting(values: Iterable[float], fits: Callable[[float], bool], why: str) -> float:
-    """Returns the first value that fits.
-
-    Raises:
-      Unrecognized: none fits.
-    """
-    for value in values:
-        if fits(value):
-            return value
-    raise Unrecognized(f"{why}, which no setting gives")
-
-
-def _sk_ratio(shapes: Shapes, kernels: Mapping, current: float) -> float:
-    # Pairs of a block's width and the width of its bottleneck.
-    pairs = {
-        (kernels[group, block, "sk/expand"][-1] // 2, shape[-1])
-        for (group, block, layer), shape in kernels.items()
-        if layer == "sk/reduce"
-    }
-    if not pairs:
-        # Basic blocks have no selective kernels, but sk_ratio still changes their stem.
-        has_deep_stem = "base_model/stem/conv1/kernel" in shapes
-        return (current or _SIMCLRV2_SK_RATIO) if has_deep_stem else 0.0
-    # A bottleneck has at least 32 channels, so 32 only says that the ratio is small.
-    largest = min(_SIMCLRV2_SK_RATIO, 32 / max(f for f, _ in pairs))
-    candidate = max((r / f for f, r in pairs if r > 32), default=largest)
-    return _fitting(
-        (current or candidate, candidate, math.nextafter(candidate, 1)),
-        lambda ratio: all(max(int(f * ratio), 32) == r for f, r in pairs),
-        f"its selective kernels have bottlenecks of {sorted(r for _, r in pairs)} channels",
-    )
-
-
-def _se_ratio(kernels: Mapping, current: float) -> float:
-    pairs = {
-        (kernels[group, 1, "conv1"][-1], shape[-1])
-        for (group, _, layer), shape in kernels.items()
-        if layer == "se/reduce"
-    }
-    if not pairs:
-        return 0.0
-    # A bottleneck of one channel only says that the ratio is small.
-    candidate = max((r / f for f, r in pairs if r > 1), default=1 / max(f for f, _ in pairs))
-    return _fitting(
-        (current or candidate, candidate, math.nextafter(candidate, 1)),
-        lambda ratio: all(max(1, int(f * ratio)) == r for f, r in pairs),
-        f"its squeeze-and-excitation has bottlenecks of {sorted(r for _, r in pairs)} channels",
-    )
-
-
-def _first_shortcut(kernels: Mapping, is_bottleneck: bool) -> str:
-    is_identity = not is_bottleneck and (1, 1, "shortcut") not in kernels
-    return "identity" if is_identity else "projection"
-
-
-def _has_small_stem(shapes: Shapes) -> bool:
-    return shapes[_STEM][0] == 3 and "base_model/stem/conv1/kernel" not in shapes
-
-
-def _image_size(shapes: Shapes, config: Config) -> int:
-    """Returns the image size, which selects the stem.
-
-    Only the default changes: another image size is a decision of the user.
-    """
-    size, is_small = config.data.image_size, _has_small_stem(shapes)
-    if (size <= SMALL_STEM_MAX_IMAGE_SIZE) == is_small:
-        return size
-    if is_small and size == settings()["image_size"].default:
-        return SMALL_STEM_MAX_IMAGE_SIZE
-    stem, way_out = ("small images", "32 or less") if is_small else ("larger images", "33 or more")
-    raise Unrecognized(f"its stem is that of {stem}: image_size must be {way_out}, got {size}")
-
-
-def _projection_widths(shapes: Shapes) -> list[int]:
-    """Returns the output widths of the projection head's layers, in order."""
-    widths = {
-        int(match[1]): shape[-1]
-        for path, shape in shapes.items()
-        if (match := _HEAD.fullmatch(path))
-    }
-    return [widths[layer] for layer in sorted(widths)]
-
-
 def _projection_head(shapes: Shapes, config: Config) -> dict[str, Any]:
     schema, model = config.training.variable_schema or "", config.model
-    widths = _projection_widths({p: s for p, s in shapes.items() if re.match(schema, p)})
-    if not widths and _projection_widths(shapes):
+    widths = projection_widths({p: s for p, s in shapes.items() if re.match(schema, p)})
+    if not widths and projection_widths(shapes):
         return {}  # variable_schema leaves the head out, so the run starts a new one
     pretrains = config.training.train_mode == "pretrain" and config.runtime.mode != "predict"
     if not widths:
@@ -329,7 +194,7 @@ def _fit_selector(config: Config, shapes: Shapes, fixed: Collection[str]) -> Con
     if kernel is None:
         return config
     features = max(s[-1] for p, s in shapes.items() if p.startswith("base_model/block_group4/"))
-    widths = [features, *_projection_widths(shapes)]
+    widths = [features, *projection_widths(shapes)]
     selector = config.model.ft_proj_selector
     if -1 <= selector < len(widths) and widths[selector] == kernel[0]:
         return config

@@ -1,6 +1,5 @@
 """Writes a trained model in the format of another library, and checks what it has written."""
 
-import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from tf_simclr.checkpoints import (
     exports,
     loading_code,
     model_card,
+    new_directory,
     recognition,
     weights_file,
 )
@@ -70,16 +70,6 @@ class Exported(NamedTuple):
     check: str
 
 
-def check_output(output: str) -> None:
-    """Raises ConfigError if a directory exists and is not empty."""
-    if tf.io.gfile.exists(output) and (
-        not tf.io.gfile.isdir(output) or tf.io.gfile.listdir(output)
-    ):
-        raise ConfigError(
-            f"output {output!r} exists and is not an empty directory: remove it, or use another"
-        )
-
-
 def run(job: Job) -> Exported:
     """Writes the export, about.json, config.json and MODEL_CARD.md. All appear at once.
 
@@ -87,20 +77,8 @@ def run(job: Job) -> Exported:
       ConfigError: a package is missing, the files cannot be written, or the export's embeddings
         differ from the model's. Nothing is written then.
     """
-    unfinished = job.output + ".unfinished"
-    try:
-        _remove(unfinished)
-        tf.io.gfile.makedirs(unfinished)
+    with new_directory.written(job.output) as unfinished:
         num_bytes, check = _write(job, unfinished)
-        _remove(job.output)
-        tf.io.gfile.rename(unfinished, job.output)
-    except (tf.errors.OpError, OSError) as error:
-        raise ConfigError(
-            f"output {job.output!r} cannot be written ({one_line(error)}): use another directory"
-        ) from error
-    finally:
-        with contextlib.suppress(tf.errors.OpError, OSError):
-            _remove(unfinished)
     path = os.path.join(job.output, FORMATS[job.format].file).rstrip("/")
     return Exported(path, num_bytes, check)
 
@@ -215,8 +193,3 @@ def _size(directory: str) -> int:
         for folder, _, names in tf.io.gfile.walk(directory)
         for name in names
     )
-
-
-def _remove(directory: str):
-    if tf.io.gfile.exists(directory):
-        tf.io.gfile.rmtree(directory)

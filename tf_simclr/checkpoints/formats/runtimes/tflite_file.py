@@ -17,7 +17,7 @@ from tf_simclr.errors import ConfigError
 from tf_simclr.models.simclr import SimCLR
 
 KIND, NAME, EXTENSION = "tflite", "a TFLite model", ".tflite"
-KINDS = {"float32": 4, "float16": 2, "int8": 1}  # bytes per value
+BYTES_PER_VALUE = {"float32": 4, "float16": 2, "int8": 1}  # bytes per value
 _IDENTIFIER = b"TFL3"  # at byte 4
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # the same model gives the same file
 
@@ -38,7 +38,7 @@ def write(
     path: str,
     *,
     image_size: int,
-    kind: str = "float32",
+    quantize: str = "float32",
     images: np.ndarray | None = None,
     about: dict[str, Any] | None = None,
 ) -> None:
@@ -54,29 +54,30 @@ def write(
       model: the model, in float32.
       path: path of the file.
       image_size: side s of the images, in pixels.
-      kind: type of the weights, a key of KINDS. int8 is also the type of all activations.
+      quantize: type of the weights, a key of BYTES_PER_VALUE. int8 is also the type of all
+        activations.
       images: representative images for int8, float32 (m, s, s, 3) in [0, 1], prepared as for
         evaluation. Their activations choose the ranges of the 8 bits; 100 images are usual.
       about: content of about.json (`about_file.content`). As with other metadata of TFLite, it is
         in a ZIP archive at the end of the file: `unzip model.tflite` extracts it.
 
     Raises:
-      ConfigError: kind is unknown, int8 lacks images, or the weights take more than 2 GiB.
+      ConfigError: quantize is unknown, int8 lacks images, or the weights take more than 2 GiB.
     """
-    if kind not in KINDS:
-        raise ConfigError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    inference.check_size(model, path, bytes_per_value=KINDS[kind])
+    if quantize not in BYTES_PER_VALUE:
+        raise ConfigError(f"quantize must be one of {', '.join(BYTES_PER_VALUE)}, got {quantize!r}")
+    inference.check_size(model, path, bytes_per_value=BYTES_PER_VALUE[quantize])
     function, _ = inference.function(model, image_size)
     # The converter replaces variables that it finds below this object by constants. It does not
     # find those of a Keras 3 model.
     root = tf.train.Checkpoint(model=variable_tree(model.variables_by_path()))
     concrete = function.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], root)
-    if kind != "float32":
+    if quantize != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if kind == "float16":
+    if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if kind == "int8":
+    if quantize == "int8":
         representative = _check_images(images, image_size)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.representative_dataset = lambda: ([image[None]] for image in representative)
@@ -94,8 +95,8 @@ def _check_images(images: np.ndarray | None, image_size: int) -> np.ndarray:
     if images is None or not len(images) or images.shape[1:] != shape:
         got = None if images is None else images.shape
         raise ConfigError(
-            "kind int8 needs representative images, whose activations choose the ranges of its 8 "
-            f"bits: float32 (m, {image_size}, {image_size}, 3), got {got}"
+            "quantize=int8 needs representative images, whose activations choose the ranges of its "
+            f"8 bits: float32 (m, {image_size}, {image_size}, 3), got {got}"
         )
     return images.astype(np.float32)
 
