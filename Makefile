@@ -26,7 +26,7 @@ help:
 	@echo "make demo       pretrain, probe and export on generated images: 3 minutes on 2 cores"
 	@echo "make check      format, lint and types: ruff format, ruff check, mypy"
 	@echo "make test-fast  unit tests: under 90 seconds, no training"
-	@echo "make test       make check, the tests of every package, one full run: 5 minutes"
+	@echo "make test       make check, the tests of every package, one full run: 10 minutes"
 	@echo "make test-long  all other tests: full runs, clusters, every preset, the table of settings"
 	@echo "make clean      remove $(VENV) and $(VENV3)"
 	@echo "make demo-keras3, test-keras3, test-long-keras3   the same on TensorFlow 2.21"

@@ -14,7 +14,7 @@ from tf_simclr.checkpoints.formats.keras import keras_file
 from tf_simclr.cli import flags
 from tf_simclr.models import from_config
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.shared]
 
 FULL_DEPTH = True
 

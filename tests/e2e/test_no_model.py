@@ -173,6 +173,7 @@ def check(path: Path, folder: Path):
 
 
 @pytest.mark.long
+@pytest.mark.shared
 @pytest.mark.parametrize("kind", FILES)
 def test_a_file_that_is_no_model(good, tmp_path, kind):
     name, content = FILES[kind]
@@ -182,6 +183,7 @@ def test_a_file_that_is_no_model(good, tmp_path, kind):
 
 
 @pytest.mark.long
+@pytest.mark.shared
 @pytest.mark.parametrize("make", DIRECTORIES, ids=lambda make: make.__name__)
 def test_a_directory_that_is_no_model(good, tmp_path, make):
     make(good, tmp_path / "made")
@@ -189,6 +191,7 @@ def test_a_directory_that_is_no_model(good, tmp_path, make):
 
 
 @pytest.mark.long
+@pytest.mark.shared
 def test_the_good_files_are_good(good):
     """Otherwise the halves above would be refused for another reason."""
     for path in ("run", "saved_model", "keras"):

@@ -16,7 +16,7 @@ from tf_simclr import compat
 from tf_simclr.checkpoints import weights
 from tf_simclr.cli import flags, main
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.shared]
 FULL_DEPTH = True
 
 # As the released ones are trained: at 224 pixels, with all heads.
