@@ -135,7 +135,9 @@ def test_a_hostile_file_is_an_error_of_one_line(path, tmp_path, name):
         assert not name.startswith(beginning) or text in message
 
 
-@pytest.mark.parametrize("number", [6, pytest.param(60, marks=[pytest.mark.long, pytest.mark.shared])])
+@pytest.mark.parametrize(
+    "number", [6, pytest.param(60, marks=[pytest.mark.long, pytest.mark.shared])]
+)
 def test_a_damaged_file_is_an_error_or_runs(path, tmp_path, number):
     file = tmp_path / "model.onnx"
     for content in hostile_models.mutations(open(path, "rb").read(), number):

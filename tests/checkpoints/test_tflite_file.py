@@ -224,7 +224,9 @@ def test_a_model_of_another_program(graph, tmp_path, endpoint, shape, dtype, mes
     assert message in error_of(path)
 
 
-@pytest.mark.parametrize("number", [6, pytest.param(60, marks=[pytest.mark.long, pytest.mark.shared])])
+@pytest.mark.parametrize(
+    "number", [6, pytest.param(60, marks=[pytest.mark.long, pytest.mark.shared])]
+)
 def test_a_damaged_file_is_an_error_or_runs(written, tmp_path, number):
     path = tmp_path / "model.tflite"
     for content in hostile_models.mutations(open(written("float32"), "rb").read(), number):
