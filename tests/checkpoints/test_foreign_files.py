@@ -107,7 +107,7 @@ def test_a_tensor_of_terabytes_is_refused_before_it_is_read(tmp_path, model, sav
     del tensors[STEM + SUFFIX]
     prefix = save(tmp_path / "ckpt-1", tensors, huge=STEM + SUFFIX)
     message = error_of(weights.restore_weights, model, prefix)
-    assert f"base_model/stem/conv/kernel has shape ({HUGE},) there and (3, 3, 3, 4)" in message
+    assert f"such as base_model/stem/conv/kernel with shape ({HUGE},)): give another" in message
 
 
 def test_an_official_tensor_of_terabytes_is_refused_before_it_is_read(
@@ -115,7 +115,7 @@ def test_an_official_tensor_of_terabytes_is_refused_before_it_is_read(
 ):
     prefix = save(tmp_path / "ckpt-1", {}, huge=OFFICIAL_STEM + SUFFIX)
     message = error_of(weights.restore_weights, model, prefix)
-    assert f"base_model/stem/conv/kernel has shape ({HUGE},) there" in message
+    assert f"such as base_model/stem/conv/kernel with shape ({HUGE},)): give another" in message
 
 
 @pytest.mark.parametrize(

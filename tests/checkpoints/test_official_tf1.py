@@ -213,10 +213,8 @@ def test_half_a_checkpoint_is_an_error_of_one_line(golden, tmp_path):
         shutil.copyfile(file, tmp_path / file.name)
     data = next(tmp_path.glob("*.data-*"))
     data.write_bytes(data.read_bytes()[:5000])
-    stored = weights_file.open_weights(str(tmp_path))
     with pytest.raises(ConfigError, match="cannot be read .*: give another") as error:
-        for name in stored.shapes:
-            stored.read(name)
+        weights_file.open_weights(str(tmp_path))
     assert "\n" not in str(error.value)
 
 

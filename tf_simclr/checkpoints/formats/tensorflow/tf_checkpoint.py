@@ -1,5 +1,6 @@
 """Reads TensorFlow checkpoints: ours, the official ones, and the variables of SavedModels."""
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from tf_simclr.checkpoints.formats.tensorflow import (
 from tf_simclr.errors import ConfigError
 
 VARIABLES = os.path.join("variables", "variables")  # the prefix in the directory of a SavedModel
+_SMALLEST_VALUE = 2  # bytes, in half precision
 
 
 def matches(prefix: str) -> bool:
@@ -49,6 +51,7 @@ def open(prefix: str) -> Stored:
                 "give another"
             )
     stored = {name: tuple(shapes[key]) for name, key in keys.items()}
+    _check_size(prefix, stored)
     settings, notes = {}, []
     if kind.endswith("of the official code"):
         if any(name.startswith(official_tf1.MOVING_AVERAGE) for name in shapes):
@@ -62,6 +65,22 @@ def open(prefix: str) -> Stored:
             else:
                 settings["ft_proj_selector"] = selector
     return Stored(kind, stored, lambda name: reader.get_tensor(keys[name]), settings, tuple(notes))
+
+
+def _check_size(prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises ValueError if the variables are larger than the files that should hold them.
+
+    The network that the shapes show is built before a value is read.
+    """
+    claimed = _SMALLEST_VALUE * sum(map(math.prod, shapes.values()))
+    files = tf.io.gfile.glob(prefix + ".data-*")
+    size = sum(tf.io.gfile.stat(path).length for path in files)
+    if claimed > size:
+        name = max(shapes, key=lambda name: math.prod(shapes[name]))
+        raise ValueError(
+            f"its files have {size} bytes, and it claims {claimed}, such as {name} with shape "
+            f"{shapes[name]}"
+        )
 
 
 def _model_keys(reader: Any) -> tuple[str, dict[str, str]]:
