@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import keras
@@ -153,21 +152,6 @@ def test_is_smaller_than_the_official_export(golden, tmp_path):
     assert size < 0.5 * official_size
     counts = [len(tf.train.list_variables(f"{p}/variables/variables")) for p in (path, official)]
     assert counts[0] > 100 and abs(counts[0] - counts[1]) < 15, "the same network"
-
-
-@pytest.mark.long
-def test_loads_faster_than_the_official_export(golden, tmp_path):
-    """In turns, by the CPU's time, which does not count other processes of the machine."""
-    official = golden("saved_model")
-    path = saved_model.export(from_official(official), str(tmp_path), 1, keep=1)
-    seconds = {path: [], str(official): []}
-    for _ in range(3):
-        for name, times in seconds.items():
-            began = time.process_time()
-            tf.saved_model.load(name)
-            times.append(time.process_time() - began)
-    ours, theirs = map(sorted, seconds.values())
-    assert ours[1] < theirs[1], seconds
 
 
 def from_official(directory):
