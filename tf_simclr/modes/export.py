@@ -92,7 +92,8 @@ class Exporter:
         """
         state = self._state
         config = state.config.replace(precision=precision) if precision else state.config
-        if workers.num_workers(state.strategy) == 1 and config == state.config:
+        # A SavedModel cannot hold the variables of several replicas.
+        if state.strategy.num_replicas_in_sync == 1 and config == state.config:
             return state.model
         key = config.training.precision
         if key not in self._copies:
