@@ -120,6 +120,21 @@ def data_service(free_ports):
     return start
 
 
+@pytest.fixture
+def loaded_graphs(monkeypatch) -> list[str]:
+    """The SavedModels whose graph is loaded, and not only their variables."""
+    from tf_simclr.checkpoints.formats.tensorflow import saved_model
+
+    paths, original = [], saved_model.load
+
+    def record(path, *, flag):
+        paths.append(path)
+        return original(path, flag=flag)
+
+    monkeypatch.setattr(saved_model, "load", record)
+    return paths
+
+
 @pytest.fixture(scope="session")
 def golden(golden_dir):
     """Function: name of a golden file or folder -> its path; skips where there is none."""

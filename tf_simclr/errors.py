@@ -13,6 +13,13 @@ def one_line(error: object) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
+def listed(names: Iterable[str], *, limit: int = 3, separator: str = ", ") -> str:
+    """Joins the first names, and says how many more there are: "a, b, c and 7 more"."""
+    names = list(names)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return separator.join(names[:limit]) + more
+
+
 def did_you_mean(name: str, names: Iterable[str], prefix: str = "") -> str:
     """Returns '; did you mean --learning_rate?' with the nearest names, or ''."""
     by_lower_case = {n.lower(): n for n in names}

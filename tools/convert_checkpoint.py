@@ -40,7 +40,7 @@ from tf_simclr.checkpoints.formats.tensorflow import saved_model  # noqa: E402
 from tf_simclr.checkpoints.model_card import Card
 from tf_simclr.checkpoints.recognized_model import RecognizedModel
 from tf_simclr.cli import flags, help  # noqa: E402
-from tf_simclr.config import Config, saved_settings, settings
+from tf_simclr.config import Config, saved_settings
 from tf_simclr.config.setting import NO_PATTERN
 from tf_simclr.errors import ConfigError
 from tf_simclr.optim import policy  # noqa: E402
@@ -221,13 +221,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAMES",
         help="the prefix of the network's names, in a PyTorch file that contains several networks",
     )
-    for name in FLAGS:
-        spec = settings()[name]
-        parser.add_argument(
-            f"--{name}",
-            metavar=help.type_name(spec),
-            help=f"{spec.help} (default: recognized, otherwise {spec.default})".replace("%", "%%"),
-        )
+    help.add_settings(parser, FLAGS, default="recognized, otherwise {}")
     return parser
 
 

@@ -33,7 +33,7 @@ from tf_simclr.checkpoints.exports import FORMATS, QUANTIZATIONS  # noqa: E402
 from tf_simclr.checkpoints.model_card import NAME as CARD  # noqa: E402
 from tf_simclr.checkpoints.recognized_model import RecognizedModel  # noqa: E402
 from tf_simclr.cli import flags, help, quiet  # noqa: E402
-from tf_simclr.config import Config, saved_settings, settings  # noqa: E402
+from tf_simclr.config import Config, saved_settings  # noqa: E402
 from tf_simclr.config.setting import NO_PATTERN  # noqa: E402
 from tf_simclr.errors import ConfigError  # noqa: E402
 from tf_simclr.modes import export_file, sample_images  # noqa: E402
@@ -104,13 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="with --format=saved_model: leave out the heads, and return the embedding itself",
     )
-    for name in FLAGS:
-        spec = settings()[name]
-        parser.add_argument(
-            f"--{name}",
-            metavar=help.type_name(spec),
-            help=f"{spec.help} (default: recognized, or that of the run)".replace("%", "%%"),
-        )
+    help.add_settings(parser, FLAGS, default="recognized, or that of the run")
     return parser
 
 

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 import small
 from tf_simclr import run_state
-from tf_simclr.checkpoints.formats.tensorflow import saved_model
 from tf_simclr.config import saved_settings
 from tf_simclr.modes.export import Exporter
 from tf_simclr.training import run_input
@@ -167,30 +166,19 @@ def predict(checkpoint_path, picture, output) -> dict:
     )
 
 
-@pytest.fixture
-def opened(monkeypatch) -> list[str]:
-    """The SavedModels whose graph is opened."""
-    paths, original = [], saved_model.load
-
-    def record(path, *, flag):
-        paths.append(path)
-        return original(path, flag=flag)
-
-    monkeypatch.setattr(saved_model, "load", record)
-    return paths
-
-
-def test_a_saved_model_put_into_a_run_is_not_opened(copy, picture, tmp_path, opened):
+def test_a_saved_model_put_into_a_run_is_not_opened(copy, picture, tmp_path, loaded_graphs):
     shutil.copytree(f"{copy}/saved_model/2", copy, dirs_exist_ok=True)
     assert predict(copy, picture, tmp_path / "out.csv")["written"] == 1
-    assert opened == []
+    assert loaded_graphs == []
 
 
-def test_of_our_own_saved_model_the_variables_are_read(copy, picture, tmp_path, opened, capsys):
+def test_of_our_own_saved_model_the_variables_are_read(
+    copy, picture, tmp_path, loaded_graphs, capsys
+):
     elsewhere = shutil.copytree(f"{copy}/saved_model/2", tmp_path / "a" / "b" / "c" / "elsewhere")
     for name, path in (("beside", f"{copy}/saved_model/2"), ("elsewhere", elsewhere)):
         predict(path, picture, tmp_path / f"{name}.csv")
-    assert opened == []
+    assert loaded_graphs == []
     assert "graph" not in capsys.readouterr().err
     rows = [
         (tmp_path / f"{name}.csv").read_text().splitlines()[1].split(",")

@@ -221,25 +221,12 @@ def test_other_modes_say_that_they_need_weights(shapes_dir, tmp_path, mode, name
     assert not (tmp_path / "run").exists()
 
 
-@pytest.fixture
-def graphs(monkeypatch) -> list[str]:
-    """The SavedModels whose graph is loaded."""
-    paths, original = [], saved_model.load
-
-    def record(path, *, flag):
-        paths.append(path)
-        return original(path, flag=flag)
-
-    monkeypatch.setattr(saved_model, "load", record)
-    return paths
-
-
 def test_the_graph_of_a_recognized_saved_model_is_not_run(
-    model, folder, images, expected, tmp_path, graphs
+    model, folder, images, expected, tmp_path, loaded_graphs
 ):
     copy = shutil.copytree(export(model, "saved_model", folder), tmp_path / "a/b/c/copy")
     predict(copy, images, tmp_path / "rows.csv")
-    assert graphs == []
+    assert loaded_graphs == []
     check_same(rows_of(tmp_path / "rows.csv"), expected[0], 2e-6)
 
 
@@ -264,7 +251,7 @@ def test_an_assumption_about_the_supervised_head_is_said(
 
 @pytest.mark.parametrize("has_variable", [True, False])
 def test_the_graph_of_another_saved_model_runs_after_a_warning(
-    images, tmp_path, graphs, capsys, has_variable
+    images, tmp_path, loaded_graphs, capsys, has_variable
 ):
     module = tf.Module()
     if has_variable:
@@ -279,7 +266,7 @@ def test_the_graph_of_another_saved_model_runs_after_a_warning(
     path = str(tmp_path / "other")
     tf.saved_model.save(module, path)
     predict(path, images, tmp_path / "embeddings.npy", "--image_size=8")
-    assert graphs == [path]
+    assert loaded_graphs == [path]
     message = capsys.readouterr().err
     assert "Its own graph will run and can read and write files" in message
     assert len([line for line in message.splitlines() if "graph" in line]) == 1
@@ -287,11 +274,11 @@ def test_the_graph_of_another_saved_model_runs_after_a_warning(
     assert embeddings.shape == (NUM_IMAGES, 3) and embeddings.max() > 1
 
 
-def test_the_golden_saved_model_of_the_official_code(golden, images, tmp_path, graphs):
+def test_the_golden_saved_model_of_the_official_code(golden, images, tmp_path, loaded_graphs):
     """Its embeddings come from our own network, and are those of its graph."""
     path = golden("saved_model")
     predict(path, images, tmp_path / "embeddings.npy", "--image_size=32")
-    assert graphs == []
+    assert loaded_graphs == []
     loaded, reader = tf.saved_model.load(str(path)), pictures.PictureReader(None, 100)
     for i, row in enumerate(np.load(tmp_path / "embeddings.npy")):
         pixels, _ = reader.read(f"{images}/{i}.png".encode())

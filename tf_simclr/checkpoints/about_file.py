@@ -138,8 +138,12 @@ def parse(text: str | bytes) -> About:
     )
 
 
-def parse_network(network: Any) -> dict[str, Any]:
+def parse_network(network: Any, *, where: str = "network") -> dict[str, Any]:
     """Returns the settings that no shape shows. Older files lack them.
+
+    Args:
+      network: {setting: value}, untrusted.
+      where: what holds the settings, for messages.
 
     Raises:
       ValueError: a value is not one that the setting can have.
@@ -147,11 +151,11 @@ def parse_network(network: Any) -> dict[str, Any]:
     if network is None:
         return {}
     if not isinstance(network, dict):
-        raise ValueError("network must be a JSON object")
+        raise ValueError(f"{where} must be a JSON object")
     values = {name: network[name] for name in HIDDEN_SETTINGS if name in network}
     for name, value in values.items():
         if wrong := settings()[name].complaint(value):
-            raise ValueError(f"network: {name} {wrong}")
+            raise ValueError(f"{where}: {name} {wrong}")
     return values
 
 

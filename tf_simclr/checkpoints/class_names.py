@@ -29,9 +29,7 @@ from tf_simclr.checkpoints.formats.tensorflow import saved_model
 from tf_simclr.config import Config
 from tf_simclr.data.sources.protocol import Source
 from tf_simclr.data.sources.relabel import RelabeledSource, UnknownClasses
-from tf_simclr.errors import ConfigError
-
-NAMES_SHOWN = 3  # in a message
+from tf_simclr.errors import ConfigError, listed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,6 +194,4 @@ def _match_teacher(config: Config, source: Source, student: TrainedHead | None) 
 
 def _listed(names: Sequence[str]) -> str:
     """Lists the first names in one line: "'cat', 'dog', 'owl' and 7 more"."""
-    first = ", ".join(repr(name[:60]) for name in names[:NAMES_SHOWN])
-    more = len(names) - NAMES_SHOWN
-    return f"{first} and {more} more" if more > 0 else first
+    return listed(repr(name[:60]) for name in names)

@@ -52,13 +52,28 @@ def build(
     about = about_file.read_about(weights_file.about_directory(weights_file.find(path)))
     config = config.replace(mode="predict", precision="float32", **_of_images(about, fixed))
     config = recognition.fit(config, stored, path=path, fixed=fixed)
+    return restored(stored, path, config, about)._replace(config=config.replace(mode=mode))
+
+
+def restored(stored: Stored, path: str, config: Config, about: About) -> RecognizedModel:
+    """Makes a model and sets every variable of it.
+
+    Args:
+      stored: the weights.
+      path: the path that the user gave.
+      config: the settings, which fit the weights (`recognition.fit`).
+      about: the content of about.json beside the file.
+
+    Raises:
+      ConfigError: the file lacks a variable, or has other variables than the model.
+    """
     model = make_model(config, stored.num_classes)
     report = weights.restore(model, stored, path)
     if report.missing:
         raise ConfigError(f"checkpoint {path!r} lacks {report.missing[0]}: give another")
     if about.class_names and len(about.class_names) != stored.num_classes:
         about = about.replace(class_names=None)
-    return RecognizedModel(model, config.replace(mode=mode), stored, about)
+    return RecognizedModel(model, config, stored, about)
 
 
 def _of_images(about: About, fixed: Collection[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tf_simclr.checkpoints.formats.stored import SUPERVISED_HEAD, Stored
 from tf_simclr.checkpoints.formats.tensorflow import object_graph
 from tf_simclr.checkpoints.weights_file import READ_ERRORS, find, open_weights
-from tf_simclr.errors import ConfigError
+from tf_simclr.errors import ConfigError, listed
 from tf_simclr.models.simclr import SimCLR
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "restore",
     "restore_weights",
 ]
-NAMES_SHOWN = 3  # variables in an error message
 # What to do if a shape differs, by the part of the model.
 _WAYS_OUT = {
     "base_model": "give the model flags that it was trained with",
@@ -122,13 +121,13 @@ def restore(
     for problem, differences in (("lacks", missing_encoder), ("also has", unknown)):
         if differences:
             raise ConfigError(
-                f"checkpoint {path!r} {problem} {_listed(differences)}. Was it trained with other "
+                f"checkpoint {path!r} {problem} {listed(differences)}. Was it trained with other "
                 "model flags? Give the model flags that it was trained with"
             )
     if not selected:
         raise ConfigError(
             f"checkpoint {path!r} has no variable that variable_schema selects: the variables are "
-            f"called {_listed(list(stored.shapes))}"
+            f"called {listed(stored.shapes)}"
         )
     # Read all values before assigning the first, because reading may fail.
     values = {name: stored.read(name) for name in selected}
@@ -152,12 +151,6 @@ def _unknown(stored: Iterable[str], names: Collection[str], schema: str | None) 
         for name in stored
         if name not in names and name.split("/")[0] in parts and re.match(schema or "", name)
     ]
-
-
-def _listed(names: list[str]) -> str:
-    """Lists the first names, for a message."""
-    more = len(names) - NAMES_SHOWN
-    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def read_weights(path: str) -> dict[str, np.ndarray]:

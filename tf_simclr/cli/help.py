@@ -3,6 +3,7 @@
 `python -m tf_simclr.cli.help > docs/settings.md` rewrites that page.
 """
 
+import argparse
 import re
 import shlex
 import shutil
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 
 from tf_simclr.cli import gin_files
 from tf_simclr.cli.report import PROGRAM
-from tf_simclr.config import SECTIONS, Setting, rules_of
+from tf_simclr.config import SECTIONS, Setting, rules_of, settings
 from tf_simclr.config.setting import settings_of
 
 WRITE_SETTINGS_PAGE = "python -m tf_simclr.cli.help > docs/settings.md"
@@ -30,6 +31,20 @@ _PRECEDENCE = (
     "--gin_file, a --model_dir that contains a run starts from the settings of that run "
     "(config.json)."
 )
+
+
+def add_settings(parser: argparse.ArgumentParser, names: Sequence[str], *, default: str) -> None:
+    """Adds flags of run.py to the parser of a tool. Their values are texts, None if not given.
+
+    Args:
+      parser: the parser.
+      names: names of settings.
+      default: what applies if a flag is not given; {} stands for the setting's own default.
+    """
+    for name in names:
+        spec = settings()[name]
+        text = f"{spec.help} (default: {default.format(spec.default)})"
+        parser.add_argument(f"--{name}", metavar=type_name(spec), help=text.replace("%", "%%"))
 
 
 def type_name(spec: Setting) -> str:

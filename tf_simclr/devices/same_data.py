@@ -12,9 +12,8 @@ import tensorflow as tf
 
 from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import workers
-from tf_simclr.errors import ConfigError
+from tf_simclr.errors import ConfigError, listed
 
-_DIFFERENCES_SHOWN = 3
 _MAX_CHARACTERS = 100_000  # limit on the description of a data set that workers exchange
 
 
@@ -101,5 +100,4 @@ def _difference(names: list[str], by_worker: list[tuple[int, dict[str, Any]]]) -
         return (
             f"the numbers of examples agree, but names or contents differ on {worker} and {chief}"
         )
-    more = len(differences) - _DIFFERENCES_SHOWN
-    return "; ".join(differences[:_DIFFERENCES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return listed(differences, separator="; ")

@@ -12,7 +12,13 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_simclr.checkpoints import about_file, recognition, runnable_file, weights, weights_file
+from tf_simclr.checkpoints import (
+    about_file,
+    recognition,
+    recognized_model,
+    runnable_file,
+    weights_file,
+)
 from tf_simclr.checkpoints.about_file import About
 from tf_simclr.checkpoints.formats.runtimes.runner import Runner
 from tf_simclr.checkpoints.formats.stored import SUPERVISED_HEAD, Stored
@@ -20,7 +26,6 @@ from tf_simclr.checkpoints.formats.tensorflow import saved_model, tf_checkpoint
 from tf_simclr.config import Config, saved_settings
 from tf_simclr.data.sources.image_range import ImageRange
 from tf_simclr.errors import ConfigError
-from tf_simclr.models import from_config
 from tf_simclr.models.simclr import SimCLR
 
 
@@ -151,10 +156,7 @@ def _of_weights(
     config = recognition.fit(config, stored, path=found, fixed=fixed)
     if is_saved_model:
         config = config.replace(precision="float32")  # SavedModels compute in float32
-    model = from_config.make_model(config, stored.num_classes)
-    report = weights.restore(model, stored, found)
-    if report.missing:
-        raise ConfigError(f"checkpoint {found!r} lacks {report.missing[0]}: give another")
+    model, _, _, about = recognized_model.restored(stored, found, config, about)
     note = None
     if _has_unknown_selector(stored, model) and not saved_settings.find_beside(path):
         note = (
@@ -162,16 +164,17 @@ def _of_weights(
             f"the right width. ft_proj_selector={config.model.ft_proj_selector} is assumed; if "
             "that is wrong, give --ft_proj_selector."
         )
-    names = about.class_names
-    if names is None or len(names) != stored.num_classes:
-        names = None
     image_size = config.data.image_size
     is_export = is_saved_model or not tf_checkpoint.matches(found)
     if is_export and "image_size" not in fixed:
         # The settings of a run are beside its checkpoints, but not always beside its exports.
         image_size = about.image_size or image_size
     return TrainedModel(
-        lambda images: model(images, training=False), image_size, names, about.image_range, note
+        lambda images: model(images, training=False),
+        image_size,
+        about.class_names,
+        about.image_range,
+        note,
     )
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 
-from tf_simclr.errors import ConfigError
+from tf_simclr.errors import ConfigError, listed
 
 SPLIT_NAMES = frozenset(
     {
@@ -19,7 +19,6 @@ SPLIT_NAMES = frozenset(
     }
 )
 ALL = "all"  # in TFDS's syntax of splits
-_NAMES_SHOWN = 3
 
 
 def check(directory: str, paths: Sequence[str]) -> None:
@@ -65,7 +64,4 @@ def _is_too_high(split: str, classes: set[str], holds_folders_only: set[str]) ->
 
 def _listed(classes: set[str]) -> str:
     """Lists the first few names of classes for a message."""
-    names = sorted(classes)
-    shown = ", ".join(map(repr, names[:_NAMES_SHOWN]))
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return f"the class{'' if len(names) == 1 else 'es'} {shown}{more}"
+    return f"the class{'' if len(classes) == 1 else 'es'} {listed(map(repr, sorted(classes)))}"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tf_simclr.console import progress
 from tf_simclr.data.sources import file_tree, image_files, image_kinds
 from tf_simclr.data.sources.kept_listing import InspectionCache
-from tf_simclr.errors import ConfigError
+from tf_simclr.errors import ConfigError, listed
 
 _NAMES_SHOWN = 5
 _THREADS = 16
@@ -146,9 +146,8 @@ def summary(
         first = format_path(listing.first_left_out or "")
         text += f"; left out (the first is {first}): {format_reasons(listing.left_out)}"
     if empty_classes:
-        names = ", ".join(map(format_path, empty_classes[:_NAMES_SHOWN]))
-        more = len(empty_classes) - _NAMES_SHOWN
-        text += f"; no usable picture in {names}" + (f" and {more} more" if more > 0 else "")
+        names = listed(map(format_path, empty_classes), limit=_NAMES_SHOWN)
+        text += f"; no usable picture in {names}"
     return text
 
 

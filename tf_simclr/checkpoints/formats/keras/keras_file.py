@@ -11,12 +11,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tf_simclr.checkpoints.about_file import HIDDEN_SETTINGS
+from tf_simclr.checkpoints.about_file import HIDDEN_SETTINGS, parse_network
 from tf_simclr.checkpoints.formats.keras import hdf5, keras_archive, keras_layout
 from tf_simclr.checkpoints.formats.keras.keras_functional import functional
 from tf_simclr.checkpoints.formats.keras.keras_writer import ARGUMENTS, write
 from tf_simclr.checkpoints.formats.stored import Stored
-from tf_simclr.config import settings
 from tf_simclr.errors import ConfigError
 from tf_simclr.models.resnet import NORMALIZATIONS
 
@@ -50,7 +49,8 @@ def open(path: str) -> Stored:
     config = content.get("config")
     if isinstance(config, dict) and content.get("class_name") == "SimCLR":
         arrays = keras_layout.subclass(root)
-        return _stored("a Keras file of a SimCLR", path, arrays, _hidden_settings(config))
+        values = parse_network(config, where="its config.json")
+        return _stored("a Keras file of a SimCLR", path, arrays, values)
     if isinstance(config, dict) and isinstance(config.get("layers"), list):
         layers = [_class_and_name(layer) for layer in config["layers"]]
         arrays = keras_layout.functional(root, layers)
@@ -81,19 +81,6 @@ def _stored(
         values,
         notes,
     )
-
-
-def _hidden_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns the settings in the config of a SimCLR that no shape shows.
-
-    Raises:
-      ValueError: a value is not one that the setting can have.
-    """
-    values = {name: config[name] for name in HIDDEN_SETTINGS if name in config}
-    for name, value in values.items():
-        if wrong := settings()[name].complaint(value):
-            raise ValueError(f"its config.json: {name} {wrong}")
-    return values
 
 
 def _class_and_name(layer: Any) -> tuple[str, str]:

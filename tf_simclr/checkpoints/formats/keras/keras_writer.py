@@ -16,11 +16,12 @@ import h5py
 import keras
 import numpy as np
 
+from tf_simclr.checkpoints.formats.keras.keras_archive import CONFIG, WEIGHTS
 from tf_simclr.checkpoints.formats.keras.keras_functional import functional
 from tf_simclr.checkpoints.formats.keras.keras_layout import GROUPS, numbered
 from tf_simclr.models.simclr import SimCLR
 
-CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+METADATA = "metadata.json"
 # {class: the arguments that we keep}. Keras counts the layers of each class by its snake-case name.
 ARGUMENTS = {
     "InputLayer": (),

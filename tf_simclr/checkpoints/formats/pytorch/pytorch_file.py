@@ -23,7 +23,7 @@ from tf_simclr.checkpoints.formats.pytorch.pytorch_heads import Variable
 from tf_simclr.checkpoints.formats.pytorch.pytorch_names import Network
 from tf_simclr.checkpoints.formats.pytorch.pytorch_tensors import Tensors
 from tf_simclr.checkpoints.formats.stored import Stored
-from tf_simclr.errors import ConfigError, one_line
+from tf_simclr.errors import ConfigError, listed, one_line
 
 SAFETENSORS = ".safetensors"
 PICKLES = (".pth", ".pt", ".ckpt", ".tar", ".bin", ".torch")
@@ -77,10 +77,9 @@ def open(path: str, prefix: str = "") -> Stored:
         raise ConfigError(
             f"checkpoint {path!r} cannot be read ({one_line(error)}): give another"
         ) from error
-    more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
     raise ConfigError(
         f"checkpoint {path!r} is a PyTorch file of another network than ours: "
-        f"{'; '.join(differences[:_SHOWN])}{more}. Give a ResNet of torchvision's form, without "
+        f"{listed(differences, separator='; ')}. Give a ResNet of torchvision's form, without "
         "groups, widened bottlenecks or a deep stem"
     )
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tf_simclr.checkpoints.formats.pytorch.pytorch_tensors import Tensors
+from tf_simclr.errors import listed
 
 HEAD = "head_supervised"  # our own name of a classifier on top of the projection head
 _EPSILON = 1e-5  # of every batch normalization, there and here
-_SHOWN = 3  # names in a note
 Reader = Callable[[], np.ndarray]
 
 
@@ -92,7 +92,9 @@ def _projection(
         except ValueError as error:
             notes.append(f"{parent!r} is left out: {error}.")
     if len(fitting) > 1:
-        notes.append(f"{_listed(fitting)} are left out: each could be the projection head.")
+        notes.append(
+            f"{listed(map(repr, fitting))} are left out: each could be the projection head."
+        )
         return {}, notes
     for variables, layer_notes in fitting.values():
         return variables, notes + layer_notes
@@ -202,10 +204,14 @@ def _supervised(
             candidates = [preferred]
     notes = []
     if others := [module for module in modules if module not in candidates]:
-        notes.append(f"{_listed(others)}: left out, not a classifier of the backbone's output.")
+        notes.append(
+            f"{listed(map(repr, others))}: left out, not a classifier of the backbone's output."
+        )
     if len(candidates) != 1:
         if candidates:
-            notes.append(f"{_listed(candidates)} are left out: each could be the supervised head.")
+            notes.append(
+                f"{listed(map(repr, candidates))} are left out: each could be the supervised head."
+            )
         return {}, notes
     (module,) = candidates
     kernel, bias = f"{module}.weight", f"{module}.bias"
@@ -217,9 +223,3 @@ def _supervised(
     }
     notes.append(f"{module!r} is the supervised head, of {shapes[bias][0]} classes.")
     return variables, notes
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    more = len(names) - _SHOWN
-    return ", ".join(map(repr, names[:_SHOWN])) + (f" and {more} more" if more > 0 else "")

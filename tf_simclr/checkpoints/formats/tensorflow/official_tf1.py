@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from tf_simclr.errors import listed
+
 _BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 _VARIABLES = {"conv2d": ("kernel", "bias"), "batch_normalization": _BATCH_NORM}
 _ENCODER = re.compile(r"base_model/(conv2d|batch_normalization)(?:_([1-9]\d{0,4}))?/(\w+)")
@@ -18,7 +20,6 @@ _PROJECTION = re.compile(r"head_contrastive/n?l_(\d{1,3})/(dense|batch_normaliza
 _SUPERVISED = re.compile(r"head_supervised/linear_layer/dense/(kernel|bias)")
 _WITHOUT_BATCH_NORM = ("sk/expand", "se/reduce", "se/expand")
 MOVING_AVERAGE = "ema_model/"  # some files of SimCLRv2 also hold a moving average of all weights
-_NAMES_SHOWN = 3  # in an error message
 
 _Shapes = Mapping[str, Sequence[int]]
 _Numbered = Mapping[str, Mapping[int, set[str]]]  # {kind of layer: {number: its variables}}
@@ -87,7 +88,7 @@ def paths(shapes: _Shapes) -> dict[str, str]:
         elif not _is_extra(key, shapes):
             unknown.append(key)
     if unknown:
-        raise ValueError(f"it has unknown variables: {_listed(unknown)}")
+        raise ValueError(f"it has unknown variables: {listed(unknown)}")
     return _encoder_paths(shapes, numbered) | heads
 
 
@@ -115,7 +116,7 @@ def _encoder_paths(shapes: _Shapes, numbered: _Numbered) -> dict[str, str]:
     scopes = _scopes("conv2d", numbered)
     norms = _scopes("batch_normalization", numbered)
     if missing := [f"{s}/kernel" for s in scopes if f"{s}/kernel" not in shapes]:
-        raise ValueError(f"it lacks {_listed(missing)}")
+        raise ValueError(f"it lacks {listed(missing)}")
     layers = _layers(
         _Conv(scope, tuple(shapes[f"{scope}/kernel"]), f"{scope}/bias" in shapes)
         for scope in scopes
@@ -139,7 +140,7 @@ def _scopes(kind: str, numbered: _Numbered) -> list[str]:
     count = max(numbered[kind], default=0) + 1
     scopes = [f"base_model/{kind}_{n}" if n else f"base_model/{kind}" for n in range(count)]
     if missing := [scope for n, scope in enumerate(scopes) if n not in numbered[kind]]:
-        raise ValueError(f"it lacks {_listed(missing)}")
+        raise ValueError(f"it lacks {listed(missing)}")
     return scopes
 
 
@@ -196,9 +197,3 @@ def _layers(convs: Iterable[_Conv]) -> dict[str, str]:
             take(f"{path}/se/reduce", 1)
             take(f"{path}/se/expand", 1)
     return layers
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Lists the first names, for a message."""
-    more = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
