@@ -12,7 +12,7 @@ from PIL import Image
 
 import hostile_pictures
 import small
-from tf_simclr.cli import report
+from tf_simclr.cli import summary
 from tf_simclr.data import errors
 from tf_simclr.data.augment import views
 from tf_simclr.data.sources import folder, image_files
@@ -35,7 +35,7 @@ BATCH = "--eval_batch_size=8"
 
 def run(*arguments) -> dict:
     results = small.run(*arguments)
-    assert report.format_results(small.parse(*arguments), results)
+    assert summary.format_results(small.parse(*arguments), results)
     return results
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from absl import flags
 
-from tf_simclr.cli import gin_files, help, report
+from tf_simclr.cli import gin_files, help, summary
 from tf_simclr.config import Config, Setting, check, saved_settings, settings
 from tf_simclr.errors import ConfigError, did_you_mean, one_line
 
@@ -117,7 +117,7 @@ def parse(argv: list[str]) -> Parsed:
       SystemExit: with status 0, after printing --help.
     """
     if any(argument in _HELP_FLAGS for argument in argv[1:]):
-        print(help.format_help(program=report.program_words(argv[0], sys.executable)))
+        print(help.format_help(program=summary.program_words(argv[0], sys.executable)))
         raise SystemExit(0)
     flag_values = _parse_flags(argv)
     explicit = {name: flag_values[name].value for name in settings() if flag_values[name].present}

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Sequence
 
 from tf_simclr.cli import gin_files
-from tf_simclr.cli.report import PROGRAM
+from tf_simclr.cli.summary import PROGRAM
 from tf_simclr.config import SECTIONS, Setting, rules_of, settings
 from tf_simclr.config.setting import settings_of
 
@@ -70,7 +70,7 @@ def format_help(width: int | None = None, *, program: Sequence[str] = PROGRAM) -
 
     Args:
       width: line width in columns; None for the width of the terminal.
-      program: the words that start the program (`report.program_words`).
+      program: the words that start the program (`summary.program_words`).
     """
     columns = width or min(shutil.get_terminal_size().columns, 100)
 

@@ -11,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from absl import app, logging  # noqa: E402
 
 from tf_simclr import __version__  # noqa: E402
-from tf_simclr.cli import flags, gin_files, quiet, report  # noqa: E402
+from tf_simclr.cli import flags, gin_files, quiet, summary  # noqa: E402
 from tf_simclr.errors import ConfigError  # noqa: E402
 
 # Exit status that asks a scheduler to restart the run: os.EX_TEMPFAIL, which Windows lacks.
@@ -64,8 +64,8 @@ def _run(parsed: flags.Parsed) -> None:
         print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal)
     if results:
-        words = report.program_words(sys.argv[0], sys.executable)
-        print(report.format_results(config, results, program=words))
+        words = summary.program_words(sys.argv[0], sys.executable)
+        print(summary.format_results(config, results, program=words))
 
 
 def _versions() -> str:

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from tf_simclr.cli import flags, report
+from tf_simclr.cli import flags, summary
 from tf_simclr.config import Config, saved_settings
 
 RESULTS = {
@@ -25,7 +25,7 @@ def commands(text: str) -> list[list[str]]:
 
 
 def test_says_how_good_and_where():
-    text = report.format_results(
+    text = summary.format_results(
         Config().replace(train_mode="finetune", model_dir="runs/x"), RESULTS
     )
     for part in ("top-1 25.0%", "top-5 75.0%", "runs/x/ckpt-7", "runs/x/saved_model/7"):
@@ -36,15 +36,15 @@ def test_says_how_good_and_where():
 def test_an_accuracy_of_a_part_of_the_split_says_so():
     config = Config().replace(train_mode="finetune", model_dir="runs/x", eval_split="test")
     line = "Classifier, on {}imagenet2012 test: top-1 25.0%"
-    assert line.format("") in report.format_results(config, RESULTS)
-    text = report.format_results(config, RESULTS | {"evaluated": (256, 10_000)})
+    assert line.format("") in summary.format_results(config, RESULTS)
+    text = summary.format_results(config, RESULTS | {"evaluated": (256, 10_000)})
     assert line.format("256 of 10000 images of ") in text
 
 
 def test_says_which_checkpoint_was_best():
     best = {"best_step": 3, "best_top_1": 0.5, "best_saved_model": "runs/x/saved_model_best/3"}
     config = Config().replace(train_mode="finetune", model_dir="runs/x")
-    text = report.format_results(config, RESULTS | best)
+    text = summary.format_results(config, RESULTS | best)
     assert "Best: step 3, top-1 50.0%, in runs/x/best and runs/x/saved_model_best/3\n" in text
 
 
@@ -59,7 +59,7 @@ def test_a_probe_is_a_table():
         "metric": "mean_per_class",
         "encoders": {"pretrained": classifiers, "raw_pixels": classifiers},
     }
-    text = report.format_results(Config().replace(mode="probe", model_dir="runs/p"), results)
+    text = summary.format_results(Config().replace(mode="probe", model_dir="runs/p"), results)
     rows = [re.split(r"  +", line.strip()) for line in text.splitlines() if line.startswith("  ")]
     assert rows == [
         ["features", "classifier", "top-1", "top-5", "per class"],
@@ -80,7 +80,7 @@ def test_top_5_is_left_out_where_it_was_not_computed():
     """With fewer than five classes it would always be 100%."""
     results = {k: v for k, v in RESULTS.items() if "top_5" not in k}
     config = Config().replace(train_mode="finetune", model_dir="runs/x")
-    text = report.format_results(config, results)
+    text = summary.format_results(config, results)
     assert "top-1 25.0%\n" in text and "top-5" not in text
     accuracies = {"top_1": 0.5, "mean_per_class": 0.4}
     results = {
@@ -91,7 +91,7 @@ def test_top_5_is_left_out_where_it_was_not_computed():
         "metric": "top_1",
         "encoders": {"pretrained": {"knn_20": accuracies}},
     }
-    text = report.format_results(Config().replace(mode="probe", model_dir="runs/p"), results)
+    text = summary.format_results(Config().replace(mode="probe", model_dir="runs/p"), results)
     assert "top-5" not in text
     assert re.search(r"classifier +top-1 +per class\n.* 50\.00 +40\.00\n", text)
 
@@ -99,7 +99,7 @@ def test_top_5_is_left_out_where_it_was_not_computed():
 def test_predictions_are_counted():
     config = Config().replace(mode="predict", images="x", model_dir="y")
     results = {"path": "p.csv", "written": 7, "left_out": 2}
-    assert report.format_results(config, results) == "p.csv: 7 images, 2 left out"
+    assert summary.format_results(config, results) == "p.csv: 7 images, 2 left out"
 
 
 PROBES = {
@@ -114,7 +114,7 @@ PROBES = {
 
 
 def test_probes_and_neighbors_replace_the_accuracy_of_the_linear_classifier():
-    text = report.format_results(Config().replace(model_dir="runs/x"), RESULTS | PROBES)
+    text = summary.format_results(Config().replace(model_dir="runs/x"), RESULTS | PROBES)
     rows = re.findall(r"^  (\w+ \w+) +([\d.]+)%", text, re.MULTILINE)
     names = ["raw pixels", "untrained encoder", "pretrained encoder"]
     shares = ["10.0", "20.0", "80.0", "12.0", "14.0", "65.0"]
@@ -125,7 +125,7 @@ def test_probes_and_neighbors_replace_the_accuracy_of_the_linear_classifier():
 
 def test_after_fine_tuning_the_classifier_counts_and_the_encoder_is_called_fine_tuned():
     config = Config().replace(train_mode="finetune", model_dir="runs/x")
-    text = report.format_results(config, RESULTS | PROBES)
+    text = summary.format_results(config, RESULTS | PROBES)
     assert "top-1 25.0%" in text
     assert "fine-tuned encoder   80.0%" in text and "pretrained" not in text
 
@@ -147,7 +147,7 @@ def test_the_commands_to_type_next_parse(tmp_path, name):
     ).config
     with open(os.path.join(model_dir, "config.gin"), "w") as file:
         file.write(saved_settings.to_gin(config))
-    look, probe, finetune = commands(report.format_results(config, RESULTS))
+    look, probe, finetune = commands(summary.format_results(config, RESULTS))
     assert look == ["tensorboard", f"--logdir={model_dir}"]
     assert probe[:2] == finetune[:2] == ["python", "run.py"]
     parsed = flags.parse(probe[1:]).config
@@ -165,7 +165,7 @@ def test_the_commands_to_type_next_parse(tmp_path, name):
 
 def test_a_run_that_is_not_evaluated_is_given_no_command_that_evaluates():
     config = Config().replace(mode="train", model_dir="runs/x")
-    look, finetune = commands(report.format_results(config, RESULTS))
+    look, finetune = commands(summary.format_results(config, RESULTS))
     assert "--mode=train" in finetune and "--train_mode=finetune" in finetune
 
 
@@ -182,7 +182,7 @@ def test_without_labels_there_is_no_command_that_needs_them(tmp_path, settings):
     config = Config().replace(
         dataset="folder", data_dir=str(pictures), model_dir=f"{tmp_path}/x", **settings
     )
-    look, predict = commands(report.format_results(config, RESULTS))
+    look, predict = commands(summary.format_results(config, RESULTS))
     parsed = flags.parse(predict[1:]).config
     assert parsed.runtime.mode == "predict"
     assert parsed.training.checkpoint == f"{tmp_path}/x"
@@ -192,7 +192,7 @@ def test_without_labels_there_is_no_command_that_needs_them(tmp_path, settings):
 
 def test_without_labels_and_without_a_folder_there_are_the_curves():
     config = Config().replace(lineareval_while_pretraining=False, model_dir="runs/x")
-    assert commands(report.format_results(config, RESULTS)) == [["tensorboard", "--logdir=runs/x"]]
+    assert commands(summary.format_results(config, RESULTS)) == [["tensorboard", "--logdir=runs/x"]]
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_without_labels_and_without_a_folder_there_are_the_curves():
 )
 def test_commands_of_a_run_in_a_bucket(model_dir, config_gin, finetuned):
     config = Config().replace(model_dir=model_dir)
-    *_, words = commands(report.format_results(config, RESULTS))
+    *_, words = commands(summary.format_results(config, RESULTS))
     assert f"--gin_file={config_gin}" in words and f"--model_dir={finetuned}" in words
 
 
@@ -215,15 +215,15 @@ def test_commands_start_the_way_the_run_was_started(tmp_path, monkeypatch):
     for name in ("python3.99", "tf-simclr", "tensorboard"):
         (folder / name).touch(0o755)
     python, console = str(folder / "python3.99"), str(folder / "tf-simclr")
-    assert report.program_words("run.py", python) == (python, "run.py")
+    assert summary.program_words("run.py", python) == (python, "run.py")
     monkeypatch.chdir(tmp_path)
-    assert report.program_words("run.py", python) == ("it is/bin/python3.99", "run.py")
-    program = report.program_words(console, python)
+    assert summary.program_words("run.py", python) == ("it is/bin/python3.99", "run.py")
+    program = summary.program_words(console, python)
     assert program == ("it is/bin/tf-simclr",)
-    text = report.format_results(Config().replace(model_dir="x"), RESULTS, program=program)
+    text = summary.format_results(Config().replace(model_dir="x"), RESULTS, program=program)
     look, finetune = commands(text)
     assert look == ["it is/bin/tensorboard", "--logdir=x"]
     assert finetune[0] == "it is/bin/tf-simclr" and finetune[1].startswith("--")
     monkeypatch.setenv("PATH", str(folder))
-    assert report.program_words("run.py", python) == ("python3.99", "run.py")
-    assert report.program_words(console, python) == ("tf-simclr",)
+    assert summary.program_words("run.py", python) == ("python3.99", "run.py")
+    assert summary.program_words(console, python) == ("tf-simclr",)
