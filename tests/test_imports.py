@@ -11,6 +11,7 @@ ROWS = [
     {"cli"},
     {"experiment"},
     {"modes"},
+    {"report"},
     {"run_state"},
     {"preflight"},
     {"training"},

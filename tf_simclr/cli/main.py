@@ -19,7 +19,7 @@ TRY_AGAIN = 75
 
 
 def main() -> None:
-    """Runs the program: --version, presets, or a run.
+    """Runs the program: --version, presets, show, or a run.
 
     Raises:
       SystemExit: with status 1 or 2 after an error; with 75, 130, 138 or 143 if the same command
@@ -29,6 +29,10 @@ def main() -> None:
         print(_versions())
     elif sys.argv[1:] == ["presets"]:
         print(_list_presets())
+    elif sys.argv[1:2] == ["show"]:
+        from tf_simclr.cli.show import main as show
+
+        show.main(sys.argv[2:], program=f"{os.path.basename(sys.argv[0])} show")
     else:
         app.run(run, flags_parser=flags.parse_or_exit)
 

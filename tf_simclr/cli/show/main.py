@@ -1,0 +1,47 @@
+"""The command line of `tf-simclr show`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from tf_simclr.cli import quiet
+from tf_simclr.errors import ConfigError
+
+# Each module has a docstring, add_arguments(parser) and run(args), which prints what it wrote.
+SUBCOMMANDS: dict = {}
+
+
+def main(argv: Sequence[str], *, program: str = "tf-simclr show") -> None:
+    """Runs a subcommand.
+
+    Args:
+      argv: the words after "show".
+      program: the words before argv, for messages.
+
+    Raises:
+      SystemExit: with status 1 or 2 after an error.
+    """
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    subparsers = parser.add_subparsers(dest="subcommand", required=True)
+    for name, module in SUBCOMMANDS.items():
+        summary = module.__doc__.split("\n")[0]
+        module.add_arguments(
+            subparsers.add_parser(
+                name,
+                help=summary,
+                description=module.__doc__,
+                allow_abbrev=False,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )
+        )
+    args = parser.parse_args(argv)
+    try:
+        with quiet.without_chatter(on_terminal=sys.stderr.isatty()):
+            SUBCOMMANDS[args.subcommand].run(args)
+    except ConfigError as error:
+        sys.exit(f"{program}: {error}")
