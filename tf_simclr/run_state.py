@@ -45,7 +45,7 @@ class RunState:
       loss_scale: loss scale for float16, otherwise None.
       examples_seen: counts the training examples that the run has seen.
       checkpointer: saves and restores the checkpoints in model_dir.
-      best_checkpointer: saves the best checkpoint, with eval_every_epochs; otherwise None.
+      best_checkpointer: saves the best checkpoint; None if no metric decides which it is.
       saved_settings: settings saved by the previous start, {name: value}; {} for a new run.
     """
 
@@ -202,11 +202,13 @@ def build(
 def _checkpointers(
     config: Config, model_dir: str, make: Callable
 ) -> tuple[Checkpointer, Checkpointer | None]:
-    """Returns the checkpointer of model_dir and, with eval_every_epochs, of the best checkpoint."""
+    """Returns the checkpointer of model_dir and, if one is kept, of the best checkpoint."""
     latest = make(model_dir, max_to_keep=config.training.keep_checkpoint_max)
-    if not config.training.eval_every_epochs or config.runtime.mode == "eval":
+    metric = result_files.best_metric(config)
+    if metric is None or config.runtime.mode == "eval":
         return latest, None
-    result_files.read_best(model_dir)  # a corrupt file would otherwise end the run much later
+    # A corrupt file would otherwise end the run much later.
+    result_files.read_best(model_dir, metric)
     return latest, make(os.path.join(model_dir, result_files.BEST), max_to_keep=1)
 
 

@@ -63,11 +63,44 @@ def write_best(folder, text: str, step: int = 3):
 def test_the_best_is_read_back(tmp_path):
     (tmp_path / "best").mkdir()
     (tmp_path / "best" / "ckpt-3.index").touch()
-    assert result_files.read_best(str(tmp_path)) is None
-    result_files.write_best(str(tmp_path), {TOP_1: 0.5}, step=3)
-    assert result_files.read_best(str(tmp_path)) == {TOP_1: 0.5, "global_step": 3}
+    assert result_files.read_best(str(tmp_path), TOP_1) is None
+    results = {TOP_1: 0.5, "eval/regularization_loss": 2.0}
+    result_files.write_best(str(tmp_path), results, step=3, metric=TOP_1)
+    assert result_files.read_best(str(tmp_path), TOP_1) == (3, TOP_1, 0.5, results)
     (tmp_path / "best" / "ckpt-3.index").unlink()
-    assert result_files.read_best(str(tmp_path)) is None
+    assert result_files.read_best(str(tmp_path), TOP_1) is None
+
+
+def test_a_file_of_an_earlier_version_was_chosen_by_top_1(tmp_path):
+    write_best(tmp_path, json.dumps({TOP_1: 0.5, "global_step": 3}))
+    assert result_files.read_best(str(tmp_path), TOP_1).value == 0.5
+
+
+def test_another_metric_than_before_is_an_error_with_a_way_out(tmp_path):
+    (tmp_path / "best").mkdir()
+    rankme = "monitor/rankme"
+    result_files.write_best(str(tmp_path), {rankme: 7.0}, step=3, metric=rankme)
+    message = error_of(result_files.read_best, str(tmp_path), TOP_1)
+    assert (
+        message.startswith(f"best_metric must be {rankme} with model_dir") and "delete" in message
+    )
+    write_best_of = {"global_step": 3, TOP_1: 0.5, "best_metric": "../../rm -rf"}
+    (tmp_path / "best" / "result.json").write_text(json.dumps(write_best_of))
+    assert "unknown metric" in error_of(result_files.read_best, str(tmp_path), TOP_1)
+
+
+@pytest.mark.parametrize(
+    "metric, value, better",
+    [
+        ("monitor/rankme", 7.0, 7.1),
+        ("monitor/uniformity", -2.0, -2.1),
+        ("monitor/negative_similarity", 0.1, 0.0),
+    ],
+)
+def test_the_direction_of_a_metric(metric, value, better):
+    best = result_files.Best(3, metric, value, {})
+    assert best.is_better(better) and not best.is_better(value)
+    assert not best.is_better(float("nan"))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +120,7 @@ def test_the_best_is_read_back(tmp_path):
 )
 def test_a_best_result_that_is_none_is_an_error_of_one_line(tmp_path, content):
     write_best(tmp_path, json.dumps(content))
-    message = error_of(result_files.read_best, str(tmp_path))
+    message = error_of(result_files.read_best, str(tmp_path), TOP_1)
     assert message.startswith(f"{tmp_path}/best/result.json is not the result") and (
         len(message) < 1000
     )
@@ -100,5 +133,5 @@ def test_a_best_result_that_is_none_is_an_error_of_one_line(tmp_path, content):
 )
 def test_a_best_result_that_is_corrupt_is_an_error_of_one_line(tmp_path, text):
     write_best(tmp_path, text)
-    message = error_of(result_files.read_best, str(tmp_path))
+    message = error_of(result_files.read_best, str(tmp_path), TOP_1)
     assert message.startswith(f"{tmp_path}/best/result.json")

@@ -95,6 +95,8 @@ def test_each_flag_reaches_its_field(name, tmp_path):
         "unlabelled": ["--dataset=folder"],
         "images": ["--mode=predict", "--model_dir=nowhere"],
         "label_fraction": ["--train_mode=finetune"],
+        "best_metric": ["--eval_every_epochs=1"],
+        "stop_after": ["--eval_every_epochs=1"],
         "first_shortcut": ["--resnet_depth=18"],
         "mode": ["--model_dir=nowhere"],
     }.get(name, [])

@@ -42,7 +42,13 @@ def test_an_accuracy_of_a_part_of_the_split_says_so():
 
 
 def test_says_which_checkpoint_was_best():
-    best = {"best_step": 3, "best_top_1": 0.5, "best_saved_model": "runs/x/saved_model_best/3"}
+    best = {
+        "best_step": 3,
+        "best_metric": "eval/label_top_1_accuracy",
+        "best_value": 0.5,
+        "best_top_1": 0.5,
+        "best_saved_model": "runs/x/saved_model_best/3",
+    }
     config = Config().replace(train_mode="finetune", model_dir="runs/x")
     text = summary.format_results(config, RESULTS | best)
     assert "Best: step 3, top-1 50.0%, in runs/x/best and runs/x/saved_model_best/3\n" in text

@@ -66,6 +66,8 @@ OFFICIAL = """
 """
 OFFICIAL = [line.split() for line in OFFICIAL.strip().splitlines()]
 OURS = {
+    "best_metric",
+    "stop_after",
     "use_tpu",
     "color_jitter_impl",
     "frozen_batch_norm",
@@ -148,6 +150,8 @@ def test_our_settings():
         "strict_data": (False, ()),
         "from_scratch": (False, ()),
         "eval_every_epochs": (0.0, ()),
+        "best_metric": (None, choices.BEST_METRICS),
+        "stop_after": (0, ()),
         "label_fraction": (1.0, ()),
         "label_seed": (0, ()),
         "teacher": (None, ()),
@@ -330,6 +334,18 @@ def test_good_value(values):
 
 
 BAD_COMBINATIONS = [
+    (
+        dict(best_metric="eval/label_top_1_accuracy"),
+        "best_metric must be a monitor/ metric with eval_every_epochs=0, got 'eval/",
+    ),
+    (
+        dict(best_metric="monitor/rankme", train_mode="finetune", checkpoint="runs/x"),
+        "best_metric must be an eval/ metric with train_mode=finetune, got 'monitor/",
+    ),
+    (
+        dict(stop_after=3),
+        "stop_after must be 0 with neither best_metric nor eval_every_epochs, got 3",
+    ),
     (
         dict(fine_tune_after_block=2),
         "fine_tune_after_block must be -1 with train_mode=pretrain, got 2",

@@ -100,7 +100,7 @@ def check_row(row: dict, arguments: list[str], folder, events):
         assert all(math.isfinite(value) for value in written.values())
         assert 0 <= written["eval/label_top_1_accuracy"] <= 1
     if row["eval_every_epochs"]:
-        assert result_files.read_best(str(folder))["global_step"] in (1, 2, 3)
+        assert result_files.read_best(str(folder), result_files.TOP_1).step in (1, 2, 3)
         assert os.listdir(folder / "saved_model_best")
 
 

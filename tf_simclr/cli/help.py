@@ -49,7 +49,7 @@ def add_settings(parser: argparse.ArgumentParser, names: Sequence[str], *, defau
 
 def type_name(spec: Setting) -> str:
     """Returns the text after the equals sign in --help: FLOAT, train|eval, True|False."""
-    if spec.choices:
+    if spec.choices and not _has_many_choices(spec):
         return "|".join(map(str, spec.choices))
     return "True|False" if bool in spec.types else spec.types[0].__name__.upper()
 
@@ -60,9 +60,19 @@ def _default(spec: Setting) -> str:
     return f"{spec.default:g}" if isinstance(spec.default, float) else str(spec.default)
 
 
+def _has_many_choices(spec: Setting) -> bool:
+    """Returns whether the choices do not fit into the line of the flag."""
+    return len("|".join(map(str, spec.choices))) > 60
+
+
 def _sentences(spec: Setting) -> str:
     """Returns the help text of a setting and its rules."""
     return " ".join([spec.help, *(rule.sentence() for rule in rules_of(spec.name))])
+
+
+def _choices(spec: Setting) -> str:
+    """Returns the sentence that lists choices that do not fit into the line of the flag."""
+    return f" One of {', '.join(map(str, spec.choices))}." if _has_many_choices(spec) else ""
 
 
 def format_help(width: int | None = None, *, program: Sequence[str] = PROGRAM) -> str:
@@ -101,7 +111,7 @@ def format_help(width: int | None = None, *, program: Sequence[str] = PROGRAM) -
         for spec in settings_of(section).values():
             lines += [
                 f"  --{spec.name}={type_name(spec)} (default {_default(spec)})",
-                paragraph(_sentences(spec), 6),
+                paragraph(_sentences(spec) + _choices(spec), 6),
             ]
     lines += ["", "Gin: files of settings."]
     for name, text in gin_files.FLAGS.items():

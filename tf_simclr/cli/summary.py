@@ -65,9 +65,12 @@ def format_results(
     if not (config.training.train_mode == "pretrain" and has_probes):
         lines += _accuracy(config, results)
     if "best_step" in results:
+        value = f"{results['best_metric']} {results['best_value']:.4g}"
+        if "best_top_1" in results:
+            value = f"top-1 {100 * results['best_top_1']:.1f}%"
         lines.append(
-            f"Best: step {results['best_step']}, top-1 {100 * results['best_top_1']:.1f}%,"
-            f" in {config.runtime.model_dir}/best and {results['best_saved_model']}"
+            f"Best: step {results['best_step']}, {value}, in {config.runtime.model_dir}/best and "
+            f"{results['best_saved_model']}"
         )
     if has_probes:
         lines += _encoders(config, results)

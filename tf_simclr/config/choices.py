@@ -18,5 +18,20 @@ OPTIMIZERS = ("momentum", "adam", "lars", "lamb")
 SCALINGS = ("linear", "sqrt")
 PRECISIONS = ("float32", "bfloat16", "float16")
 MODES = ("train", "eval", "train_then_eval", "probe", "predict")
+# Metrics that can decide which checkpoint is the best.
+BEST_METRICS = (
+    "eval/label_top_1_accuracy",
+    "eval/label_top_5_accuracy",
+    "monitor/knn_top_1",
+    "monitor/rankme",
+    "monitor/rankme_projections",
+    "monitor/embedding_std",
+    "monitor/alignment",
+    "monitor/uniformity",
+    "monitor/positive_similarity",
+    "monitor/negative_similarity",
+)
+# The smallest value of these is the best.
+LOWER_IS_BETTER = {"monitor/alignment", "monitor/uniformity", "monitor/negative_similarity"}
 STRATEGIES = ("auto", "multi_worker")
 USE_TPU = (True, False, "auto")

@@ -59,6 +59,11 @@ def _selects_layer(s: SimpleNamespace, num_layers: int) -> bool:
     return -1 <= s.ft_proj_selector <= num_layers
 
 
+def _is_measured_by(s: SimpleNamespace, prefix: str) -> bool:
+    """Returns whether best_metric is given and begins with a prefix."""
+    return bool(s.best_metric) and s.best_metric.startswith(prefix)
+
+
 # The first broken rule is the one that is reported.
 RULES = (
     Rule(
@@ -121,6 +126,22 @@ RULES = (
         lambda s: bool(s.checkpoint) and s.from_scratch,
         _NO_CHECKPOINT,
         context="checkpoint={checkpoint}",
+    ),
+    Rule(
+        "best_metric must be a monitor/ metric with eval_every_epochs=0",
+        lambda s: _is_measured_by(s, "eval/") and not s.eval_every_epochs,
+        "evaluate during training, e.g. with --eval_every_epochs=1",
+    ),
+    Rule(
+        "best_metric must be an eval/ metric with any train_mode but pretrain",
+        lambda s: _is_measured_by(s, "monitor/") and s.train_mode != "pretrain",
+        "only pretraining is monitored",
+        context="train_mode={train_mode}",
+    ),
+    Rule(
+        "stop_after must be 0 with neither best_metric nor eval_every_epochs",
+        lambda s: bool(s.stop_after) and not s.best_metric and not s.eval_every_epochs,
+        "name a metric, e.g. --best_metric=monitor/knn_top_1",
     ),
     Rule(
         "ft_proj_selector must be between -1 and 0 with proj_head_mode=none",

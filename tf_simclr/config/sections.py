@@ -386,8 +386,22 @@ class Training(Section):
     eval_every_epochs: float = setting(
         0.0,
         "Epochs between evaluations during training; 0 evaluates only at the end. The checkpoint "
-        "with the best top-1 accuracy is kept in model_dir/best, and is exported to "
-        "model_dir/saved_model_best at the end.",
+        "with the best top-1 accuracy (--best_metric) is kept in model_dir/best, and is exported "
+        "to model_dir/saved_model_best at the end.",
+        constraint=at_least(0),
+    )
+    best_metric: str | None = setting(
+        None,
+        "Metric that decides which checkpoint is kept in model_dir/best. If unset, "
+        "eval/label_top_1_accuracy with --eval_every_epochs; otherwise none is kept. Metrics that "
+        "begin with monitor/ need no evaluation. The largest value is the best, except for "
+        "alignment, uniformity and negative_similarity.",
+        choices=choices.BEST_METRICS,
+    )
+    stop_after: int = setting(
+        0,
+        "End the run when --best_metric has not improved in this many measurements in a row; 0 "
+        "always trains to the last step.",
         constraint=at_least(0),
     )
     train_summary_steps: int = setting(

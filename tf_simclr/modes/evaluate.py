@@ -5,13 +5,12 @@ import time
 import tensorflow as tf
 
 from tf_simclr import preflight, run_state
-from tf_simclr.checkpoints import about_file, result_files, waiting, weights
-from tf_simclr.checkpoints.run_checkpoints import Checkpointer
+from tf_simclr.checkpoints import result_files, waiting, weights
 from tf_simclr.config import Config
 from tf_simclr.data.sources.opening import limit_labels
 from tf_simclr.devices import strategies, workers
 from tf_simclr.errors import one_line
-from tf_simclr.modes import prepare
+from tf_simclr.modes import best_checkpoint, prepare
 from tf_simclr.modes.export import Exporter
 from tf_simclr.run_state import RunState
 from tf_simclr.training import run_input
@@ -138,8 +137,7 @@ class RunEvaluator:
             name = state.config.training.eval_name
             result_files.write_results(state.model_dir, results, step=state.step, name=name)
             self._summaries.write(results, step=state.step)
-        if state.best_checkpointer is not None:
-            _keep_if_best(state, state.best_checkpointer, results)
+        best_checkpoint.keep_if_best(state, results)
         return results
 
     def _report_skipped(self, results: dict[str, float]):
@@ -176,17 +174,3 @@ def _nothing_to_evaluate(state: RunState) -> str | None:
             "classes: nothing to evaluate."
         )
     return None
-
-
-def _keep_if_best(state: RunState, checkpointer: Checkpointer, results: dict[str, float]):
-    """Saves the weights in model_dir/best if this evaluation is the best so far."""
-    best = result_files.read_best(state.model_dir)
-    if best and results[result_files.TOP_1] <= best[result_files.TOP_1]:
-        return
-    workers.wait_for_all(state.strategy)  # all workers have read the file before it is written
-    if state.is_chief:
-        tf.io.gfile.makedirs(checkpointer.directory)
-        about_file.write_about(checkpointer.directory, state.about())
-    checkpointer.save()
-    if state.is_chief:
-        result_files.write_best(state.model_dir, results, step=state.step)

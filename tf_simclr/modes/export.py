@@ -10,6 +10,7 @@ from tf_simclr.config import Config
 from tf_simclr.devices import workers
 from tf_simclr.models.from_config import make_model
 from tf_simclr.models.simclr import SimCLR
+from tf_simclr.modes import best_checkpoint
 from tf_simclr.run_state import RunState
 
 LATEST, BEST = "saved_model", "saved_model_best"  # folders in model_dir
@@ -33,24 +34,30 @@ class Exporter:
         return self._write(LATEST, state.step, keep=keep)
 
     def export_best(self) -> dict:
-        """Writes saved_model_best/STEP from the best checkpoint, with eval_every_epochs.
+        """Writes saved_model_best/STEP from the best checkpoint, if one is kept.
 
         It restores the best checkpoint, and afterwards the latest one again.
 
         Returns:
-          best_step, best_top_1 and best_saved_model; empty without eval_every_epochs.
+          best_step, best_metric, best_value and best_saved_model, and best_top_1 if the top-1
+          accuracy decides; empty if no best checkpoint is kept.
         """
         state = self._state
         if state.best_checkpointer is None:
             return {}
-        best, latest = result_files.read_best(state.model_dir), state.checkpointer.latest
-        assert best and latest, "the run has been evaluated and saved"
-        step, top_1 = int(best["global_step"]), best[result_files.TOP_1]
-        prefix = os.path.join(state.best_checkpointer.directory, f"ckpt-{step}")
+        best, latest = best_checkpoint.read(state), state.checkpointer.latest
+        assert best and latest, "the run has been measured and saved"
+        prefix = os.path.join(state.best_checkpointer.directory, f"ckpt-{best.step}")
         state.best_checkpointer.restore(prefix, weights_only=True)
-        path = self._write(BEST, step, keep=1) if state.is_chief else None
+        path = self._write(BEST, best.step, keep=1) if state.is_chief else None
         state.checkpointer.restore(latest)
-        return {"best_step": step, "best_top_1": top_1, "best_saved_model": path}
+        top_1 = {"best_top_1": best.value} if best.metric == result_files.TOP_1 else {}
+        return top_1 | {
+            "best_step": best.step,
+            "best_metric": best.metric,
+            "best_value": best.value,
+            "best_saved_model": path,
+        }
 
     def write_cards(self, results: Mapping[str, Any]) -> None:
         """Writes MODEL_CARD.md into the SavedModels of this start.
@@ -67,7 +74,8 @@ class Exporter:
             # The evaluation's settings may name other data than that of the training.
             saved = state.saved_settings
             recipe = Config().replace(**saved) if saved else None
-        best = result_files.read_best(state.model_dir) if BEST in self._written else None
+        best = best_checkpoint.read(state) if BEST in self._written else None
+        results_of = {LATEST: results, BEST: best.results if best else {}}
         variables = state.model.variables_by_path()
         shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
         for name, (step, path) in self._written.items():
@@ -77,7 +85,7 @@ class Exporter:
                 step=step,
                 recipe=recipe,
                 evaluation=state.config,
-                results=model_card.accuracies(results if name == LATEST else best or {}),
+                results=model_card.accuracies(results_of[name]),
                 about=state.about(),
                 outputs=model_card.outputs_of(state.model),
                 loading=loading_code.SAVED_MODEL,

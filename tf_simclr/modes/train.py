@@ -1,6 +1,7 @@
 """Runs mode=train and mode=train_then_eval: from the settings to a trained, exported run."""
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable
 
@@ -13,7 +14,7 @@ from tf_simclr.data.sources.opening import limit_labels
 from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import strategies, workers
 from tf_simclr.errors import ConfigError
-from tf_simclr.modes import prepare
+from tf_simclr.modes import best_checkpoint, prepare
 from tf_simclr.modes.evaluate import RunEvaluator, summary
 from tf_simclr.modes.export import Exporter
 from tf_simclr.run_state import RunState
@@ -139,6 +140,9 @@ def _train(state: RunState, evaluator: Callable[[], object]):
             "--model_dir for a new run."
         )
         return
+    if reason := best_checkpoint.no_longer_improves(state):
+        state.say(reason)
+        return
     examples = state.examples_seen.count_at(step)
     _announce(state, examples)
     batches = run_input.train_batches(config, state.source, state.strategy, examples_seen=examples)
@@ -152,14 +156,17 @@ def _train(state: RunState, evaluator: Callable[[], object]):
         image_size=config.data.image_size,
         preview=state.preview,
     )
-    loop.train(
-        run_steps,
-        iter(batches),
-        make_hooks(state, evaluator),
-        strategy=state.strategy,
-        first_step=step,
-        total_steps=total,
-    )
+    try:
+        loop.train(
+            run_steps,
+            iter(batches),
+            make_hooks(state, evaluator),
+            strategy=state.strategy,
+            first_step=step,
+            total_steps=total,
+        )
+    except hooks.NoLongerImproves as reason:
+        state.say(str(reason))
 
 
 def make_hooks(state: RunState, evaluator: Callable[[], object]) -> list[hooks.Hook]:
@@ -192,11 +199,19 @@ def make_hooks(state: RunState, evaluator: Callable[[], object]) -> list[hooks.H
     if training.profile_steps:
         first, last = map(int, training.profile_steps.split(","))
         result.append(hooks.Trace(state.model_dir, first, last, writes=chief))
-    if state.best_checkpointer is not None:
+    if plan.eval_every_steps:
         result.append(hooks.Evaluations(evaluator, every_steps=plan.eval_every_steps))
     result.append(
         hooks.Checkpoints(state.checkpointer, summary_hook.flush, every_steps=plan.checkpoint_steps)
     )
+    if training.stop_after:
+        result.append(
+            hooks.EarlyStop(
+                state.checkpointer,
+                functools.partial(best_checkpoint.no_longer_improves, state),
+                every_steps=best_checkpoint.steps_between_measurements(state),
+            )
+        )
     return result
 
 

@@ -33,6 +33,10 @@ class Stopped(Exception):
         self.signal = signal_number
 
 
+class NoLongerImproves(Exception):
+    """The metric of --best_metric has not improved for --stop_after measurements."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Chunk:
     """The steps of one call to the device.
@@ -146,6 +150,30 @@ class Checkpoints(Hook):
                 f"{chunk.total_steps}, saved as {self._checkpointer.latest}; the same command "
                 "resumes from there",
             )
+
+
+class EarlyStop(Hook):
+    """Ends the run when it no longer improves. It comes last, after the measurements."""
+
+    def __init__(
+        self, checkpointer: Checkpointer, reason: Callable[[], str | None], *, every_steps: int
+    ):
+        """Prepares the hook.
+
+        Args:
+          checkpointer: saves the last step.
+          reason: returns why the run should end now; None if it should not. All workers agree.
+          every_steps: steps between the measurements that the reason depends on.
+        """
+        self._checkpointer, self._reason = checkpointer, reason
+        self._every_steps = every_steps
+
+    def after(self, chunk: Chunk) -> None:
+        if chunk.is_end or chunk.last_step % self._every_steps:
+            return
+        if reason := self._reason():
+            self._checkpointer.save()
+            raise NoLongerImproves(reason)
 
 
 class Trace(Hook):

@@ -12,6 +12,7 @@ MIN_BATCH_NORM_IMAGES = 8
 # Saved settings that cannot change what a resumed run trains: they concern evaluation, files, speed
 # and the starting weights.
 _NON_TRAINING_SETTINGS = {
+    "best_metric",
     "cache_dataset",
     "checkpoint",
     "checkpoint_epochs",
@@ -30,6 +31,7 @@ _NON_TRAINING_SETTINGS = {
     "probe_baselines",
     "probe_summary",
     "probe_validation_split",
+    "stop_after",
     "strict_data",
     "train_summary_steps",
     "variable_schema",

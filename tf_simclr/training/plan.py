@@ -21,6 +21,7 @@ class Plan:
       checkpoint_steps: steps between checkpoints.
       eval_batches: batches of one evaluation.
       eval_every_steps: steps between evaluations during training; 0 for none.
+      monitor_every_steps: steps between measurements of the monitor; 0 for none.
     """
 
     num_train: int
@@ -29,6 +30,7 @@ class Plan:
     checkpoint_steps: int
     eval_batches: int
     eval_every_steps: int = 0
+    monitor_every_steps: int = 0
 
     def num_evaluated_if_partial(self, eval_batch_size: int) -> int | None:
         """Returns the number of examples evaluated if that is less than the split; else None."""
