@@ -15,7 +15,7 @@ THEN := $(FIRST:%=--ignore=%)
 # Unit tests that do not train and do not start TensorFlow in another process.
 FAST := tests/config tests/cli tests/losses tests/models tests/optim tests/data/augment \
 	tests/data/sources tests/test_*.py
-# Extra arguments for the long tests, e.g. LONG=--share=1/2 for half of the tests marked `shared`.
+# Extra arguments for the long tests, e.g. LONG=--share=1/2 for half of them.
 LONG :=
 # Extra arguments for the demo, e.g. DEMO='--gin_file=demo --train_steps=20' for a short one.
 DEMO :=

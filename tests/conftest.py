@@ -29,14 +29,25 @@ tf.config.set_logical_device_configuration(
 
 
 def pytest_addoption(parser):
-    parser.addoption("--share", default="1/1", help="K/N: of tests marked `shared` each N-th")
+    parser.addoption("--share", default="1/1", help="K/N: of the long tests each N-th")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out the tests marked `shared` that are another share's."""
+    """Leaves out the long tests that are another share's.
+
+    Tests marked `shared` are divided one by one, other long tests by files, because the tests of a
+    file often share a run. Tests marked `both_stacks` are in every share.
+    """
     share, number = map(int, config.getoption("--share").split("/"))
-    shared = [item for item in items if item.get_closest_marker("shared")]
-    left_out = set(shared) - set(shared[share - 1 :: number])
+
+    def marked(items, marker: str, *, is_marked: bool = True):
+        return [item for item in items if bool(item.get_closest_marker(marker)) == is_marked]
+
+    long = marked(marked(items, "long"), "both_stacks", is_marked=False)
+    by_test, by_file = marked(long, "shared"), marked(long, "shared", is_marked=False)
+    files = sorted({item.path for item in by_file})[share - 1 :: number]
+    left_out = set(by_test) - set(by_test[share - 1 :: number])
+    left_out |= {item for item in by_file if item.path not in files}
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=list(left_out))
 

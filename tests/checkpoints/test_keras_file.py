@@ -118,6 +118,7 @@ def hidden_settings(model) -> dict:
 
 
 @pytest.mark.long
+@pytest.mark.both_stacks
 def test_a_deep_network_with_everything_reads_back(tiny_model, randomize, values, tmp_path):
     settings = dict(resnet_depth=50, sk_ratio=0.0625, se_ratio=0.25, image_size=64)
     model, empty = tiny_model(**settings), tiny_model(**settings, seed=1)

@@ -1,7 +1,6 @@
 """Reads and writes the results of evaluations, and the results of the best checkpoint."""
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -122,8 +121,9 @@ def read_best(model_dir: str, metric: str) -> Best | None:
             "choose the best again"
         )
     step, value = results.pop("global_step", None), results.get(metric)
-    is_number = type(value) in (int, float) and math.isfinite(value)
-    if type(step) is not int or step < 0 or not is_number:
+    # bool is a subclass of int.
+    is_number = isinstance(value, int | float) and type(value) is not bool
+    if type(step) is not int or step < 0 or value is None or not is_number:
         raise ConfigError(
             f"{path} is not the result of an evaluation (global_step {one_line(repr(step))}, "
             f"{metric} {one_line(repr(value))}): restore it, or delete it to choose the best again"
