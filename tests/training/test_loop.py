@@ -61,7 +61,7 @@ class Steps:
                 for loss, skip in zip(losses, skips, strict=True)
             ]
         )
-        return rows, tf.fill((2, 4, 4, 3), 0.5)
+        return rows, tf.fill((2, 4, 4, 3), 0.5), tf.zeros(count, tf.float64)
 
 
 def run(
@@ -320,10 +320,17 @@ def test_run_steps_gives_the_means_over_the_replicas_step_by_step(replicas):
         tf.py_function(lambda: previews.append(number), [], [])
         return batch.views[:number, 0]
 
+    with strategy.scope():
+        variable = tf.Variable([1.0, 2.0])
     run_steps = device_loop.make_run_steps(
-        strategy, step, ("total_loss", "supervised_acc"), image_size=4, preview=preview
+        strategy,
+        step,
+        ("total_loss", "supervised_acc"),
+        image_size=4,
+        preview=preview,
+        last_updated=variable,
     )
-    rows, views = run_steps(iterator, tf.constant(2))
+    rows, views, waits = run_steps(iterator, tf.constant(2))
     halves = batches[:2].reshape(2, 2, 4).mean(2)
     np.testing.assert_allclose(rows[:, 0], halves.mean(1), rtol=1e-6)
     np.testing.assert_allclose(rows[:, 1], (halves**2).mean(1), rtol=1e-6)
@@ -331,7 +338,7 @@ def test_run_steps_gives_the_means_over_the_replicas_step_by_step(replicas):
     np.testing.assert_allclose(rows[:, 3], 8 - batches[:2].sum((1, 2)), rtol=1e-6)
     np.testing.assert_array_equal(views, np.ones((3, 4, 4, 3)))
     assert previews == [3, 3], "in the last step only, on each replica"
-    rows, _ = run_steps(iterator, tf.constant(1))
+    rows, *_ = run_steps(iterator, tf.constant(1))
     np.testing.assert_allclose(rows[:, 0], [batches[2].mean()], rtol=1e-6)
 
 

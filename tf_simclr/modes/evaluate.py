@@ -13,7 +13,7 @@ from tf_simclr.errors import one_line
 from tf_simclr.modes import best_checkpoint, prepare
 from tf_simclr.modes.export import Exporter
 from tf_simclr.run_state import RunState
-from tf_simclr.training import run_input
+from tf_simclr.training import metrics_file, run_input
 from tf_simclr.training.evaluator import Evaluator
 from tf_simclr.training.summaries import EvalSummaries
 
@@ -109,6 +109,7 @@ class RunEvaluator:
         self._batches: tf.distribute.DistributedDataset | None = None
         directory = result_files.eval_directory(state.model_dir, config.training.eval_name)
         self._summaries = EvalSummaries(directory)
+        self._metrics = metrics_file.Writer(directory)
         self._reported_skipped = False
 
     def __call__(self) -> dict[str, float]:
@@ -137,6 +138,7 @@ class RunEvaluator:
             name = state.config.training.eval_name
             result_files.write_results(state.model_dir, results, step=state.step, name=name)
             self._summaries.write(results, step=state.step)
+            self._metrics.write(state.record(metrics_file.EVAL, state.step, results))
         best_checkpoint.keep_if_best(state, results)
         return results
 

@@ -17,8 +17,9 @@ from tf_simclr.errors import ConfigError
 from tf_simclr.modes import best_checkpoint, prepare
 from tf_simclr.modes.evaluate import RunEvaluator, summary
 from tf_simclr.modes.export import Exporter
+from tf_simclr.optim import policy
 from tf_simclr.run_state import RunState
-from tf_simclr.training import device_loop, hooks, loop, notes, reports, run_input, summaries
+from tf_simclr.training import device_loop, hooks, loop, notes, reports, run_input
 from tf_simclr.training.plan import previous_settings_and_plan
 
 
@@ -155,6 +156,7 @@ def _train(state: RunState, evaluator: Callable[[], object]):
         state.metric_names,
         image_size=config.data.image_size,
         preview=state.preview,
+        last_updated=policy.last_updated(state.model),
     )
     try:
         loop.train(
@@ -173,11 +175,7 @@ def make_hooks(state: RunState, evaluator: Callable[[], object]) -> list[hooks.H
     """Returns the hooks, in the order in which they must run (training/hooks.py)."""
     training, plan = state.config.training, state.plan
     names, step, chief = state.metric_names, state.step, state.is_chief
-    writer = tf.summary.create_noop_writer()
-    if chief:
-        # A run that was killed may have written summaries after its last checkpoint.
-        summaries.drop_training_after(state.model_dir, step)
-        writer = tf.summary.create_file_writer(state.model_dir)
+    writer, records = reports.open_writers(state.model_dir, step, writes=chief)
     metrics = reports.Metrics(names, first_step=step, is_chief=chief)
     progress = reports.Progress(
         training.train_mode,
@@ -187,12 +185,20 @@ def make_hooks(state: RunState, evaluator: Callable[[], object]) -> list[hooks.H
         batch_size=training.train_batch_size,
         is_chief=chief,
     )
+    speed = reports.Speed(training.train_batch_size)
     summary_hook = reports.Summaries(
-        writer, metrics, state.learning_rate, every_steps=training.train_summary_steps
+        writer,
+        metrics,
+        speed,
+        state.learning_rate,
+        every_steps=training.train_summary_steps,
+        records=records,
+        to_record=state.record,
     )
     result: list[hooks.Hook] = [
         hooks.RequireFinite(names, state.checkpointer, state.learning_rate),
         metrics,
+        speed,
         progress,
         summary_hook,
     ]
