@@ -229,7 +229,7 @@ def _make_monitor(
             state.config,
             state.source,
             state.strategy,
-            state.model,
+            state.task,
             split=plan.monitor_split,
             count=plan.monitor_images,
         ),
