@@ -1,7 +1,6 @@
 """Runs mode=train and mode=train_then_eval: from the settings to a trained, exported run."""
 
 import contextlib
-import functools
 import os
 from collections.abc import Callable
 
@@ -14,12 +13,12 @@ from tf_simclr.data.sources.opening import limit_labels
 from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import strategies, workers
 from tf_simclr.errors import ConfigError
-from tf_simclr.modes import best_checkpoint, prepare
+from tf_simclr.modes import best_checkpoint, prepare, run_hooks
 from tf_simclr.modes.evaluate import RunEvaluator, summary
 from tf_simclr.modes.export import Exporter
 from tf_simclr.optim import policy
 from tf_simclr.run_state import RunState
-from tf_simclr.training import device_loop, hooks, loop, notes, reports, run_input
+from tf_simclr.training import device_loop, hooks, loop, notes, run_input
 from tf_simclr.training.plan import previous_settings_and_plan
 
 
@@ -162,63 +161,13 @@ def _train(state: RunState, evaluator: Callable[[], object]):
         loop.train(
             run_steps,
             iter(batches),
-            make_hooks(state, evaluator),
+            run_hooks.make(state, evaluator),
             strategy=state.strategy,
             first_step=step,
             total_steps=total,
         )
     except hooks.NoLongerImproves as reason:
         state.say(str(reason))
-
-
-def make_hooks(state: RunState, evaluator: Callable[[], object]) -> list[hooks.Hook]:
-    """Returns the hooks, in the order in which they must run (training/hooks.py)."""
-    training, plan = state.config.training, state.plan
-    names, step, chief = state.metric_names, state.step, state.is_chief
-    writer, records = reports.open_writers(state.model_dir, step, writes=chief)
-    metrics = reports.Metrics(names, first_step=step, is_chief=chief)
-    progress = reports.Progress(
-        training.train_mode,
-        metrics,
-        first_step=step,
-        total_steps=plan.total_steps,
-        batch_size=training.train_batch_size,
-        is_chief=chief,
-    )
-    speed = reports.Speed(training.train_batch_size)
-    summary_hook = reports.Summaries(
-        writer,
-        metrics,
-        speed,
-        state.learning_rate,
-        every_steps=training.train_summary_steps,
-        records=records,
-        to_record=state.record,
-    )
-    result: list[hooks.Hook] = [
-        hooks.RequireFinite(names, state.checkpointer, state.learning_rate),
-        metrics,
-        speed,
-        progress,
-        summary_hook,
-    ]
-    if training.profile_steps:
-        first, last = map(int, training.profile_steps.split(","))
-        result.append(hooks.Trace(state.model_dir, first, last, writes=chief))
-    if plan.eval_every_steps:
-        result.append(hooks.Evaluations(evaluator, every_steps=plan.eval_every_steps))
-    result.append(
-        hooks.Checkpoints(state.checkpointer, summary_hook.flush, every_steps=plan.checkpoint_steps)
-    )
-    if training.stop_after:
-        result.append(
-            hooks.EarlyStop(
-                state.checkpointer,
-                functools.partial(best_checkpoint.no_longer_improves, state),
-                every_steps=best_checkpoint.steps_between_measurements(state),
-            )
-        )
-    return result
 
 
 def _announce(state: RunState, examples: int):
@@ -240,6 +189,8 @@ def _announce(state: RunState, examples: int):
         now = config, state.plan
         if changes := notes.resume_note(before, now, step=step, examples=examples):
             state.say(changes)
+    if state.plan.monitor_every_steps:
+        state.say(notes.monitor_note(config, state.plan))
     for note in notes.start_notes(config, state.plan, step=step, replicas=replicas):
         state.say(note)
 

@@ -125,7 +125,7 @@ class EvalSummaries:
 
 
 def _of_training(tag: str) -> bool:
-    return tag.startswith("train/") or tag in ("learning_rate", "image")
+    return tag.startswith(("train/", "monitor/")) or tag in ("learning_rate", "image")
 
 
 def _of_evaluation(tag: str) -> bool:
