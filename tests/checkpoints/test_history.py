@@ -1,5 +1,6 @@
 """history.json: the starts and ends of a run."""
 
+import itertools
 import json
 
 import pytest
@@ -88,6 +89,7 @@ def document(*starts):
         json.dumps(document(GOOD | {"end": END | {"reason": "bored"}})),
         json.dumps(document(GOOD | {"end": END | {"results": {"a": "b"}}})),
     ],
+    ids=itertools.count(),
 )
 def test_a_damaged_file_is_an_error_in_one_line_and_the_next_start_replaces_it(tmp_path, content):
     write(tmp_path, content)
