@@ -396,6 +396,20 @@ class Training(Section):
         "summaries 1, 11, 21, ... and the last.",
         constraint=at_least(0),
     )
+    monitor_images: int = setting(
+        1024,
+        "Images on which pretraining measures its embeddings without labels: alignment, uniformity, "
+        "similarities, spread and effective rank, and with labels nearest neighbors. They are drawn "
+        "from --eval_split if the data set has it, otherwise from --train_split. A run that is too "
+        "short for so many measures fewer images, at least 64. 0 measures nothing.",
+        constraint=at_least(0),
+    )
+    monitor_every_epochs: float = setting(
+        0.0,
+        "Epochs between these measurements; the end of training is always measured. 0 chooses an "
+        "interval of at least an epoch, in which a measurement costs at most 1% of the training.",
+        constraint=at_least(0),
+    )
     eval_name: str | None = setting(
         None,
         "Name of this evaluation, if several are kept in one --model_dir.",

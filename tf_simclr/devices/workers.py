@@ -144,6 +144,23 @@ def average_over_replicas(strategy: tf.distribute.Strategy, variables: Sequence)
             part.assign(mean)
 
 
+@contextlib.contextmanager
+def averaged_over_replicas(
+    strategy: tf.distribute.Strategy, variables: Sequence
+) -> Iterator[None]:
+    """Averages variables like `average_over_replicas`, and restores their values at the end."""
+    replica_parts = []
+    if strategy.num_replicas_in_sync > 1:
+        replica_parts = [part for v in variables for part in compat.tf_variable(v).values]
+    values = [part.read_value() for part in replica_parts]
+    average_over_replicas(strategy, variables)
+    try:
+        yield
+    finally:
+        for part, value in zip(replica_parts, values, strict=True):
+            part.assign(value)
+
+
 @functools.lru_cache(maxsize=1)  # trace once, not at each checkpoint
 def _means_over_replicas(
     strategy: tf.distribute.Strategy, references: tuple

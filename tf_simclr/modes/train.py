@@ -17,8 +17,20 @@ from tf_simclr.modes import prepare, run_history
 from tf_simclr.modes.evaluate import RunEvaluator, summary
 from tf_simclr.modes.export import Exporter
 from tf_simclr.run_state import RunState
-from tf_simclr.training import device_loop, hooks, loop, notes, reports, run_input, summaries
-from tf_simclr.training.plan import previous_settings_and_plan
+from tf_simclr.training import (
+    collapse,
+    device_loop,
+    embedder,
+    hooks,
+    loop,
+    metrics_file,
+    monitor,
+    notes,
+    reports,
+    run_input,
+    summaries,
+)
+from tf_simclr.training.plan import make_schedule, previous_settings_and_plan
 
 
 def run(config: Config) -> dict:
@@ -173,6 +185,7 @@ def make_hooks(state: RunState, evaluator: Callable[[], object]) -> list[hooks.H
     if chief:
         # A run that was killed may have written summaries after its last checkpoint.
         summaries.drop_training_after(state.model_dir, step)
+        metrics_file.drop_after(state.model_dir, step)
         writer = tf.summary.create_file_writer(state.model_dir)
     metrics = reports.Metrics(names, first_step=step, is_chief=chief)
     progress = reports.Progress(
@@ -192,6 +205,9 @@ def make_hooks(state: RunState, evaluator: Callable[[], object]) -> list[hooks.H
         progress,
         summary_hook,
     ]
+    if plan.monitor_every_steps:
+        records = metrics_file.Writer(state.model_dir) if chief else None
+        result.append(_make_monitor(state, writer, records))
     if training.profile_steps:
         first, last = map(int, training.profile_steps.split(","))
         result.append(hooks.Trace(state.model_dir, first, last, writes=chief))
@@ -201,6 +217,33 @@ def make_hooks(state: RunState, evaluator: Callable[[], object]) -> list[hooks.H
         hooks.Checkpoints(state.checkpointer, summary_hook.flush, every_steps=plan.checkpoint_steps)
     )
     return result
+
+
+def _make_monitor(
+    state: RunState,
+    writer: tf.summary.SummaryWriter,
+    records: metrics_file.Writer | None,
+) -> monitor.Monitor:
+    """Makes the hook that measures the embeddings of pretraining."""
+    plan = state.plan
+    warmup_steps = make_schedule(state.config, plan).warmup_steps
+    return monitor.Monitor(
+        embedder.Embedder(
+            state.config,
+            state.source,
+            state.strategy,
+            state.model,
+            split=plan.monitor_split,
+            count=plan.monitor_images,
+        ),
+        state.metric_names,
+        writer,
+        records,
+        lambda step: state.examples_seen.count_at(step) / plan.num_train,
+        every_steps=plan.monitor_every_steps,
+        first_warning_step=max(collapse.MIN_STEPS, warmup_steps + 1),
+        batch_size=state.config.training.train_batch_size,
+    )
 
 
 def _announce(state: RunState, examples: int):
@@ -222,6 +265,8 @@ def _announce(state: RunState, examples: int):
         now = config, state.plan
         if changes := notes.resume_note(before, now, step=step, examples=examples):
             state.say(changes)
+    if state.plan.monitor_every_steps:
+        state.say(notes.monitor_note(config, state.plan))
     for note in notes.start_notes(config, state.plan, step=step, replicas=replicas):
         state.say(note)
 

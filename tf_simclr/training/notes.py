@@ -27,6 +27,8 @@ _NON_TRAINING_SETTINGS = {
     "keep_checkpoint_max",
     "keep_hub_module_max",
     "loss_block_rows",
+    "monitor_every_epochs",
+    "monitor_images",
     "probe_baselines",
     "probe_summary",
     "probe_validation_split",
@@ -74,6 +76,14 @@ def resume_note(
         f"Step {step} resumes with different settings: {differences}. Learning rate: {rates}. Seen "
         f"so far: {examples} images, {examples / now[1].num_train:.2f} epochs."
     )
+
+
+def monitor_note(config: Config, plan: Plan) -> str:
+    """Says which images the run monitors, and how often."""
+    images = f"{plan.monitor_images} images of split {plan.monitor_split}"
+    if plan.monitor_split != config.data.eval_split:
+        images += f" (there is no split {config.data.eval_split})"
+    return f"Monitors the embeddings of {images} every {plan.monitor_every_steps} steps."
 
 
 def _rate(config: Config, plan: Plan, step: int) -> float:

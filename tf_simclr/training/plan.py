@@ -9,6 +9,9 @@ from tf_simclr.data.sources.protocol import Source
 from tf_simclr.errors import ConfigError
 from tf_simclr.optim import schedule
 
+_MONITOR_SHARE = 0.01  # of the time of training, for monitoring at the automatic interval
+_MIN_MONITOR_IMAGES = 64  # fewer would say nothing
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -21,6 +24,9 @@ class Plan:
       checkpoint_steps: steps between checkpoints.
       eval_batches: batches of one evaluation.
       eval_every_steps: steps between evaluations during training; 0 for none.
+      monitor_split: split whose images the run monitors; "" for none.
+      monitor_images: number of images that it monitors.
+      monitor_every_steps: steps between measurements; 0 for none.
     """
 
     num_train: int
@@ -29,6 +35,9 @@ class Plan:
     checkpoint_steps: int
     eval_batches: int
     eval_every_steps: int = 0
+    monitor_split: str = ""
+    monitor_images: int = 0
+    monitor_every_steps: int = 0
 
     def num_evaluated_if_partial(self, eval_batch_size: int) -> int | None:
         """Returns the number of examples evaluated if that is less than the split; else None."""
@@ -77,7 +86,45 @@ def make_plan(config: Config, source: Source, *, evaluates: bool) -> Plan:
         checkpoint_steps=training.checkpoint_steps or training.checkpoint_epochs * epoch_steps,
         eval_batches=eval_batches,
         eval_every_steps=eval_every_steps,
+        **_monitoring(config, source, num_train=num_train, total_steps=total_steps),
     )
+
+
+def _monitoring(
+    config: Config, source: Source, *, num_train: int, total_steps: int
+) -> dict[str, Any]:
+    """Chooses split, images and interval of the monitor; {} if nothing is monitored.
+
+    The automatic interval bounds the cost. A measurement runs three views of each image forward. A
+    training step runs two views of each image forward and backward, which costs as much as three
+    times forward. The measurements are spread over the run so that the last one is at its end.
+    """
+    training = config.training
+    if not training.monitor_images or training.train_mode != "pretrain":
+        return {}
+    split, split_size = _monitored_split(config, source, num_train)
+    images, batch = min(training.monitor_images, split_size), training.train_batch_size
+    if training.monitor_every_epochs:
+        every_steps = max(1, round(training.monitor_every_epochs * num_train / batch))
+    else:
+        step_cost = _MONITOR_SHARE * 6 * batch  # what a step may cost, in views run forward
+        every_steps = max(math.ceil(num_train / batch), math.ceil(3 * images / step_cost))
+        if total_steps * step_cost < 3 * images:
+            images = min(images, max(_MIN_MONITOR_IMAGES, int(total_steps * step_cost / 3)))
+        every_steps = math.ceil(total_steps / max(1, total_steps // every_steps))
+    return {
+        "monitor_split": split,
+        "monitor_images": images,
+        "monitor_every_steps": every_steps,
+    }
+
+
+def _monitored_split(config: Config, source: Source, num_train: int) -> tuple[str, int]:
+    """Returns eval_split if the data set has it, otherwise train_split, and its size."""
+    try:
+        return config.data.eval_split, source.num_examples(config.data.eval_split)
+    except ConfigError:
+        return config.data.train_split, num_train
 
 
 def make_schedule(config: Config, plan: Plan) -> schedule.WarmUpAndCosineDecay:

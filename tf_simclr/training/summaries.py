@@ -178,7 +178,7 @@ def _scalar(value: tf.compat.v1.Summary.Value) -> float | None:
 
 
 def _of_training(tag: str) -> bool:
-    return tag.startswith("train/") or tag in ("learning_rate", "image")
+    return tag.startswith(("train/", "monitor/")) or tag in ("learning_rate", "image")
 
 
 def _of_evaluation(tag: str) -> bool:

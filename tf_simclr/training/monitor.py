@@ -1,0 +1,160 @@
+"""The hook that measures the embeddings of a pretraining run: is it learning, has it collapsed?"""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from tf_simclr.probes import diagnostics
+from tf_simclr.training import collapse
+from tf_simclr.training.embedder import Embeddings
+from tf_simclr.training.hooks import Chunk, Hook, next_multiple
+from tf_simclr.training.metrics_file import MONITOR, Record
+
+MAX_SPECTRUM = 256
+
+
+class RecordWriter(Protocol):
+    """Writes records, as `metrics_file.Writer` does."""
+
+    def write(self, record: Record) -> None:
+        """Writes one record."""
+
+
+def figures(embeddings: Embeddings) -> tuple[dict[str, float], list[float]]:
+    """Computes the figures of a measurement (`probes.diagnostics`).
+
+    Uniformity is the mean over the two views, as in the paper's code. embedding_std is that of the
+    views together. knn_top_1 is left out with fewer than two classes, and all figures that are not
+    finite are left out.
+
+    Returns:
+      {tag: value}, and the spectrum of the features: the singular values divided by the largest.
+      Of more than 256 singular values, 256 are kept: the first, the last, and others that are
+      evenly spaced by rank. Both are empty if fewer than two images are left.
+    """
+    z1, z2, features = embeddings.z1, embeddings.z2, embeddings.features
+    if min(len(z1), len(features)) < 2 or not all(np.isfinite(x).all() for x in embeddings):
+        return {}, []
+    singular_values = diagnostics.singular_values(features)
+    values = {
+        "alignment": diagnostics.alignment(z1, z2),
+        "uniformity": (diagnostics.uniformity(z1) + diagnostics.uniformity(z2)) / 2,
+        "positive_similarity": diagnostics.positive_similarity(z1, z2),
+        "negative_similarity": diagnostics.negative_similarity(z1, z2),
+        "embedding_std": diagnostics.embedding_std(np.concatenate([z1, z2])),
+        "rankme": diagnostics.rankme(singular_values),
+        "rankme_projections": diagnostics.rankme(
+            diagnostics.singular_values(embeddings.projections)
+        ),
+    }
+    is_labeled = embeddings.labels >= 0
+    labels = embeddings.labels[is_labeled]
+    if len(np.unique(labels)) >= 2:
+        values["knn_top_1"] = diagnostics.knn_top_1(features[is_labeled], labels)
+    return (
+        {f"monitor/{name}": value for name, value in values.items() if math.isfinite(value)},
+        thin(singular_values),
+    )
+
+
+def thin(singular_values: np.ndarray) -> list[float]:
+    """Divides singular values by the largest and keeps at most 256, evenly spaced by rank."""
+    if not singular_values[0] > 0:
+        return []
+    count = min(MAX_SPECTRUM, len(singular_values))
+    kept = np.rint(np.linspace(0, len(singular_values) - 1, count)).astype(int)
+    return (singular_values[kept] / singular_values[0]).tolist()
+
+
+class Monitor(Hook):
+    """Measures every `every_steps` steps and at the end, and warns of a collapse.
+
+    All workers embed the images. Only the chief computes the figures and writes them.
+    """
+
+    def __init__(
+        self,
+        embed: Callable[[], Embeddings],
+        metric_names: Sequence[str],
+        summary_writer: tf.summary.SummaryWriter,
+        record_writer: RecordWriter | None,
+        epoch_at: Callable[[int], float],
+        *,
+        every_steps: int,
+        first_warning_step: int,
+        batch_size: int,
+    ):
+        """Prepares the hook. It must come after RequireFinite.
+
+        Args:
+          embed: an Embedder.
+          metric_names: names of the metrics of a step.
+          summary_writer: writer of the run's event file; its owner closes it.
+          record_writer: writes metrics.jsonl; None on workers that are not the chief.
+          epoch_at: function from a step to the number of epochs seen.
+          every_steps: steps between measurements.
+          first_warning_step: first step at which figures may cause a warning.
+          batch_size: number of images in a global batch.
+        """
+        self._embed, self._epoch_at, self._every_steps = embed, epoch_at, every_steps
+        self._loss_column = metric_names.index("contrast_loss")
+        self._summary_writer, self._record_writer = summary_writer, record_writer
+        self._first_warning_step, self._batch_size = first_warning_step, batch_size
+        self._loss_sum, self._num_steps = 0.0, 0  # since the last measurement
+        self._printed: set[str] = set()
+
+    def next_boundary(self, step: int) -> float:
+        return next_multiple(step, self._every_steps)
+
+    def after(self, chunk: Chunk) -> None:
+        self._loss_sum += float(chunk.metrics[:, self._loss_column].sum(dtype=np.float64))
+        self._num_steps += len(chunk.metrics)
+        if chunk.last_step % self._every_steps and not chunk.is_end:
+            return
+        loss = self._loss_sum / self._num_steps
+        self._loss_sum, self._num_steps = 0.0, 0
+        began = time.monotonic()
+        embeddings = self._embed()
+        if self._record_writer is None:
+            return
+        values, spectrum = figures(embeddings)
+        values |= {
+            "monitor/images": float(len(embeddings.features)),
+            "monitor/seconds": time.monotonic() - began,
+        }
+        self._write(chunk.last_step, values, spectrum, self._warnings(chunk, values, loss))
+
+    def _warnings(self, chunk: Chunk, values: dict[str, float], loss: float) -> list[str]:
+        """Returns the warnings of a measurement, and prints each kind once."""
+        if chunk.last_step < self._first_warning_step:
+            return []
+        found = collapse.warnings(values, contrast_loss=loss, num_images=self._batch_size)
+        for kind, text in found.items():
+            if kind not in self._printed:
+                self._printed.add(kind)
+                print(f"Step {chunk.last_step}: {text}", file=sys.stderr)
+        return list(found.values())
+
+    def _write(
+        self, step: int, values: dict[str, float], spectrum: list[float], warnings: list[str]
+    ) -> None:
+        with self._summary_writer.as_default(step=step):
+            for tag, value in values.items():
+                tf.summary.scalar(tag, value)
+        assert self._record_writer is not None, "the caller checks it"
+        self._record_writer.write(
+            Record(
+                kind=MONITOR,
+                step=step,
+                epoch=self._epoch_at(step),
+                time=time.time(),
+                values=values,
+                spectrum=spectrum,
+                warnings=warnings,
+            )
+        )
