@@ -200,7 +200,8 @@ def _typed(kind: type, content: object, path: str, ignored: set[str]) -> Any:
         if field.name in ignored:
             continue
         value = content.get(field.name)
-        is_wrong = type(value) in (int, float) and not 0 <= value <= LARGEST  # 1e999 is infinite
+        # 1e999 is JSON for infinity.
+        is_wrong = isinstance(value, int | float) and not 0 <= value <= LARGEST
         if type(value) not in _TYPES[field.name] or is_wrong:
             raise ConfigError(
                 f"{path}: {field.name} is wrong, got {one_line(repr(value))}: remove the file"

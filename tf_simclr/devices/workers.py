@@ -145,9 +145,7 @@ def average_over_replicas(strategy: tf.distribute.Strategy, variables: Sequence)
 
 
 @contextlib.contextmanager
-def averaged_over_replicas(
-    strategy: tf.distribute.Strategy, variables: Sequence
-) -> Iterator[None]:
+def averaged_over_replicas(strategy: tf.distribute.Strategy, variables: Sequence) -> Iterator[None]:
     """Averages variables like `average_over_replicas`, and restores their values at the end."""
     replica_parts = []
     if strategy.num_replicas_in_sync > 1:

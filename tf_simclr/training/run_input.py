@@ -83,9 +83,7 @@ def train_batches(
     return strategy.distribute_datasets_from_function(make)
 
 
-def view_settings(
-    config: Config, source: Source, strategy: tf.distribute.Strategy
-) -> ViewSettings:
+def view_settings(config: Config, source: Source, strategy: tf.distribute.Strategy) -> ViewSettings:
     """Returns the settings of the views of training."""
     return ViewSettings(
         train_mode=config.training.train_mode,
