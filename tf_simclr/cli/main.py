@@ -17,7 +17,7 @@ TRY_AGAIN = 75
 
 
 def main() -> None:
-    """Runs the program: --version, presets, show, or a run.
+    """Runs the program: --version, presets, show, runs, or a run.
 
     Raises:
       SystemExit: with status 1 or 2 after an error; with 75, 130, 138 or 143 if the same command
@@ -31,6 +31,10 @@ def main() -> None:
         from tf_simclr.cli.show import main as show
 
         show.main(sys.argv[2:], program=f"{os.path.basename(sys.argv[0])} show")
+    elif sys.argv[1:2] == ["runs"]:
+        from tf_simclr.cli import runs
+
+        runs.main(sys.argv[2:], program=f"{os.path.basename(sys.argv[0])} runs")
     else:
         app.run(run, flags_parser=flags.parse_or_exit)
 

@@ -11,8 +11,7 @@ from tf_simclr.training import collapse
 from tf_simclr.training.metrics_file import MONITOR, TRAIN
 
 MAX_WARNINGS = 10
-# A loss that has come this part of the way from chance to 0 is learning. At chance, the loss of
-# random projections differs from chance by less.
+# A loss below this part of its chance level is no accident.
 LEARNS_BELOW = 0.95
 
 
@@ -58,16 +57,22 @@ def _learning(run: Run) -> Verdict:
             "size on which the loss at chance depends.",
         )
     first, last, chance = losses[0], losses[-1], collapse.chance_level(batch_size)
-    fall = (
-        f"contrastive loss went from {_at(first)} to {_at(last)} (chance: {chance:.2f})"
-        if len(losses) > 1
-        else f"contrastive loss is {_at(last)} (chance: {chance:.2f})"
-    )
-    if last.value < LEARNS_BELOW * chance:
-        return Verdict("good", f"Learning: {fall}.")
+    if len(losses) == 1:
+        return Verdict(
+            "warning",
+            f"Too early to say whether it is learning: contrastive loss {_at(last)} "
+            f"(chance: {chance:.2f}) is the only one so far.",
+        )
+    change = f"{_at(first)} to {_at(last)} (chance: {chance:.2f})"
+    is_falling = last.value < first.value
+    if is_falling and last.value < LEARNS_BELOW * chance:
+        return Verdict("good", f"Learning: contrastive loss fell from {change}.")
+    text = f"contrastive loss went from {change}."
     if (last.step or 0) < _first_step_to_judge(run):
-        return Verdict("warning", f"Too early to say whether it is learning: {fall}.")
-    return Verdict("bad", f"Not learning: {fall}.")
+        return Verdict("warning", f"Too early to say whether it is learning: {text}")
+    if last.value < LEARNS_BELOW * chance:
+        return Verdict("warning", f"Not improving: {text}")
+    return Verdict("bad", f"Not learning: {text}")
 
 
 def _first_step_to_judge(run: Run) -> float:
@@ -94,7 +99,7 @@ def _collapsed(run: Run) -> list[Verdict]:
     where = f"at step {record.step:,}"
     if record.warnings:
         return [
-            Verdict("bad", f"Warning {where}: {text}") for text in record.warnings[:MAX_WARNINGS]
+            Verdict("bad", f"{text} (warning {where})") for text in record.warnings[:MAX_WARNINGS]
         ]
     std, rank = (record.values.get(tag) for tag in ("monitor/embedding_std", RANK))
     if std is None or rank is None:
@@ -102,7 +107,7 @@ def _collapsed(run: Run) -> list[Verdict]:
         return [
             Verdict(
                 "warning",
-                f"Cannot say whether it has collapsed: the measurement {where} lacks the {missing}.",
+                f"Cannot say whether it has collapsed: the figures {where} lack the {missing}.",
             )
         ]
     text = f"spread of projections {std:.2f} (1 if even), effective rank {rank:.1f} {where}"

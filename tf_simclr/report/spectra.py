@@ -47,7 +47,7 @@ def _line(name: str, points: np.ndarray) -> Line:
 
 
 def _measured(run: Run) -> list[tuple[Record, np.ndarray]]:
-    """Returns the records with a spectrum, and the points (n, 2) of the spectrum: rank and value."""
+    """Returns the records with a spectrum, and its points (n, 2): rank and value."""
     found = []
     for record in run.of_kind(MONITOR):
         values = np.asarray(record.spectrum, np.float64)
