@@ -27,7 +27,14 @@ ROWS = [
 ]
 
 
-PRINT_VERSIONS = {"tf_simclr", "cli", "tools", "benchmarks", "tf_simclr.checkpoints.model_card"}
+PRINT_VERSIONS = {
+    "tf_simclr",
+    "cli",
+    "tools",
+    "benchmarks",
+    "tf_simclr.checkpoints.history",
+    "tf_simclr.checkpoints.model_card",
+}
 
 
 def _row(module: str) -> int:

@@ -11,7 +11,7 @@ FOLDERS = ("tf_simclr", "tools", "benchmarks", "examples")
 
 
 def test_folders_that_runs_leave_behind_change_no_verdict(repo_root, tmp_path):
-    """The folder runs/ of the demo looked like a module of ours, beside tools/runs.py."""
+    """The folder runs/ of the demo looked like a module of ours, then called tools/runs.py."""
     shutil.copy(repo_root / "pyproject.toml", tmp_path)
     for folder in (*FOLDERS, "tests"):
         for path in (repo_root / folder).rglob("*.py"):

@@ -18,14 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import few_labels
-import runs
+import series
 
 COLUMNS = ["seed", "teacher", "student, labels alone", "student, distilled", "self-distilled"]
 
 
 def distill(args: Namespace, folder: str, teacher: Path, seed: int, *more: str) -> float:
     """Distills a student on all images without labels; returns its top-1 accuracy."""
-    return runs.result(
+    return series.result(
         Path(args.work_dir) / folder,
         [
             f"--gin_file={args.checkpoint}/config.gin",
@@ -40,12 +40,12 @@ def distill(args: Namespace, folder: str, teacher: Path, seed: int, *more: str) 
             *more,
             *args.settings,
         ],
-    )[runs.TOP_1]
+    )[series.TOP_1]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    parser = runs.series_parser(__doc__)
+    parser = series.series_parser(__doc__)
     parser.add_argument(
         "--share",
         type=few_labels.shares,
@@ -88,11 +88,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         top_1.append(distill(args, f"self_seed{seed}", teacher, seed, pretrained))
         rows.append(top_1)
     cells = [
-        [str(seed), *(runs.percent([top_1]) for top_1 in row)]
+        [str(seed), *(series.percent([top_1]) for top_1 in row)]
         for seed, row in enumerate(rows, start=1)
     ]
-    cells.append(["all", *map(runs.percent, zip(*rows, strict=True))])
-    print(runs.table(COLUMNS, cells))
+    cells.append(["all", *map(series.percent, zip(*rows, strict=True))])
+    print(series.table(COLUMNS, cells))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-import runs
+import series
 
 SETTINGS = (
     "--mode=train_then_eval",
@@ -53,7 +53,7 @@ def finetune(
       seed: seed of the choice of labels and of the run.
       more: further flags of run.py.
     """
-    return runs.result(
+    return series.result(
         Path(args.work_dir) / folder,
         [
             f"--gin_file={args.checkpoint}/config.gin",
@@ -69,12 +69,12 @@ def finetune(
             *more,
             *args.settings,
         ],
-    )[runs.TOP_1]
+    )[series.TOP_1]
 
 
 def linear(args: Namespace, folder: str, start: str) -> float:
     """Trains a classifier on the frozen encoder with all labels; returns the top-1 accuracy."""
-    return runs.result(
+    return series.result(
         Path(args.work_dir) / folder,
         [
             f"--gin_file={args.checkpoint}/config.gin",
@@ -88,7 +88,7 @@ def linear(args: Namespace, folder: str, start: str) -> float:
             f"--train_batch_size={args.linear_batch_size}",
             *args.settings,
         ],
-    )[runs.TOP_1]
+    )[series.TOP_1]
 
 
 def shares(text: str) -> list[tuple[float, int]]:
@@ -99,7 +99,7 @@ def shares(text: str) -> list[tuple[float, int]]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    parser = runs.series_parser(__doc__)
+    parser = series.series_parser(__doc__)
     parser.add_argument(
         "--shares",
         type=shares,
@@ -115,10 +115,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, start in starts(args.checkpoint).items():
         folder, cells = name.replace(" ", "_"), []
         if args.linear_epochs:
-            cells.append(runs.percent([linear(args, f"{folder}_linear", start)]))
+            cells.append(series.percent([linear(args, f"{folder}_linear", start)]))
         for share, epochs in args.shares:
             cells.append(
-                runs.percent(
+                series.percent(
                     [
                         finetune(args, f"{folder}_{share:g}_seed{seed}", start, share, epochs, seed)
                         for seed in range(1, 1 + args.seeds)
@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows.append([name, *cells])
     columns = ["", *["linear, all labels"] * bool(args.linear_epochs)]
     columns += [f"{100 * share:g}% of the labels, {epochs} epochs" for share, epochs in args.shares]
-    print(runs.table(columns, rows))
+    print(series.table(columns, rows))
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import runs
+import series
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-sys.path.insert(0, str(runs.ROOT))
+sys.path.insert(0, str(series.ROOT))
 
 from tf_simclr.data.sources.tfds_prepare import is_prepared  # noqa: E402
 from tf_simclr.data.sources.tfds_source import open_source  # noqa: E402
@@ -99,7 +99,7 @@ def probe(args: Namespace, name: str) -> dict[str, float]:
     data = spec(name)
     validation = [f"--probe_validation_split={data.validation}"] if data.validation else []
     baselines = ["--probe_baselines"] if args.baselines else []
-    result = runs.result(
+    result = series.result(
         Path(args.work_dir) / "probe" / name.replace("/", "_"),
         [
             "--mode=probe",
@@ -141,7 +141,7 @@ def _finetune_once(args, name, rate: float, decay: float, train: str, test: str)
     steps_per_epoch = source.num_examples(train) / BATCH_SIZE
     batch_norm_decay = max(1 - 10 / steps_per_epoch, 0.9)
     folder = f"lr{rate:g}_wd{decay:g}_{test}".translate(str.maketrans("[]:%", "____"))
-    return runs.result(
+    return series.result(
         Path(args.work_dir) / "finetune" / name.replace("/", "_") / folder,
         [
             f"--gin_file={args.checkpoint}/config.gin",
@@ -163,7 +163,7 @@ def _finetune_once(args, name, rate: float, decay: float, train: str, test: str)
             "--checkpoint_epochs=1000",
             *args.settings,
         ],
-    )[runs.TOP_1]
+    )[series.TOP_1]
 
 
 def numbers(text: str) -> list[float]:
@@ -173,7 +173,7 @@ def numbers(text: str) -> list[float]:
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     """Parses the command line."""
-    parser = runs.series_parser(__doc__)
+    parser = series.series_parser(__doc__)
     parser.add_argument(
         "--data_dir", type=os.path.expanduser, help="folder in which TFDS keeps its data sets"
     )
@@ -222,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         [row, *(f"{100 * values[n]:.1f}" if n in values else "-" for n in names)]
         for row, values in rows.items()
     ]
-    text = runs.table(columns, cells)
+    text = series.table(columns, cells)
     for name, reason in missing.items():
         text += f"\n\n{spec(name).title}: {reason}."
     print(text)

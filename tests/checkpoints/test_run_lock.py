@@ -69,3 +69,38 @@ def test_a_file_in_place_of_the_directory_is_an_error_that_names_the_flag(tmp_pa
     with pytest.raises(ConfigError, match="model_dir .*file.* cannot be written to"):
         with run_lock.lock(str(tmp_path / "file")):
             pass
+
+
+def test_whether_a_run_trains_is_found_out_without_disturbing_it(tmp_path):
+    assert run_lock.is_held(str(tmp_path)) is False  # no run has been here
+    with run_lock.lock(str(tmp_path)):
+        assert run_lock.is_held(str(tmp_path)) is True
+        with pytest.raises(ConfigError, match="in use"):  # the first run still has the lock
+            with run_lock.lock(str(tmp_path)):
+                pass
+        (tmp_path / "written").touch()
+    assert run_lock.is_held(str(tmp_path)) is False
+    with run_lock.lock(str(tmp_path)):
+        pass
+
+
+def test_a_run_that_starts_while_somebody_looks_is_not_refused(tmp_path, monkeypatch):
+    (tmp_path / run_lock.LOCK).touch()
+    with open(tmp_path / run_lock.LOCK, "rb") as looking:
+        run_lock.fcntl.flock(looking, run_lock.fcntl.LOCK_SH)
+        monkeypatch.setattr(run_lock.time, "sleep", lambda seconds: looking.close())
+        with run_lock.lock(str(tmp_path)):
+            assert run_lock.is_held(str(tmp_path)) is True
+
+
+def test_where_locks_cannot_tell_nothing_is_claimed(tmp_path, monkeypatch):
+    assert run_lock.is_held("gs://bucket/run") is None
+    (tmp_path / run_lock.LOCK).touch()
+
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, "not here")
+
+    monkeypatch.setattr(run_lock.fcntl, "flock", flock)
+    assert run_lock.is_held(str(tmp_path)) is None
+    monkeypatch.setattr(run_lock, "fcntl", None)
+    assert run_lock.is_held(str(tmp_path)) is None

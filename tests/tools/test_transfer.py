@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import runs
+import series
 import transfer
 from tf_simclr.cli import flags
 
@@ -42,10 +42,10 @@ def run_configs(monkeypatch):
         else:
             rate, decay = config.optimizer.learning_rate, config.optimizer.weight_decay
             top_1 = 0.5 + (rate if rate <= 0.01 else -rate) - decay
-            (folder / "result.json").write_text(json.dumps({runs.TOP_1: top_1}))
+            (folder / "result.json").write_text(json.dumps({series.TOP_1: top_1}))
         return Done()
 
-    monkeypatch.setattr(runs.subprocess, "run", run)
+    monkeypatch.setattr(series.subprocess, "run", run)
     return configs
 
 

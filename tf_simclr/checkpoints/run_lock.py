@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import sys
+import time
 from collections.abc import Iterator
 from typing import IO
 
@@ -16,6 +17,8 @@ except ImportError:  # Windows
 
 LOCK = ".lock"
 HELD_BY_ANOTHER = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # error numbers of flock
+# `is_held` holds a lock for some microseconds, and must not keep a run from starting.
+_PAUSES = (0.05, 0.1, 0.2)  # seconds
 
 
 @contextlib.contextmanager
@@ -64,12 +67,36 @@ def _try_lock(file: IO, model_dir: str) -> str | None:
     """
     if fcntl is None:
         return "this operating system has no flock"
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in HELD_BY_ANOTHER:
-            raise ConfigError(
-                f"model_dir {model_dir!r} is in use by another run: wait for it, or use another"
-            ) from None
-        return one_line(error)
+    for pause in (*_PAUSES, None):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in HELD_BY_ANOTHER:
+                return one_line(error)
+            if pause is None:
+                raise ConfigError(
+                    f"model_dir {model_dir!r} is in use by another run: wait for it, or use another"
+                ) from None
+            time.sleep(pause)
+        else:
+            break
     return None
+
+
+def is_held(model_dir: str) -> bool | None:
+    """Returns whether a run trains in model_dir; None if that is unknown.
+
+    It is unknown at a URL, and if the file system or the operating system has no locks. A run that
+    trains is not disturbed, and a run that starts meanwhile tries again.
+    """
+    if "://" in model_dir or fcntl is None:
+        return None
+    path = os.path.join(model_dir, LOCK)
+    if not os.path.isfile(path):  # opening a pipe would block
+        return False
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # closing the file releases it
+    except OSError as error:
+        return True if error.errno in HELD_BY_ANOTHER and error.filename is None else None
+    return False

@@ -1,8 +1,6 @@
 """The command-line program: `tf-simclr` if installed, `python run.py` in a checkout."""
 
-import importlib.metadata
 import os
-import platform
 import sys
 
 # Hides TensorFlow's lines below fatal errors. Errors that matter are raised as exceptions.
@@ -10,7 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import app, logging  # noqa: E402
 
-from tf_simclr import __version__  # noqa: E402
+from tf_simclr.checkpoints import history  # noqa: E402
 from tf_simclr.cli import flags, gin_files, quiet, summary  # noqa: E402
 from tf_simclr.errors import ConfigError  # noqa: E402
 
@@ -19,7 +17,7 @@ TRY_AGAIN = 75
 
 
 def main() -> None:
-    """Runs the program: --version, presets, show, or a run.
+    """Runs the program: --version, presets, show, runs, or a run.
 
     Raises:
       SystemExit: with status 1 or 2 after an error; with 75, 130, 138 or 143 if the same command
@@ -33,6 +31,10 @@ def main() -> None:
         from tf_simclr.cli.show import main as show
 
         show.main(sys.argv[2:], program=f"{os.path.basename(sys.argv[0])} show")
+    elif sys.argv[1:2] == ["runs"]:
+        from tf_simclr.cli import runs
+
+        runs.main(sys.argv[2:], program=f"{os.path.basename(sys.argv[0])} runs")
     else:
         app.run(run, flags_parser=flags.parse_or_exit)
 
@@ -74,14 +76,7 @@ def _run(parsed: flags.Parsed) -> None:
 
 def _versions() -> str:
     """Returns one line for a bug report: versions of tf_simclr, TensorFlow, Keras and Python."""
-    versions = {"tf_simclr": __version__}
-    for package in ("tensorflow", "keras"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    versions["Python"] = platform.python_version()
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
+    return ", ".join(f"{name} {version}" for name, version in history.versions().items())
 
 
 def _list_presets() -> str:

@@ -88,6 +88,16 @@ def describe(strategy: tf.distribute.Strategy) -> str:
     return f"{n} {kind}{'s' if n > 1 else ''}"
 
 
+def describe_models(strategy: tf.distribute.Strategy) -> str:
+    """Describes the devices and names the model of the GPUs: "1 GPU, NVIDIA H100 PCIe"."""
+    text = describe(strategy)
+    if "GPU" not in text:
+        return text
+    details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
+    names = {detail["device_name"] for detail in details if "device_name" in detail}
+    return ", ".join([text, *sorted(names)])
+
+
 def _multi_worker_strategy() -> tf.distribute.Strategy:
     resolver = _cluster_resolver()
     if not resolver.cluster_spec().as_dict():

@@ -13,7 +13,7 @@ from tf_simclr.data.sources.opening import limit_labels
 from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import strategies, workers
 from tf_simclr.errors import ConfigError
-from tf_simclr.modes import best_checkpoint, prepare, run_hooks
+from tf_simclr.modes import best_checkpoint, prepare, run_history, run_hooks
 from tf_simclr.modes.evaluate import RunEvaluator, summary
 from tf_simclr.modes.export import Exporter
 from tf_simclr.optim import policy
@@ -55,7 +55,8 @@ def run(config: Config) -> dict:
         state = run_state.build(config, source, plan, strategy, class_names=class_names)
         # 4. Lock model_dir. Nothing has been written to it so far.
         with run_lock.lock(state.model_dir) if state.is_chief else contextlib.nullcontext():
-            return _train_and_evaluate(state, opened)
+            with run_history.end_recorded(state):
+                return _train_and_evaluate(state, opened)
 
 
 def _train_and_evaluate(state: RunState, opened: Source) -> dict:
@@ -68,10 +69,11 @@ def _train_and_evaluate(state: RunState, opened: Source) -> dict:
     config = state.config
     evaluator, exporter = RunEvaluator(state), Exporter(state)
 
-    # Before the first step, write about.json, config.json, config.gin, flags.json, and for a
-    # folder of images pictures.jsonl.
+    # Before the first step, write about.json, config.json, config.gin, flags.json, history.json,
+    # and for a folder of images pictures.jsonl.
     _restore(state)
     _write_settings(state)
+    run_history.record_start(state)
     if state.is_chief and (problem := opened.keep_listing()):
         state.say(problem)
 
@@ -88,6 +90,7 @@ def _train_and_evaluate(state: RunState, opened: Source) -> dict:
     if config.training.probe_summary and config.runtime.mode == "train_then_eval":
         results |= _probe(state, exporter)
     exporter.write_cards(results)
+    run_history.record_finish(state, results)
     workers.wait_for_all(state.strategy)  # the chief may still be probing
     return summary(state, results, exported) if state.is_chief else {}
 

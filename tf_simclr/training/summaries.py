@@ -8,7 +8,9 @@ An event file is a sequence of records: the length in 8 bytes, its checksum in 4
 event's checksum in 4. Records are copied unchanged.
 """
 
+import math
 import os
+import struct
 from collections.abc import Callable, Iterator
 
 import tensorflow as tf
@@ -122,6 +124,57 @@ class EvalSummaries:
         if self._writer is not None:
             self._writer.close()
         self._writer = None
+
+
+def read_scalars(directory: str) -> Iterator[tuple[int, float, dict[str, float]]]:
+    """Reads the scalars in a directory's event files. The files are untrusted.
+
+    Another process may be writing the files. A file is read up to its first damaged record. Values
+    that are not finite are left out.
+
+    Args:
+      directory: a model_dir, or the directory of an evaluation in it.
+
+    Yields:
+      The step, the time in seconds since 1970, and {tag: value} of each event that has scalars, in
+      the order in which they were written.
+
+    Raises:
+      ConfigError: a file cannot be read.
+    """
+    try:
+        for path in _event_files(directory):
+            for _, event in _records(path):
+                values = {value.tag: _scalar(value) for value in event.summary.value}
+                finite = {
+                    tag: value
+                    for tag, value in values.items()
+                    if value is not None and math.isfinite(value)
+                }
+                if finite and event.step >= 0 and math.isfinite(event.wall_time):
+                    yield event.step, event.wall_time, finite
+    except (OSError, tf.errors.OpError) as error:
+        raise ConfigError(
+            f"the event files in {directory!r} cannot be read ({one_line(error)}): restore them or "
+            "move them away"
+        ) from error
+
+
+def _scalar(value: tf.compat.v1.Summary.Value) -> float | None:
+    """Returns a float scalar; None for anything else, such as images or counts of another type.
+
+    It does not use tf.make_ndarray, because the shape in a hostile file can ask for any memory.
+    """
+    if value.WhichOneof("value") == "simple_value":  # TensorFlow 1
+        return value.simple_value
+    tensor = value.tensor
+    if tensor.dtype != tf.float32.as_datatype_enum or tensor.tensor_shape.dim:
+        return None
+    if len(tensor.float_val) == 1:
+        return tensor.float_val[0]
+    if len(tensor.tensor_content) == 4:
+        return struct.unpack("<f", tensor.tensor_content)[0]
+    return None
 
 
 def _of_training(tag: str) -> bool:

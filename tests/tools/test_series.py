@@ -8,7 +8,7 @@ import pytest
 
 import distillation
 import few_labels
-import runs
+import series
 from tf_simclr.cli import flags
 
 
@@ -27,11 +27,11 @@ def fake_runs(monkeypatch):
         # From scratch half of what a checkpoint gives, and a hundredth more for each seed.
         top_1 = (0.4 if parsed.training.checkpoint else 0.2) + parsed.runtime.seed / 100
         model_dir = Path(parsed.runtime.model_dir)
-        (model_dir / "result.json").write_text(json.dumps({runs.TOP_1: top_1}))
+        (model_dir / "result.json").write_text(json.dumps({series.TOP_1: top_1}))
         print("output", file=stdout)
         return Done()
 
-    monkeypatch.setattr(runs.subprocess, "run", run)
+    monkeypatch.setattr(series.subprocess, "run", run)
     run.configs, run.done = configs, Done
     return run
 
@@ -47,29 +47,29 @@ def checkpoint(tmp_path) -> Path:
 def test_a_run_is_made_once(tmp_path, fake_runs):
     folder = tmp_path / "run"
     for _ in range(2):
-        assert runs.result(folder, ["--seed=3", "--from_scratch", "--train_mode=finetune"]) == {
-            runs.TOP_1: 0.23
+        assert series.result(folder, ["--seed=3", "--from_scratch", "--train_mode=finetune"]) == {
+            series.TOP_1: 0.23
         }
     assert len(fake_runs.configs) == 1
     assert (folder / "run.log").read_text() == "output\n"
-    runs.result(folder, ["--seed=4", "--from_scratch", "--train_mode=finetune"])
+    series.result(folder, ["--seed=4", "--from_scratch", "--train_mode=finetune"])
     assert len(fake_runs.configs) == 2
 
 
 def test_a_failed_run_shows_its_last_lines_and_is_made_again(tmp_path, fake_runs, monkeypatch):
     monkeypatch.setattr(fake_runs.done, "returncode", 1)
     with pytest.raises(SystemExit, match="run.py ended with 1:\noutput"):
-        runs.result(tmp_path / "run", ["--seed=3"])
+        series.result(tmp_path / "run", ["--seed=3"])
     monkeypatch.setattr(fake_runs.done, "returncode", 0)
-    runs.result(tmp_path / "run", ["--seed=3"])
+    series.result(tmp_path / "run", ["--seed=3"])
     assert len(fake_runs.configs) == 2
 
 
 def test_percent_and_table():
-    assert runs.percent([0.5]) == "50.0"
+    assert series.percent([0.5]) == "50.0"
     values = [0.40, 0.42, 0.47]
-    assert runs.percent(values) == f"43.0 ± {100 * np.std(values, ddof=1):.1f}" == "43.0 ± 3.6"
-    assert runs.table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+    assert series.percent(values) == f"43.0 ± {100 * np.std(values, ddof=1):.1f}" == "43.0 ± 3.6"
+    assert series.table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
 
 
 def test_few_labels(tmp_path, checkpoint, fake_runs, capsys):

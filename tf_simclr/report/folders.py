@@ -1,0 +1,104 @@
+"""Lists folders and finds runs, within bounds: a folder may hold a data set, or link to itself."""
+
+import itertools
+import os
+import re
+from collections.abc import Callable
+
+from tf_simclr import files
+from tf_simclr.errors import ConfigError, one_line
+
+MAX_NAMES = 100_000  # of one folder
+MAX_NAMES_SEARCHED = 1_000_000  # of all folders
+MAX_FOUND = 2_000
+MAX_DEPTH = 30
+# Folders in a model_dir, and folders of tools that hold thousands of files.
+_OF_A_RUN = re.compile(
+    r"best|saved_model|saved_model_best|features|plugins|eval|eval_.*|\..*|__pycache__"
+).fullmatch
+
+
+def names(directory: str) -> set[str]:
+    """Returns the names in a directory, at most MAX_NAMES of them.
+
+    Raises:
+      ConfigError: there is no such directory, or it cannot be listed.
+    """
+    try:
+        if not files.is_url(directory):
+            with os.scandir(directory) as entries:
+                return {entry.name for entry in itertools.islice(entries, MAX_NAMES)}
+        import tensorflow as tf
+
+        found = {name.rstrip("/") for name in tf.io.gfile.listdir(directory)[:MAX_NAMES]}
+    except FileNotFoundError:
+        raise ConfigError(f"there is no directory {directory!r}: check the path") from None
+    except Exception as error:  # OSError, or an error of TensorFlow for a URL
+        raise ConfigError(
+            f"{directory!r} cannot be listed ({one_line(error)}): give a directory that can be read"
+        ) from None
+    return found
+
+
+def find(root: str, is_wanted: Callable[[str, set[str]], bool]) -> tuple[list[str], str]:
+    """Finds directories below a folder, the folder among them. Links are followed, not in circles.
+
+    Folders in which runs keep files of their own, such as best/, are left out.
+
+    Args:
+      root: the folder.
+      is_wanted: returns whether to list a directory, given its path and the names of its files.
+
+    Returns:
+      The paths, sorted so that run2 comes before run10, and a sentence that says which bound ended
+      the search; "" if it was complete.
+
+    Raises:
+      ConfigError: the folder cannot be listed.
+    """
+    found, seen, num_names = [], set(), 0
+    waiting = [(root, 0)]
+    while waiting:
+        directory, depth = waiting.pop()
+        try:
+            identity = _identity(directory)
+            in_it = names(directory) if identity not in seen else set()
+        except (ConfigError, OSError) as error:
+            if directory == root:
+                raise ConfigError(one_line(error)) from None
+            continue  # it has gone, or belongs to somebody else
+        seen.add(identity)
+        num_names += len(in_it)
+        if in_it and is_wanted(directory, in_it):
+            found.append(directory)
+        if len(found) > MAX_FOUND or num_names > MAX_NAMES_SEARCHED:
+            what = f"{MAX_FOUND} runs" if len(found) > MAX_FOUND else f"{MAX_NAMES_SEARCHED} files"
+            return _sorted(found[:MAX_FOUND], root), f"only the first {what} below {root!r}"
+        if depth < MAX_DEPTH:
+            inside = [os.path.join(directory, name) for name in in_it if not _OF_A_RUN(name)]
+            waiting += [(path, depth + 1) for path in sorted(inside) if _is_directory(path)]
+    return _sorted(found, root), ""
+
+
+def _identity(directory: str) -> object:
+    """Returns what two paths to the same directory have in common."""
+    if files.is_url(directory):
+        return directory
+    status = os.stat(directory)
+    return status.st_dev, status.st_ino
+
+
+def _is_directory(path: str) -> bool:
+    if not files.is_url(path):
+        return os.path.isdir(path)
+    import tensorflow as tf
+
+    return tf.io.gfile.isdir(path)
+
+
+def _sorted(paths: list[str], root: str) -> list[str]:
+    def key(path: str) -> list[tuple[int, int, str]]:
+        parts = re.findall(r"[0-9]{1,18}|[^0-9]+|[0-9]", os.path.relpath(path, root))
+        return [(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts]
+
+    return sorted(paths, key=key)
