@@ -134,7 +134,8 @@ def extract(
         missing = "has a label" if left_out["unlabelled"] else "can be decoded"
         raise errors.UndecodableError(f"{description}: not one example {missing}")
     others = {name[1:]: arrays.pop(name) for name in _OTHERS if name in arrays}
-    return Features(arrays, labels, **left_out, **others)
+    counted = Features(arrays, labels, left_out["skipped"], left_out["unlabelled"])
+    return dataclasses.replace(counted, **others)
 
 
 def _encode(

@@ -28,6 +28,7 @@ MARKERS = ("o", "^", "s", "D", "v")
 MAX_GROUPS = len(COLORS) * len(MARKERS)
 OTHERS = "#bbbbbb"
 INCHES = 4.0  # side of the map
+_MARGIN = 0.03  # beside the outermost points, as a part of the map
 _ROWS = 20  # rows of the legend
 _NAME = 28  # characters of a name in the legend
 
@@ -44,6 +45,7 @@ def figure(
 
     The first 8 groups have the colors of Okabe and Ito. More groups repeat them with another
     marker, up to 40 groups. Of more than 40, the 39 largest are drawn so; the others are gray.
+    Images of more than 8 groups have gray frames, and no legend.
 
     Args:
       coordinates: (n, 2) in [0, 1].
@@ -54,19 +56,25 @@ def figure(
       title: a title; None for none.
     """
     styles, others = _styles(groups, len(group_names))
-    fig, axis = plt.subplots(figsize=(INCHES, INCHES))
+    # One of the axes is used from 0 to 1. The figure is as narrow as the points on the other.
+    low, high = coordinates.min(axis=0) - _MARGIN, coordinates.max(axis=0) + _MARGIN
+    width, height = np.maximum(high - low, 0.3)
+    fig, axis = plt.subplots(figsize=(INCHES * width, INCHES * height))
     axis.set_axis_off()
     axis.set_aspect("equal")
-    axis.set_xlim(-0.03, 1.03)
-    axis.set_ylim(-0.03, 1.03)
     if images is None:
         _draw_points(axis, coordinates, groups, styles)
     else:
-        _draw_images(axis, coordinates, groups, images, styles)
+        has_colors = len(group_names) <= len(COLORS)
+        _draw_images(axis, coordinates, groups, images, styles if has_colors else {})
+    axis.set_xlim(low[0], high[0])
+    axis.set_ylim(low[1], high[1])
     if title:
         axis.set_title(_plain(title), fontsize=10)
     fig.subplots_adjust(0, 0, 1, 0.93 if title else 1)
-    if len(group_names) > 1 or (groups < 0).any():
+    # Frames have no markers, so more groups than colors have none in common with a legend.
+    has_legend = images is None or len(group_names) <= len(COLORS)
+    if has_legend and (len(group_names) > 1 or (groups < 0).any()):
         _draw_legend(axis, styles, group_names, others, has_none=bool((groups < 0).any()))
     return fig
 
@@ -86,14 +94,16 @@ def _styles(groups: np.ndarray, count: int) -> tuple[dict[int, tuple[str, str]],
 def _draw_points(axis: Axes, coordinates: np.ndarray, groups: np.ndarray, styles: dict):
     size = float(np.clip(9000 / len(coordinates), 1.5, 24))
     is_other = ~np.isin(groups, list(styles))
-    axis.scatter(*coordinates[is_other].T, s=0.7 * size, c=OTHERS, linewidths=0, rasterized=True)
+    x, y = coordinates.T
+    axis.scatter(x[is_other], y[is_other], s=0.7 * size, c=OTHERS, linewidths=0, rasterized=True)
     # All groups in one random order, so that the last ones do not hide the first ones.
     order = np.random.default_rng(0).permutation(len(coordinates))
     for marker in MARKERS:
         members = {g: color for g, (color, m) in styles.items() if m == marker}
         rows = order[np.isin(groups[order], list(members))]
         axis.scatter(
-            *coordinates[rows].T,
+            x[rows],
+            y[rows],
             s=size,
             c=[members[group] for group in groups[rows]],
             marker=marker,
@@ -123,8 +133,6 @@ def _draw_images(
             (x - half, y - half), 2 * half, 2 * half, fill=False, color=color, linewidth=1, zorder=2
         )
         axis.add_patch(frame)
-    axis.set_xlim(-0.03, 1.03)
-    axis.set_ylim(-0.03, 1.03)
 
 
 def _draw_legend(

@@ -155,8 +155,7 @@ def choose_queries(
         chosen += neighbors.one_per_class(test.labels).tolist()
     chosen = list(dict.fromkeys(chosen))
     others = np.setdiff1d(np.arange(len(test)), chosen)
-    count = min(num_random, len(others))
-    drawn = np.random.default_rng(seed).choice(others, count, replace=False) if count else []
+    drawn = np.random.default_rng(seed).permutation(others)[:num_random]
     return np.array([*chosen, *drawn], np.int64)
 
 

@@ -69,12 +69,12 @@ def open_encoder(
       ConfigError: there are no weights, or they cannot be read.
     """
     found, recognized = _build_newest(path, config, fixed)
-    before, notes = None, ()
+    before, notes = None, []
     if with_before:
         try:
             before = _before_training(path, recognized)
         except ConfigError as error:
-            notes = (f"The encoder before training is left out: {error}",)
+            notes.append(f"The encoder before training is left out: {error}.")
     class_names = recognized.about.class_names if recognized.stored.num_classes else None
     return TrainedEncoder(
         recognized.model, recognized.config, found, class_names, before, tuple(notes)

@@ -11,6 +11,7 @@ import argparse
 import os
 
 from tf_simclr.cli.show import image_flags
+from tf_simclr.probes.features import PRETRAINED
 from tf_simclr.report import (
     embedding_map,
     encoded_images,
@@ -19,7 +20,6 @@ from tf_simclr.report import (
     run_images,
 )
 from tf_simclr.report.encoded_images import MAX_ON_MAP
-from tf_simclr.probes.features import PRETRAINED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -105,7 +105,7 @@ def _blocks(found: neighborhoods.Found, rows: np.ndarray) -> list[Block]:
         if precision:
             text += f": {100 * precision[title]:.0f}% of the same class"
         images = _pixels(found.train.thumbnails[indices[rows]])
-        blocks.append(Block(text, images, hits and hits[title]))
+        blocks.append(Block(text, images, hits[title] if hits else None))
     return blocks
 
 

@@ -86,10 +86,8 @@ class FolderSource(Splits):
             directory, unlabelled=unlabelled, kept=self._kept
         )
         self.left_out = self._listing.left_out
-        self.class_names: tuple[str, ...] | None = None
-        if not unlabelled:
-            folder_layout.check(directory, [image.path for image in self._listing.images])
-            self.class_names = tuple(sorted({i.split_and_class[1] for i in self._listing.images}))
+        paths = [image.path for image in self._listing.images]
+        self.class_names = None if unlabelled else folder_layout.class_names(directory, paths)
         self.num_classes = None if self.class_names is None else len(self.class_names)
         self._labels = {name: label for label, name in enumerate(self.class_names or ())}
         folders = self._listing.class_folders
