@@ -25,10 +25,9 @@ from tf_simclr.errors import ConfigError
 from tf_simclr.models import from_config
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.probes import features, knn, logistic, metrics
-from tf_simclr.probes.features import Features
+from tf_simclr.probes.features import PRETRAINED, UNTRAINED, Features
 from tf_simclr.training.split_features import extract_split, report_left_out
 
-PRETRAINED, UNTRAINED = "pretrained", "untrained"
 RESULT = "result_probe.json"
 # The setting that names each split.
 _FLAGS = {"train": "train_split", "test": "eval_split", "validation": "probe_validation_split"}

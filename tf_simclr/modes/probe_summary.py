@@ -14,9 +14,8 @@ from tf_simclr.config import Config
 from tf_simclr.data.sources.protocol import Source
 from tf_simclr.models import from_config
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.modes.probe import PRETRAINED, UNTRAINED
 from tf_simclr.probes import logistic, metrics
-from tf_simclr.probes.features import RAW_PIXELS, Features
+from tf_simclr.probes.features import PRETRAINED, RAW_PIXELS, UNTRAINED, Features
 from tf_simclr.training.split_features import extract_split, report_left_out
 
 NEIGHBORS = 7

@@ -14,10 +14,32 @@ import tensorflow as tf
 from tf_simclr.console import progress
 from tf_simclr.data import errors
 from tf_simclr.data.batch import EvalBatch
+from tf_simclr.data.sources.protocol import UNLABELED
 
 RAW_PIXELS = "raw_pixels"
+UNTRAINED, PRETRAINED = "untrained", "pretrained"  # names of encoders
 MAX_PIXELS_SIDE = 32  # with 224 pixels per side, the images of ImageNet would be 770 GB
 _ARRAY = "array/"  # prefix of the keys of features in a file
+# Keys of a batch's outputs that are no encoder's features: fields of Features, after a slash.
+_OTHERS = _POSITIONS, _THUMBNAILS, _PREDICTIONS = "/positions", "/thumbnails", "/predictions"
+
+
+@dataclasses.dataclass(frozen=True)
+class Extras:
+    """What `extract` extracts beside the features.
+
+    Attributes:
+      keep_unlabelled: whether to keep examples without a label.
+      thumbnail_side: largest side of thumbnails in pixels; 0 for none.
+      predictions_of: name of the encoder whose supervised head predicts a class; None for none.
+    """
+
+    keep_unlabelled: bool = False
+    thumbnail_side: int = 0
+    predictions_of: str | None = None
+
+
+NO_EXTRAS = Extras()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +51,21 @@ class Features:
         uint8 (n, h, w, 3), at most 32 pixels per side.
       labels: class indices (n,).
       skipped: number of examples left out because they cannot be decoded.
-      unlabelled: number of examples left out because they have no label.
+      unlabelled: number of examples without a label. They are left out, unless `keep_unlabelled`
+        is set; their label is then -1.
+      positions: int (n,), index of each example in the split; None if they come from a file.
+      thumbnails: uint8 (n, h, w, 3), larger than the raw pixels; None if they are not wanted.
+      predictions: int (n,), the supervised head's class, -1 if a logit is not finite; None if they
+        are not wanted.
     """
 
     arrays: dict[str, np.ndarray]
     labels: np.ndarray
     skipped: int = 0
     unlabelled: int = 0
+    positions: np.ndarray | None = None
+    thumbnails: np.ndarray | None = None
+    predictions: np.ndarray | None = None
 
     def images(self) -> np.ndarray:
         """Returns the raw pixels as images, float32 (n, h, w, 3) in [0, 1]."""
@@ -60,6 +90,7 @@ def extract(
     num_batches: int,
     with_pixels: bool,
     description: str,
+    extras: Extras = NO_EXTRAS,
 ) -> Features:
     """Runs encoders over a split in one pass.
 
@@ -71,6 +102,7 @@ def extract(
       num_batches: number of batches in it.
       with_pixels: whether to keep the images as well.
       description: text of the progress bar.
+      extras: what to extract beside the features.
 
     Returns:
       The Features of the labeled examples with weight 1, in the order of the data set.
@@ -81,9 +113,9 @@ def extract(
 
     @tf.function
     def encode_on_replicas(batch):
-        return strategy.run(lambda b: _encode(encoders, b, with_pixels), args=(batch,))
+        return strategy.run(lambda b: _encode(encoders, b, with_pixels, extras), args=(batch,))
 
-    parts, iterator = [], iter(batches)
+    parts, iterator, num_read = [], iter(batches), 0
     left_out = {"skipped": 0, "unlabelled": 0}
     for _ in progress(range(num_batches), total=num_batches, desc=description, unit="batch"):
         part = {
@@ -92,40 +124,49 @@ def extract(
         }
         for reason in left_out:
             left_out[reason] += int(part.pop(reason).sum())
-        is_labeled = part.pop("labeled") > 0
-        parts.append({name: value[is_labeled] for name, value in part.items()})
+        is_kept = part.pop("kept") > 0
+        part[_POSITIONS] = num_read + np.arange(len(is_kept))
+        num_read += len(is_kept)
+        parts.append({name: value[is_kept] for name, value in part.items()})
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     labels = arrays.pop("labels")
     if not len(labels):
         missing = "has a label" if left_out["unlabelled"] else "can be decoded"
         raise errors.UndecodableError(f"{description}: not one example {missing}")
-    return Features(arrays, labels, **left_out)
+    others = {name[1:]: arrays.pop(name) for name in _OTHERS if name in arrays}
+    counted = Features(arrays, labels, left_out["skipped"], left_out["unlabelled"])
+    return dataclasses.replace(counted, **others)
 
 
 def _encode(
-    encoders: Mapping[str, Callable], batch: EvalBatch, with_pixels: bool
+    encoders: Mapping[str, Callable], batch: EvalBatch, with_pixels: bool, extras: Extras
 ) -> dict[str, tf.Tensor]:
-    """Computes one replica's features, class indices and 0/1 flags (labeled, skipped, ...)."""
-    outputs = {
-        name: encoder(batch.images, training=False)["final_avg_pool"]
-        for name, encoder in encoders.items()
-    }
+    """Computes one replica's features, class indices and 0/1 flags (kept, skipped, ...)."""
+    endpoints = {name: encoder(batch.images, training=False) for name, encoder in encoders.items()}
+    outputs = {name: values["final_avg_pool"] for name, values in endpoints.items()}
     if with_pixels:
-        outputs[RAW_PIXELS] = _pixels(batch.images)
+        outputs[RAW_PIXELS] = _pixels(batch.images, MAX_PIXELS_SIDE)
+    if extras.thumbnail_side:
+        outputs[_THUMBNAILS] = _pixels(batch.images, extras.thumbnail_side)
+    if extras.predictions_of:
+        logits = endpoints[extras.predictions_of]["logits_sup"]
+        is_finite = tf.reduce_all(tf.math.is_finite(logits), axis=1)
+        outputs[_PREDICTIONS] = tf.where(is_finite, tf.argmax(logits, axis=1), -1)
     has_label = tf.reduce_sum(batch.labels, axis=1)
+    class_index = tf.argmax(batch.labels, axis=1) if batch.labels.shape[1] else 0
     return outputs | {
-        "labels": tf.argmax(batch.labels, axis=1),
-        "labeled": batch.weights * has_label,
+        "labels": tf.where(has_label > 0, class_index, UNLABELED),
+        "kept": batch.weights * (1.0 if extras.keep_unlabelled else has_label),
         "unlabelled": batch.weights * (1.0 - has_label),
         "skipped": batch.skipped,
     }
 
 
-def _pixels(images: tf.Tensor) -> tf.Tensor:
+def _pixels(images: tf.Tensor, max_side: int) -> tf.Tensor:
     """Converts float32 (n, h, w, 3) in [0, 1] to uint8, and shrinks large images by area."""
     side = max(images.shape[1:3])
-    if side > MAX_PIXELS_SIDE:
-        images = tf.image.resize(images, [MAX_PIXELS_SIDE] * 2, method="area")
+    if side > max_side:
+        images = tf.image.resize(images, [max_side] * 2, method="area")
     return tf.cast(tf.round(255 * tf.clip_by_value(images, 0.0, 1.0)), tf.uint8)
 
 

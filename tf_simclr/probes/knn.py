@@ -52,12 +52,59 @@ def classify(
             similarities, neighbors = _nearest(queries, blocks, max_count)
             votes = np.exp(similarities / temperature)
             for k in counts:
-                scores = np.zeros((len(votes), num_classes))
-                queries_column = np.arange(len(votes))[:, None]
-                np.add.at(scores, (queries_column, labels[neighbors[:, :k]]), votes[:, :k])
+                scores = _scores(labels[neighbors[:, :k]], votes[:, :k], num_classes)
                 ranks[k].append(metrics.ranks(scores, test_labels[start : start + rows]))
             bar.update(len(votes))
     return {k: np.concatenate(parts) for k, parts in ranks.items()}
+
+
+def predict(
+    train: np.ndarray,
+    labels: np.ndarray,
+    test: np.ndarray,
+    *,
+    count: int,
+    itself: np.ndarray | None = None,
+    temperature: float = TEMPERATURE,
+) -> np.ndarray:
+    """Predicts classes by the vote of `classify`.
+
+    Args:
+      train: training features (n, d).
+      labels: class indices of the training features (n,).
+      test: test features (m, d).
+      count: number of votes; more than n counts as n.
+      itself: int (m,), index of each test image among the training images, which then has no vote;
+        -1 if it is not among them. None if no test image is.
+      temperature: temperature of the votes.
+
+    Returns:
+      Class indices (m,).
+    """
+    num_classes = int(labels.max()) + 1
+    blocks = [_unit(train[i : i + _TRAIN_BLOCK]) for i in range(0, len(train), _TRAIN_BLOCK)]
+    rows = max(1, _SIMILARITIES // min(len(train), _TRAIN_BLOCK))
+    predictions = []
+    for start in range(0, len(test), rows):
+        queries = _unit(test[start : start + rows])
+        num_nearest = min(count + (itself is not None), len(train))
+        similarities, neighbors = _nearest(queries, blocks, num_nearest)
+        votes = np.exp(similarities / temperature)
+        if itself is not None:
+            is_itself = neighbors == itself[start : start + rows, None]
+            votes[is_itself] = 0
+            if num_nearest > count:
+                votes[~is_itself.any(axis=1), -1] = 0
+        scores = _scores(labels[neighbors], votes, num_classes)
+        predictions.append(scores.argmax(axis=1))
+    return np.concatenate(predictions)
+
+
+def _scores(classes: np.ndarray, votes: np.ndarray, num_classes: int) -> np.ndarray:
+    """Sums the votes (m, k) for the classes (m, k) of neighbors; returns (m, num_classes)."""
+    scores = np.zeros((len(votes), num_classes))
+    np.add.at(scores, (np.arange(len(votes))[:, None], classes), votes)
+    return scores
 
 
 def _unit(features: np.ndarray) -> tf.Tensor:

@@ -1,4 +1,7 @@
-"""Draws test images with their nearest training images."""
+"""Finds the training images nearest to test images, and draws them."""
+
+import dataclasses
+from collections.abc import Sequence
 
 import matplotlib
 
@@ -11,6 +14,41 @@ from sklearn.neighbors import NearestNeighbors  # noqa: E402
 
 MAX_ROWS = 10
 RIGHT, WRONG = "#2a9d4a", "#d1495b"
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """The columns of one encoder in a picture.
+
+    Attributes:
+      title: text above the columns.
+      images: the neighbors of each query, (q, k, h, w, 3) in [0, 1].
+      hits: bool (q, k), whether a neighbor has the query's class; None draws no frames.
+    """
+
+    title: str
+    images: np.ndarray
+    hits: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Frames:
+    """The frames around neighbors: colors and line styles of Matplotlib.
+
+    Attributes:
+      right: color around neighbors of the query's class.
+      wrong: color around others.
+      wrong_style: line style around others.
+    """
+
+    right: str = RIGHT
+    wrong: str = WRONG
+    wrong_style: str = "solid"
+
+
+GREEN_AND_RED = Frames()
+# For any color vision, and for print without colors (Okabe and Ito's blue and vermilion).
+BLUE_AND_DASHED = Frames("#0072b2", "#d55e00", "dotted")
 
 
 def nearest(train_features: np.ndarray, test_features: np.ndarray, count: int) -> np.ndarray:
@@ -41,6 +79,17 @@ def share_of_hits(indices: np.ndarray, train_labels: np.ndarray, test_labels: np
     return float(np.mean(train_labels[indices] == test_labels[:, None]))
 
 
+def one_per_class(labels: np.ndarray, *, limit: int = MAX_ROWS) -> np.ndarray:
+    """Returns the index of the first image of each class, for the first `limit` classes.
+
+    Args:
+      labels: class indices (n,); a negative one means that the image has no label.
+      limit: number of classes.
+    """
+    classes = np.unique(labels[labels >= 0])[:limit]
+    return np.array([np.flatnonzero(labels == label)[0] for label in classes], np.int64)
+
+
 def figure(
     train_images: np.ndarray,
     train_labels: np.ndarray,
@@ -61,10 +110,26 @@ def figure(
       The Figure. A green frame marks neighbors of the test image's class, a red frame marks other
       neighbors. The titles give the share of neighbors with a green frame over all test images.
     """
-    shown = [np.flatnonzero(test_labels == label)[0] for label in np.unique(test_labels)]
-    shown = shown[:MAX_ROWS]
-    rows = len(shown)
-    widths = [1] + [k for name in neighbors for k in (0.35, *[1] * neighbors[name].shape[1])]
+    shown = one_per_class(test_labels)
+    blocks = []
+    for name, indices in neighbors.items():
+        share = share_of_hits(indices, train_labels, test_labels)
+        title = f"nearest of {len(train_labels):,} by {name}: {100 * share:.0f}% of the same class"
+        hits = train_labels[indices[shown]] == test_labels[shown, None]
+        blocks.append(Block(title, train_images[indices[shown]], hits))
+    return grid(test_images[shown], blocks)
+
+
+def grid(queries: np.ndarray, blocks: Sequence[Block], *, frames: Frames = GREEN_AND_RED) -> Figure:
+    """Draws a row for each query: the query, and its neighbors in each block.
+
+    Args:
+      queries: (q, h, w, 3) in [0, 1].
+      blocks: the neighbors by each encoder.
+      frames: the frames around neighbors.
+    """
+    rows = len(queries)
+    widths = [1] + [w for block in blocks for w in (0.35, *[1] * block.images.shape[1])]
     size = 0.62
     fig, axes = plt.subplots(
         rows,
@@ -77,18 +142,18 @@ def figure(
         axis.set_axis_off()
     _title(axes[0, 0], "image")
     column = 1
-    for name, indices in neighbors.items():
-        share = share_of_hits(indices, train_labels, test_labels)
-        middle = axes[0, column + 1 + indices.shape[1] // 2]
-        title = f"nearest of {len(train_labels):,} by {name}"
-        _title(middle, f"{title}: {100 * share:.0f}% of the same class")
-        for row, test in enumerate(shown):
-            _show(axes[row, 0], test_images[test])
-            for rank, index in enumerate(indices[test]):
-                is_hit = train_labels[index] == test_labels[test]
+    for block in blocks:
+        count = block.images.shape[1]
+        _title(axes[0, column + 1 + count // 2], block.title)
+        for row in range(rows):
+            for rank in range(count):
                 axis = axes[row, column + 1 + rank]
-                _show(axis, train_images[index], frame=RIGHT if is_hit else WRONG)
-        column += 1 + indices.shape[1]
+                _show(axis, block.images[row, rank])
+                if block.hits is not None:
+                    _frame(axis, frames, is_hit=bool(block.hits[row, rank]))
+        column += 1 + count
+    for row in range(rows):
+        _show(axes[row, 0], queries[row])
     fig.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.5 / (size * rows + 0.7))
     return fig
 
@@ -97,11 +162,14 @@ def _title(axis: Axes, text: str) -> None:
     axis.set_title(text, fontsize=9, pad=8)  # a row of seven images is as wide as its title
 
 
-def _show(axis: Axes, image: np.ndarray, frame: str | None = None) -> None:
+def _show(axis: Axes, image: np.ndarray) -> None:
     axis.imshow(np.clip(image, 0, 1), interpolation="nearest")
-    if frame:
-        axis.set_axis_on()
-        axis.set_xticks([])
-        axis.set_yticks([])
-        for spine in axis.spines.values():
-            spine.set(color=frame, linewidth=2)
+
+
+def _frame(axis: Axes, frames: Frames, *, is_hit: bool) -> None:
+    axis.set_axis_on()
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set(color=frames.right if is_hit else frames.wrong, linewidth=2)
+        spine.set_linestyle("solid" if is_hit else frames.wrong_style)

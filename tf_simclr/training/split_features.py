@@ -9,7 +9,7 @@ from tf_simclr.config import Config
 from tf_simclr.data.sources.protocol import Source
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.probes import features
-from tf_simclr.probes.features import Features
+from tf_simclr.probes.features import NO_EXTRAS, Extras, Features
 from tf_simclr.training import run_input
 
 
@@ -21,6 +21,7 @@ def extract_split(
     strategy: tf.distribute.Strategy,
     *,
     with_pixels: bool,
+    extras: Extras = NO_EXTRAS,
 ) -> Features:
     """Runs encoders over a split of the data set (`features.extract`).
 
@@ -31,6 +32,7 @@ def extract_split(
       split: name of the split.
       strategy: the strategy whose replicas share each batch.
       with_pixels: whether to keep the images as well.
+      extras: what to extract beside the features.
     """
     return features.extract(
         strategy,
@@ -41,6 +43,7 @@ def extract_split(
         num_batches=-(-source.num_examples(split) // config.training.eval_batch_size),
         with_pixels=with_pixels,
         description=f"features of {split}",
+        extras=extras,
     )
 
 

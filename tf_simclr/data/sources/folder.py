@@ -6,10 +6,11 @@ not from its name.
 """
 
 import collections
+import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -25,7 +26,7 @@ from tf_simclr.data.sources import (
     image_range,
     index_order,
 )
-from tf_simclr.data.sources.folder_listing import ImageFile, Listing
+from tf_simclr.data.sources.folder_listing import ImageFile
 from tf_simclr.data.sources.image_files import DEFAULT_LIMITS, Limits
 from tf_simclr.data.sources.image_range import ImageRange
 from tf_simclr.data.sources.kept_listing import InspectionCache
@@ -85,7 +86,8 @@ class FolderSource(Splits):
             directory, unlabelled=unlabelled, kept=self._kept
         )
         self.left_out = self._listing.left_out
-        self.class_names = None if unlabelled else _class_names(directory, self._listing)
+        paths = [image.path for image in self._listing.images]
+        self.class_names = None if unlabelled else folder_layout.class_names(directory, paths)
         self.num_classes = None if self.class_names is None else len(self.class_names)
         self._labels = {name: label for label, name in enumerate(self.class_names or ())}
         folders = self._listing.class_folders
@@ -145,9 +147,7 @@ class FolderSource(Splits):
         An image that was deleted after the folder was listed is read as b"". It then counts as an
         image that cannot be decoded.
         """
-        files = []
-        for name, start, stop in self.terms(split):
-            files += self._files[name][start:stop]
+        files = self._images(split)
         ids = tf.constant([os.fsencode(image.path) for image in files], tf.string)
         labels = tf.constant([self._label(image) for image in files], tf.int64)
         directory = os.fsencode(os.path.join(self._directory, ""))
@@ -166,6 +166,15 @@ class FolderSource(Splits):
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
+
+    def example_names(self, split: str, positions: Sequence[int]) -> list[str]:
+        """Returns the paths relative to data_dir. Bytes that are not UTF-8 become \\xNN."""
+        files = self._images(split)
+        paths = (os.fsencode(files[position].path) for position in positions)
+        return [path.decode("utf-8", "backslashreplace") for path in paths]
+
+    def _images(self, split: str) -> list[ImageFile]:
+        return [f for name, start, stop in self.terms(split) for f in self._files[name][start:stop]]
 
     def _label(self, image: ImageFile) -> int:
         if self.class_names is None:
@@ -189,11 +198,10 @@ class FolderSource(Splits):
         images = itertools.chain.from_iterable(self._files.values())
         paths_16_bit = [image.path for image in images if image.inspection.is_16_bit]
         for i in image_range.evenly_spaced(len(paths_16_bit)):
-            try:
-                with open(os.path.join(self._directory, paths_16_bit[i]), "rb") as file:
-                    yield image_decoding.values_16_bit(file.read())
-            except (OSError, tf.errors.OpError):
-                pass  # reading the split counts it
+            path = os.path.join(self._directory, paths_16_bit[i])
+            # Reading the split counts a file that cannot be read.
+            with contextlib.suppress(OSError, tf.errors.OpError), open(path, "rb") as file:
+                yield image_decoding.values_16_bit(file.read())
 
     def keep_listing(self) -> str | None:
         """Saves the inspections of the files for the next start (`kept_listing`)."""
@@ -240,9 +248,3 @@ def open_folder(
     if not quiet:
         print(source, file=sys.stderr)
     return source
-
-
-def _class_names(directory: str, listing: Listing) -> tuple[str, ...]:
-    """Checks the layout and returns the sorted names of the classes that have images."""
-    folder_layout.check(directory, [image.path for image in listing.images])
-    return tuple(sorted({image.split_and_class[1] for image in listing.images}))

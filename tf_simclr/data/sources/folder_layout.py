@@ -21,6 +21,12 @@ SPLIT_NAMES = frozenset(
 ALL = "all"  # in TFDS's syntax of splits
 
 
+def class_names(directory: str, paths: Sequence[str]) -> tuple[str, ...]:
+    """Checks the layout (`check`) and returns the sorted names of the classes that have images."""
+    check(directory, paths)
+    return tuple(sorted({path.split(os.sep)[1] for path in paths}))
+
+
 def check(directory: str, paths: Sequence[str]) -> None:
     """Checks that the folders look like splits and classes.
 

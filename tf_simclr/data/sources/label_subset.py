@@ -4,6 +4,8 @@ TFDS has such subsets of ImageNet (imagenet2012_subset) and slices of any data s
 Slices ignore classes. With few labels they may contain no example of a class.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
@@ -92,6 +94,14 @@ class ClassBalancedSubset(WrappedSource):
                     f"of {num_parts}: raise it or use fewer workers"
                 )
         return part
+
+    def example_names(self, split: str, positions: Sequence[int]) -> list[str]:
+        """Names examples as the wrapped data set does, which has more of the limited split."""
+        if split not in self._counts:
+            return super().example_names(split, positions)
+        hashes, _ = self._read(split, flag="split")
+        kept = np.flatnonzero(np.isin(hashes, self._chosen))
+        return super().example_names(split, kept[list(positions)].tolist())
 
     def encoded_examples(
         self,

@@ -1,6 +1,6 @@
 """The interface of a data set."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -70,6 +70,17 @@ class Source(Protocol):
 
         Raises:
           ConfigError: the split or the part does not exist, or there are fewer examples than parts.
+        """
+
+    def example_names(self, split: str, positions: Sequence[int]) -> list[str]:
+        """Names some examples of a split, for people.
+
+        Args:
+          split: the split.
+          positions: indices into the examples of `encoded_examples` with shuffle_files=False.
+
+        Returns:
+          The file name of each, otherwise "SPLIT 17".
         """
 
     def encoded_examples(

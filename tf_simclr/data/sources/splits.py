@@ -1,6 +1,6 @@
 """The common base of image sources: splits in TFDS's slicing syntax, and their parts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import tensorflow_datasets as tfds
 
@@ -30,6 +30,10 @@ class Splits:
           Why they cannot be saved, in one line; None if they were saved or there are none.
         """
         return None
+
+    def example_names(self, split: str, positions: Sequence[int]) -> list[str]:
+        """Returns "SPLIT 17" for each position (`protocol.Source`)."""
+        return [f"{split} {position}" for position in positions]
 
     def terms(self, split: str, *, flag: str = "split") -> list[tuple[str, int, int]]:
         """Returns a split's terms, each as (name, first example, one past its last).

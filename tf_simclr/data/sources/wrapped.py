@@ -1,6 +1,6 @@
 """Base class of sources that wrap another source."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,9 @@ class WrappedSource:
 
     def part_of_split(self, split: str, num_parts: int, index: int, *, flag: str = "split") -> str:
         return self._source.part_of_split(split, num_parts, index, flag=flag)
+
+    def example_names(self, split: str, positions: Sequence[int]) -> list[str]:
+        return self._source.example_names(split, positions)
 
     def encoded_examples(
         self,

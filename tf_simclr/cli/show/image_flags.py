@@ -1,0 +1,95 @@
+"""The arguments of the subcommands that show images of a run: its weights and its data."""
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Collection, Sequence
+
+from absl import logging
+
+from tf_simclr.cli import flags, help
+from tf_simclr.config import Config, saved_settings
+from tf_simclr.errors import ConfigError
+from tf_simclr.report import trained_encoder
+
+# The settings of the data, and those that the weights do not always show.
+SETTINGS = (
+    "dataset",
+    "data_dir",
+    "train_split",
+    "eval_split",
+    "unlabelled",
+    "image_size",
+    "image_range",
+    "image_key",
+    "label_key",
+    "max_megapixels",
+    "max_pool_padding",
+    "input_normalization",
+    "ft_proj_selector",
+    "eval_batch_size",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """What the arguments name.
+
+    Attributes:
+      path: a model_dir, or weights.
+      config: the settings of the run, with the flags.
+      fixed: names of the settings given as flags.
+    """
+
+    path: str
+    config: Config
+    fixed: Collection[str]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds MODEL_DIR and the flags of its data."""
+    parser.add_argument(
+        "model_dir",
+        type=os.path.expanduser,
+        metavar="MODEL_DIR",
+        help="directory of a run, or weights in any format of docs/formats.md",
+    )
+    help.add_settings(parser, SETTINGS, default="recognized, or that of the run")
+
+
+def open_arguments(args: argparse.Namespace) -> Opened:
+    """Parses the settings, starting from those of the run.
+
+    Raises:
+      ConfigError: there are no weights, a flag is wrong, or nothing names a data set.
+    """
+    logging.set_verbosity(logging.ERROR)
+    path = args.model_dir.rstrip("/") or "/"
+    trained_encoder.check(path)
+    given = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    saved = saved_settings.find_beside(path)
+    if not saved and "dataset" not in given:
+        raise ConfigError(
+            f"checkpoint {path!r} names no data set, because no settings of a run are beside it: "
+            "give --dataset, and --data_dir for a folder"
+        )
+    # A model_dir without a run, beside weights of other programs, has no settings to start from.
+    model_dir = os.path.dirname(saved) if saved else f"{path}.none"
+    words = [f"--model_dir={model_dir}", *(f"--{name}={value}" for name, value in given.items())]
+    config = flags.parse(["show", *words]).config
+    # Which images are shown does not depend on how many labels the run could use.
+    return Opened(path, config.replace(label_fraction=1.0, strict_data=False), frozenset(given))
+
+
+def positive(text: str) -> int:
+    """Converts the text of an argument to a positive integer."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive integer, got {text!r}")
+    return int(text)
+
+
+def say(notes: Sequence[str]) -> None:
+    """Prints notes on stderr."""
+    for note in notes:
+        print(f"Note: {note}", file=sys.stderr)
