@@ -45,7 +45,6 @@
     const overlay = make("svg", { viewBox: plot.getAttribute("viewBox"), class: "overlay", "aria-hidden": "true" }, figure.querySelector(".plot-box"));
     const marks = make("g", { visibility: "hidden" }, overlay);
     const rule = make("line", { y1: top, y2: bottom }, marks);
-    const tag = make("text", { y: top - 11, "text-anchor": "middle", fill: "var(--text)", "font-size": 11.5 }, marks);
     const dots = lines.map((_, i) => make("circle", { r: 4, fill: `var(--series-${(i % 8) + 1})` }, marks));
 
     overlay.addEventListener("pointermove", (event) => {
@@ -60,9 +59,6 @@
       const x = known[nearest(known.map((p) => p[0]), pointer, toX)][0];
       rule.setAttribute("x1", toX(x));
       rule.setAttribute("x2", toX(x));
-      // Above several lines, the horizontal position stands beside the rule; one line has it in its caption.
-      tag.textContent = at ? "" : `${xLabel} ${text(x)}`;
-      tag.setAttribute("x", Math.min(Math.max(toX(x), left + 60), right - 45));
       points.forEach((point, i) => {
         // A run that ended earlier has no value here.
         const shown = point && Math.abs(toX(point[0]) - toX(x)) < 6;

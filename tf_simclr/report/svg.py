@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from tf_simclr.report import content, lines
 from tf_simclr.report.text import shorten, visible
 
-WIDTH, HEIGHT = 420, 236
+WIDTH, HEIGHT = 360, 212
 NUM_SERIES = 8
 _TOP, _BOTTOM, _RIGHT = 24, 40, 10
-_CHAR = 6.4  # width of a digit of a tick's label
+_CHAR = 6.7  # width of a digit of a tick's label
 _DASHES: tuple = ("-", (0, (5, 1.8)), (0, (1.6, 1.4)), (0, (7, 1.6, 1.6, 1.6)))
 _GRID, _AXIS, _LABEL, _REFERENCE = "#0000f1", "#0000f2", "#0000f3", "#0000f4"
 _COLORS = {
@@ -84,7 +84,7 @@ def _rc(salt: str) -> dict:
     return defaults | {
         "svg.fonttype": "none",
         "svg.hashsalt": salt,
-        "font.size": 11.5,
+        "font.size": 12,
         "path.simplify": True,
         "path.simplify_threshold": 0.2,
         "axes.formatter.use_mathtext": False,
@@ -143,13 +143,13 @@ def _draw_axes(axes: Axes, chart: content.Chart) -> None:
     )
     axes.patch.set_visible(False)
     axes.minorticks_off()
-    axes.tick_params(length=0, pad=5, labelcolor=_LABEL, labelsize=11.5)
+    axes.tick_params(length=0, pad=5, labelcolor=_LABEL, labelsize=12)
     axes.grid(axis="y", color=_GRID, linewidth=1)
     axes.set_axisbelow(True)
     for side in ("left", "right", "top"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set(color=_AXIS, linewidth=1)
-    plain = {"color": _LABEL, "fontsize": 11.5, "parse_math": False}
+    plain = {"color": _LABEL, "fontsize": 12, "parse_math": False}
     axes.set_xlabel(shorten(visible(chart.x_label), 50), labelpad=4, **plain)
     y_label = shorten(visible(chart.y_label), 50)
     axes.text(0.02, 1 - 13 / HEIGHT, y_label, transform=axes.figure.transFigure, **plain)
