@@ -77,10 +77,11 @@ def _draw_stored(
             )
         )
     canvas.text(
-        f"{name}: as stored, {image.shape[1]} × {image.shape[0]}",
-        _MARGIN,
+        f"{name}\nof {image.shape[1]} × {image.shape[0]} pixels",
+        _MARGIN + _TILE / 2,
         y + _TILE + 0.05,
         size=7,
+        align="center",
     )
 
 

@@ -5,10 +5,11 @@ import sys
 from collections.abc import Sequence
 
 from tf_simclr.cli import quiet
+from tf_simclr.cli.show import views
 from tf_simclr.errors import ConfigError
 
 # Each module has a docstring, add_arguments(parser) and run(args), which prints what it wrote.
-SUBCOMMANDS: dict = {}
+SUBCOMMANDS: dict = {"views": views}
 
 
 def main(argv: Sequence[str], *, program: str = "tf-simclr show") -> None:
