@@ -115,6 +115,16 @@ def write_text(path: str, content: str) -> None:
     tf.io.gfile.rename(unfinished, path, overwrite=True)
 
 
+def write_bytes(path: str, content: bytes) -> None:
+    """Writes a file. Readers see the old file or the complete new one, never a part."""
+    import tensorflow as tf
+
+    unfinished = path + ".unfinished"
+    with tf.io.gfile.GFile(unfinished, "wb") as file:
+        file.write(content)
+    tf.io.gfile.rename(unfinished, path, overwrite=True)
+
+
 def remove(path: str) -> None:
     """Removes a file, a directory, or a symbolic link (but not its target)."""
     if not is_url(path):

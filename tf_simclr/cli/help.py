@@ -36,6 +36,8 @@ _PRECEDENCE = (
 def add_settings(parser: argparse.ArgumentParser, names: Sequence[str], *, default: str) -> None:
     """Adds flags of run.py to the parser of a tool. Their values are texts, None if not given.
 
+    As in run.py, a switch is written --name, --noname or --name=False.
+
     Args:
       parser: the parser.
       names: names of settings.
@@ -44,7 +46,20 @@ def add_settings(parser: argparse.ArgumentParser, names: Sequence[str], *, defau
     for name in names:
         spec = settings()[name]
         text = f"{spec.help} (default: {default.format(spec.default)})"
-        parser.add_argument(f"--{name}", metavar=type_name(spec), help=text.replace("%", "%%"))
+        text = text.replace("%", "%%")
+        if bool in spec.types:
+            parser.add_argument(
+                f"--{name}", nargs="?", const="True", metavar=type_name(spec), help=text
+            )
+            parser.add_argument(
+                f"--no{name}",
+                dest=name,
+                action="store_const",
+                const="False",
+                help=argparse.SUPPRESS,
+            )
+        else:
+            parser.add_argument(f"--{name}", metavar=type_name(spec), help=text)
 
 
 def type_name(spec: Setting) -> str:

@@ -13,7 +13,7 @@ from tf_simclr.data.sources.opening import limit_labels
 from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import strategies, workers
 from tf_simclr.errors import ConfigError
-from tf_simclr.modes import best_checkpoint, prepare, run_history, run_hooks
+from tf_simclr.modes import best_checkpoint, prepare, run_history, run_hooks, views_picture
 from tf_simclr.modes.evaluate import RunEvaluator, summary
 from tf_simclr.modes.export import Exporter
 from tf_simclr.optim import policy
@@ -70,7 +70,7 @@ def _train_and_evaluate(state: RunState, opened: Source) -> dict:
     evaluator, exporter = RunEvaluator(state), Exporter(state)
 
     # Before the first step, write about.json, config.json, config.gin, flags.json, history.json,
-    # and for a folder of images pictures.jsonl.
+    # views.png, and for a folder of images pictures.jsonl.
     _restore(state)
     _write_settings(state)
     run_history.record_start(state)
@@ -148,6 +148,7 @@ def _train(state: RunState, evaluator: Callable[[], object]):
         return
     examples = state.examples_seen.count_at(step)
     _announce(state, examples)
+    views_picture.draw(state)
     batches = run_input.train_batches(config, state.source, state.strategy, examples_seen=examples)
     train_step = state.train_step
     if config.training.jit_compile:

@@ -156,7 +156,12 @@ def confusion_view(confusion: content.Confusion) -> dict:
     # A class without images has no accuracy.
     classes = [i for i in np.argsort(np.diag(shares), kind="stable") if totals[i]]
     accuracies = [
-        {"name": names[i], "share": float(shares[i, i]), "right": int(right[i]), "of": int(totals[i])}
+        {
+            "name": names[i],
+            "share": float(shares[i, i]),
+            "right": int(right[i]),
+            "of": int(totals[i]),
+        }
         for i in classes
     ]
     return {

@@ -155,7 +155,9 @@ def _draw_axes(axes: Axes, chart: content.Chart) -> None:
     axes.text(0.02, 1 - 13 / HEIGHT, y_label, transform=axes.figure.transFigure, **plain)
     if chart.reference and lines.can_draw(chart.reference[1], log=chart.log_y):
         text, y = chart.reference
-        place = axes.transAxes.inverted().transform(axes.transData.transform((axes.get_xlim()[0], y)))
+        place = axes.transAxes.inverted().transform(
+            axes.transData.transform((axes.get_xlim()[0], y))
+        )
         above = place[1] < 0.85
         axes.annotate(
             shorten(visible(text), 40),
@@ -175,7 +177,9 @@ def _ticks(axis, limits: tuple[float, float], log: bool, count: int) -> int:
     if log and high / low > 30:
         found = matplotlib.ticker.LogLocator(base=10, numticks=count + 1).tick_values(low, high)
     else:
-        found = matplotlib.ticker.MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        found = matplotlib.ticker.MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(
+            low, high
+        )
     ticks = np.array([tick for tick in found if low <= tick <= high])
     labels = lines.tick_labels(ticks)
     axis.set_major_locator(matplotlib.ticker.FixedLocator(ticks))
@@ -266,5 +270,3 @@ def _styles(style: str) -> dict[str, str]:
 
 def _round(match: re.Match) -> str:
     return f"{float(match[0]):.2f}".rstrip("0").rstrip(".")
-
-

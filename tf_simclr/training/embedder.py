@@ -149,7 +149,8 @@ class Embedder:
             seed=_SEED,
             shard=shard,
         )
-        views = run_input.view_settings(self._config, self._sample, self._strategy)
+        on_device = run_input.augments_on_device(self._config, self._sample, self._strategy)
+        views = run_input.view_settings(self._config, on_device=on_device)
         dataset = batches.train_batches(self._sample, settings, views)
         part = self._sample.part_of_split(self._split, shard.count, shard.index)
         count, size = self._sample.num_examples(part), self._size

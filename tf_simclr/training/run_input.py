@@ -5,7 +5,8 @@ import secrets
 import tensorflow as tf
 
 from tf_simclr.config import Config
-from tf_simclr.data.pipeline import batches, device_crops, service
+from tf_simclr.data.pipeline import batches, device_crops, first_batches, service
+from tf_simclr.data.pipeline.first_batches import FirstBatch
 from tf_simclr.data.pipeline.settings import Shard, StreamSettings, ViewSettings
 from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import strategies, workers
@@ -22,16 +23,75 @@ def augments_on_device(config: Config, source: Source, strategy: tf.distribute.S
     there. On a CPU, batched augmentation is faster only for small uncropped images that fit in the
     caches.
     """
+    return augments_on(config, source, on_cpu=strategies.on_cpu(strategy)) == "device"
+
+
+def augments_on(config: Config, source: Source, *, on_cpu: bool) -> str:
+    """Returns what --augment_on means, "device" or "host"; see `augments_on_device`.
+
+    Args:
+      config: checked settings.
+      source: the data set.
+      on_cpu: whether the model computes on a CPU.
+    """
     where = config.augment.augment_on
     if where != "auto":
-        return where == "device"
+        return where
     if config.runtime.data_service:
-        return False
-    if not strategies.on_cpu(strategy):
-        return True
+        return "host"
+    if not on_cpu:
+        return "device"
     size = config.data.image_size
-    return size <= DEVICE_CROPS_ON_CPU_MAX_SIZE and device_crops.crops_on_device(
+    if size <= DEVICE_CROPS_ON_CPU_MAX_SIZE and device_crops.crops_on_device(
         source, image_size=size, train_mode=config.training.train_mode
+    ):
+        return "device"
+    return "host"
+
+
+def first_batch(config: Config, source: Source, *, count: int, on_device: bool) -> FirstBatch:
+    """Reads the first images of the training split, with what their views are drawn from.
+
+    The stream is that of a run with a global batch of `count` images in one input pipeline, so the
+    shuffle buffer is small. It is read in this process, also with a tf.data service.
+
+    Args:
+      config: checked settings; the seed must be set.
+      source: the data set.
+      count: number of images to read; a smaller split gives fewer.
+      on_device: whether the device flips the views and distorts their colors.
+
+    Raises:
+      ConfigError: the split does not exist.
+      UndecodableError: through `errors.in_one_line`, if strict_data is set and an image cannot be
+        decoded, or if none of the images can be decoded.
+    """
+    seed, split = config.runtime.seed, config.data.train_split
+    assert seed is not None, "experiment.run draws one"
+    count = min(count, source.num_examples(split, flag="train_split"))
+    settings = StreamSettings(
+        split=split,
+        batch_size=count,
+        global_batch_size=count,
+        seed=seed,
+        strict=config.data.strict_data,
+    )
+    return first_batches.read(source, settings, view_settings(config, on_device=on_device))
+
+
+def view_settings(config: Config, *, on_device: bool) -> ViewSettings:
+    """Returns the settings of the views of a training batch.
+
+    Args:
+      config: checked settings.
+      on_device: whether the device flips the views and distorts their colors.
+    """
+    return ViewSettings(
+        train_mode=config.training.train_mode,
+        image_size=config.data.image_size,
+        color_jitter_strength=config.augment.color_jitter_strength,
+        color_jitter_impl=config.augment.color_jitter_impl,
+        augment_on_device=on_device,
     )
 
 
@@ -77,7 +137,7 @@ def train_batches(
             shard=shard,
             service=reader,
         )
-        views = view_settings(config, source, strategy)
+        views = view_settings(config, on_device=augments_on_device(config, source, strategy))
         return batches.train_batches(source, settings, views)
 
     return strategy.distribute_datasets_from_function(make)

@@ -5,6 +5,7 @@ import tensorflow as tf
 from tf_simclr.data.augment import color
 from tf_simclr.data.augment.draws import uniform
 
+BLUR_PROBABILITY = 0.5
 _SIGMA_RANGE = (0.1, 2.0)  # pixels
 
 
@@ -33,7 +34,7 @@ def gaussian_blur(images: tf.Tensor, kernel_size: int, sigma: float) -> tf.Tenso
 
 
 def random_blur(
-    images: tf.Tensor, seed: tf.Tensor, *, image_size: int, probability: float = 0.5
+    images: tf.Tensor, seed: tf.Tensor, *, image_size: int, probability: float = BLUR_PROBABILITY
 ) -> tf.Tensor:
     """Blurs each image with the given probability, and clips to [0, 1].
 
@@ -50,12 +51,23 @@ def random_blur(
     Returns:
       Blurred images of the same shape and dtype.
     """
+    sigma, chosen = draw(images.shape[0] or tf.shape(images)[0], seed, probability=probability)
+    blurred = gaussian_blur(images, image_size // 10, sigma)
+    chosen = chosen[:, tf.newaxis, tf.newaxis, tf.newaxis]
+    return tf.cast(color.clip(tf.where(chosen, blurred, images)), images.dtype)
+
+
+def draw(
+    n: int | tf.Tensor, seed: tf.Tensor, *, probability: float = BLUR_PROBABILITY
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draws the blur of a batch of n images.
+
+    Returns:
+      Sigma in pixels, float32 (), and which images to blur, bool (n,).
+    """
     # Philox, because the default algorithm depends on the device.
     seeds = tf.random.experimental.stateless_split(seed, 2, alg="philox")
     sigma_seed, choice_seed = tf.unstack(seeds)
     low, high = _SIGMA_RANGE
     sigma = uniform([], sigma_seed) * (high - low) + low
-    batch_size = images.shape[0] or tf.shape(images)[0]
-    chosen = uniform([batch_size, 1, 1, 1], choice_seed) < probability
-    blurred = gaussian_blur(images, image_size // 10, sigma)
-    return tf.cast(color.clip(tf.where(chosen, blurred, images)), images.dtype)
+    return sigma, uniform([n], choice_seed) < probability

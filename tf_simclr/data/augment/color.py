@@ -28,16 +28,37 @@ class Operation(NamedTuple):
     """An operation of color jitter.
 
     Attributes:
+      name: name of what it changes.
+      sign: how the amount acts: "×" for a factor, "+" for an addend.
       amounts: strength -> (lowest, highest) amount. The amount is uniform between them.
       on_image: (image, amount) -> image.
       clip_image: clips on_image's result to [0, 1], for inputs in [0, 1].
       on_planes: (planes, amount) -> planes.
     """
 
+    name: str
+    sign: str
     amounts: Callable[[float], tuple[float, float]]
     on_image: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
     clip_image: Callable[[tf.Tensor], tf.Tensor]
     on_planes: Callable[[Planes, tf.Tensor], Planes]
+
+
+class Distortion(NamedTuple):
+    """What is drawn for the color distortion of an image, or of a batch of n images.
+
+    Attributes:
+      amounts: float32 (4,) or (n, 4), in the order of `operations`.
+      order: int32 (4,), the indices of the operations. An image runs them in this order. For a
+        batch, see `on_device.order_of_image`.
+      jitters: bool () or (n,), whether to jitter.
+      grays: bool () or (n,), whether to make gray.
+    """
+
+    amounts: tf.Tensor
+    order: tf.Tensor
+    jitters: tf.Tensor
+    grays: tf.Tensor
 
 
 def clip(image: tf.Tensor) -> tf.Tensor:
@@ -115,6 +136,8 @@ def _value_and_chroma(planes: Planes) -> tuple[tf.Tensor, tf.Tensor]:
 
 # Scales the image ("simclrv2").
 BRIGHTNESS = Operation(
+    name="brightness",
+    sign="×",
     amounts=_factors,
     on_image=lambda image, factor: image * factor,
     clip_image=lambda image: tf.minimum(image, 1.0),
@@ -122,6 +145,8 @@ BRIGHTNESS = Operation(
 )
 # Adds to the image ("simclrv1").
 BRIGHTNESS_ADDITIVE = Operation(
+    name="brightness",
+    sign="+",
     amounts=_deltas,
     on_image=tf.image.adjust_brightness,
     clip_image=clip,
@@ -129,6 +154,8 @@ BRIGHTNESS_ADDITIVE = Operation(
 )
 # Scales each channel about its mean over the pixels.
 CONTRAST = Operation(
+    name="contrast",
+    sign="×",
     amounts=_factors,
     on_image=tf.image.adjust_contrast,
     clip_image=clip,
@@ -136,6 +163,8 @@ CONTRAST = Operation(
 )
 # Scales the saturation of HSV.
 SATURATION = Operation(
+    name="saturation",
+    sign="×",
     amounts=_factors,
     on_image=tf.image.adjust_saturation,
     clip_image=tf.identity,
@@ -143,6 +172,8 @@ SATURATION = Operation(
 )
 # Shifts the hue of HSV, by a fraction of a full turn.
 HUE = Operation(
+    name="hue",
+    sign="+",
     amounts=_hue_shifts,
     on_image=tf.image.adjust_hue,
     clip_image=tf.identity,

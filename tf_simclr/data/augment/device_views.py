@@ -7,6 +7,7 @@ over all replicas.
 
 import copy
 import functools
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -16,6 +17,14 @@ from tf_simclr.data.batch import CropBatch, ImageBatch, TrainBatch, ViewBatch, n
 
 # Two random streams of the seed, which must not draw the same numbers.
 BLUR_STREAM, DEVICE_STREAM = 1, 2  # seeds of pipeline/seeds.py are derived differently
+
+
+class ViewSeeds(NamedTuple):
+    """The seeds of one view of a batch, integers (2,) each."""
+
+    flip: tf.Tensor
+    color: tf.Tensor
+    blur: tf.Tensor
 
 
 class DeviceViews:
@@ -73,6 +82,17 @@ class DeviceViews:
             )
             for view_index, view in enumerate(views)
         ]
+
+    def seeds(self, view_index: int, *, step: tf.Tensor | int, part: tf.Tensor | int) -> ViewSeeds:
+        """Returns the seeds from which `views` draws a view, to explain it (`explain`).
+
+        Args:
+          view_index: index of the view, 0 or 1.
+          step: index of the step.
+          part: index of the part of the global batch.
+        """
+        flip_seed, color_seed = _split(self._seed_of(DEVICE_STREAM, step, part, view_index))
+        return ViewSeeds(flip_seed, color_seed, self._seed_of(BLUR_STREAM, step, part, view_index))
 
     def preview(
         self, batch: TrainBatch, *, step: tf.Tensor | int, count: int, microbatch_size: int = 0

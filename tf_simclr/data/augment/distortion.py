@@ -6,7 +6,7 @@
 import tensorflow as tf
 
 from tf_simclr.data.augment import color
-from tf_simclr.data.augment.color import NUM_OPS, Planes
+from tf_simclr.data.augment.color import NUM_OPS, Distortion, Operation, Planes
 
 _NUM_JITTER_DRAWS = 2 * NUM_OPS  # amounts, order
 NUM_DRAWS = _NUM_JITTER_DRAWS + 2  # plus: whether to jitter, whether to make gray
@@ -51,13 +51,13 @@ def distort_image(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: 
 
     def maybe_grayscale(image: tf.Tensor) -> tf.Tensor:
         return tf.cond(
-            draws[9] < color.GRAYSCALE_PROBABILITY,
+            _grays(draws),
             lambda: color.to_grayscale(image),
             lambda: image,
         )
 
     distorted = tf.cond(
-        draws[8] < color.JITTER_PROBABILITY,
+        _jitters(draws),
         lambda: maybe_grayscale(_jitter(image, draws[:8], strength=strength, impl=impl)),
         lambda: color.clip(maybe_grayscale(image)),
     )
@@ -70,19 +70,49 @@ def distort_planes(planes: Planes, draws: tf.Tensor, *, strength: float, impl: s
     At 224 pixels it takes a third of the time of distort_image. The planes are separate tensors:
     with a stacked tensor, XLA would evaluate a plane index per pixel.
     """
-    amounts, order = _amounts_and_order(draws, strength=strength, impl=impl)
+    drawn = distortion(draws, strength=strength, impl=impl)
 
     def stage(k: tf.Tensor, planes: Planes) -> tuple[tf.Tensor, Planes]:
         branches = [
-            lambda op=op, amount=amounts[j]: color.clip_planes(op.on_planes(planes, amount))
+            lambda op=op, amount=drawn.amounts[j]: color.clip_planes(op.on_planes(planes, amount))
             for j, op in enumerate(color.operations(impl))
         ]
-        return k + 1, tf.switch_case(order[k], branches)
+        return k + 1, tf.switch_case(drawn.order[k], branches)
 
-    stages = tf.where(draws[8] < color.JITTER_PROBABILITY, NUM_OPS, 0)
+    stages = tf.where(drawn.jitters, NUM_OPS, 0)
     _, planes = tf.while_loop(lambda k, _: k < stages, stage, (0, planes))
-    gray, luma = draws[9] < color.GRAYSCALE_PROBABILITY, color.luma(planes)
-    return color.clip_planes([tf.where(gray, luma, plane) for plane in planes])
+    luma = color.luma(planes)
+    return color.clip_planes([tf.where(drawn.grays, luma, plane) for plane in planes])
+
+
+def distortion(draws: tf.Tensor, *, strength: float, impl: str) -> Distortion:
+    """Turns NUM_DRAWS uniform draws in [0, 1) into the distortion of an image."""
+    amounts, order = _amounts_and_order(draws, strength=strength, impl=impl)
+    return Distortion(amounts, order, _jitters(draws), _grays(draws))
+
+
+def jitter_image(
+    op: Operation, image: tf.Tensor, amount: tf.Tensor, *, is_first: bool
+) -> tf.Tensor:
+    """Runs one operation of color jitter on an image, and clips.
+
+    Args:
+      op: the operation.
+      image: float32 (h, w, 3) in [0, 1]; after bicubic resizing, the first
+        operation's image may exceed it.
+      amount: the operation's amount.
+      is_first: whether no operation precedes it.
+    """
+    clip = color.clip if is_first else op.clip_image
+    return clip(op.on_image(image, amount))
+
+
+def _jitters(draws: tf.Tensor) -> tf.Tensor:
+    return draws[8] < color.JITTER_PROBABILITY
+
+
+def _grays(draws: tf.Tensor) -> tf.Tensor:
+    return draws[9] < color.GRAYSCALE_PROBABILITY
 
 
 def _jitter(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str) -> tf.Tensor:
@@ -92,11 +122,9 @@ def _jitter(image: tf.Tensor, draws: tf.Tensor, *, strength: float, impl: str) -
     for position, operation_index in enumerate(order):
         branches = []
         for op, amount in zip(color.operations(impl), amounts, strict=True):
-            # The input of the first operation may exceed [0, 1] after bicubic resizing.
-            clip = op.clip_image if position else color.clip
             branches.append(
-                lambda op=op, clip=clip, amount=amount, image=image: clip(
-                    op.on_image(image, amount)
+                lambda op=op, amount=amount, image=image, is_first=not position: jitter_image(
+                    op, image, amount, is_first=is_first
                 )
             )
         image = tf.switch_case(operation_index, branches)

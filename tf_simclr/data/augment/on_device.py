@@ -8,7 +8,7 @@ host has resized, rounding changes a pixel by at most 1/510.
 import tensorflow as tf
 
 from tf_simclr.data.augment import color
-from tf_simclr.data.augment.color import NUM_OPS, Planes
+from tf_simclr.data.augment.color import NUM_OPS, Distortion, Planes
 from tf_simclr.data.augment.crop import FLIP_PROBABILITY, TO_UNIT
 from tf_simclr.data.augment.draws import uniform
 
@@ -101,18 +101,42 @@ def color_distortion(
     Raises:
       ValueError: unknown impl.
     """
-    n = images.shape[0]
-    draws = uniform([n + 1, NUM_OPS + 2], seed)
-    amounts = color.jitter_amounts(draws[:n, :NUM_OPS], strength=strength, impl=impl)
-    order = tf.argsort(draws[n, :NUM_OPS])
+    drawn = distortion(images.shape[0], seed, strength=strength, impl=impl)
     planes = tf.unstack(images, axis=-1)
-    jittered = _jitter(planes, amounts, order, impl)
-    chosen = (draws[:n, NUM_OPS] < color.JITTER_PROBABILITY)[:, tf.newaxis, tf.newaxis]
+    jittered = _jitter(planes, drawn.amounts, drawn.order, impl)
+    chosen = drawn.jitters[:, tf.newaxis, tf.newaxis]
     planes = [tf.where(chosen, new, old) for new, old in zip(jittered, planes, strict=True)]
-    chosen = (draws[:n, NUM_OPS + 1] < color.GRAYSCALE_PROBABILITY)[:, tf.newaxis, tf.newaxis]
+    chosen = drawn.grays[:, tf.newaxis, tf.newaxis]
     luma = color.luma(planes)
     planes = [tf.where(chosen, luma, plane) for plane in planes]
     return color.clip(tf.stack(planes, axis=-1))
+
+
+def distortion(n: int, seed: tf.Tensor, *, strength: float, impl: str) -> Distortion:
+    """Draws the color distortion of a batch of n images."""
+    draws = uniform([n + 1, NUM_OPS + 2], seed)
+    return Distortion(
+        amounts=color.jitter_amounts(draws[:n, :NUM_OPS], strength=strength, impl=impl),
+        order=tf.argsort(draws[n, :NUM_OPS]),
+        jitters=draws[:n, NUM_OPS] < color.JITTER_PROBABILITY,
+        grays=draws[:n, NUM_OPS + 1] < color.GRAYSCALE_PROBABILITY,
+    )
+
+
+def order_of_image(order: tf.Tensor, index: int, n: int) -> tf.Tensor:
+    """Returns the order, int32 (4,), in which an image of a batch runs the operations (`_jitter`).
+
+    Args:
+      order: the batch's permutation, int32 (4,).
+      index: index of the image in the batch.
+      n: number of images in the batch.
+    """
+    return tf.roll(order, -(index // _per_group(n)), axis=0)
+
+
+def _per_group(n: int) -> int:
+    """Returns the number of images in a group of `_jitter`; the last groups may have fewer."""
+    return -(-n // NUM_OPS)
 
 
 def _jitter(planes: Planes, amounts: tf.Tensor, order: tf.Tensor, impl: str) -> Planes:
@@ -129,7 +153,7 @@ def _jitter(planes: Planes, amounts: tf.Tensor, order: tf.Tensor, impl: str) -> 
       impl: "simclrv2" or "simclrv1".
     """
     n = amounts.shape[0]
-    per_group = -(-n // NUM_OPS)
+    per_group = _per_group(n)
     padding = NUM_OPS * per_group - n
     if padding:
         planes = [tf.pad(plane, [[0, padding], [0, 0], [0, 0]]) for plane in planes]

@@ -38,11 +38,21 @@ def pretraining_view(
     Returns:
       float32 (image_size, image_size, 3) in [0, 1].
     """
-    # One draw for everything: small images cost time per op, not per pixel.
-    draws = tf.random.stateless_uniform([1 + distortion.NUM_DRAWS], seed)
+    flip, draws = pretraining_draws(seed)
     finish = _finish_compiled if is_compiled(image_size) else _finish
     resized = crop.crop_and_resize(image, box, image_size)
-    return finish(resized, draws[0], draws[1:], strength=strength, impl=impl)
+    return finish(resized, flip, draws, strength=strength, impl=impl)
+
+
+def pretraining_draws(seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draws what `pretraining_view` needs from a seed, integers (2,).
+
+    Returns:
+      The draw of the flip, float32 (), and of the color distortion, float32 (NUM_DRAWS,).
+    """
+    # One draw for everything: small images cost time per op, not per pixel.
+    draws = tf.random.stateless_uniform([1 + distortion.NUM_DRAWS], seed)
+    return draws[0], draws[1:]
 
 
 def is_compiled(image_size: int) -> bool:
@@ -86,8 +96,13 @@ def finetuning_view(
       float32 (image_size, image_size, 3) in [0, 1].
     """
     resized = crop.crop_and_resize(image, box, image_size)
-    flipped = crop.random_flip(resized, tf.random.stateless_uniform([], seed))
+    flipped = crop.random_flip(resized, finetuning_draw(seed))
     return color.clip(flipped * TO_UNIT)
+
+
+def finetuning_draw(seed: tf.Tensor) -> tf.Tensor:
+    """Draws the flip of `finetuning_view`, float32 (), from a seed, integers (2,)."""
+    return tf.random.stateless_uniform([], seed)
 
 
 def evaluation_view(image: tf.Tensor, *, image_size: int) -> tf.Tensor:

@@ -58,7 +58,7 @@ def make_group(stream: Stream, settings: ViewSettings) -> Callable:
         ]
         return batch_type(
             *undecodable.map_with_stand_ins(
-                functools.partial(_views_of_image, stream.source.decode_boxes, settings),
+                functools.partial(views_of_image, stream.source.decode_boxes, settings),
                 stream.source,
                 index,
                 per_image,
@@ -77,14 +77,25 @@ def _spec(settings: ViewSettings) -> tf.TensorSpec:
     return tf.TensorSpec(settings.shape, tf.uint8 if settings.augment_on_device else tf.float32)
 
 
-def _views_of_image(
+def views_of_image(
     decode_boxes: Callable,
     settings: ViewSettings,
     box_seeds: tf.Tensor,
     view_seeds: tf.Tensor,
     encoded: tf.Tensor,
 ) -> list[tf.Tensor]:
-    """Decodes an image, string (), and makes its views or crops from two seeds (views, 2)."""
+    """Decodes an image and makes its views, or with augment_on_device its crops.
+
+    Args:
+      decode_boxes: decodes an image and draws boxes in it (`Source.decode_boxes`).
+      settings: the views.
+      box_seeds: the seeds of the boxes, int64 (views, 2).
+      view_seeds: the seeds of flips and colors, int64 (views, 2).
+      encoded: the image, string ().
+
+    Returns:
+      For each view, float32 (s, s, 3) in [0, 1]; for each crop, uint8 (s, s, 3).
+    """
 
     def draw_boxes(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
         return tf.stack(
