@@ -143,17 +143,6 @@ def train_batches(
     return strategy.distribute_datasets_from_function(make)
 
 
-def view_settings(config: Config, source: Source, strategy: tf.distribute.Strategy) -> ViewSettings:
-    """Returns the settings of the views of training."""
-    return ViewSettings(
-        train_mode=config.training.train_mode,
-        image_size=config.data.image_size,
-        color_jitter_strength=config.augment.color_jitter_strength,
-        color_jitter_impl=config.augment.color_jitter_impl,
-        augment_on_device=augments_on_device(config, source, strategy),
-    )
-
-
 def eval_batches(
     config: Config,
     source: Source,
