@@ -79,6 +79,8 @@ def format_results(
         lines.append(f"SavedModel:  {results['saved_model']}")
     if "picture" in results:
         lines.append(f"Picture:     {results['picture']}")
+    if "report" in results:
+        lines.append(f"Report:      {results['report']}")
     lead = "Next, "
     for purpose, words in _next_commands(config, tuple(program)):
         lines += [f"{lead}{purpose}:", _for_the_shell(words)]

@@ -6,6 +6,7 @@ thorough version.
 
 import os
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -15,14 +16,35 @@ from tf_simclr.data.sources.protocol import Source
 from tf_simclr.models import from_config
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.probes import logistic, metrics
-from tf_simclr.probes.features import PRETRAINED, RAW_PIXELS, UNTRAINED, Features
+from tf_simclr.probes.features import PRETRAINED, RAW_PIXELS, UNTRAINED, Extras, Features
+from tf_simclr.report.content import Images
 from tf_simclr.training.split_features import extract_split, report_left_out
 
 NEIGHBORS = 7
 CANDIDATES = slice(10_000)  # the training images searched for neighbors
 
 
-def summarize(config: Config, source: Source, encoder: SimCLR, *, num_classes: int | None) -> dict:
+class ProbeSummary(NamedTuple):
+    """What the features of a run are good for.
+
+    Attributes:
+      results: probe/raw_pixels, probe/untrained and probe/pretrained: top-1 accuracies on the
+        evaluation split. neighbours/raw_pixels, neighbours/untrained and neighbours/pretrained: the
+        fraction of the nearest training images that share the evaluation image's class, over the
+        whole split. neighbours: a description of what was counted. picture: the path of
+        neighbours.png.
+      images: the map, neighbors and confusions of the run's report.
+      notes: what the report leaves out, and why.
+    """
+
+    results: dict[str, float | str]
+    images: Images
+    notes: list[str]
+
+
+def summarize(
+    config: Config, source: Source, encoder: SimCLR, *, num_classes: int | None, checkpoint: str
+) -> ProbeSummary:
     """Compares raw pixels, the untrained and the trained encoder, and draws their neighbors.
 
     It is quick: it fits one logistic regression for each of the three, with L2 strength 1 instead
@@ -32,22 +54,19 @@ def summarize(config: Config, source: Source, encoder: SimCLR, *, num_classes: i
       config: settings of the run.
       source: data set of the run.
       encoder: the trained model.
-      num_classes: number of classes of its supervised head. The random initialization of the
-        untrained encoder depends on it.
-
-    Returns:
-      probe/raw_pixels, probe/untrained and probe/pretrained: top-1 accuracies on the evaluation
-      split. neighbours/raw_pixels, neighbours/untrained and neighbours/pretrained: the fraction of
-      the nearest training images that share the evaluation image's class, over the whole split.
-      neighbours: a description of what was counted. picture: the path of neighbours.png.
+      num_classes: number of classes of its supervised head; None without one. The random
+        initialization of the untrained encoder depends on it.
+      checkpoint: path of the trained model's weights, for the report.
     """
     from tf_simclr.probes import neighbors  # importing matplotlib takes a second
+    from tf_simclr.report import encoded_images, image_sets
 
     print("Probing raw pixels, the untrained and the pretrained encoder ...", file=sys.stderr)
     encoders = {UNTRAINED: from_config.make_model(config, num_classes), PRETRAINED: encoder}
     strategy = tf.distribute.get_strategy()
+    extras = Extras(predictions_of=None if num_classes is None else PRETRAINED)
     train, test = (
-        extract_split(config, source, encoders, split, strategy, with_pixels=True)
+        extract_split(config, source, encoders, split, strategy, with_pixels=True, extras=extras)
         for split in (config.data.train_split, config.data.eval_split)
     )
     report_left_out(config.data.train_split, train)
@@ -64,10 +83,17 @@ def summarize(config: Config, source: Source, encoder: SimCLR, *, num_classes: i
         results[f"neighbours/{name}"] = neighbors.share_of_hits(
             nearest[name], candidate_labels, test.labels
         )
-    return results | {
-        "neighbours": f"Nearest {num_neighbors} of {len(candidate_labels):,} training images",
-        "picture": _draw(config, train, test, nearest),
-    }
+    results["neighbours"] = f"Nearest {num_neighbors} of {len(candidate_labels):,} training images"
+    results["picture"] = _draw(config, train, test, nearest)
+    images, notes = encoded_images.summarize(
+        image_sets.of_features(train, source, config.data.train_split),
+        image_sets.of_features(test, source, config.data.eval_split),
+        source.class_names,
+        checkpoint=checkpoint,
+        dataset=source.name,
+        nearest=nearest,
+    )
+    return ProbeSummary(results, images, notes)
 
 
 def _draw(config: Config, train: Features, test: Features, nearest: dict[str, np.ndarray]) -> str:

@@ -1,13 +1,17 @@
 """Records in history.json on what a run trains, and how it ends. Only the chief writes."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tf_simclr.checkpoints import history
 from tf_simclr.devices import strategies
+from tf_simclr.errors import ConfigError
+from tf_simclr.report.content import Images
 from tf_simclr.run_state import RunState
 from tf_simclr.training import hooks
 
@@ -49,3 +53,27 @@ def record_finish(
     """
     if state.is_chief:
         history.end(state.model_dir, reason, step=state.step, results=results)
+
+
+def write_report(state: RunState, images: Images, notes: Sequence[str]) -> dict[str, str]:
+    """Writes report.html of a run that has just finished. A failure is reported, not raised.
+
+    Args:
+      state: the run; this worker is the chief.
+      images: what its encoder has learned.
+      notes: what the report leaves out, and why.
+
+    Returns:
+      {"report": path}, or {} after a failure.
+    """
+    from tf_simclr.report import run_folder, run_report  # importing matplotlib takes a second
+
+    path = os.path.join(state.model_dir, run_report.NAME)
+    try:
+        # This process still has the lock, as if the run went on.
+        run = dataclasses.replace(run_folder.read(state.model_dir), state=history.FINISHED)
+        run_report.write(path, run_report.make([run], images=images, notes=notes))
+    except ConfigError as error:
+        state.say(f"{run_report.NAME} is not written: {error}")
+        return {}
+    return {"report": path}

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
@@ -20,6 +21,9 @@ from tf_simclr.optim import policy
 from tf_simclr.run_state import RunState
 from tf_simclr.training import device_loop, hooks, loop, notes, run_input
 from tf_simclr.training.plan import previous_settings_and_plan
+
+if TYPE_CHECKING:
+    from tf_simclr.modes.probe_summary import ProbeSummary
 
 
 def run(config: Config) -> dict:
@@ -82,15 +86,20 @@ def _train_and_evaluate(state: RunState, opened: Source) -> dict:
     _train(state, evaluator)
 
     # At the end, write saved_model/STEP and, if asked for, result.json, best/,
-    # saved_model_best/STEP and neighbours.png; then MODEL_CARD.md into the SavedModels.
+    # saved_model_best/STEP and neighbours.png; then MODEL_CARD.md into the SavedModels, and
+    # report.html.
     exported = exporter.export_latest()
     evaluates = config.runtime.mode == "train_then_eval" or config.training.eval_every_epochs > 0
     results = evaluator() if evaluates else {}
     results |= exporter.export_best()
+    probed = None
     if config.training.probe_summary and config.runtime.mode == "train_then_eval":
-        results |= _probe(state, exporter)
+        probed = _probe(state, exporter)
+    results |= probed.results if probed else {}
     exporter.write_cards(results)
     run_history.record_finish(state, results)
+    if probed:
+        results |= run_history.write_report(state, probed.images, probed.notes)
     workers.wait_for_all(state.strategy)  # the chief may still be probing
     return summary(state, results, exported) if state.is_chief else {}
 
@@ -199,12 +208,16 @@ def _announce(state: RunState, examples: int):
         state.say(note)
 
 
-def _probe(state: RunState, exporter: Exporter) -> dict:
-    """Probes the encoder on the chief (`probe_summary.summarize`); empty on other workers."""
+def _probe(state: RunState, exporter: Exporter) -> "ProbeSummary | None":
+    """Probes the encoder on the chief (`probe_summary.summarize`); None on other workers."""
     if not state.is_chief:
-        return {}
+        return None
     from tf_simclr.modes import probe_summary  # importing scikit-learn takes seconds
 
     return probe_summary.summarize(
-        state.config, state.source, exporter.local_model(), num_classes=state.num_classes
+        state.config,
+        state.source,
+        exporter.local_model(),
+        num_classes=state.num_classes,
+        checkpoint=state.checkpointer.latest or "",
     )

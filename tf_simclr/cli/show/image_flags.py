@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from absl import logging
 
@@ -55,19 +55,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL_DIR",
         help="directory of a run, or weights in any format of docs/formats.md",
     )
+    add_settings(parser)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the data."""
     help.add_settings(parser, SETTINGS, default="recognized, or that of the run")
 
 
+def given(args: argparse.Namespace) -> dict[str, str]:
+    """Returns {name: text} of the flags of the data that were given."""
+    return {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+
+
 def open_arguments(args: argparse.Namespace) -> Opened:
+    """Parses MODEL_DIR and the flags of its data (`open_settings`)."""
+    return open_settings(args.model_dir.rstrip("/") or "/", given(args))
+
+
+def open_settings(path: str, given: Mapping[str, str]) -> Opened:
     """Parses the settings, starting from those of the run.
+
+    Args:
+      path: a model_dir, or weights.
+      given: {name: text} of the flags of the data that were given.
 
     Raises:
       ConfigError: there are no weights, a flag is wrong, or nothing names a data set.
     """
     logging.set_verbosity(logging.ERROR)
-    path = args.model_dir.rstrip("/") or "/"
     trained_encoder.check(path)
-    given = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
     saved = saved_settings.find_beside(path)
     if not saved and "dataset" not in given:
         raise ConfigError(

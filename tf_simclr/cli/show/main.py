@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from tf_simclr.cli import quiet
 from tf_simclr.cli.show import map as map_command
-from tf_simclr.cli.show import neighbours, projector, views
+from tf_simclr.cli.show import neighbours, projector, run, views
 from tf_simclr.errors import ConfigError
 
 # Each module has a docstring, add_arguments(parser) and run(args), which prints what it wrote.
 SUBCOMMANDS: dict = {
+    "run": run,
     "views": views,
     "map": map_command,
     "neighbours": neighbours,
