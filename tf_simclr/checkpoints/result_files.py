@@ -3,8 +3,6 @@
 import json
 import os
 
-import tensorflow as tf
-
 from tf_simclr import files
 from tf_simclr.errors import ConfigError, one_line
 
@@ -69,7 +67,7 @@ def read_best(model_dir: str) -> dict[str, float] | None:
       ConfigError: the file does not hold what `write_best` writes.
     """
     path = os.path.join(model_dir, BEST, "result.json")
-    if not tf.io.gfile.exists(path):
+    if not files.is_file(path):
         return None
     results = files.read_json_object(path)
     step, top_1 = results.get("global_step"), results.get(TOP_1)
@@ -78,5 +76,5 @@ def read_best(model_dir: str) -> dict[str, float] | None:
             f"{path} is not the result of an evaluation (global_step {one_line(repr(step))}, "
             f"{TOP_1} {one_line(repr(top_1))}): restore it, or delete it to choose the best again"
         )
-    checkpoint_exists = tf.io.gfile.exists(os.path.join(model_dir, BEST, f"ckpt-{step}.index"))
+    checkpoint_exists = files.is_file(os.path.join(model_dir, BEST, f"ckpt-{step}.index"))
     return results if checkpoint_exists else None

@@ -61,15 +61,16 @@ def find(root: str, is_wanted: Callable[[str, set[str]], bool]) -> tuple[list[st
     while waiting:
         directory, depth = waiting.pop()
         try:
-            identity = _identity(directory)
-            in_it = names(directory) if identity not in seen else set()
-        except (ConfigError, OSError) as error:
+            in_it, identity = names(directory), _identity(directory)
+        except (ConfigError, OSError):
             if directory == root:
-                raise ConfigError(one_line(error)) from None
+                raise
             continue  # it has gone, or belongs to somebody else
+        if identity in seen:
+            continue
         seen.add(identity)
         num_names += len(in_it)
-        if in_it and is_wanted(directory, in_it):
+        if is_wanted(directory, in_it):
             found.append(directory)
         if len(found) > MAX_FOUND or num_names > MAX_NAMES_SEARCHED:
             what = f"{MAX_FOUND} runs" if len(found) > MAX_FOUND else f"{MAX_NAMES_SEARCHED} files"
