@@ -18,7 +18,6 @@ from tf_simclr.modes.evaluate import RunEvaluator, summary
 from tf_simclr.modes.export import Exporter
 from tf_simclr.run_state import RunState
 from tf_simclr.training import (
-    collapse,
     device_loop,
     embedder,
     hooks,
@@ -223,7 +222,6 @@ def _make_monitor(
 ) -> monitor.Monitor:
     """Makes the hook that measures the embeddings of pretraining."""
     plan = state.plan
-    warmup_steps = make_schedule(state.config, plan).warmup_steps
     return monitor.Monitor(
         embedder.Embedder(
             state.config,
@@ -238,7 +236,7 @@ def _make_monitor(
         records,
         lambda step: state.examples_seen.count_at(step) / plan.num_train,
         every_steps=plan.monitor_every_steps,
-        first_warning_step=max(collapse.MIN_STEPS, warmup_steps + 1),
+        warmup_steps=make_schedule(state.config, plan).warmup_steps,
         batch_size=state.config.training.train_batch_size,
     )
 
