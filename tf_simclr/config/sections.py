@@ -398,10 +398,10 @@ class Training(Section):
     )
     monitor_images: int = setting(
         1024,
-        "Images on which pretraining measures its embeddings without labels: alignment, uniformity, "
-        "similarities, spread and effective rank, and with labels nearest neighbors. They are drawn "
-        "from --eval_split if the data set has it, otherwise from --train_split. A run that is too "
-        "short for so many measures fewer images, at least 64. 0 measures nothing.",
+        "Images on which pretraining measures its embeddings: alignment, uniformity, similarities, "
+        "spread and effective rank and, with labels, nearest neighbors. They are drawn from "
+        "--eval_split if the data set has it, otherwise from --train_split. At the automatic "
+        "interval, a short run measures fewer, at least 64. 0 measures nothing.",
         constraint=at_least(0),
     )
     monitor_every_epochs: float = setting(

@@ -19,7 +19,6 @@ from tf_simclr.modes.export import Exporter
 from tf_simclr.optim import policy
 from tf_simclr.run_state import RunState
 from tf_simclr.training import (
-    collapse,
     device_loop,
     embedder,
     hooks,
@@ -229,13 +228,12 @@ def _make_monitor(
 ) -> monitor.Monitor:
     """Makes the hook that measures the embeddings of pretraining."""
     plan = state.plan
-    warmup_steps = make_schedule(state.config, plan).warmup_steps
     return monitor.Monitor(
         embedder.Embedder(
             state.config,
             state.source,
             state.strategy,
-            state.model,
+            state.task,
             split=plan.monitor_split,
             count=plan.monitor_images,
         ),
@@ -244,7 +242,7 @@ def _make_monitor(
         records,
         lambda step: state.examples_seen.count_at(step) / plan.num_train,
         every_steps=plan.monitor_every_steps,
-        first_warning_step=max(collapse.MIN_STEPS, warmup_steps + 1),
+        warmup_steps=make_schedule(state.config, plan).warmup_steps,
         batch_size=state.config.training.train_batch_size,
     )
 

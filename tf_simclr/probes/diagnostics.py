@@ -1,8 +1,8 @@
 """Figures of embeddings that need no labels: is an encoder learning, and has it collapsed?
 
-z1 and z2 are the projections of two views of n images, row by row, float (n, d). The functions scale
-them to unit length, as the contrastive loss does. They compute in float64, and compare images in
-blocks of rows, which bounds the memory.
+z1 and z2 are the projections of two views of n images, row by row, float (n, d). The functions
+scale them to unit length, as the contrastive loss does. They compute in float64, and compare images
+in blocks of rows, which bounds the memory.
 """
 
 from collections.abc import Iterator

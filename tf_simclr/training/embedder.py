@@ -1,5 +1,6 @@
 """Computes the embeddings of the images that a run monitors."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,16 +13,18 @@ from tf_simclr.data.pipeline import batches
 from tf_simclr.data.pipeline.settings import Shard, StreamSettings
 from tf_simclr.data.sources.protocol import UNLABELED, Source
 from tf_simclr.data.sources.random_sample import RandomSample
-from tf_simclr.devices import replicas, strategies, workers
+from tf_simclr.devices import replicas, workers
 from tf_simclr.models.from_config import num_microbatches
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.training import run_input
+from tf_simclr.training.tasks import Task
 
 # Images and views are the same in each measurement of each run, whatever the run's seed.
 _SEED = 20
 # Images that a replica processes at a time: as many as in training, but not so few that the device
 # idles, and not more than needed.
 _FEWEST_IMAGES, _MOST_IMAGES = 16, 256
+_MAX_KEPT_BYTES = 2**26  # of views in memory; starting a pipeline again takes a second
 
 
 class Embeddings(NamedTuple):
@@ -56,7 +59,7 @@ class Embedder:
         config: Config,
         source: Source,
         strategy: tf.distribute.Strategy,
-        model: SimCLR,
+        task: Task,
         *,
         split: str,
         count: int,
@@ -67,13 +70,13 @@ class Embedder:
           config: checked settings of a pretraining run.
           source: the data set.
           strategy: the strategy whose replicas share the images.
-          model: the model that is trained.
+          task: the task that is trained; its DeviceViews make the views.
           split: the split to draw the images from.
           count: number of images to draw, at most those of the split.
         """
         num_replicas = strategy.num_replicas_in_sync
         count = max(count, workers.num_workers(strategy))  # each worker reads some
-        self._strategy, self._statistics = strategy, model.per_replica_statistics()
+        self._strategy, self._statistics = strategy, task.model.per_replica_statistics()
         # Images of a replica in a batch.
         size = config.training.train_batch_size // num_replicas
         if num_microbatches(config, num_replicas) > 1:
@@ -85,12 +88,13 @@ class Embedder:
         self._config, self._split = config, split
         self._views = strategy.distribute_datasets_from_function(self._view_batches)
         self._images = strategy.distribute_datasets_from_function(self._image_batches)
-        seeded = config.replace(seed=_SEED)
-        device_views = DeviceViews(seeded, compiled=strategies.on_cpu(strategy))
+        num_bytes = 3 * 4 * 3 * config.data.image_size**2 * count // workers.num_workers(strategy)
+        self._keeps_batches = num_bytes <= _MAX_KEPT_BYTES
+        self._batches: list[tuple] | None = None
 
         @tf.function(autograph=False)
         def embed_batch(views, images, index):
-            embed = _make_embed(model, device_views)
+            embed = _make_embed(task.model, task.device_views.with_seed(_SEED))
             rows = strategy.run(embed, args=(*views, images, index))
             return tf.nest.map_structure(
                 lambda part: strategy.experimental_local_results(part)[0], rows
@@ -111,8 +115,7 @@ class Embedder:
         """
         parts: list[dict[str, np.ndarray]] = []
         with workers.averaged_over_replicas(self._strategy, self._statistics):
-            pairs = zip(iter(self._views), iter(self._images), strict=True)
-            for index, (views, images) in enumerate(pairs):
+            for index, (views, images) in enumerate(self._pairs()):
                 rows = self._embed_batch(views, images, tf.constant(index))
                 parts.append({name: part.numpy() for name, part in rows.items()})
         rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -125,6 +128,16 @@ class Embedder:
             features=rows["features"][image_rows],
             labels=np.rint(rows["labels"][image_rows, 0]).astype(int),
         )
+
+    def _pairs(self) -> Iterable[tuple]:
+        """Reads the pairs of a training batch with weights and an evaluation batch."""
+        if self._batches is not None:
+            return self._batches
+        pairs = zip(iter(self._views), iter(self._images), strict=True)
+        if self._keeps_batches:
+            self._batches = list(pairs)
+            return self._batches
+        return pairs
 
     def _view_batches(self, context: tf.distribute.InputContext) -> tf.data.Dataset:
         """Makes one pass over the images as training batches, with weights (n,) for each."""

@@ -5,6 +5,7 @@ batch. The part is the index of the replica or, with micro-batches, the index of
 over all replicas.
 """
 
+import copy
 import functools
 
 import tensorflow as tf
@@ -38,6 +39,12 @@ class DeviceViews:
             jit = functools.partial(tf.function, jit_compile=True, autograph=False)
             self._finish_crops = jit(self._color_crops)
             self._finish_images = jit(self._crop_and_color)
+
+    def with_seed(self, seed: int) -> "DeviceViews":
+        """Returns a copy that draws other random numbers. It shares the compiled functions."""
+        copied = copy.copy(self)
+        copied._seed = seed
+        return copied
 
     def views(
         self, batch: TrainBatch, *, step: tf.Tensor | int, part: tf.Tensor | int
