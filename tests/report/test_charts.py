@@ -80,7 +80,7 @@ def test_any_number_of_tags_is_bounded(tmp_path):
     made_runs.settings(tmp_path)
     values = {f"train/x{i}": 1.0 for i in range(500)}
     made_runs.write(tmp_path, made_runs.record(TRAIN, 5, values))
-    assert len(make(tmp_path)) == charts.MAX_TAGS
+    assert len(make(tmp_path)) == charts.MAX_CHARTS
 
 
 def test_evaluations_with_a_name_have_their_own_charts(tmp_path):
