@@ -3,7 +3,7 @@
 import itertools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tf_simclr import files
 from tf_simclr.errors import ConfigError, one_line
@@ -103,3 +103,25 @@ def _sorted(paths: list[str], root: str) -> list[str]:
         return [(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts]
 
     return sorted(paths, key=key)
+
+
+def short_names(directories: Sequence[str]) -> list[str]:
+    """Returns a short name for each of several directories, unique among them.
+
+    It is the last part of the path, with as many parts before it as tell the directories apart:
+    "runs/a/first" and "runs/b/first" are "a/first" and "b/first". A directory that is given twice
+    gets a number.
+    """
+    parts = [
+        (path if files.is_url(path) else os.path.abspath(path)).rstrip("/").split("/")
+        for path in directories
+    ]
+    for count in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(part[-count:]) or "/" for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    names, result = ["/".join(part) or "/" for part in parts], []
+    for i, name in enumerate(names):
+        before = names[:i].count(name)
+        result.append(f"{name} ({before + 1})" if before else name)
+    return result
