@@ -260,7 +260,7 @@ def test_the_search_is_bounded_and_says_so(tmp_path, monkeypatch):
     [
         (["runs/demo"], ["demo"]),
         (["runs/demo/", "/x/other"], ["demo", "other"]),
-        (["runs/a/first", "runs/b/first", "c"], ["a/first", "b/first", "c"]),
+        (["/x/a/first", "/x/b/first", "/x/y/c"], ["a/first", "b/first", "y/c"]),
         (["gs://bucket/run", "gs://other/run"], ["bucket/run", "other/run"]),
         (["/r", "/r"], ["/r", "/r (2)"]),
         (["/"], ["/"]),

@@ -16,7 +16,6 @@ the run, or its folder is remote).
 """
 
 import argparse
-import contextlib
 import csv
 import io
 import os
@@ -125,7 +124,7 @@ def main(argv: Sequence[str], *, program: str = "tf-simclr runs") -> None:
     # A name may have characters that the terminal's encoding lacks.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="backslashreplace", newline="" if args.csv else None)
     try:
         if args.sort not in COLUMNS:
             raise ConfigError(
@@ -141,11 +140,17 @@ def main(argv: Sequence[str], *, program: str = "tf-simclr runs") -> None:
     if len(notes) > MAX_NOTES:
         print(f"... and {len(notes) - MAX_NOTES} more notes", file=sys.stderr)
     found = sort(found, args.sort)
-    with contextlib.suppress(BrokenPipeError):  # of `| head`
-        if args.csv:
-            sys.stdout.write(to_csv(found))
-        else:
-            print(to_text(found, width=_terminal_width()))
+    _write(to_csv(found) if args.csv else to_text(found, width=_terminal_width()) + "\n")
+
+
+def _write(text: str) -> None:
+    """Writes to stdout, whose reader may have gone, as with `| head`."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes stdout once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _terminal_width() -> int | None:
