@@ -32,9 +32,7 @@ from tf_simclr.report import folders, run_folder, settings_table
 from tf_simclr.report.run_folder import Run
 
 MAX_NOTES = 10
-
-
-DIFFERS = "differs"
+DIFFERS = "differs"  # title of the last column of the CSV
 
 
 def main(argv: Sequence[str], *, program: str = "tf-simclr runs") -> None:
