@@ -23,6 +23,7 @@ RUN = (
     "--width_multiplier=0.0625",
     "--train_batch_size=16",
     "--warmup_epochs=0",
+    "--monitor_images=0",
     "--seed=3",
 )
 # Fine-tuning of all layers on 64 shapes, fast enough to see the loss fall.

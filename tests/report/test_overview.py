@@ -80,9 +80,9 @@ def test_is_it_learning(tmp_path, values, every, level, begin):
 
 
 def test_it_is_too_early_to_say_during_the_warm_up(tmp_path):
-    # 30 epochs of 640 images in batches of 64 are 300 steps
-    assert losses(tmp_path, 9.7, 9.7, warmup_epochs=30.0)[0] == "warning"
-    made_runs.write(tmp_path, made_runs.record(TRAIN, 300, {"train/contrast_loss": 9.7}))
+    # 30 epochs of 640 images in batches of 64 are 300 steps, and 100 more must follow.
+    assert losses(tmp_path, 9.7, 9.7, 9.7, warmup_epochs=30.0)[0] == "warning"
+    made_runs.write(tmp_path, made_runs.record(TRAIN, 400, {"train/contrast_loss": 9.7}))
     assert verdicts(tmp_path)[0][0] == "bad"
 
 

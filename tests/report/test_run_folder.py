@@ -253,3 +253,19 @@ def test_the_search_is_bounded_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "MAX_FOUND", 3)
     paths, bound = folders.find(str(tmp_path), run_folder.is_run)
     assert len(paths) == 3 and "only the first 3 runs" in bound
+
+
+@pytest.mark.parametrize(
+    "paths, names",
+    [
+        (["runs/demo"], ["demo"]),
+        (["runs/demo/", "/x/other"], ["demo", "other"]),
+        (["/x/a/first", "/x/b/first", "/x/y/c"], ["a/first", "b/first", "y/c"]),
+        (["gs://bucket/run", "gs://other/run"], ["bucket/run", "other/run"]),
+        (["/r", "/r"], ["/r", "/r (2)"]),
+        (["/"], ["/"]),
+        ([], []),
+    ],
+)
+def test_short_names_are_unique(paths, names):
+    assert folders.short_names(paths) == names

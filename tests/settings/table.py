@@ -43,6 +43,7 @@ FACTORS = {
     "lineareval_while_pretraining": (True, False),
     "label_fraction": (1, 0.5),
     "eval_every_epochs": (0, 1),
+    "monitor_images": (16, 0),
     "loss_block_rows": (0, 3, 4096),
     "jit_compile": (False, True),
     "strict_data": (False, True),

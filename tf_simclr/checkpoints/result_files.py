@@ -5,8 +5,6 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import tensorflow as tf
-
 from tf_simclr import files
 from tf_simclr.config import Config
 from tf_simclr.config.choices import BEST_METRICS, LOWER_IS_BETTER
@@ -105,7 +103,7 @@ def read_best(model_dir: str, metric: str) -> Best | None:
       ConfigError: the file does not hold what `write_best` writes, or another metric has decided.
     """
     path = os.path.join(model_dir, BEST, "result.json")
-    if not tf.io.gfile.exists(path):
+    if not files.is_file(path):
         return None
     results = files.read_json_object(path)
     before = results.pop(_METRIC, TOP_1)
@@ -128,5 +126,5 @@ def read_best(model_dir: str, metric: str) -> Best | None:
             f"{path} is not the result of an evaluation (global_step {one_line(repr(step))}, "
             f"{metric} {one_line(repr(value))}): restore it, or delete it to choose the best again"
         )
-    checkpoint_exists = tf.io.gfile.exists(os.path.join(model_dir, BEST, f"ckpt-{step}.index"))
+    checkpoint_exists = files.is_file(os.path.join(model_dir, BEST, f"ckpt-{step}.index"))
     return Best(step, metric, value, results) if checkpoint_exists else None

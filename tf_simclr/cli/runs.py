@@ -16,78 +16,23 @@ the run, or its folder is remote).
 """
 
 import argparse
-import contextlib
 import csv
 import io
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 from tf_simclr.cli import quiet, text_table
+from tf_simclr.cli.run_columns import COLUMNS
 from tf_simclr.cli.text_table import printable
 from tf_simclr.errors import ConfigError, did_you_mean
-from tf_simclr.report import figures, folders, run_folder, settings_table
+from tf_simclr.report import folders, run_folder, settings_table
 from tf_simclr.report.run_folder import Run
 
 MAX_NOTES = 10
-
-
-class Column(NamedTuple):
-    """A column of the table.
-
-    Attributes:
-      title: its title in the table for people; None to have it in the CSV only.
-      value: returns a run's value: a number or a text, None if there is none.
-      text: formats a value for people.
-      descends: whether sorting begins with the largest value.
-    """
-
-    title: str | None
-    value: Callable[[str, Run], Any]
-    text: Callable[[Any], str] = str
-    descends: bool = False
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}%"
-
-
-def _value(figure: figures.Value | None) -> float | None:
-    return None if figure is None else figure.value
-
-
-def _data(name: str, run: Run) -> str | None:
-    dataset, data_dir = run.settings.get("dataset"), run.settings.get("data_dir")
-    if dataset == "folder" and data_dir:
-        return f"folder {os.path.basename(data_dir.rstrip('/'))}"
-    return dataset
-
-
-def _probe(name: str, run: Run) -> float | None:
-    found = figures.probe_metric(run)
-    return None if found is None else found[0]
-
-
-def _loss(name: str, run: Run) -> float | None:
-    found = figures.loss(run)
-    return None if found is None else found[1].value
-
-
-COLUMNS = {
-    "name": Column("run", lambda name, run: name),
-    "state": Column("state", lambda name, run: run.state),
-    "step": Column("step", lambda name, run: run.step, descends=True),
-    "total_steps": Column(None, lambda name, run: run.total_steps, descends=True),
-    "data": Column("data", _data),
-    "knn": Column("kNN", lambda name, run: _value(figures.best_knn(run)), _percent, True),
-    "top_1": Column("top-1", lambda name, run: _value(figures.best_top_1(run)), _percent, True),
-    "probe": Column("probe", _probe, _percent, True),
-    "loss": Column("loss", _loss, "{:.3f}".format),
-    "model_dir": Column(None, lambda name, run: run.model_dir),
-}
-DIFFERS = "differs"
+DIFFERS = "differs"  # title of the last column of the CSV
 
 
 def main(argv: Sequence[str], *, program: str = "tf-simclr runs") -> None:
@@ -125,7 +70,7 @@ def main(argv: Sequence[str], *, program: str = "tf-simclr runs") -> None:
     # A name may have characters that the terminal's encoding lacks.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="backslashreplace", newline="" if args.csv else None)
     try:
         if args.sort not in COLUMNS:
             raise ConfigError(
@@ -141,11 +86,17 @@ def main(argv: Sequence[str], *, program: str = "tf-simclr runs") -> None:
     if len(notes) > MAX_NOTES:
         print(f"... and {len(notes) - MAX_NOTES} more notes", file=sys.stderr)
     found = sort(found, args.sort)
-    with contextlib.suppress(BrokenPipeError):  # of `| head`
-        if args.csv:
-            sys.stdout.write(to_csv(found))
-        else:
-            print(to_text(found, width=_terminal_width()))
+    _write(to_csv(found) if args.csv else to_text(found, width=_terminal_width()) + "\n")
+
+
+def _write(text: str) -> None:
+    """Writes to stdout, whose reader may have gone, as with `| head`."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes stdout once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _terminal_width() -> int | None:

@@ -36,7 +36,9 @@ def shorten(text: str, width: int) -> str:
         return text
     left, right = "", ""
     for i in range(len(text)):
-        longer = (left + text[i], right) if i % 2 == 0 else (left, text[-1 - i // 2] + right)
+        longer = (
+            (left + text[len(left)], right) if i % 2 == 0 else (left, text[-1 - len(right)] + right)
+        )
         if width_of("".join(longer)) > width - 1:
             break
         left, right = longer
@@ -86,16 +88,20 @@ def format_table(
             lines.append(line.rstrip())
             if extra and number:
                 indent = " " * 4
-                text = f"{last_title}: {extra}"
                 assert width is not None
-                lines += textwrap.wrap(
-                    text, max(width, 20), initial_indent=indent, subsequent_indent=indent
-                )
+                wrapped = _wrap(f"{last_title}: {extra}", max(width, 20) - len(indent))
+                lines += [indent + text for text in wrapped]
         else:
-            first, *more = textwrap.wrap(extra, left or 10**6) or [""]
+            first, *more = _wrap(extra, left or 10**6) or [""]
             lines.append(f"{line}{GAP}{first}".rstrip())
             lines += [" " * used + text for text in more]
     return "\n".join(lines)
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    """Wraps a list after its commas, so that no setting is torn from its value."""
+    items = text.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in textwrap.wrap(items, width)]
 
 
 def _is_number(column: Sequence[str]) -> bool:

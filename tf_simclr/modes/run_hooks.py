@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tf_simclr.modes import best_checkpoint
 from tf_simclr.run_state import RunState
-from tf_simclr.training import collapse, embedder, hooks, metrics_file, monitor, reports
+from tf_simclr.training import embedder, hooks, metrics_file, monitor, reports
 from tf_simclr.training.plan import make_schedule
 
 
@@ -75,7 +75,6 @@ def _monitor(
 ) -> monitor.Monitor:
     """Makes the hook that measures the embeddings of pretraining."""
     plan = state.plan
-    warmup_steps = make_schedule(state.config, plan).warmup_steps
     embed = embedder.Embedder(
         state.config,
         state.source,
@@ -91,6 +90,6 @@ def _monitor(
             writer, records, state.record, functools.partial(best_checkpoint.keep_if_best, state)
         ),
         every_steps=plan.monitor_every_steps,
-        first_warning_step=max(collapse.MIN_STEPS, warmup_steps + 1),
+        warmup_steps=make_schedule(state.config, plan).warmup_steps,
         batch_size=state.config.training.train_batch_size,
     )

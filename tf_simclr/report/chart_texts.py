@@ -110,7 +110,7 @@ SPEED = {
         "How many images the run trains on in a second, over all replicas. A good curve is level. "
         "Dips mean that something else used the machine, or that data came late.",
     ),
-    "train/data_wait_share": Text(
+    "train/input_wait": Text(
         "Time waiting for data",
         "share of time",
         "The share of the time in which the device waits for images. Good is near 0. If it is "

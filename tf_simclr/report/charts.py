@@ -1,6 +1,9 @@
 """Makes charts of what runs have measured. Only what has data has a chart."""
 
+import dataclasses
+import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -13,7 +16,7 @@ from tf_simclr.training.collapse import chance_level
 from tf_simclr.training.metrics_file import Record
 
 MAX_POINTS = 600
-MAX_TAGS = 60  # charts of one heading; a damaged file may hold any number of tags
+MAX_CHARTS = 60  # of one heading; a damaged file may hold any number of tags
 _SECTIONS = (  # heading, texts of its tags, prefix of further tags
     ("Training", chart_texts.TRAINING, None),
     ("Diagnostics", chart_texts.DIAGNOSTICS, "monitor/"),
@@ -41,16 +44,26 @@ def make(runs: Sequence[Run], names: Sequence[str]) -> dict[str, tuple[Chart, ..
     for heading, texts, prefix in _SECTIONS:
         tags = [*texts, *_further_tags(runs, prefix)]
         new = [tag for tag in dict.fromkeys(tags) if tag not in drawn and not _is_later(tag, texts)]
-        charts[heading] = [
-            chart
-            for tag in new[:MAX_TAGS]
-            if (chart := _chart(runs, names, tag, texts.get(tag) or _plain_text(tag)))
-        ]
+        made = (_chart(runs, names, tag, texts.get(tag) or _plain_text(tag)) for tag in new)
+        charts[heading] = list(itertools.islice((chart for chart in made if chart), MAX_CHARTS))
         drawn.update(new)
     if chart := spectra.chart(runs, names):
         charts["Diagnostics"].append(chart)
     charts["Evaluation"] += _named_evaluations(runs, names)
-    return {heading: tuple(found) for heading, found in charts.items() if found}
+    ids: Counter[str] = Counter()
+    return {
+        heading: tuple(_with_unique_id(chart, ids) for chart in found)
+        for heading, found in charts.items()
+        if found
+    }
+
+
+def _with_unique_id(chart: Chart, ids: Counter[str]) -> Chart:
+    """Returns the chart with an id that is not in use; different tags may give the same id."""
+    ids[chart.id] += 1
+    if ids[chart.id] == 1:
+        return chart
+    return _with_unique_id(dataclasses.replace(chart, id=_id(f"{chart.id}-{ids[chart.id]}")), ids)
 
 
 def _further_tags(runs: Iterable[Run], prefix: str | None) -> list[str]:
@@ -148,7 +161,7 @@ def _chance(runs: Sequence[Run]) -> tuple[tuple[str, float] | None, str]:
 def _named_evaluations(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
     """Returns the charts of evaluations with --eval_name."""
     charts = []
-    for name in sorted({name for run in runs for name in run.evaluations if name})[:MAX_TAGS]:
+    for name in sorted({name for run in runs for name in run.evaluations if name})[:MAX_CHARTS]:
         for tag, text in chart_texts.EVALUATION.items():
             lines = _lines(runs, names, lambda run: _points(run.evaluations.get(name, ()), tag))  # noqa: B023
             if lines:

@@ -3,7 +3,7 @@
 import itertools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tf_simclr import files
 from tf_simclr.errors import ConfigError, one_line
@@ -61,15 +61,16 @@ def find(root: str, is_wanted: Callable[[str, set[str]], bool]) -> tuple[list[st
     while waiting:
         directory, depth = waiting.pop()
         try:
-            identity = _identity(directory)
-            in_it = names(directory) if identity not in seen else set()
-        except (ConfigError, OSError) as error:
+            in_it, identity = names(directory), _identity(directory)
+        except (ConfigError, OSError):
             if directory == root:
-                raise ConfigError(one_line(error)) from None
+                raise
             continue  # it has gone, or belongs to somebody else
+        if identity in seen:
+            continue
         seen.add(identity)
         num_names += len(in_it)
-        if in_it and is_wanted(directory, in_it):
+        if is_wanted(directory, in_it):
             found.append(directory)
         if len(found) > MAX_FOUND or num_names > MAX_NAMES_SEARCHED:
             what = f"{MAX_FOUND} runs" if len(found) > MAX_FOUND else f"{MAX_NAMES_SEARCHED} files"
@@ -102,3 +103,25 @@ def _sorted(paths: list[str], root: str) -> list[str]:
         return [(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts]
 
     return sorted(paths, key=key)
+
+
+def short_names(directories: Sequence[str]) -> list[str]:
+    """Returns a short name for each of several directories, unique among them.
+
+    It is the last part of the path, with as many parts before it as tell the directories apart:
+    "runs/a/first" and "runs/b/first" are "a/first" and "b/first". A directory that is given twice
+    gets a number.
+    """
+    parts = [
+        (path if files.is_url(path) else os.path.abspath(path)).rstrip("/").split("/")
+        for path in directories
+    ]
+    for count in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(part[-count:]) or "/" for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    names, result = ["/".join(part) or "/" for part in parts], []
+    for i, name in enumerate(names):
+        before = names[:i].count(name)
+        result.append(f"{name} ({before + 1})" if before else name)
+    return result

@@ -3,12 +3,13 @@
 import math
 
 from tf_simclr.checkpoints.history import DIVERGED
+from tf_simclr.models.size import feature_channels
 from tf_simclr.report import figures
 from tf_simclr.report.content import Fact, Overview, Verdict
 from tf_simclr.report.figures import CONTRASTIVE, KNN, RANK, Value
 from tf_simclr.report.run_folder import Run
 from tf_simclr.training import collapse
-from tf_simclr.training.metrics_file import MONITOR, TRAIN
+from tf_simclr.training.metrics_file import MONITOR, TRAIN, Record
 
 MAX_WARNINGS = 10
 # A loss below this part of its chance level is no accident.
@@ -76,11 +77,11 @@ def _learning(run: Run) -> Verdict:
 
 
 def _first_step_to_judge(run: Run) -> float:
-    """Returns the step after which figures mean something: a bit after the warm-up."""
+    """Returns the step after which figures mean something: MIN_STEPS after the warm-up."""
     epochs, batch_size = (run.settings.get(n) for n in ("warmup_epochs", "train_batch_size"))
     num_train = run.starts[-1].num_train if run.starts else None
     if epochs and batch_size and num_train:
-        return max(collapse.MIN_STEPS, epochs * num_train / batch_size)
+        return collapse.MIN_STEPS + epochs * num_train / batch_size
     return collapse.MIN_STEPS
 
 
@@ -111,12 +112,30 @@ def _collapsed(run: Run) -> list[Verdict]:
             )
         ]
     text = f"spread of projections {std:.2f} (1 if even), effective rank {rank:.1f} {where}"
-    found = collapse.warnings(dict(record.values), contrast_loss=None, num_images=2)
+    found = collapse.warnings(
+        record.values, contrast_loss=None, num_images=1, max_ranks=_max_ranks(run, record)
+    )
     if not found:
         return [Verdict("good", f"Not collapsed: {text}.")]
     if record.step < _first_step_to_judge(run):
         return [Verdict("warning", f"Too early to say whether it has collapsed: {text}.")]
     return [Verdict("bad", f"Collapsed: {text}.")]
+
+
+def _max_ranks(run: Run, record: Record) -> dict[str, int]:
+    """Returns {tag: the largest value that an effective rank could have}, where that is known."""
+    depth, width, dim = (
+        run.settings.get(name) for name in ("resnet_depth", "width_multiplier", "proj_out_dim")
+    )
+    images = record.values.get("monitor/images")
+    if images is None or depth is None or width is None or dim is None:
+        return {}
+    features = feature_channels(depth, width)
+    has_head = run.settings.get("proj_head_mode") != "none"
+    return {
+        RANK: min(int(images), features),
+        "monitor/rankme_projections": min(int(images), dim if has_head else features),
+    }
 
 
 def _supervised(run: Run) -> Verdict:

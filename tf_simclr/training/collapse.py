@@ -5,12 +5,14 @@ has the figures of healthy and of collapsed runs from which the bounds follow.
 """
 
 import math
+from collections.abc import Mapping
 
-MIN_STEPS = 100  # figures of fewer steps say little
+MIN_STEPS = 100  # after the warm-up; figures of fewer steps say little
 MIN_EMBEDDING_STD = 0.1
-MIN_RANKME = 4.0
+MIN_RANK = 3.0
 CHANCE_MARGIN = 0.01
 
+_RANKS = {"monitor/rankme": "features", "monitor/rankme_projections": "projections"}
 _WAYS_OUT = (
     "lower --temperature, enlarge --train_batch_size, raise --warmup_epochs or lower "
     "--learning_rate, strengthen the augmentation, and check the data"
@@ -18,7 +20,11 @@ _WAYS_OUT = (
 
 
 def warnings(
-    values: dict[str, float], *, contrast_loss: float | None, num_images: int
+    values: Mapping[str, float],
+    *,
+    contrast_loss: float | None,
+    num_images: int,
+    max_ranks: Mapping[str, int],
 ) -> dict[str, str]:
     """Returns {kind of warning: a line of text} for the figures of a measurement.
 
@@ -26,37 +32,36 @@ def warnings(
       values: the figures of `monitor.figures`.
       contrast_loss: mean contrastive loss of the steps since the last measurement; None if unknown.
       num_images: number of images in a global batch.
+      max_ranks: {tag: the largest value that an effective rank could have}.
     """
-    texts = {
-        "std": _spread(values),
-        "rank": _rank(values),
-        "chance": _chance(contrast_loss, num_images),
-    }
+    texts = {"std": _spread(values), "chance": _chance(contrast_loss, num_images)}
+    texts |= {tag: _rank(tag, values, max_ranks) for tag in _RANKS}
     return {kind: text for kind, text in texts.items() if text}
 
 
 def chance_level(num_images: int) -> float:
-    """Returns the contrastive loss of equal projections, 2 log(2N - 1) for N images in nats."""
+    """Returns the contrastive loss of equal projections, 2 log(2N - 1) for N images, in nats."""
     return 2 * math.log(2 * num_images - 1)
 
 
-def _spread(values: dict[str, float]) -> str | None:
+def _spread(values: Mapping[str, float]) -> str | None:
     std = values.get("monitor/embedding_std")
     if std is None or std >= MIN_EMBEDDING_STD:
         return None
     return (
-        f"The projections have collapsed: their standard deviation is {std:.2g} (1 if spread "
-        f"evenly, below {MIN_EMBEDDING_STD} if nearly equal for all images): {_WAYS_OUT}"
+        f"The projections have collapsed to a point: their standard deviation is {std:.2g}, and 1 "
+        f"would be spread evenly: {_WAYS_OUT}"
     )
 
 
-def _rank(values: dict[str, float]) -> str | None:
-    rank = values.get("monitor/rankme")
-    if rank is None or rank >= MIN_RANKME:
+def _rank(tag: str, values: Mapping[str, float], max_ranks: Mapping[str, int]) -> str | None:
+    # A rank that cannot be much higher is no sign of a collapse, as with --proj_out_dim=2.
+    rank, bound = values.get(tag), min(MIN_RANK, max_ranks.get(tag, 0) / 4)
+    if rank is None or rank >= bound:
         return None
     return (
-        f"The features have collapsed: their effective rank is {rank:.1f}, so all images lie along "
-        f"a few directions (healthy runs have more than {MIN_RANKME:g}): {_WAYS_OUT}"
+        f"The {_RANKS[tag]} have collapsed to a few directions: their effective rank is {rank:.1f} "
+        f"of at most {max_ranks[tag]}: {_WAYS_OUT}"
     )
 
 
@@ -65,6 +70,6 @@ def _chance(contrast_loss: float | None, num_images: int) -> str | None:
     if contrast_loss is None or contrast_loss < (1 - CHANCE_MARGIN) * chance:
         return None
     return (
-        f"Nothing is learned: the contrastive loss is {contrast_loss:.3f}, and {chance:.3f} is its "
-        f"chance level, 2 log(2 * {num_images} - 1), at which no view is recognized: {_WAYS_OUT}"
+        f"Nothing is learned so far: the contrastive loss is {contrast_loss:.3f}, and its chance "
+        f"level, 2 log(2 * {num_images} - 1), is {chance:.3f}: {_WAYS_OUT}"
     )

@@ -63,6 +63,14 @@ def figures(embeddings: Embeddings) -> tuple[dict[str, float], list[float]]:
     )
 
 
+def max_ranks(embeddings: Embeddings) -> dict[str, int]:
+    """Returns {tag: largest possible value} of the effective ranks."""
+    return {
+        "monitor/rankme": min(embeddings.features.shape),
+        "monitor/rankme_projections": min(embeddings.projections.shape),
+    }
+
+
 def thin(singular_values: np.ndarray) -> list[float]:
     """Divides singular values by the largest and keeps at most 256, evenly spaced by rank."""
     if not singular_values[0] > 0:
@@ -102,7 +110,7 @@ class Monitor(Hook):
         outputs: Outputs,
         *,
         every_steps: int,
-        first_warning_step: int,
+        warmup_steps: int,
         batch_size: int,
     ):
         """Prepares the hook. It must come after RequireFinite.
@@ -112,12 +120,12 @@ class Monitor(Hook):
           metric_names: names of the metrics of a step.
           outputs: where the figures go.
           every_steps: steps between measurements.
-          first_warning_step: first step at which figures may cause a warning.
+          warmup_steps: steps of the warm-up. Warnings come after it, and after 100 more steps.
           batch_size: number of images in a global batch.
         """
         self._embed, self._outputs, self._every_steps = embed, outputs, every_steps
         self._loss_column = metric_names.index("contrast_loss")
-        self._first_warning_step, self._batch_size = first_warning_step, batch_size
+        self._warmup_steps, self._batch_size = warmup_steps, batch_size
         self._loss_sum, self._num_steps = 0.0, 0  # since the last measurement
         self._printed: set[str] = set()
 
@@ -125,11 +133,12 @@ class Monitor(Hook):
         return next_multiple(step, self._every_steps)
 
     def after(self, chunk: Chunk) -> None:
-        self._loss_sum += float(chunk.metrics[:, self._loss_column].sum(dtype=np.float64))
-        self._num_steps += len(chunk.metrics)
+        losses = chunk.metrics[max(0, self._warmup_steps - chunk.first_step) :, self._loss_column]
+        self._loss_sum += float(losses.sum(dtype=np.float64))
+        self._num_steps += len(losses)
         if chunk.last_step % self._every_steps and not chunk.is_end:
             return
-        loss = self._loss_sum / self._num_steps
+        loss = self._loss_sum / self._num_steps if self._num_steps else None
         self._loss_sum, self._num_steps = 0.0, 0
         began = time.monotonic()
         embeddings = self._embed()
@@ -140,18 +149,23 @@ class Monitor(Hook):
                 "monitor/images": float(len(embeddings.features)),
                 "monitor/seconds": time.monotonic() - began,
             }
-            self._write(chunk.last_step, values, spectrum, self._warnings(chunk, values, loss))
+            warnings = self._warnings(chunk.last_step, values, loss, max_ranks(embeddings))
+            self._write(chunk.last_step, values, spectrum, warnings)
         self._outputs.measured(values)
 
-    def _warnings(self, chunk: Chunk, values: dict[str, float], loss: float) -> list[str]:
+    def _warnings(
+        self, step: int, values: dict[str, float], loss: float | None, ranks: dict[str, int]
+    ) -> list[str]:
         """Returns the warnings of a measurement, and prints each kind once."""
-        if chunk.last_step < self._first_warning_step:
+        if step < self._warmup_steps + collapse.MIN_STEPS:
             return []
-        found = collapse.warnings(values, contrast_loss=loss, num_images=self._batch_size)
+        found = collapse.warnings(
+            values, contrast_loss=loss, num_images=self._batch_size, max_ranks=ranks
+        )
         for kind, text in found.items():
             if kind not in self._printed:
                 self._printed.add(kind)
-                print(f"Step {chunk.last_step}: {text}", file=sys.stderr)
+                print(f"Step {step}: {text}", file=sys.stderr)
         return list(found.values())
 
     def _write(
