@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 
@@ -367,3 +368,27 @@ def test_what_is_not_a_file_is_not_waited_for(tmp_path, make):
     make(tmp_path / "metrics.jsonl")
     assert metrics_file.read(str(tmp_path)) == []
     metrics_file.drop_after(str(tmp_path), 0)
+
+
+@pytest.mark.parametrize("library", ["pandas", "json"])
+def test_the_programs_in_the_documentation_read_it(tmp_path, repo_root, library):
+    """A file with a line that was torn, and an evaluation that was repeated."""
+    if library == "pandas":
+        pytest.importorskip("pandas")
+    text = (repo_root / "docs" / "metrics.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    [program] = [block for block in blocks if f"import {library}" in block]
+    records = [Record(TRAIN, s, s / 2, 0.0, {"train/contrast_loss": s / 4}) for s in (1, 2, 3)]
+    write(tmp_path, records[0], records[1])
+    if library == "json":
+        with open(tmp_path / "metrics.jsonl", "a") as file:
+            file.write('{"kind": "train", "st')
+    write(tmp_path, records[1], records[2])
+    program = program.replace("runs/demo", str(tmp_path))
+    names = {}
+    exec("\n".join(line for line in program.splitlines() if ".plot" not in line), names)
+    expected = [(1, 0.25), (2, 0.5), (3, 0.75)]
+    if library == "pandas":
+        assert list(names["table"]["train/contrast_loss"].items()) == expected
+    else:
+        assert names["loss"] == expected

@@ -42,7 +42,7 @@ def make_run_steps(
     """
     columns = len(metric_names) + len(COUNTS)
     uses_labels = "supervised_acc" in metric_names
-    clock = _Clock(strategy)
+    clock, local_results = _Clock(strategy), strategy.experimental_local_results
 
     @tf.autograph.experimental.do_not_convert  # AutoGraph would convert the Python `if`s
     def replica_step(batch: TrainBatch, is_last: tf.Tensor):
@@ -85,9 +85,7 @@ def make_run_steps(
             waits = waits.write(i, tf.stack([clock.time_after(batch) - idle_since, marker]))
             is_last = tf.equal(i, num_steps - 1)
             row, views, updated = strategy.run(replica_step, args=(batch, is_last))
-            views, updated = (
-                strategy.experimental_local_results(value)[0] for value in (views, updated)
-            )
+            views, updated = local_results(views)[0], local_results(updated)[0]
             rows = rows.write(i, strategy.reduce(tf.distribute.ReduceOp.MEAN, row, axis=None))
         return rows.stack(), views, tf.maximum(waits.stack()[:, 0], 0.0)
 
