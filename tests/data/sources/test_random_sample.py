@@ -12,14 +12,14 @@ from tf_simclr.data.sources.random_sample import RandomSample
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """60 images of each of four classes, one pixel each with the number of the image."""
+    """60 images of each of four classes, colored by class and number."""
     directory = tmp_path_factory.mktemp("sorted")
     for label in range(4):
         (directory / "train" / f"class{label}").mkdir(parents=True)
         for i in range(60):
-            pixel = tf.constant([[[label, i, 0]]], tf.uint8)
+            pixel = tf.fill((16, 16, 1), 1) * tf.constant([label, i, 0])
             path = directory / "train" / f"class{label}" / f"{i:03}.png"
-            path.write_bytes(tf.io.encode_png(pixel).numpy())
+            path.write_bytes(tf.io.encode_png(tf.cast(pixel, tf.uint8)).numpy())
     return FolderSource(str(directory), unlabelled=False)
 
 
