@@ -24,11 +24,10 @@ def folder(tmp_path_factory):
 
 
 def read(source, split="train", **options):
-    examples = source.encoded_examples(split, **options).as_numpy_iterator()
-    return [
-        (int(e["label"]), *source.decode(tf.constant(e["image"])).numpy()[0, 0, :2])
-        for e in examples
-    ]
+    """[(label, red, green)] of the examples of a split."""
+    examples = source.encoded_examples(split, **options)
+    pixels = examples.map(lambda e: (e["label"], source.decode(e["image"])[0, 0, :2]))
+    return [(int(label), *map(int, pixel)) for label, pixel in pixels.as_numpy_iterator()]
 
 
 def test_a_folder_sorted_by_class_gives_images_of_all_classes(folder):
