@@ -15,6 +15,7 @@ from tf_simclr import run_state
 from tf_simclr.config import Config
 from tf_simclr.data.sources.opening import open_data
 from tf_simclr.devices import strategies
+from tf_simclr.optim import policy
 from tf_simclr.run_state import RunState
 from tf_simclr.training import device_loop, embedder, monitor, run_input
 from tf_simclr.training.plan import make_plan
@@ -104,6 +105,7 @@ def _make_step(state: RunState) -> Callable[[], object]:
         state.metric_names,
         image_size=state.config.data.image_size,
         preview=state.preview,
+        last_updated=policy.last_updated(state.model),
     )
     iterator = iter(batches)
     return lambda: run_steps(iterator, tf.constant(1))[0].numpy()

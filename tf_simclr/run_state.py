@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -23,6 +24,7 @@ from tf_simclr.models.from_config import make_model, num_microbatches
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optim import policy
 from tf_simclr.optim.loss_scale import LossScale
+from tf_simclr.training.metrics_file import Record
 from tf_simclr.training.plan import Plan, make_schedule
 from tf_simclr.training.tasks import Task, make_task
 from tf_simclr.training.train_step import LOSS_SCALE_METRICS, train_step
@@ -73,6 +75,17 @@ class RunState:
     def step(self) -> int:
         """Returns the number of steps that the optimizer has taken."""
         return self.checkpointer.step
+
+    def record(self, kind: str, step: int, values: Mapping[str, float]) -> Record:
+        """Returns a record for metrics.jsonl, with the number of epochs and the present time.
+
+        Args:
+          kind: one of the kinds in metrics_file.
+          step: number of steps taken.
+          values: {tag: value}.
+        """
+        epoch = self.examples_seen.count_at(step) / self.plan.num_train
+        return Record(kind, step, epoch, time.time(), values)
 
     @property
     def num_classes(self) -> int | None:

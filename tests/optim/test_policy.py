@@ -17,6 +17,28 @@ def ids(variables) -> list[int]:
     return [id(compat.tf_variable(v)) for v in variables]
 
 
+@pytest.mark.parametrize(
+    ("settings", "path"),
+    [
+        (dict(), "base_model/stem/"),
+        (dict(fine_tune_after_block=2), "base_model/block_group3/"),
+        (dict(fine_tune_after_block=4, ft_proj_selector=0), "head_supervised/"),
+        (dict(fine_tune_after_block=4, num_classes=None), "head_contrastive/"),
+    ],
+    ids=["all", "last blocks", "heads", "projection head"],
+)
+def test_the_variable_that_is_updated_last_trains_and_is_nearest_to_the_image(
+    tiny_model, settings, path
+):
+    model = tiny_model(**settings)
+    [found] = [
+        name
+        for name, variable in model.variables_by_path().items()
+        if variable is policy.last_updated(model)
+    ]
+    assert found.startswith(path) and found in policy.groups(model)
+
+
 def expected_group(path: str) -> Group:
     """Determines the group from the path, independently of the code, which must not use names."""
     name = path.rpartition("/")[2]

@@ -7,6 +7,7 @@ import tensorflow as tf
 import small
 from tf_simclr import compat, run_state
 from tf_simclr.data.sources.opening import open_data
+from tf_simclr.optim import policy
 from tf_simclr.training import device_loop, embedder, monitor, run_input
 from tf_simclr.training.embedder import Embedder
 from tf_simclr.training.plan import make_plan
@@ -135,7 +136,12 @@ def test_training_is_the_same_to_the_bit(pair, build):
         embed = make_embedder(state) if measures else lambda: None
         batches = run_input.train_batches(state.config, state.source, strategy, examples_seen=0)
         run_steps = device_loop.make_run_steps(
-            strategy, state.train_step, state.metric_names, image_size=32, preview=state.preview
+            strategy,
+            state.train_step,
+            state.metric_names,
+            image_size=32,
+            preview=state.preview,
+            last_updated=policy.last_updated(state.model),
         )
         iterator, rows = iter(batches), []
         for _ in range(3):

@@ -1,5 +1,7 @@
 """The loop with tiny steps: where it ends, saves, summarizes and stops."""
 
+import dataclasses
+import json
 import os
 import signal
 
@@ -8,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tf_simclr.data.batch import ViewBatch
-from tf_simclr.training import device_loop, hooks, loop, reports, summaries
+from tf_simclr.training import device_loop, hooks, loop, metrics_file, reports
 
 TAGS = {
     f"train/{name}"
@@ -24,7 +26,7 @@ TAGS = {
         "unlabelled_examples",
     )
 }
-TAGS |= {"learning_rate", "image"}
+TAGS |= {"train/images_per_second", "train/input_wait", "learning_rate", "image"}
 
 
 class Saves:
@@ -40,11 +42,16 @@ class Saves:
 
 
 class Steps:
-    """In the place of run_steps: step number s (from 0) has loss s, and skips what `skips` says."""
+    """In the place of run_steps: step number s (from 0) has loss s, and skips what `skips` says.
 
-    def __init__(self, saves, names=("total_loss",), before=lambda step: None, skips=None):
+    Each step waits `wait` seconds for its batch.
+    """
+
+    def __init__(
+        self, saves, names=("total_loss",), before=lambda step: None, skips=None, wait=0.0
+    ):
         self.saves, self.names, self.before, self.counts = saves, names, before, []
-        self.skips = skips or {}
+        self.skips, self.wait = skips or {}, wait
 
     def __call__(self, iterator, count):
         count = int(count)
@@ -61,7 +68,7 @@ class Steps:
                 for loss, skip in zip(losses, skips, strict=True)
             ]
         )
-        return rows, tf.fill((2, 4, 4, 3), 0.5)
+        return rows, tf.fill((2, 4, 4, 3), 0.5), tf.fill((count,), np.float64(self.wait))
 
 
 def run(
@@ -82,12 +89,25 @@ def run(
     def learning_rate(step):
         return 0.1 * step
 
-    writer = tf.summary.create_file_writer(str(tmp_path))
+    def to_record(kind, step, values):
+        return metrics_file.Record(kind, step, step / 10, 0.0, values)
+
+    writer, records = reports.open_writers(str(tmp_path), step, writes=True)
     metrics = reports.Metrics(steps.names, first_step=step, is_chief=True)
-    summaries = reports.Summaries(writer, metrics, learning_rate, every_steps=summary_steps)
+    speed = reports.Speed(batch_size=8)
+    summaries = reports.Summaries(
+        writer,
+        metrics,
+        speed,
+        learning_rate,
+        every_steps=summary_steps,
+        records=records,
+        to_record=to_record,
+    )
     listed = [
         hooks.RequireFinite(steps.names, saves, learning_rate),
         metrics,
+        speed,
         reports.Progress(
             "test",
             metrics,
@@ -136,11 +156,21 @@ def test_does_nothing_at_the_last_step(tmp_path):
 
 def test_summaries_are_means_since_the_last_and_have_the_official_tags(tmp_path, events):
     saves = Saves()
-    metrics = {tag for tag in TAGS if tag.startswith("train/") and "examples" not in tag}
+    others = ("_examples", "_per_second", "input_wait")
+    metrics = {tag for tag in TAGS if tag.startswith("train/") and not tag.endswith(others)}
     names = [tag.removeprefix("train/") for tag in metrics]
     run(tmp_path, Steps(saves, names), saves)
     found = events(tmp_path)
     assert set(found) == TAGS - {"train/unlabelled_examples"}
+    records = metrics_file.read(str(tmp_path))
+    assert [(each.kind, each.step, each.epoch) for each in records] == [
+        ("train", step, step / 10) for step in (4, 8, 12, 16, 17)
+    ]
+    for record in records:
+        # TensorBoard has float32.
+        in_events = {tag: found[tag][record.step] for tag in found if record.step in found[tag]}
+        in_events.pop("image", None)
+        assert {tag: np.float32(value) for tag, value in record.values.items()} == in_events
     means = {4: 1.5, 8: 5.5, 12: 9.5, 16: 13.5, 17: 16.0}
     for tag in metrics:
         assert {step: float(value) for step, value in found[tag].items()} == means
@@ -320,10 +350,17 @@ def test_run_steps_gives_the_means_over_the_replicas_step_by_step(replicas):
         tf.py_function(lambda: previews.append(number), [], [])
         return batch.views[:number, 0]
 
+    with strategy.scope():
+        variable = tf.Variable([1.0, 2.0])
     run_steps = device_loop.make_run_steps(
-        strategy, step, ("total_loss", "supervised_acc"), image_size=4, preview=preview
+        strategy,
+        step,
+        ("total_loss", "supervised_acc"),
+        image_size=4,
+        preview=preview,
+        last_updated=variable,
     )
-    rows, views = run_steps(iterator, tf.constant(2))
+    rows, views, waits = run_steps(iterator, tf.constant(2))
     halves = batches[:2].reshape(2, 2, 4).mean(2)
     np.testing.assert_allclose(rows[:, 0], halves.mean(1), rtol=1e-6)
     np.testing.assert_allclose(rows[:, 1], (halves**2).mean(1), rtol=1e-6)
@@ -331,7 +368,7 @@ def test_run_steps_gives_the_means_over_the_replicas_step_by_step(replicas):
     np.testing.assert_allclose(rows[:, 3], 8 - batches[:2].sum((1, 2)), rtol=1e-6)
     np.testing.assert_array_equal(views, np.ones((3, 4, 4, 3)))
     assert previews == [3, 3], "in the last step only, on each replica"
-    rows, _ = run_steps(iterator, tf.constant(1))
+    rows, *_ = run_steps(iterator, tf.constant(1))
     np.testing.assert_allclose(rows[:, 0], [batches[2].mean()], rtol=1e-6)
 
 
@@ -372,7 +409,6 @@ def test_a_run_that_is_killed_and_goes_on_has_each_step_once(tmp_path, at):
 
     with pytest.raises(SystemError):
         run(tmp_path, Steps(saves, before=kill), saves, summary_steps=1)
-    summaries.drop_training_after(str(tmp_path), 5)
     saves = Saves(step=5)
     run(tmp_path, Steps(saves), saves, summary_steps=1)
     steps = [
@@ -383,3 +419,41 @@ def test_a_run_that_is_killed_and_goes_on_has_each_step_once(tmp_path, at):
         if value.tag == "train/total_loss"
     ]
     assert sorted(steps) == list(range(1, 18))
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines[1:]] == list(range(1, 18))
+    losses = [record.values["train/total_loss"] for record in metrics_file.read(str(tmp_path))]
+    assert losses == list(range(17))
+
+
+def test_the_speed_leaves_the_compilation_out(tmp_path, monkeypatch):
+    """Steps of half a second, of which an eighth is a wait; the first also compiles for a minute"""
+    clock = [0.0]
+
+    def work(step):
+        clock[0] += 60 if step == 3 else 0.5
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
+    saves = Saves(step=3)
+    steps = Steps(saves, before=work, wait=0.0625)
+    run(tmp_path, steps, saves, total_steps=14, summary_steps=4)
+    figures = {
+        record.step: (record.values["train/images_per_second"], record.values["train/input_wait"])
+        for record in metrics_file.read(str(tmp_path))
+        if "train/input_wait" in record.values
+    }
+    assert figures == {step: (16, 0.125) for step in (8, 12, 14)}, "none for step 4"
+
+
+def test_the_share_of_the_wait_is_at_most_one():
+    speed = reports.Speed(batch_size=8)
+    chunk = hooks.Chunk(0, 2, 9, np.zeros((2, 1)), np.zeros((2, 2)), None, np.ones(2), 1.5, None)
+    speed.after(chunk)
+    assert speed.pop() == {"images_per_second": 8 * 2 / 1.5, "input_wait": 1.0}
+    assert speed.pop() == {}
+    speed.after(dataclasses.replace(chunk, seconds=None))
+    assert speed.pop() == {}
+
+
+def test_a_worker_that_is_not_the_chief_writes_nothing(tmp_path):
+    _, records = reports.open_writers(str(tmp_path), 0, writes=False)
+    assert records is None and list(tmp_path.iterdir()) == []

@@ -42,6 +42,10 @@ class Records:
         self.written.append(record)
 
 
+def to_record(kind, step, values):
+    return metrics_file.Record(kind, step, step / 4, 0.0, values)
+
+
 @pytest.fixture
 def hook(tmp_path):
     """Function: settings -> (hook, its records)."""
@@ -54,7 +58,7 @@ def hook(tmp_path):
             NAMES,
             writer,
             records,
-            lambda step: step / 4,
+            to_record,
             every_steps=every_steps,
             warmup_steps=warmup_steps,
             batch_size=BATCH,
@@ -147,7 +151,7 @@ def test_a_worker_that_is_not_the_chief_embeds_and_writes_nothing(tmp_path):
         NAMES,
         writer,
         None,
-        float,
+        to_record,
         every_steps=5,
         warmup_steps=0,
         batch_size=BATCH,

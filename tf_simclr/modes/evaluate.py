@@ -14,7 +14,7 @@ from tf_simclr.errors import one_line
 from tf_simclr.modes import prepare
 from tf_simclr.modes.export import Exporter
 from tf_simclr.run_state import RunState
-from tf_simclr.training import run_input
+from tf_simclr.training import metrics_file, run_input
 from tf_simclr.training.evaluator import Evaluator
 from tf_simclr.training.summaries import EvalSummaries
 
@@ -110,6 +110,7 @@ class RunEvaluator:
         self._batches: tf.distribute.DistributedDataset | None = None
         directory = result_files.eval_directory(state.model_dir, config.training.eval_name)
         self._summaries = EvalSummaries(directory)
+        self._metrics = metrics_file.Writer(directory)
         self._reported_skipped = False
 
     def __call__(self) -> dict[str, float]:
@@ -138,6 +139,7 @@ class RunEvaluator:
             name = state.config.training.eval_name
             result_files.write_results(state.model_dir, results, step=state.step, name=name)
             self._summaries.write(results, step=state.step)
+            self._metrics.write(state.record(metrics_file.EVAL, state.step, results))
         if state.best_checkpointer is not None:
             _keep_if_best(state, state.best_checkpointer, results)
         return results

@@ -16,6 +16,7 @@ from tf_simclr.errors import ConfigError
 from tf_simclr.modes import prepare
 from tf_simclr.modes.evaluate import RunEvaluator, summary
 from tf_simclr.modes.export import Exporter
+from tf_simclr.optim import policy
 from tf_simclr.run_state import RunState
 from tf_simclr.training import (
     device_loop,
@@ -27,7 +28,6 @@ from tf_simclr.training import (
     notes,
     reports,
     run_input,
-    summaries,
 )
 from tf_simclr.training.plan import make_schedule, previous_settings_and_plan
 
@@ -162,6 +162,7 @@ def _train(state: RunState, evaluator: Callable[[], object]):
         state.metric_names,
         image_size=config.data.image_size,
         preview=state.preview,
+        last_updated=policy.last_updated(state.model),
     )
     loop.train(
         run_steps,
@@ -177,12 +178,7 @@ def make_hooks(state: RunState, evaluator: Callable[[], object]) -> list[hooks.H
     """Returns the hooks, in the order in which they must run (training/hooks.py)."""
     training, plan = state.config.training, state.plan
     names, step, chief = state.metric_names, state.step, state.is_chief
-    writer = tf.summary.create_noop_writer()
-    if chief:
-        # A run that was killed may have written summaries after its last checkpoint.
-        summaries.drop_training_after(state.model_dir, step)
-        metrics_file.drop_after(state.model_dir, step)
-        writer = tf.summary.create_file_writer(state.model_dir)
+    writer, records = reports.open_writers(state.model_dir, step, writes=chief)
     metrics = reports.Metrics(names, first_step=step, is_chief=chief)
     progress = reports.Progress(
         training.train_mode,
@@ -192,17 +188,24 @@ def make_hooks(state: RunState, evaluator: Callable[[], object]) -> list[hooks.H
         batch_size=training.train_batch_size,
         is_chief=chief,
     )
+    speed = reports.Speed(training.train_batch_size)
     summary_hook = reports.Summaries(
-        writer, metrics, state.learning_rate, every_steps=training.train_summary_steps
+        writer,
+        metrics,
+        speed,
+        state.learning_rate,
+        every_steps=training.train_summary_steps,
+        records=records,
+        to_record=state.record,
     )
     result: list[hooks.Hook] = [
         hooks.RequireFinite(names, state.checkpointer, state.learning_rate),
         metrics,
+        speed,
         progress,
         summary_hook,
     ]
     if plan.monitor_every_steps:
-        records = metrics_file.Writer(state.model_dir) if chief else None
         result.append(_make_monitor(state, writer, records))
     if training.profile_steps:
         first, last = map(int, training.profile_steps.split(","))
@@ -234,7 +237,7 @@ def _make_monitor(
         state.metric_names,
         writer,
         records,
-        lambda step: state.examples_seen.count_at(step) / plan.num_train,
+        state.record,
         every_steps=plan.monitor_every_steps,
         warmup_steps=make_schedule(state.config, plan).warmup_steps,
         batch_size=state.config.training.train_batch_size,

@@ -1,6 +1,7 @@
 """Decides by layer, never by name, which variables train, decay and adapt."""
 
 import enum
+from typing import Any
 
 import keras
 
@@ -54,6 +55,18 @@ def trainable_variables(model: SimCLR) -> list:
     """Returns the variables of `groups`, in the same order."""
     variables = model.variables_by_path()
     return [variables[path] for path in groups(model)]
+
+
+def last_updated(model: SimCLR) -> Any:
+    """Returns the variable whose gradient backpropagation computes last.
+
+    This is the first variable of the backbone. If all of the backbone is frozen, it is the kernel
+    of the supervised head, because the first layers of the projection head may get no gradient.
+    """
+    group_by_path = groups(model)
+    backbone = [path for path in group_by_path if path.startswith("base_model/")]
+    head = [path for path, group in group_by_path.items() if group is Group.SUPERVISED_KERNEL]
+    return model.variables_by_path()[(backbone or head or list(group_by_path))[0]]
 
 
 def loss_decay_variables(model: SimCLR, optimizer: str) -> list:

@@ -44,6 +44,7 @@ class Chunk:
       metrics: (steps, metrics), averaged over the replicas.
       counts: (steps, len(COUNTS)), summed over the batch.
       views: float32 (k, s, s, 3), views of the last batch for the summaries.
+      waits: float64 (steps,), seconds that the devices of this worker waited for the batch.
       seconds: duration of the call; None for the first call, which also compiles.
       stop_signal: the signal that asked a worker to stop; None if there was none.
     """
@@ -54,6 +55,7 @@ class Chunk:
     metrics: np.ndarray
     counts: np.ndarray
     views: tf.Tensor
+    waits: np.ndarray
     seconds: float | None
     stop_signal: int | None
 

@@ -61,7 +61,7 @@ def train(
             for hook in hooks:
                 hook.before(step)
             began = time.monotonic()
-            rows, views = run_steps(iterator, tf.constant(num_steps))
+            rows, views, waits = run_steps(iterator, tf.constant(num_steps))
             rows = rows.numpy()  # waits for the device
             seconds, *shares = workers.mean_over_workers(
                 strategy,
@@ -79,6 +79,7 @@ def train(
                 metrics=rows[:, : -len(COUNTS)],
                 counts=rows[:, -len(COUNTS) :],
                 views=views,
+                waits=waits.numpy(),
                 seconds=None if compiled else max(float(seconds), 1e-3),
                 stop_signal=next(stops, None),
             )

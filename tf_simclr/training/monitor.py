@@ -1,9 +1,10 @@
 """The hook that measures the embeddings of a pretraining run: is it learning, has it collapsed?"""
 
+import dataclasses
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -91,7 +92,7 @@ class Monitor(Hook):
         metric_names: Sequence[str],
         summary_writer: tf.summary.SummaryWriter,
         record_writer: RecordWriter | None,
-        epoch_at: Callable[[int], float],
+        to_record: Callable[[str, int, Mapping[str, float]], Record],
         *,
         every_steps: int,
         warmup_steps: int,
@@ -104,12 +105,12 @@ class Monitor(Hook):
           metric_names: names of the metrics of a step.
           summary_writer: writer of the run's event file; its owner closes it.
           record_writer: writes metrics.jsonl; None on workers that are not the chief.
-          epoch_at: function from a step to the number of epochs seen.
+          to_record: (kind, step, values) -> Record.
           every_steps: steps between measurements.
           warmup_steps: steps of the warm-up. Warnings come after it, and after 100 more steps.
           batch_size: number of images in a global batch.
         """
-        self._embed, self._epoch_at, self._every_steps = embed, epoch_at, every_steps
+        self._embed, self._to_record, self._every_steps = embed, to_record, every_steps
         self._loss_column = metric_names.index("contrast_loss")
         self._summary_writer, self._record_writer = summary_writer, record_writer
         self._warmup_steps, self._batch_size = warmup_steps, batch_size
@@ -161,14 +162,5 @@ class Monitor(Hook):
             for tag, value in values.items():
                 tf.summary.scalar(tag, value)
         assert self._record_writer is not None, "the caller checks it"
-        self._record_writer.write(
-            Record(
-                kind=MONITOR,
-                step=step,
-                epoch=self._epoch_at(step),
-                time=time.time(),
-                values=values,
-                spectrum=spectrum,
-                warnings=warnings,
-            )
-        )
+        record = self._to_record(MONITOR, step, values)
+        self._record_writer.write(dataclasses.replace(record, spectrum=spectrum, warnings=warnings))
