@@ -13,23 +13,13 @@ from tf_simclr.data.sources.opening import limit_labels
 from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import strategies, workers
 from tf_simclr.errors import ConfigError
-from tf_simclr.modes import prepare
+from tf_simclr.modes import monitoring, prepare
 from tf_simclr.modes.evaluate import RunEvaluator, summary
 from tf_simclr.modes.export import Exporter
 from tf_simclr.optim import policy
 from tf_simclr.run_state import RunState
-from tf_simclr.training import (
-    device_loop,
-    embedder,
-    hooks,
-    loop,
-    metrics_file,
-    monitor,
-    notes,
-    reports,
-    run_input,
-)
-from tf_simclr.training.plan import make_schedule, previous_settings_and_plan
+from tf_simclr.training import device_loop, hooks, loop, notes, reports, run_input
+from tf_simclr.training.plan import previous_settings_and_plan
 
 
 def run(config: Config) -> dict:
@@ -206,7 +196,7 @@ def make_hooks(state: RunState, evaluator: Callable[[], object]) -> list[hooks.H
         summary_hook,
     ]
     if plan.monitor_every_steps:
-        result.append(_make_monitor(state, writer, records))
+        result.append(monitoring.make_monitor(state, writer, records))
     if training.profile_steps:
         first, last = map(int, training.profile_steps.split(","))
         result.append(hooks.Trace(state.model_dir, first, last, writes=chief))
@@ -216,32 +206,6 @@ def make_hooks(state: RunState, evaluator: Callable[[], object]) -> list[hooks.H
         hooks.Checkpoints(state.checkpointer, summary_hook.flush, every_steps=plan.checkpoint_steps)
     )
     return result
-
-
-def _make_monitor(
-    state: RunState,
-    writer: tf.summary.SummaryWriter,
-    records: metrics_file.Writer | None,
-) -> monitor.Monitor:
-    """Makes the hook that measures the embeddings of pretraining."""
-    plan = state.plan
-    return monitor.Monitor(
-        embedder.Embedder(
-            state.config,
-            state.source,
-            state.strategy,
-            state.task,
-            split=plan.monitor_split,
-            count=plan.monitor_images,
-        ),
-        state.metric_names,
-        writer,
-        records,
-        state.record,
-        every_steps=plan.monitor_every_steps,
-        warmup_steps=make_schedule(state.config, plan).warmup_steps,
-        batch_size=state.config.training.train_batch_size,
-    )
 
 
 def _announce(state: RunState, examples: int):
