@@ -7,6 +7,7 @@
     python -m benchmarks step --network=resnet50
     python -m benchmarks memory
     python -m benchmarks augment
+    python -m benchmarks monitor --data_dir=DIR
     python -m benchmarks startup --baseline=DIR
     python -m benchmarks formats --checkpoint=RUN
     python -m benchmarks replicas
@@ -32,6 +33,7 @@ from benchmarks import (  # noqa: E402
     kill_series,
     loss,
     memory,
+    monitor,
     replica_table,
     startup,
     step,
@@ -45,6 +47,7 @@ SUBCOMMANDS = {
     "step": step,
     "memory": memory,
     "communication": communication,
+    "monitor": monitor,
     "startup": startup,
     "formats": formats,
     "replicas": replica_table,

@@ -476,6 +476,25 @@ def test_startup_of_a_run_that_fails_or_prints_otherwise_is_an_error(tmp_path):
         main(["startup", f"--baseline={tmp_path}"])
 
 
+@pytest.mark.long
+def test_monitor_compares_a_measurement_with_the_training_before_it(tmp_path, shapes_dir, capsys):
+    rows = measure(
+        tmp_path,
+        "monitor",
+        "--preset=demo",
+        f"--data_dir={shapes_dir}",
+        "--width_multiplier=0.0625",
+    )
+    assert [(row["what"], row["unit"]) for row in rows] == [
+        ("a step", "ms"),
+        ("a measurement", "ms"),
+        ("cost", "%"),
+    ]
+    step, measurement, cost = rows
+    assert measurement["baseline"] == pytest.approx(800 * step["ours"])
+    assert cost["ours"] == pytest.approx(100 * measurement["ratio"])
+
+
 @pytest.mark.long  # two runs
 def test_startup_of_this_checkout(shapes_dir, capsys):
     main(["startup", f"--data_dir={shapes_dir}", "--repetitions=1"])

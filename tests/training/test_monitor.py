@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_simclr.data import errors
 from tf_simclr.probes import diagnostics
 from tf_simclr.training import collapse, metrics_file, monitor
 from tf_simclr.training.embedder import Embeddings
@@ -42,6 +43,10 @@ class Records:
         self.written.append(record)
 
 
+def to_record(kind, step, values):
+    return metrics_file.Record(kind, step, step / 4, 0.0, values)
+
+
 @pytest.fixture
 def hook(tmp_path):
     """Function: settings -> (hook, its records)."""
@@ -54,7 +59,7 @@ def hook(tmp_path):
             NAMES,
             writer,
             records,
-            lambda step: step / 4,
+            to_record,
             every_steps=every_steps,
             warmup_steps=warmup_steps,
             batch_size=BATCH,
@@ -147,7 +152,7 @@ def test_a_worker_that_is_not_the_chief_embeds_and_writes_nothing(tmp_path):
         NAMES,
         writer,
         None,
-        float,
+        to_record,
         every_steps=5,
         warmup_steps=0,
         batch_size=BATCH,
@@ -202,6 +207,25 @@ def test_the_loss_is_the_mean_since_the_last_measurement_without_the_warm_up(hoo
     measured.after(chunk(0, 70, loss=chance))
     measured.after(chunk(70, 100, loss=1.0))
     assert list(records.written[0].warnings) == []
+
+
+def test_a_measurement_that_cannot_read_its_images_does_not_end_the_run(hook, capsys):
+    def embed():
+        raise errors.UndecodableError("256 examples in a row cannot be decoded")
+
+    measured, records = hook(embed)
+    for last in (10, 20):
+        measured.after(chunk(last - 10, last))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Step 10: The embeddings cannot be measured: 256 examples in a row")
+    assert not records.written
+
+
+def test_says_why_there_are_no_figures(hook, capsys):
+    measured, records = hook(lambda: embeddings(n=1))
+    measured.after(chunk(0, 10))
+    assert "Step 10: The embeddings are not finite, or of fewer" in capsys.readouterr().err
+    assert records.written[0].values.keys() == {"monitor/images", "monitor/seconds"}
 
 
 def test_figures_that_are_missing_give_no_warning():

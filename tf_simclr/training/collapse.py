@@ -1,7 +1,19 @@
 """Warnings about pretraining that learns nothing or has collapsed.
 
-The functions compute lines of text from figures. Healthy figures give no warnings. docs/monitor.md
-has the figures of healthy and of collapsed runs from which the bounds follow.
+The functions compute lines of text from figures. Healthy figures give no warnings.
+
+The bounds follow from runs of ResNet-18 of width 0.25 on shapes and CIFAR-10, with batches of 16 to
+128 images and temperatures of 0.3 to 1, and from collapsed runs:
+
+- embedding_std is 0.35 to 0.99 in healthy runs after the warm-up, and 0 if all projections are
+  equal. During the warm-up it may be as low as 0.05, because the moving averages of batch
+  normalization lag behind.
+- The effective rank is 20 or more for features, and 7 to 70 for projections. Without negatives, the
+  batch normalization at the end of the projection head keeps embedding_std above 0.4, but the
+  projections collapse to a line: their rank is 1.5 to 1.7.
+- At temperature 100, the loss stays within 0.03% of its chance level. In healthy runs it is further
+  away than 1% from about 100 steps after the warm-up on; before, the projections may be worse than
+  chance.
 """
 
 import math

@@ -1,5 +1,6 @@
 """Computes the embeddings of the images that a run monitors."""
 
+import contextlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_simclr.config import Config
+from tf_simclr.data import errors
 from tf_simclr.data.augment.device_views import DeviceViews
 from tf_simclr.data.batch import EvalBatch, TrainBatch
 from tf_simclr.data.pipeline import batches
@@ -75,7 +77,8 @@ class Embedder:
           count: number of images to draw, at most those of the split.
         """
         num_replicas = strategy.num_replicas_in_sync
-        count = max(count, workers.num_workers(strategy))  # each worker reads some
+        num_workers = workers.num_workers(strategy)
+        count, self._is_alone = max(count, num_workers), num_workers == 1  # each worker reads some
         self._strategy, self._statistics = strategy, task.model.per_replica_statistics()
         # Images of a replica in a batch.
         size = config.training.train_batch_size // num_replicas
@@ -88,7 +91,7 @@ class Embedder:
         self._config, self._split = config, split
         self._views = strategy.distribute_datasets_from_function(self._view_batches)
         self._images = strategy.distribute_datasets_from_function(self._image_batches)
-        num_bytes = 3 * 4 * 3 * config.data.image_size**2 * count // workers.num_workers(strategy)
+        num_bytes = 3 * 4 * 3 * config.data.image_size**2 * count // num_workers
         self._keeps_batches = num_bytes <= _MAX_KEPT_BYTES
         self._batches: list[tuple] | None = None
 
@@ -111,14 +114,12 @@ class Embedder:
           The embeddings of the images of all workers, on each of them.
 
         Raises:
-          UndecodableError: many images in a row cannot be decoded.
+          UndecodableError: many images in a row cannot be decoded, or a file cannot be read. With
+            several workers it is an OpError, because the run cannot continue: the other workers
+            wait for this one.
         """
-        parts: list[dict[str, np.ndarray]] = []
-        with workers.averaged_over_replicas(self._strategy, self._statistics):
-            for index, (views, images) in enumerate(self._pairs()):
-                rows = self._embed_batch(views, images, tf.constant(index))
-                parts.append({name: part.numpy() for name, part in rows.items()})
-        rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        with errors.in_one_line() if self._is_alone else contextlib.nullcontext():
+            rows = self._rows()
         view_rows = rows["view_weights"][:, 0] > 0
         image_rows = rows["image_weights"][:, 0] > 0
         return Embeddings(
@@ -128,6 +129,15 @@ class Embedder:
             features=rows["features"][image_rows],
             labels=np.rint(rows["labels"][image_rows, 0]).astype(int),
         )
+
+    def _rows(self) -> dict[str, np.ndarray]:
+        """Embeds all batches; returns {name: (rows, width)}."""
+        parts: list[dict[str, np.ndarray]] = []
+        with workers.averaged_over_replicas(self._strategy, self._statistics):
+            for index, (views, images) in enumerate(self._pairs()):
+                rows = self._embed_batch(views, images, tf.constant(index))
+                parts.append({name: part.numpy() for name, part in rows.items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _pairs(self) -> Iterable[tuple]:
         """Reads the pairs of a training batch with weights and an evaluation batch."""

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import tensorflow as tf
 
+from tf_simclr.data import errors
 from tf_simclr.probes import diagnostics
 from tf_simclr.training import collapse
 from tf_simclr.training.embedder import Embeddings
@@ -141,32 +142,51 @@ class Monitor(Hook):
         loss = self._loss_sum / self._num_steps if self._num_steps else None
         self._loss_sum, self._num_steps = 0.0, 0
         began = time.monotonic()
-        embeddings = self._embed()
+        try:
+            embeddings = self._embed()
+        except errors.UndecodableError as error:
+            # Training does not need these images, so it continues.
+            self._say(chunk.last_step, "data", f"The embeddings cannot be measured: {error}")
+            return
         values: dict[str, float] = {}
         if self._outputs.records is not None:
-            values, spectrum = figures(embeddings)
-            values |= {
-                "monitor/images": float(len(embeddings.features)),
-                "monitor/seconds": time.monotonic() - began,
-            }
-            warnings = self._warnings(chunk.last_step, values, loss, max_ranks(embeddings))
-            self._write(chunk.last_step, values, spectrum, warnings)
+            values = self._measure(chunk.last_step, embeddings, loss, began)
         self._outputs.measured(values)
+
+    def _measure(
+        self, step: int, embeddings: Embeddings, loss: float | None, began: float
+    ) -> dict[str, float]:
+        """Computes and writes the figures, and warns of a collapse; returns {tag: value}."""
+        values, spectrum = figures(embeddings)
+        if not values:
+            text = "The embeddings are not finite, or of fewer than two images: no figures"
+            self._say(step, "figures", text)
+        values |= {
+            "monitor/images": float(len(embeddings.features)),
+            "monitor/seconds": time.monotonic() - began,
+        }
+        warnings = self._warnings(step, values, loss, max_ranks(embeddings))
+        self._write(step, values, spectrum, warnings)
+        return values
 
     def _warnings(
         self, step: int, values: dict[str, float], loss: float | None, ranks: dict[str, int]
     ) -> list[str]:
-        """Returns the warnings of a measurement, and prints each kind once."""
+        """Returns the warnings of a measurement, and prints them."""
         if step < self._warmup_steps + collapse.MIN_STEPS:
             return []
         found = collapse.warnings(
             values, contrast_loss=loss, num_images=self._batch_size, max_ranks=ranks
         )
         for kind, text in found.items():
-            if kind not in self._printed:
-                self._printed.add(kind)
-                print(f"Step {step}: {text}", file=sys.stderr)
+            self._say(step, kind, text)
         return list(found.values())
+
+    def _say(self, step: int, kind: str, text: str) -> None:
+        """Prints a text, but only the first of its kind."""
+        if kind not in self._printed:
+            self._printed.add(kind)
+            print(f"Step {step}: {text}", file=sys.stderr)
 
     def _write(
         self, step: int, values: dict[str, float], spectrum: list[float], warnings: list[str]

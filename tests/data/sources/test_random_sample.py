@@ -12,23 +12,22 @@ from tf_simclr.data.sources.random_sample import RandomSample
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """60 images of each of four classes, one pixel each with the number of the image."""
+    """60 images of each of four classes, colored by class and number."""
     directory = tmp_path_factory.mktemp("sorted")
     for label in range(4):
         (directory / "train" / f"class{label}").mkdir(parents=True)
         for i in range(60):
-            pixel = tf.constant([[[label, i, 0]]], tf.uint8)
+            pixel = tf.fill((16, 16, 1), 1) * tf.constant([label, i, 0])
             path = directory / "train" / f"class{label}" / f"{i:03}.png"
-            path.write_bytes(tf.io.encode_png(pixel).numpy())
+            path.write_bytes(tf.io.encode_png(tf.cast(pixel, tf.uint8)).numpy())
     return FolderSource(str(directory), unlabelled=False)
 
 
 def read(source, split="train", **options):
-    examples = source.encoded_examples(split, **options).as_numpy_iterator()
-    return [
-        (int(e["label"]), *source.decode(tf.constant(e["image"])).numpy()[0, 0, :2])
-        for e in examples
-    ]
+    """[(label, red, green)] of the examples of a split."""
+    examples = source.encoded_examples(split, **options)
+    pixels = examples.map(lambda e: (e["label"], source.decode(e["image"])[0, 0, :2]))
+    return [(int(label), *map(int, pixel)) for label, pixel in pixels.as_numpy_iterator()]
 
 
 def test_a_folder_sorted_by_class_gives_images_of_all_classes(folder):
