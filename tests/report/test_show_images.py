@@ -183,7 +183,7 @@ def test_a_folder_at_the_usual_size(pretrained, photographs, tmp_path, capsys):
             f"--output={picture}",
             "--dataset=folder",
             f"--data_dir={photographs}/train",
-            "--unlabelled=True",
+            "--unlabelled",
         ]
     )
     captured = capsys.readouterr()
