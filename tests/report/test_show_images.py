@@ -170,7 +170,7 @@ def test_a_folder_at_the_usual_size(pretrained, photographs, tmp_path, capsys):
         assert file.read(5) == b"%PDF-"
     picture = str(tmp_path / "neighbours.png")
     main(["neighbours", pretrained, f"--output={picture}", "--query=grass_test_3.jpg"])
-    assert "1 images of folder" in capsys.readouterr().out
+    assert "1 image of folder" in capsys.readouterr().out
     images, _ = run_images.summarize(pretrained, small.parse(f"--model_dir={pretrained}"))
     assert images.map.group_names == (SCRIPT, "grass") == images.confusion.class_names
     assert f"test/{SCRIPT}/script_test_0.jpg" in images.map.names

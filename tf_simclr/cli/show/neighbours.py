@@ -89,7 +89,8 @@ def run(args: argparse.Namespace) -> None:
     )
     picture_file.write(figure, args.output)
     print(
-        f"Wrote {args.output}: {len(rows)} images of {shown.dataset}, split {shown.test.split}, "
+        f"Wrote {args.output}: {len(rows)} image{'s' * (len(rows) != 1)} of {shown.dataset}, split "
+        f"{shown.test.split}, "
         f"and their nearest {found.num_neighbors} among {found.searched}; "
         f"{shown.encoder.checkpoint}"
     )
