@@ -165,7 +165,11 @@ def test_a_checkpoint_that_disappears_while_it_is_read(trained, tmp_path, monkey
 def test_a_folder_at_the_usual_size(pretrained, photographs, tmp_path, capsys):
     path = str(tmp_path / "map.pdf")
     main(["map", pretrained, f"--output={path}"])
-    assert "folder, split test, 24 images" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "folder, split test, 24 images" in captured.out
+    assert "Note: folder has no split validation: the images are those of split test." in (
+        captured.err
+    )
     with open(path, "rb") as file:
         assert file.read(5) == b"%PDF-"
     picture = str(tmp_path / "neighbours.png")
@@ -188,7 +192,7 @@ def test_a_folder_at_the_usual_size(pretrained, photographs, tmp_path, capsys):
     )
     captured = capsys.readouterr()
     assert "10 images of folder, split train" in captured.out and "%" not in captured.out
-    assert "the other 48 images" in captured.out and "has no split test" in captured.err
+    assert "the other 48 images" in captured.out and "has no split validation" in captured.err
 
 
 def test_what_cannot_be_shown_is_refused_before_a_model_is_built(
