@@ -94,8 +94,9 @@ def run(args: argparse.Namespace) -> None:
         f"and their nearest {found.num_neighbors} among {found.searched}; "
         f"{shown.encoder.checkpoint}"
     )
+    total = f"all {len(found.test):,} images"
     for title, share in found.precision().items():
-        print(f"  {title}: {100 * share:.1f}% of {len(found.test):,} images' neighbors are hits")
+        print(f"  {title}: {100 * share:.1f}% of the neighbors of {total} have the same class")
 
 
 def _blocks(found: neighborhoods.Found, rows: np.ndarray) -> list[Block]:
