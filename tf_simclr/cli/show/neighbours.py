@@ -4,7 +4,7 @@
 
 It searches up to 10,000 training images, by raw pixels, by the encoder before training and by the
 trained encoder. Without --query it shows one evaluation image of each class, up to 10. A blue frame
-marks neighbors of the image's class, a dotted frame marks others.
+marks neighbors of the image's class.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
     figure = neighbors.grid(
         _pixels(found.test.thumbnails[rows]),
         _blocks(found, rows),
-        frames=neighbors.BLUE_AND_DASHED,
+        frames=neighbors.BLUE_OR_NONE,
     )
     picture_file.write(figure, args.output)
     print(
