@@ -33,22 +33,19 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Frames:
-    """The frames around neighbors: colors and line styles of Matplotlib.
+    """The colors of the frames around neighbors.
 
     Attributes:
       right: color around neighbors of the query's class.
-      wrong: color around others.
-      wrong_style: line style around others.
+      wrong: color around others; None for no frame.
     """
 
     right: str = RIGHT
-    wrong: str = WRONG
-    wrong_style: str = "solid"
+    wrong: str | None = WRONG
 
 
 GREEN_AND_RED = Frames()
-# For any color vision, and for print without colors (Okabe and Ito's blue and vermilion).
-BLUE_AND_DASHED = Frames("#0072b2", "#d55e00", "dotted")
+BLUE_OR_NONE = Frames("#0072b2", None)  # for any color vision, and for print without colors
 
 
 def nearest(train_features: np.ndarray, test_features: np.ndarray, count: int) -> np.ndarray:
@@ -150,7 +147,7 @@ def grid(queries: np.ndarray, blocks: Sequence[Block], *, frames: Frames = GREEN
                 axis = axes[row, column + 1 + rank]
                 _show(axis, block.images[row, rank])
                 if block.hits is not None:
-                    _frame(axis, frames, is_hit=bool(block.hits[row, rank]))
+                    _frame(axis, frames.right if block.hits[row, rank] else frames.wrong)
         column += 1 + count
     for row in range(rows):
         _show(axes[row, 0], queries[row])
@@ -166,10 +163,11 @@ def _show(axis: Axes, image: np.ndarray) -> None:
     axis.imshow(np.clip(image, 0, 1), interpolation="nearest")
 
 
-def _frame(axis: Axes, frames: Frames, *, is_hit: bool) -> None:
+def _frame(axis: Axes, color: str | None) -> None:
+    if color is None:
+        return
     axis.set_axis_on()
     axis.set_xticks([])
     axis.set_yticks([])
     for spine in axis.spines.values():
-        spine.set(color=frames.right if is_hit else frames.wrong, linewidth=2)
-        spine.set_linestyle("solid" if is_hit else frames.wrong_style)
+        spine.set(color=color, linewidth=2)

@@ -4,6 +4,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
@@ -77,7 +78,10 @@ def layout(features: np.ndarray, *, method: str = "auto", seed: int = 0) -> tupl
         perplexity=min(PERPLEXITY, (len(features) - 1) / 3),
         random_state=seed,
     )
-    return _scaled(fitted.fit_transform(components)), f"t-SNE {name}"
+    # The sums of several threads depend on their number. Threads also wait for each other in every
+    # small step, which takes ten times as long if a run that trains uses the cores.
+    with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+        return _scaled(fitted.fit_transform(components)), f"t-SNE {name}"
 
 
 def is_constant(features: np.ndarray) -> bool:
@@ -134,7 +138,7 @@ def clusters(features: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, tuple[
     if count == 1 or is_constant(features):
         return np.zeros(len(features), np.int64), ("cluster 1",)
     fitted = KMeans(count, n_init=4, random_state=seed)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), threadpoolctl.threadpool_limits(1, user_api="openmp"):
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct features than clusters
         found = fitted.fit_predict(principal_components(features))
     values, sizes = np.unique(found, return_counts=True)

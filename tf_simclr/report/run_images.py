@@ -15,6 +15,9 @@ from tf_simclr.report.encoded_images import Options
 from tf_simclr.report.image_sets import MAX_IMAGES, ImageSet
 from tf_simclr.report.trained_encoder import TrainedEncoder
 
+# Splits to show if the run has not evaluated on one.
+TEST_SPLITS = ("validation", "test", "val", "valid", "testing", "dev")
+
 
 @dataclasses.dataclass(frozen=True)
 class RunImages:
@@ -133,10 +136,14 @@ def open_and_encode(
 def _with_splits(
     config: Config, source: Source, fixed: Collection[str]
 ) -> tuple[Config, list[str]]:
-    """Checks the splits. Data without a split for tests are shown on the training split.
+    """Checks the splits. A run that never evaluates may name a split that does not exist.
+
+    Returns:
+      The settings with another split instead, and a note: a split for tests or, if there is none,
+      the training split.
 
     Raises:
-      ConfigError: a split does not exist.
+      ConfigError: the training split does not exist, or the flag eval_split names none.
     """
     try:
         source.num_examples(config.data.eval_split, flag="eval_split")
@@ -146,10 +153,11 @@ def _with_splits(
             raise
     train_split = config.data.train_split
     source.num_examples(train_split, flag="train_split")
-    note = (
-        f"{source.name} has no split {config.data.eval_split}: the images are those of split "
-        f"{train_split}, which the encoder was trained on."
-    )
+    note = f"{source.name} has no split {config.data.eval_split}: the images are those of split "
+    for split in TEST_SPLITS:
+        if split in source.splits and not image_sets.overlap(source, split, train_split):
+            return config.replace(eval_split=split), [f"{note}{split}."]
+    note += f"{train_split}, which the encoder was trained on."
     return config.replace(eval_split=train_split), [note]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from absl import logging
 
 from tf_simclr.cli import flags, help
-from tf_simclr.config import Config, saved_settings
+from tf_simclr.config import Config, saved_settings, settings
 from tf_simclr.errors import ConfigError
 from tf_simclr.report import trained_encoder
 
@@ -19,7 +19,6 @@ SETTINGS = (
     "data_dir",
     "train_split",
     "eval_split",
-    "unlabelled",
     "image_size",
     "image_range",
     "image_key",
@@ -30,6 +29,8 @@ SETTINGS = (
     "ft_proj_selector",
     "eval_batch_size",
 )
+_UNLABELED = "unlabelled"
+_OF_THE_DATA = ("data_dir", "image_key", "label_key", "image_range")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +62,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the data."""
     help.add_settings(parser, SETTINGS, default="recognized, or that of the run")
+    parser.add_argument(
+        f"--{_UNLABELED}",
+        action="store_const",
+        const="True",
+        help=f"{settings()[_UNLABELED].help} (default: that of the run)",
+    )
 
 
 def given(args: argparse.Namespace) -> dict[str, str]:
     """Returns {name: text} of the flags of the data that were given."""
-    return {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    names = (*SETTINGS, _UNLABELED)
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def open_arguments(args: argparse.Namespace) -> Opened:
@@ -93,7 +101,11 @@ def open_settings(path: str, given: Mapping[str, str]) -> Opened:
         )
     # A model_dir without a run, beside weights of other programs, has no settings to start from.
     model_dir = os.path.dirname(saved) if saved else f"{path}.none"
-    words = [f"--model_dir={model_dir}", *(f"--{name}={value}" for name, value in given.items())]
+    values = dict(given)
+    if saved and given.get("dataset", "") not in ("", saved_settings.read(saved).get("dataset")):
+        # The run's other settings of its data do not apply to another data set.
+        values = dict.fromkeys(_OF_THE_DATA, "") | {_UNLABELED: "False"} | given
+    words = [f"--model_dir={model_dir}", *(f"--{name}={value}" for name, value in values.items())]
     config = flags.parse(["show", *words]).config
     # Which images are shown does not depend on how many labels the run could use.
     return Opened(path, config.replace(label_fraction=1.0, strict_data=False), frozenset(given))

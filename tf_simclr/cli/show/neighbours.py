@@ -4,7 +4,7 @@
 
 It searches up to 10,000 training images, by raw pixels, by the encoder before training and by the
 trained encoder. Without --query it shows one evaluation image of each class, up to 10. A blue frame
-marks neighbors of the image's class, a dotted frame marks others.
+marks neighbors of the image's class.
 """
 
 import argparse
@@ -85,16 +85,18 @@ def run(args: argparse.Namespace) -> None:
     figure = neighbors.grid(
         _pixels(found.test.thumbnails[rows]),
         _blocks(found, rows),
-        frames=neighbors.BLUE_AND_DASHED,
+        frames=neighbors.BLUE_OR_NONE,
     )
     picture_file.write(figure, args.output)
     print(
-        f"Wrote {args.output}: {len(rows)} images of {shown.dataset}, split {shown.test.split}, "
+        f"Wrote {args.output}: {len(rows)} image{'s' * (len(rows) != 1)} of {shown.dataset}, split "
+        f"{shown.test.split}, "
         f"and their nearest {found.num_neighbors} among {found.searched}; "
         f"{shown.encoder.checkpoint}"
     )
+    total = f"all {len(found.test):,} images"
     for title, share in found.precision().items():
-        print(f"  {title}: {100 * share:.1f}% of {len(found.test):,} images' neighbors are hits")
+        print(f"  {title}: {100 * share:.1f}% of the neighbors of {total} have the same class")
 
 
 def _blocks(found: neighborhoods.Found, rows: np.ndarray) -> list[Block]:

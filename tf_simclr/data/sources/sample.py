@@ -36,7 +36,8 @@ def choose_positions(
     if source.name == folder.FOLDER:
         chosen = np.arange(count)
     else:
-        chosen = np.random.default_rng(seed).choice(min(total, MAX_READ), count, replace=False)
+        order = np.random.default_rng(seed).permutation(min(total, MAX_READ))
+        chosen = order[:count]
     return sorted({*chosen.tolist(), *wanted})
 
 
