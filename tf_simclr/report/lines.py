@@ -157,7 +157,7 @@ def _compact(value: float) -> str:
 
 
 def _spread(length: int, count: int) -> np.ndarray:
-    """Returns at most `count` indices below `length`, evenly spread, with the first and the last."""
+    """Returns at most `count` evenly spread indices below `length`, the first and last included."""
     if not length:
         return np.zeros(0, int)
     return np.unique(np.linspace(0, length - 1, min(length, count)).round().astype(int))

@@ -1,6 +1,7 @@
 """Turns a report into one HTML file that needs no network and runs no code but its own.
 
-The looks are in page.html, macros.html, page.css, theme.js, charts.js and map.js beside this module.
+The looks are in the files beside this module: page.html, macros.html, page.css, theme.js, charts.js
+and map.js.
 """
 
 import base64
@@ -67,7 +68,7 @@ def _data(report: content.Report) -> dict:
 
 
 def _charts(report: content.Report) -> list[dict]:
-    groups = []
+    groups: list[dict] = []
     for heading, charts in report.charts.items():
         views = [
             {
@@ -88,8 +89,9 @@ def _charts(report: content.Report) -> list[dict]:
 
 
 def _settings(report: content.Report) -> dict:
-    """Sorts the settings: those that differ, those that are not default, and the rest by section."""
-    changed, sections = [], {}  # type: list[content.SettingRow], dict
+    """Sorts the settings: those that differ, those that are not default, the rest by section."""
+    changed: list[content.SettingRow] = []
+    sections: dict[str, list[content.SettingRow]] = {}
     for row in report.settings:
         if row.differs or any(value not in ("", row.default) for value in row.values):
             changed.append(row)
@@ -158,6 +160,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         loader=jinja2.FunctionLoader(_read),
     )
-    environment.filters |= {"short": text.short, "plain": text.plain, "percent": text.percent}
+    for name in ("short", "plain", "prose", "percent"):
+        environment.filters[name] = getattr(text, name)
     environment.globals["swatch"] = pictures.swatch
     return environment

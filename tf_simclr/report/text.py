@@ -19,6 +19,9 @@ _INVISIBLE = re.compile(
     "\ufff9-\ufffb\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
+# In escaped text, so that what it matches needs no escaping.
+_FLAG = re.compile(r"(^|[\s>(])(--[a-z][a-z0-9_]{1,30}(?:=[\w.]{1,20}\b)?)")
+
 
 def visible(text: str) -> str:
     """Returns the text with invisible characters written as escapes, such as \\x1b or \\u202e."""
@@ -54,6 +57,14 @@ def short(text: object, length: int = 80) -> Markup:
     if shown == full:
         return Markup("<bdi>{}</bdi>").format(full)
     return Markup('<bdi title="{}">{}</bdi>').format(full, shown)
+
+
+def prose(text: object, length: int = 600) -> Markup:
+    """Returns HTML of an untrusted sentence, with flags such as --temperature as code."""
+    markup = short(text, length)
+    if "title=" in markup[:12]:
+        return markup
+    return Markup(_FLAG.sub(r'\1<code class="flag">\2</code>', markup))
 
 
 def plain(text: object, length: int) -> str:
