@@ -104,6 +104,13 @@ def _draw_axes(figure: Figure, axes: Axes, chart: content.Chart) -> None:
     axes.margins(x=0.015, y=0.08)
     _set_vertical_range(axes, chart)
     _ticks(axes.xaxis, axes.get_xlim(), chart.log_x, 5)
+    places = {float(x) for line in chart.lines for x in lines.drawable(line, chart)[0]}
+    if len(places) == 1:
+        # The range around a single step would be of fractions of steps.
+        axes.xaxis.set_major_locator(matplotlib.ticker.FixedLocator([*places]))
+        axes.xaxis.set_major_formatter(
+            matplotlib.ticker.FixedFormatter(lines.tick_labels(np.array([*places])))
+        )
     left = _ticks(axes.yaxis, axes.get_ylim(), chart.log_y, 4) * _CHAR + 10
     axes.set_position(
         (

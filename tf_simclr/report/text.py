@@ -64,7 +64,7 @@ def prose(text: object, length: int = 600) -> Markup:
     markup = short(text, length)
     if "title=" in markup[:12]:
         return markup
-    return Markup(_FLAG.sub(r'\1<code class="flag">\2</code>', markup))
+    return Markup(_FLAG.sub(r'\1<code class="flag">\2</code>', str(markup)))
 
 
 def plain(text: object, length: int) -> str:
