@@ -30,7 +30,7 @@ HOSTILE = (
     "\u2028</title>",
     "' onload='alert(1)",
 )
-VOID = {"meta", "img", "input", "br", "link"}
+VOID = {"meta", "img", "input", "br", "link", "wbr"}
 
 
 class Reader(html.parser.HTMLParser):
@@ -166,8 +166,11 @@ def test_untrusted_texts_stay_texts(value):
     rendered.encode("utf-8")
     reader = Reader(rendered)
     harmless = Reader(page.render(hostile("harmless", safe)))
-    # A <code> around flags is ours.
-    assert [tag for tag, _ in reader.elements] == [tag for tag, _ in harmless.elements]
+    # Setting names may break after underscores.
+    tags, expected = (
+        [tag for tag, _ in each.elements if tag != "wbr"] for each in (reader, harmless)
+    )
+    assert tags == expected
     attributes = {name for _, each in reader.elements for name in each}
     assert attributes <= {name for _, each in harmless.elements for name in each} | {"title"}
     assert text.visible(value) in reader.text("bdi")
@@ -304,7 +307,7 @@ def test_settings_that_differ_come_first_and_defaults_are_folded():
     report = fake_report.three_runs()
     source = page.render(report)
     table, rest = source.split('<details class="rest">')
-    shown = re.findall(r'<th scope="row"><code><bdi>(\w+)', table)
+    shown = re.findall(r'<th scope="row"><code><bdi>(\w+)', table.replace("<wbr>", ""))
     assert shown[:3] == ["temperature", "train_batch_size", "color_jitter_strength"]
     assert "train_steps" in shown and "momentum" not in shown
     assert "<bdi>momentum" in rest

@@ -160,7 +160,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         loader=jinja2.FunctionLoader(_read),
     )
-    for name in ("short", "plain", "prose", "percent"):
+    for name in ("short", "plain", "prose", "setting", "percent"):
         environment.filters[name] = getattr(text, name)
     environment.globals["swatch"] = pictures.swatch
     return environment

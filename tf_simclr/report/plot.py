@@ -129,8 +129,8 @@ def _draw_axes(figure: Figure, axes: Axes, chart: content.Chart) -> None:
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set(color=_AXIS, linewidth=1)
     plain: dict[str, Any] = {"color": _LABEL, "fontsize": 12, "parse_math": False}
-    axes.set_xlabel(shorten(visible(chart.x_label), 50), labelpad=4, **plain)
-    y_label = shorten(visible(chart.y_label), 50)
+    axes.set_xlabel(shorten(visible(chart.x_label), 40), labelpad=4, **plain)
+    y_label = shorten(visible(chart.y_label), 40)
     axes.text(0.02, 1 - 13 / HEIGHT, y_label, transform=figure.transFigure, **plain)
     if chart.reference and lines.can_draw(chart.reference[1], log=chart.log_y):
         axes.annotate(

@@ -7,7 +7,7 @@ engine escapes everything.
 import math
 import re
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 ELLIPSIS = "…"
 # The longest text that a page holds, for the tooltip of a shortened text.
@@ -65,6 +65,12 @@ def prose(text: object, length: int = 600) -> Markup:
     if "title=" in markup[:12]:
         return markup
     return Markup(_FLAG.sub(r'\1<code class="flag">\2</code>', str(markup)))
+
+
+def setting(name: str) -> Markup:
+    """Returns HTML of an untrusted name of a setting, which may break after an underscore."""
+    shown = escape(shorten(visible(shorten(name, MAX_LENGTH)), 60))
+    return Markup("<bdi>{}</bdi>").format(Markup(str(shown).replace("_", "_<wbr>")))
 
 
 def plain(text: object, length: int) -> str:
