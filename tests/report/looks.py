@@ -81,7 +81,7 @@ def _rewrite() -> None:
             with browser.opened(chromium, file, width, theme) as opened:
                 measured = opened.page.evaluate(FONT_WIDTH)
                 assert abs(measured - ARIAL_WIDTH) < 1, "needs Arial or Liberation Sans"
-                take(opened.page).save(path(report, width, theme), quality=80, method=6)
+                take(opened.page).save(path(report, width, theme), lossless=True, method=6)
     print(f"wrote {len(PICTURES)} pictures to {FOLDER}")
 
 

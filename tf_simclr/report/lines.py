@@ -133,6 +133,8 @@ def tick_labels(ticks: np.ndarray) -> list[str]:
     largest = float(np.max(np.abs(ticks)))
     steps = np.diff(ticks)
     even = len(ticks) < 2 or np.allclose(steps, steps[0], rtol=1e-3)
+    if len(ticks) == 2 and ticks[0] > 0:
+        even = ticks[1] / ticks[0] < 10
     if largest >= 1e9 or largest < 1e-3 or not even:
         return [_compact(float(tick)) for tick in ticks]
     unit, suffix = 1.0, ""

@@ -5,10 +5,12 @@ and map.js.
 """
 
 import base64
+import dataclasses
 import functools
 import hashlib
 import importlib.resources
 import json
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -30,6 +32,7 @@ def render(report: content.Report) -> str:
       The text of an HTML file, to be written as UTF-8. Its content security policy allows no
       address, no style and no script but those in the file.
     """
+    report = _visible(report)
     css, *scripts = (_read(name) for name in ("page.css", *_SCRIPTS))
     several = len(report.overviews) > 1
     charts = _charts(report)
@@ -53,6 +56,20 @@ def render(report: content.Report) -> str:
     }
     context["sections"] = _sections(report, context)
     return _environment().get_template("page.html").render(context)
+
+
+def _visible(part: Any) -> Any:
+    """Returns a part of a report with all its texts made visible, so that none can be forgotten."""
+    if isinstance(part, str):
+        return text.visible(part)
+    if isinstance(part, tuple):
+        return tuple(map(_visible, part))
+    if isinstance(part, dict):
+        return {_visible(key): _visible(value) for key, value in part.items()}
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        names = [field.name for field in dataclasses.fields(part)]
+        return dataclasses.replace(part, **{name: _visible(getattr(part, name)) for name in names})
+    return part
 
 
 def _data(report: content.Report) -> dict:
