@@ -310,7 +310,7 @@ def neighbors(num_queries=6, k=8) -> content.Neighbors:
     )
 
 
-def confusion(num_classes=len(CLASSES)) -> content.Confusion:
+def confusion(num_classes=10) -> content.Confusion:
     rng = np.random.default_rng(4)
     names = CLASSES if num_classes == len(CLASSES) else [f"class {i}" for i in range(num_classes)]
     closeness = rng.gamma(0.25, 1.0, (num_classes, num_classes))

@@ -133,6 +133,8 @@ def tick_labels(ticks: np.ndarray) -> list[str]:
     largest = float(np.max(np.abs(ticks)))
     steps = np.diff(ticks)
     even = len(ticks) < 2 or np.allclose(steps, steps[0], rtol=1e-3)
+    if len(ticks) == 2 and ticks[0] > 0:
+        even = ticks[1] / ticks[0] < 10
     if largest >= 1e9 or largest < 1e-3 or not even:
         return [_compact(float(tick)) for tick in ticks]
     unit, suffix = 1.0, ""
@@ -157,7 +159,7 @@ def _compact(value: float) -> str:
 
 
 def _spread(length: int, count: int) -> np.ndarray:
-    """Returns at most `count` indices below `length`, evenly spread, with the first and the last."""
+    """Returns at most `count` evenly spread indices below `length`, the first and last included."""
     if not length:
         return np.zeros(0, int)
     return np.unique(np.linspace(0, length - 1, min(length, count)).round().astype(int))

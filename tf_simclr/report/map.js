@@ -29,7 +29,7 @@
 
   let width = 0, height = 0, ratio = 1;
   let zoom = 1, centerX = 0.5, centerY = 0.5; // of the map, in [0, 1]
-  let inspected = -1, hits = [], stamps = new Map(), colors = {}, scheduled = false;
+  let inspected = -1, hits = [], stamps = new Map(), colors = {}, scheduled = false, pictures = false;
   const highlighted = new Set();
 
   const groupName = (g) => (g < 0 ? data.noGroup : data.groupNames[g] ?? "");
@@ -81,7 +81,7 @@
       const x = screenX(i), y = screenY(i);
       if (x > -20 && y > -20 && x < width + 20 && y < height + 20) seen.push(i);
     }
-    const pictures = zoom > 2.5 && seen.length <= PICTURES && sprite.complete && sprite.naturalWidth > 0;
+    pictures = zoom > 2.5 && seen.length <= PICTURES && sprite.complete && sprite.naturalWidth > 0;
     const base = (count > 5000 ? 2.1 : count > 1000 ? 2.7 : 3.6) * Math.min(width / 500, 1.25);
     const radius = Math.round(10 * Math.min(7, base * zoom ** 0.35)) / 10;
     if (highlighted.size) seen.sort((a, b) => isFaded(b) - isFaded(a));
@@ -91,7 +91,8 @@
       context.drawImage(picture, Math.round(screenX(i) * ratio - picture.width / 2), Math.round(screenY(i) * ratio - picture.height / 2));
     }
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    for (const i of hits) ring(i, pictures ? 24 : radius + 4, 2);
+    const many = hits.length > 40;
+    if (!pictures) for (const i of hits) ring(i, radius + (many ? 1.5 : 4), many ? 1 : 2, !many);
     if (inspected >= 0) ring(inspected, pictures ? 25 : radius + 6, 3);
     if (document.activeElement === canvas && canvas.matches(":focus-visible")) cross();
     canvas.dataset.drawMilliseconds = (performance.now() - start).toFixed(2);
@@ -100,8 +101,9 @@
 
   function drawPicture(i) {
     const size = 34 * ratio, x = Math.round(screenX(i) * ratio - size / 2), y = Math.round(screenY(i) * ratio - size / 2);
-    context.fillStyle = colors[groups[i]] || colors.muted;
-    context.fillRect(x - 2 * ratio, y - 2 * ratio, size + 4 * ratio, size + 4 * ratio);
+    const frame = (hits.includes(i) ? 4 : 2) * ratio;
+    context.fillStyle = hits.includes(i) ? colors.text : colors[groups[i]] || colors.muted;
+    context.fillRect(x - frame, y - frame, size + 2 * frame, size + 2 * frame);
     context.drawImage(sprite, ...source(i), x, y, size, size);
   }
 
@@ -109,12 +111,12 @@
     return [(i % data.columns) * data.side, Math.floor(i / data.columns) * data.side, data.side, data.side];
   }
 
-  function ring(i, radius, thickness) {
+  function ring(i, radius, thickness, halo = true) {
     context.beginPath();
     context.arc(screenX(i), screenY(i), radius, 0, 2 * Math.PI);
     context.lineWidth = thickness + 2;
     context.strokeStyle = colors.page;
-    context.stroke();
+    if (halo) context.stroke();
     context.lineWidth = thickness;
     context.strokeStyle = colors.text;
     context.stroke();
@@ -184,8 +186,8 @@
     if (sprite.complete && sprite.naturalWidth) tipPicture.drawImage(sprite, ...source(i), 0, 0, 128, 128);
     tip.querySelector(".tip-name").textContent = data.names[i];
     tip.querySelector(".tip-group").textContent = groupName(groups[i]);
-    const x = screenX(i), y = screenY(i), box = tip.getBoundingClientRect();
-    tip.style.left = `${Math.max(4, Math.min(width - box.width - 4, x + 16 + box.width > width ? x - box.width - 16 : x + 16))}px`;
+    const x = screenX(i), y = screenY(i), box = tip.getBoundingClientRect(), away = pictures ? 30 : 16;
+    tip.style.left = `${Math.max(4, Math.min(width - box.width - 4, x + away + box.width > width ? x - box.width - away : x + away))}px`;
     tip.style.top = `${Math.max(4, Math.min(height - box.height - 4, y - box.height / 2))}px`;
     if (aloud) status.textContent = `${data.names[i]}, ${groupName(groups[i])}`;
   }
@@ -251,7 +253,18 @@
     if (inspected >= 0) inspect(inspected);
   }, { passive: false });
 
-  const actions = { in: () => zoomBy(1.6), out: () => zoomBy(1 / 1.6), reset: () => zoomBy(0) };
+  // The center may be empty, and a view of nothing would help nobody.
+  function zoomIn() {
+    zoomBy(1.6);
+    const i = nearest(width / 2, height / 2, Infinity);
+    const isOutside = i >= 0 && (Math.abs(screenX(i) - width / 2) > width / 2 - 20 || Math.abs(screenY(i) - height / 2) > height / 2 - 20);
+    if (isOutside) {
+      centerX = positions[2 * i] / 65535;
+      centerY = positions[2 * i + 1] / 65535;
+    }
+  }
+
+  const actions = { in: zoomIn, out: () => zoomBy(1 / 1.6), reset: () => zoomBy(0) };
   const keys = {
     ArrowLeft: () => move(60, 0),
     ArrowRight: () => move(-60, 0),

@@ -1,13 +1,16 @@
 """Turns a report into one HTML file that needs no network and runs no code but its own.
 
-The looks are in page.html, macros.html, page.css, theme.js, charts.js and map.js beside this module.
+The looks are in the files beside this module: page.html, macros.html, page.css, theme.js, charts.js
+and map.js.
 """
 
 import base64
+import dataclasses
 import functools
 import hashlib
 import importlib.resources
 import json
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -29,6 +32,7 @@ def render(report: content.Report) -> str:
       The text of an HTML file, to be written as UTF-8. Its content security policy allows no
       address, no style and no script but those in the file.
     """
+    report = _visible(report)
     css, *scripts = (_read(name) for name in ("page.css", *_SCRIPTS))
     several = len(report.overviews) > 1
     charts = _charts(report)
@@ -54,6 +58,20 @@ def render(report: content.Report) -> str:
     return _environment().get_template("page.html").render(context)
 
 
+def _visible(part: Any) -> Any:
+    """Returns a part of a report with all its texts made visible, so that none can be forgotten."""
+    if isinstance(part, str):
+        return text.visible(part)
+    if isinstance(part, tuple):
+        return tuple(map(_visible, part))
+    if isinstance(part, dict):
+        return {_visible(key): _visible(value) for key, value in part.items()}
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        names = [field.name for field in dataclasses.fields(part)]
+        return dataclasses.replace(part, **{name: _visible(getattr(part, name)) for name in names})
+    return part
+
+
 def _data(report: content.Report) -> dict:
     """Returns what the scripts read: the points of charts, and the map."""
     charts = {
@@ -67,7 +85,7 @@ def _data(report: content.Report) -> dict:
 
 
 def _charts(report: content.Report) -> list[dict]:
-    groups = []
+    groups: list[dict] = []
     for heading, charts in report.charts.items():
         views = [
             {
@@ -88,8 +106,9 @@ def _charts(report: content.Report) -> list[dict]:
 
 
 def _settings(report: content.Report) -> dict:
-    """Sorts the settings: those that differ, those that are not default, and the rest by section."""
-    changed, sections = [], {}  # type: list[content.SettingRow], dict
+    """Sorts the settings: those that differ, those that are not default, the rest by section."""
+    changed: list[content.SettingRow] = []
+    sections: dict[str, list[content.SettingRow]] = {}
     for row in report.settings:
         if row.differs or any(value not in ("", row.default) for value in row.values):
             changed.append(row)
@@ -158,6 +177,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         loader=jinja2.FunctionLoader(_read),
     )
-    environment.filters |= {"short": text.short, "plain": text.plain, "percent": text.percent}
+    for name in ("short", "plain", "prose", "setting", "percent"):
+        environment.filters[name] = getattr(text, name)
     environment.globals["swatch"] = pictures.swatch
     return environment

@@ -5,7 +5,7 @@ import base64
 import numpy as np
 from markupsafe import Markup
 
-from tf_simclr.report import content, svg
+from tf_simclr.report import content, plot
 from tf_simclr.report.text import percent, shorten, visible
 
 # The shapes of points on the map, as paths in a square from -1 to 1. map.js reads them here.
@@ -33,12 +33,12 @@ def swatch(index: int, *, kind: str) -> Markup:
       kind: "line" or "point".
     """
     if kind == "point":
-        color = f"series-{index % svg.NUM_SERIES + 1}" if index >= 0 else "muted"
+        color = f"series-{index % plot.NUM_SERIES + 1}" if index >= 0 else "muted"
         return Markup(
             '<svg class="swatch point" viewBox="-1.4 -1.4 2.8 2.8" aria-hidden="true">'
             '<path d="{}" fill="var(--{})"/></svg>'
         ).format(SHAPES[max(index, 0) % len(SHAPES)], color)
-    color_number, dashes = svg.series(index)
+    color_number, dashes = plot.series(index)
     return Markup(
         '<svg class="swatch" viewBox="0 0 26 8" aria-hidden="true"><path d="M0 4H26" '
         'fill="none" stroke="var(--series-{})" stroke-width="2.5" stroke-dasharray="{}"/></svg>'

@@ -7,7 +7,7 @@ engine escapes everything.
 import math
 import re
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 ELLIPSIS = "…"
 # The longest text that a page holds, for the tooltip of a shortened text.
@@ -18,6 +18,9 @@ _INVISIBLE = re.compile(
     "[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
     "\ufff9-\ufffb\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f]"
 )
+
+# In escaped text, so that what it matches needs no escaping.
+_FLAG = re.compile(r"(^|[\s>(])(--[a-z][a-z0-9_]{1,30}(?:=[\w.]{1,20}\b)?)")
 
 
 def visible(text: str) -> str:
@@ -54,6 +57,20 @@ def short(text: object, length: int = 80) -> Markup:
     if shown == full:
         return Markup("<bdi>{}</bdi>").format(full)
     return Markup('<bdi title="{}">{}</bdi>').format(full, shown)
+
+
+def prose(text: object, length: int = 600) -> Markup:
+    """Returns HTML of an untrusted sentence, with flags such as --temperature as code."""
+    markup = short(text, length)
+    if "title=" in markup[:12]:
+        return markup
+    return Markup(_FLAG.sub(r'\1<code class="flag">\2</code>', str(markup)))
+
+
+def setting(name: str) -> Markup:
+    """Returns HTML of an untrusted name of a setting, which may break after an underscore."""
+    shown = escape(shorten(visible(shorten(name, MAX_LENGTH)), 60))
+    return Markup("<bdi>{}</bdi>").format(Markup(str(shown).replace("_", "_<wbr>")))
 
 
 def plain(text: object, length: int) -> str:

@@ -2,6 +2,7 @@
 "use strict";
 (() => {
   const root = document.documentElement;
+  root.classList.add("scripts");
   const prefersDark = matchMedia("(prefers-color-scheme: dark)");
 
   // A browser may forbid storage to a page from disk; the choice then lasts as long as the page.
