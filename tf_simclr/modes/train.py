@@ -9,12 +9,11 @@ import tensorflow as tf
 from tf_simclr import files, run_state
 from tf_simclr.checkpoints import about_file, run_lock, weights
 from tf_simclr.config import Config, saved_settings
-from tf_simclr.data import errors
 from tf_simclr.data.sources.opening import limit_labels
 from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import strategies, workers
-from tf_simclr.errors import ConfigError, one_line
-from tf_simclr.modes import prepare
+from tf_simclr.errors import ConfigError
+from tf_simclr.modes import prepare, start_views
 from tf_simclr.modes.evaluate import RunEvaluator, summary
 from tf_simclr.modes.export import Exporter
 from tf_simclr.run_state import RunState
@@ -142,7 +141,8 @@ def _train(state: RunState, evaluator: Callable[[], object]):
         return
     examples = state.examples_seen.count_at(step)
     _announce(state, examples)
-    _draw_views(state)
+    if state.is_chief:
+        start_views.write(state)
     batches = run_input.train_batches(config, state.source, state.strategy, examples_seen=examples)
     train_step = state.train_step
     if config.training.jit_compile:
@@ -162,29 +162,6 @@ def _train(state: RunState, evaluator: Callable[[], object]):
         first_step=step,
         total_steps=total,
     )
-
-
-def _draw_views(state: RunState):
-    """Writes views.png on the chief: at the start of a new run, or if a resumed run lacks it.
-
-    It uses no collective operation, because the other workers do not take part. A failure is
-    reported and does not end the run.
-    """
-    if not state.is_chief:
-        return
-    from tf_simclr.report import views_sheet  # importing matplotlib takes a second
-
-    path = os.path.join(state.model_dir, views_sheet.NAME)
-    try:
-        if state.step and files.is_file(path):
-            return
-        with errors.in_one_line():
-            content = views_sheet.draw(
-                state.config, state.source, on_cpu=strategies.on_cpu(state.strategy)
-            )
-        files.write_bytes(path, content)
-    except Exception as error:  # Matplotlib and decoders can raise any exception
-        state.say(f"{views_sheet.NAME} is not drawn: {one_line(error)}")
 
 
 def make_hooks(state: RunState, evaluator: Callable[[], object]) -> list[hooks.Hook]:

@@ -15,7 +15,6 @@ from tf_simclr.data.sources.protocol import Source
 from tf_simclr.report import tiles
 from tf_simclr.training import run_input
 
-NAME = "views.png"
 DEFAULT_IMAGES = 8
 _TASKS = {"pretrain": "pretraining", "finetune": "fine-tuning", "distill": "distillation"}
 _MARGIN, _GAP, _TILE = 0.15, 0.06, 1.2  # inches
