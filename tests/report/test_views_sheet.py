@@ -103,6 +103,7 @@ def test_a_stand_in_is_the_next_image_that_can_be_decoded(tmp_path):
     )
 
 
+@pytest.mark.long
 def test_the_sheet_shows_the_views_and_names(folder):
     config = settings(folder)
     source = FolderSource(folder, unlabelled=False)
@@ -186,6 +187,7 @@ def test_the_command_draws_a_folder_of_jpegs_at_default_settings(folder, tmp_pat
     assert sorted(os.listdir(tmp_path)) == ["own.pdf", "sheet.png", "steps.svg"]
 
 
+@pytest.mark.long
 def test_the_command_draws_shapes(shapes_dir, tmp_path, capsys):
     output = tmp_path / "views.png"
     words = ("--dataset=shapes", f"--data_dir={shapes_dir}", "--image_size=32", "--nouse_blur")

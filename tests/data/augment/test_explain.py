@@ -57,8 +57,16 @@ def all_steps(config, first):
     "where, shape, settings, atol",
     [
         ("host", "any size", dict(image_size=32), 2e-6),
-        ("host", "any size", dict(image_size=96), 2e-5),  # compiled, as in test_views
-        ("host", "any size", dict(image_size=32, color_jitter_impl="simclrv1"), 2e-6),
+        pytest.param(
+            "host", "any size", dict(image_size=96), 2e-5, marks=pytest.mark.long
+        ),  # compiled, as in test_views
+        pytest.param(
+            "host",
+            "any size",
+            dict(image_size=32, color_jitter_impl="simclrv1"),
+            2e-6,
+            marks=pytest.mark.long,
+        ),
         ("device", "any size", dict(image_size=96), 2e-6),
         ("device", "one size", dict(image_size=32), 2e-6),
         ("device", "one size", dict(image_size=32, use_blur=False), 2e-6),
