@@ -14,7 +14,7 @@ from tf_simclr.data.sources.opening import limit_labels
 from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import strategies, workers
 from tf_simclr.errors import ConfigError
-from tf_simclr.modes import best_checkpoint, prepare, run_history, run_hooks, views_picture
+from tf_simclr.modes import best_checkpoint, prepare, run_history, run_hooks, start_views
 from tf_simclr.modes.evaluate import RunEvaluator, summary
 from tf_simclr.modes.export import Exporter
 from tf_simclr.optim import policy
@@ -157,7 +157,8 @@ def _train(state: RunState, evaluator: Callable[[], object]):
         return
     examples = state.examples_seen.count_at(step)
     _announce(state, examples)
-    views_picture.draw(state)
+    if state.is_chief:
+        start_views.write(state)
     batches = run_input.train_batches(config, state.source, state.strategy, examples_seen=examples)
     train_step = state.train_step
     if config.training.jit_compile:

@@ -68,11 +68,15 @@ class Canvas:
             side / self.height,
         )
         axes = self.figure.add_axes(box)
-        is_small = max(pixels.shape[:2]) <= _LARGEST_PIXELATED
+        longest, shown = max(pixels.shape[:2]), side * DPI
+        if longest <= _LARGEST_PIXELATED:
+            interpolation = "nearest"
+        else:
+            interpolation = "bicubic" if longest < shown else "antialiased"
         # Matplotlib would keep every pixel of a large image until it draws.
         axes.imshow(
             _reduced(pixels, round(4 * side * DPI)),
-            interpolation="nearest" if is_small else "antialiased",
+            interpolation=interpolation,
             extent=(0, pixels.shape[1], pixels.shape[0], 0),
         )
         axes.set_axis_off()

@@ -15,7 +15,6 @@ from tf_simclr.data.sources.protocol import Source
 from tf_simclr.report import tiles
 from tf_simclr.training import run_input
 
-NAME = "views.png"
 DEFAULT_IMAGES = 8
 _TASKS = {"pretrain": "pretraining", "finetune": "fine-tuning", "distill": "distillation"}
 _MARGIN, _GAP, _TILE = 0.15, 0.06, 1.2  # inches
@@ -104,7 +103,7 @@ def figure(config: Config, source: Source, first: FirstBatch, *, where: str) -> 
     blocks = 2 if len(labels) > _ROWS_IN_BLOCK else 1
     rows = -(-len(labels) // blocks)
     longest = max((len(line) for lines in labels for line in lines), default=0)
-    label_width = 0.058 * longest + 0.15 if longest else 0.0
+    label_width = 0.06 * longest + 0.15 if longest else 0.0
     columns = 1 + num_views(config.training.train_mode)
     pitch = _TILE + _GAP
     block_width = label_width + columns * pitch - _GAP

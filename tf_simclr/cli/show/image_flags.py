@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from absl import logging
 
 from tf_simclr.cli import flags, help
-from tf_simclr.config import Config, saved_settings, settings
+from tf_simclr.config import Config, saved_settings
 from tf_simclr.errors import ConfigError
 from tf_simclr.report import trained_encoder
 
@@ -19,6 +19,7 @@ SETTINGS = (
     "data_dir",
     "train_split",
     "eval_split",
+    "unlabelled",
     "image_size",
     "image_range",
     "image_key",
@@ -29,7 +30,6 @@ SETTINGS = (
     "ft_proj_selector",
     "eval_batch_size",
 )
-_UNLABELED = "unlabelled"
 _OF_THE_DATA = ("data_dir", "image_key", "label_key", "image_range")
 
 
@@ -62,18 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the data."""
     help.add_settings(parser, SETTINGS, default="recognized, or that of the run")
-    parser.add_argument(
-        f"--{_UNLABELED}",
-        action="store_const",
-        const="True",
-        help=f"{settings()[_UNLABELED].help} (default: that of the run)",
-    )
 
 
 def given(args: argparse.Namespace) -> dict[str, str]:
     """Returns {name: text} of the flags of the data that were given."""
-    names = (*SETTINGS, _UNLABELED)
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
 
 
 def open_arguments(args: argparse.Namespace) -> Opened:

@@ -4,6 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from absl import logging
+
 from tf_simclr.cli import quiet
 from tf_simclr.cli.show import map as map_command
 from tf_simclr.cli.show import neighbours, projector, run, views
@@ -48,6 +50,7 @@ def main(argv: Sequence[str], *, program: str = "tf-simclr show") -> None:
             )
         )
     args = parser.parse_args(argv)
+    logging.set_verbosity(logging.ERROR)
     try:
         with quiet.without_chatter(on_terminal=sys.stderr.isatty()):
             SUBCOMMANDS[args.subcommand].run(args)

@@ -179,7 +179,7 @@ def _blur_step(image: tf.Tensor, n: int, index: int, seed: tf.Tensor, image_size
     if not chosen[index]:
         return _step("blur", f"not blurred (p = {1 - blur.BLUR_PROBABILITY:.1f})", False, image)
     blurred = blur.gaussian_blur(image[tf.newaxis], image_size // 10, sigma)[0]
-    return _step("blur", f"blurred, sigma {float(sigma):.1f} pixels", True, blurred)
+    return _step("blur", f"blurred, sigma {float(sigma):.1f}", True, blurred)
 
 
 def _step(name: str, note: str, is_applied: bool, image: tf.Tensor) -> Step:

@@ -56,7 +56,9 @@ def read(source: Source, settings: StreamSettings, views: ViewSettings) -> First
     stream = Stream.open(source, dataclasses.replace(settings, strict=True), views)
     examples = _first_examples(stream)
     chosen = stand_ins(batch.skipped.numpy() > 0)
-    images = [source.decode(examples[i]["image"]).numpy() for i in chosen]
+    # In a graph, because eagerly a source's Python decoder would not receive bytes.
+    decode = tf.function(source.decode, autograph=False)
+    images = [decode(examples[i]["image"]).numpy() for i in chosen]
     streams = seeds.Streams(settings.seed, views.num_views, settings.shard)
     positions = tf.range(settings.start_example, settings.start_example + len(images))
     box_seeds, view_seeds = (
