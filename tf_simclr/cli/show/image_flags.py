@@ -97,7 +97,7 @@ def open_settings(path: str, given: Mapping[str, str]) -> Opened:
     values = dict(given)
     if saved and given.get("dataset", "") not in ("", saved_settings.read(saved).get("dataset")):
         # The run's other settings of its data do not apply to another data set.
-        values = dict.fromkeys(_OF_THE_DATA, "") | {_UNLABELED: "False"} | given
+        values = {**dict.fromkeys(_OF_THE_DATA, ""), "unlabelled": "False", **given}
     words = [f"--model_dir={model_dir}", *(f"--{name}={value}" for name, value in values.items())]
     config = flags.parse(["show", *words]).config
     # Which images are shown does not depend on how many labels the run could use.
