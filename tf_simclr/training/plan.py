@@ -97,8 +97,8 @@ def _monitoring(
 ) -> dict[str, Any]:
     """Chooses split, images and interval of the monitor; {} if nothing is monitored.
 
-    The automatic interval bounds the cost (_TRAINED_PER_IMAGE). The measurements are spread over the
-    run so that the last one is at its end.
+    The automatic interval bounds the cost (_TRAINED_PER_IMAGE). The measurements are spread over
+    the run so that the last one is at its end.
     """
     training = config.training
     if not training.monitor_images or training.train_mode != "pretrain":
