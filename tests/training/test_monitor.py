@@ -30,7 +30,17 @@ def embeddings(n=40, m=38, labels=None, spread=1.0) -> Embeddings:
 def chunk(first, last, *, loss=HEALTHY_LOSS, total=1000) -> Chunk:
     losses = np.broadcast_to(np.asarray(loss, np.float32), last - first)
     rows = np.stack([losses + 9, losses], axis=1)
-    return Chunk(first, last, total, rows, np.zeros((last - first, 2)), None, 1.0, None)
+    return Chunk(
+        first_step=first,
+        last_step=last,
+        total_steps=total,
+        metrics=rows,
+        counts=np.zeros((last - first, 2)),
+        views=None,
+        waits=0.0,
+        seconds=1.0,
+        stop_signal=None,
+    )
 
 
 class Records:
