@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
@@ -90,7 +90,7 @@ def _train_and_evaluate(state: RunState, opened: Source) -> dict:
     # report.html.
     exported = exporter.export_latest()
     evaluates = config.runtime.mode == "train_then_eval" or config.training.eval_every_epochs > 0
-    results = evaluator() if evaluates else {}
+    results: dict[str, Any] = dict(evaluator()) if evaluates else {}
     results |= exporter.export_best()
     probed = None
     if config.training.probe_summary and config.runtime.mode == "train_then_eval":
