@@ -70,7 +70,7 @@ def _rewrite() -> None:
     import browser
     import fake_report
 
-    from tf_simclr.report import page
+    from tf_simclr.report.page import page
 
     FOLDER.mkdir(parents=True, exist_ok=True)
     start = contextlib.contextmanager(browser.start)

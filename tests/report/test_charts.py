@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import made_runs
-from tf_simclr.report import chart_texts, charts, run_folder
 from tf_simclr.report.content import Chart
+from tf_simclr.report.runs import chart_texts, charts, run_folder
 from tf_simclr.training.metrics_file import EVAL, MONITOR, TRAIN
 
 

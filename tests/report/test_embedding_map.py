@@ -7,7 +7,8 @@ import pytest
 from sklearn.cluster import KMeans
 
 from tf_simclr.errors import ConfigError
-from tf_simclr.report import embedding_map, map_figure, picture_file
+from tf_simclr.report import picture_file
+from tf_simclr.report.images import embedding_map, map_figure
 
 
 def blobs(count=40, groups=3, width=20):

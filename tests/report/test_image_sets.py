@@ -14,7 +14,7 @@ from tf_simclr.data.sources.label_subset import ClassBalancedSubset
 from tf_simclr.data.sources.sample import SampledSource, choose_positions
 from tf_simclr.errors import ConfigError
 from tf_simclr.probes.features import PRETRAINED, RAW_PIXELS
-from tf_simclr.report import image_sets
+from tf_simclr.report.images import image_sets
 
 CONFIG = Config().replace(image_size=16, eval_batch_size=5)
 

@@ -9,9 +9,9 @@ from sklearn.metrics import confusion_matrix
 from tf_simclr.errors import ConfigError
 from tf_simclr.probes import knn
 from tf_simclr.probes.features import PRETRAINED, RAW_PIXELS, UNTRAINED, Features
-from tf_simclr.report import confusion, encoded_images, neighborhoods
-from tf_simclr.report.encoded_images import Options
-from tf_simclr.report.image_sets import ImageSet
+from tf_simclr.report.images import confusion, encoded_images, neighborhoods
+from tf_simclr.report.images.encoded_images import Options
+from tf_simclr.report.images.image_sets import ImageSet
 
 CLASSES = ("<script>alert(1)</script>", "b\tc", "ø")
 

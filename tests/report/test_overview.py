@@ -6,7 +6,7 @@ import pytest
 
 import made_runs
 from tf_simclr.checkpoints import history
-from tf_simclr.report import overview, run_folder, settings_table, versions
+from tf_simclr.report.runs import overview, run_folder, settings_table, versions
 from tf_simclr.training.metrics_file import MONITOR, TRAIN
 
 

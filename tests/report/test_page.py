@@ -13,7 +13,8 @@ import fake_report
 import numpy as np
 import pytest
 
-from tf_simclr.report import content, lines, page, pictures, plot, svg, text
+from tf_simclr.report import content
+from tf_simclr.report.page import lines, page, pictures, plot, svg, text
 
 HOSTILE = (
     "<script>alert(1)</script>",

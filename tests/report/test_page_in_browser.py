@@ -11,7 +11,7 @@ import pytest
 from browser import chromium  # noqa: F401, a fixture
 from PIL import Image
 
-from tf_simclr.report import page
+from tf_simclr.report.page import page
 
 pytestmark = [pytest.mark.long, pytest.mark.shared]
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tf_simclr.errors import ConfigError
-from tf_simclr.report import projector
+from tf_simclr.report.images import projector
 
 NAMES = ["a\tb", "line\nbreak\u2028", "<script>", "", "back\\slash"]
 

@@ -14,7 +14,7 @@ from tf_simclr.cli.show.main import main
 from tf_simclr.data.sources.shapes_drawing import CLASS_NAMES
 from tf_simclr.errors import ConfigError
 from tf_simclr.models import from_config
-from tf_simclr.report import run_images, trained_encoder
+from tf_simclr.report.images import run_images, trained_encoder
 
 pytestmark = [pytest.mark.long, pytest.mark.shared]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tf_simclr.report import thumbnails
+from tf_simclr.report.images import thumbnails
 
 
 def opened(sprite) -> np.ndarray:

@@ -17,7 +17,7 @@ from tf_simclr.data.augment.device_views import DeviceViews
 from tf_simclr.data.pipeline import first_batches
 from tf_simclr.data.sources.folder import FolderSource
 from tf_simclr.data.sources.tfds_source import open_source
-from tf_simclr.report import tiles, views_sheet
+from tf_simclr.report.views import tiles, views_sheet
 from tf_simclr.training import run_input
 
 CLASSES = ("<script>", "日本語", "$x$ {y}", "two_" * 20)

@@ -59,7 +59,7 @@ def summarize(
       checkpoint: path of the trained model's weights, for the report.
     """
     from tf_simclr.probes import neighbors  # importing matplotlib takes a second
-    from tf_simclr.report import encoded_images, image_sets
+    from tf_simclr.report.images import encoded_images, image_sets
 
     print("Probing raw pixels, the untrained and the pretrained encoder ...", file=sys.stderr)
     encoders = {UNTRAINED: from_config.make_model(config, num_classes), PRETRAINED: encoder}

@@ -12,7 +12,7 @@ from tf_simclr.data.sources import image_range
 from tf_simclr.data.sources.opening import limit_labels, open_data
 from tf_simclr.errors import ConfigError
 from tf_simclr.modes import pictures
-from tf_simclr.report import steps_sheet, tiles, views_sheet
+from tf_simclr.report.views import steps_sheet, tiles, views_sheet
 from tf_simclr.training import run_input
 
 

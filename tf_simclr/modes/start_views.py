@@ -24,7 +24,7 @@ def write(state: RunState) -> None:
     try:
         if state.step and files.is_file(path):
             return
-        from tf_simclr.report import views_sheet  # importing matplotlib takes a second
+        from tf_simclr.report.views import views_sheet  # importing matplotlib takes a second
 
         with errors.in_one_line():
             content = views_sheet.draw(

@@ -11,7 +11,7 @@ from absl import logging
 from tf_simclr.cli import flags, help
 from tf_simclr.config import Config, saved_settings
 from tf_simclr.errors import ConfigError
-from tf_simclr.report import trained_encoder
+from tf_simclr.report.images import trained_encoder
 
 # The settings of the data, and those that the weights do not always show.
 SETTINGS = (

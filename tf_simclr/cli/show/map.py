@@ -12,14 +12,9 @@ import os
 
 from tf_simclr.cli.show import image_flags
 from tf_simclr.probes.features import PRETRAINED
-from tf_simclr.report import (
-    embedding_map,
-    encoded_images,
-    map_figure,
-    picture_file,
-    run_images,
-)
-from tf_simclr.report.encoded_images import MAX_ON_MAP
+from tf_simclr.report import picture_file
+from tf_simclr.report.images import embedding_map, encoded_images, map_figure, run_images
+from tf_simclr.report.images.encoded_images import MAX_ON_MAP
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,8 @@ from tf_simclr.cli.show import image_flags
 from tf_simclr.errors import ConfigError
 from tf_simclr.probes import neighbors
 from tf_simclr.probes.neighbors import Block
-from tf_simclr.report import encoded_images, image_sets, neighborhoods, picture_file, run_images
+from tf_simclr.report import picture_file
+from tf_simclr.report.images import encoded_images, image_sets, neighborhoods, run_images
 
 MAX_QUERIES = 100
 

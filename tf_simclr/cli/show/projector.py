@@ -11,8 +11,8 @@ import shlex
 
 from tf_simclr.cli.show import image_flags
 from tf_simclr.probes.features import PRETRAINED
-from tf_simclr.report import encoded_images, projector, run_images
-from tf_simclr.report.encoded_images import MAX_ON_MAP
+from tf_simclr.report.images import encoded_images, projector, run_images
+from tf_simclr.report.images.encoded_images import MAX_ON_MAP
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,9 +16,11 @@ import sys
 from tf_simclr.cli.show import image_flags
 from tf_simclr.data import errors
 from tf_simclr.errors import ConfigError
-from tf_simclr.report import embedding_map, run_folder, run_report
+from tf_simclr.report import run_report
 from tf_simclr.report.content import Images
-from tf_simclr.report.encoded_images import MAX_ON_MAP, Options
+from tf_simclr.report.images import embedding_map
+from tf_simclr.report.images.encoded_images import MAX_ON_MAP, Options
+from tf_simclr.report.runs import run_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,7 +109,7 @@ def _images(args: argparse.Namespace, shown: run_folder.Run) -> tuple[Images | N
     Raises:
       ConfigError: an argument is wrong.
     """
-    from tf_simclr.report import run_images  # imports TensorFlow
+    from tf_simclr.report.images import run_images  # imports TensorFlow
 
     options = Options(max_on_map=args.max_images, method=args.method, queries=tuple(args.query))
     given = image_flags.given(args)

@@ -20,7 +20,7 @@ from tf_simclr.cli import flags, gin_files, help
 from tf_simclr.config import Config, saved_settings, settings
 from tf_simclr.config.setting import NO_PATTERN
 from tf_simclr.errors import ConfigError, one_line
-from tf_simclr.report import tiles
+from tf_simclr.report.views import tiles
 
 _MAX_IMAGES = 64
 _SECTIONS = ("Data", "Augment")

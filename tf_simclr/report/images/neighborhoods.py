@@ -7,9 +7,9 @@ import numpy as np
 
 from tf_simclr.errors import ConfigError
 from tf_simclr.probes import neighbors
-from tf_simclr.report import thumbnails
 from tf_simclr.report.content import Neighbors
-from tf_simclr.report.image_sets import ImageSet
+from tf_simclr.report.images import thumbnails
+from tf_simclr.report.images.image_sets import ImageSet
 
 COUNT = 7  # neighbors of a query
 RANDOM_QUERIES = 6

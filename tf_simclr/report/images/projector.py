@@ -8,7 +8,7 @@ import numpy as np
 
 from tf_simclr.checkpoints import new_directory
 from tf_simclr.errors import ConfigError
-from tf_simclr.report import thumbnails
+from tf_simclr.report.images import thumbnails
 
 CONFIG, TENSORS, METADATA, SPRITE = (
     "projector_config.pbtxt",

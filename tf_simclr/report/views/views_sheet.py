@@ -12,7 +12,7 @@ from tf_simclr.data.batch import num_views
 from tf_simclr.data.pipeline.first_batches import FirstBatch
 from tf_simclr.data.sources.folder import FOLDER
 from tf_simclr.data.sources.protocol import Source
-from tf_simclr.report import tiles
+from tf_simclr.report.views import tiles
 from tf_simclr.training import run_input
 
 DEFAULT_IMAGES = 8

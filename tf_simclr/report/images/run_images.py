@@ -9,11 +9,11 @@ from tf_simclr.data.sources.protocol import Source
 from tf_simclr.data.sources.relabel import RelabeledSource, UnknownClasses
 from tf_simclr.errors import ConfigError
 from tf_simclr.probes.features import PRETRAINED, UNTRAINED
-from tf_simclr.report import encoded_images, image_sets, trained_encoder
 from tf_simclr.report.content import Images
-from tf_simclr.report.encoded_images import Options
-from tf_simclr.report.image_sets import MAX_IMAGES, ImageSet
-from tf_simclr.report.trained_encoder import TrainedEncoder
+from tf_simclr.report.images import encoded_images, image_sets, trained_encoder
+from tf_simclr.report.images.encoded_images import Options
+from tf_simclr.report.images.image_sets import MAX_IMAGES, ImageSet
+from tf_simclr.report.images.trained_encoder import TrainedEncoder
 
 # Splits to show if the run has not evaluated on one.
 TEST_SPLITS = ("validation", "test", "val", "valid", "testing", "dev")

@@ -8,7 +8,7 @@ from tf_simclr.config import Config
 from tf_simclr.data.augment import explain
 from tf_simclr.data.augment.explain import Step
 from tf_simclr.data.pipeline.first_batches import FirstBatch
-from tf_simclr.report import tiles, views_sheet
+from tf_simclr.report.views import tiles, views_sheet
 
 _MARGIN, _GAP, _TILE = 0.15, 0.1, 1.2  # inches
 _NOTE = 0.5  # height of the notes in inches

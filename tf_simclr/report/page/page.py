@@ -15,7 +15,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from tf_simclr.report import content, lines, pictures, svg, text
+from tf_simclr.report import content
+from tf_simclr.report.page import lines, pictures, svg, text
 
 # The file should be small enough to send by mail.
 SIZE_LIMIT = 3_000_000

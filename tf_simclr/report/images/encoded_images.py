@@ -7,9 +7,9 @@ import numpy as np
 
 from tf_simclr.errors import ConfigError
 from tf_simclr.probes.features import PRETRAINED, RAW_PIXELS, UNTRAINED
-from tf_simclr.report import confusion, embedding_map, neighborhoods, thumbnails
 from tf_simclr.report.content import Confusion, EmbeddingMap, Images, Neighbors
-from tf_simclr.report.image_sets import MAX_IMAGES, ImageSet
+from tf_simclr.report.images import confusion, embedding_map, neighborhoods, thumbnails
+from tf_simclr.report.images.image_sets import MAX_IMAGES, ImageSet
 
 # {encoder's name in the features: its title}, in the order of the report.
 TITLES = {

@@ -6,7 +6,7 @@ import numpy as np
 from markupsafe import Markup
 
 from tf_simclr.report import content
-from tf_simclr.report.text import number, short, shorten, visible
+from tf_simclr.report.page.text import number, short, shorten, visible
 
 # Larger values overflow when a plot adds margins to them.
 _LARGEST = 1e300

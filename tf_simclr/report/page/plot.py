@@ -11,8 +11,9 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from tf_simclr.report import content, lines
-from tf_simclr.report.text import shorten, visible
+from tf_simclr.report import content
+from tf_simclr.report.page import lines
+from tf_simclr.report.page.text import shorten, visible
 
 WIDTH, HEIGHT = 360, 212
 NUM_SERIES = 8

@@ -5,8 +5,9 @@ import base64
 import numpy as np
 from markupsafe import Markup
 
-from tf_simclr.report import content, plot
-from tf_simclr.report.text import percent, shorten, visible
+from tf_simclr.report import content
+from tf_simclr.report.page import plot
+from tf_simclr.report.page.text import percent, shorten, visible
 
 # The shapes of points on the map, as paths in a square from -1 to 1. map.js reads them here.
 SHAPES = (

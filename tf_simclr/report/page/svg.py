@@ -9,8 +9,9 @@ import xml.etree.ElementTree as ET
 
 from markupsafe import Markup, escape
 
-from tf_simclr.report import content, lines, plot
-from tf_simclr.report.text import shorten, visible
+from tf_simclr.report import content
+from tf_simclr.report.page import lines, plot
+from tf_simclr.report.page.text import shorten, visible
 
 _KEPT_STYLES = {
     "fill",

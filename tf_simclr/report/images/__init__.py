@@ -1,0 +1,1 @@
+"""Shows on images what an encoder has learned: maps, neighbors, confusions."""

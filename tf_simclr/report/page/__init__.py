@@ -1,0 +1,1 @@
+"""Turns the content of a report into one HTML file."""

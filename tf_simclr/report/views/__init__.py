@@ -1,0 +1,1 @@
+"""Draws images and their views as training sees them."""
