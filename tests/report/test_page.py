@@ -413,7 +413,7 @@ def test_tick_labels(ticks, labels):
 @pytest.fixture(scope="module")
 def colors():
     """{theme: {variable: color}} of page.css."""
-    css = (importlib.resources.files("tf_simclr.report") / "page.css").read_text()
+    css = (importlib.resources.files("tf_simclr.report.page") / "page.css").read_text()
     pairs = re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", css)
     return {theme: {p[0]: p[1 + i] for p in pairs} for i, theme in enumerate(("light", "dark"))}
 
