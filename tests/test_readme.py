@@ -14,6 +14,7 @@ PAGES = README + (ROOT / "docs" / "recipes.md").read_text()
 BLOCKS = re.findall(r"^    +((?:srun .*)?\S*python \S+\.py (?:.*\\\n)*.*)$", PAGES, re.MULTILINE)
 COMMANDS = [shlex.split(block.replace("\\\n", " ")) for block in BLOCKS]
 RUNS = [command[command.index("run.py") :] for command in COMMANDS if "run.py" in command]
+RUNS = [run for run in RUNS if run[1] not in ("runs", "show")]
 
 
 def test_there_are_commands():
@@ -47,5 +48,5 @@ def test_what_is_named_is_there():
     for pattern in re.findall(r"`(gin/\S+\.gin)`", PAGES):
         assert list(ROOT.glob(pattern)), pattern
     tools = re.findall(r"^\| \[tools/(\w+)\.py\]", README, re.MULTILINE)
-    programs = {path.stem for path in (ROOT / "tools").glob("*.py")} - {"runs"}
+    programs = {path.stem for path in (ROOT / "tools").glob("*.py")} - {"series"}
     assert sorted(tools) == sorted(programs)

@@ -112,7 +112,7 @@ def format_help(width: int | None = None, *, program: Sequence[str] = PROGRAM) -
     command = shlex.join(program)
     lines = [
         f"Usage: {command} [--name=value ...]",
-        f"       {command} presets | --version",
+        f"       {command} show | runs | presets | --version",
         "",
         paragraph(_SUMMARY),
         "",
