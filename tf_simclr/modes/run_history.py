@@ -41,18 +41,19 @@ def end_recorded(state: RunState) -> Iterator[None]:
         raise
 
 
-def record_finish(
-    state: RunState, results: Mapping[str, Any], *, reason: str = history.FINISHED
-) -> None:
-    """Records the end of a run.
+def record_finish(state: RunState, results: Mapping[str, Any]) -> None:
+    """Records the end of a run, which may be before its last step (--stop_after).
 
     Args:
       state: the run.
       results: what the run prints; only the numbers are kept.
-      reason: FINISHED, or STOPPED_EARLY.
     """
     if state.is_chief:
-        history.end(state.model_dir, reason, step=state.step, results=results)
+        history.end(state.model_dir, _reason(state), step=state.step, results=results)
+
+
+def _reason(state: RunState) -> str:
+    return history.FINISHED if state.step >= state.plan.total_steps else history.STOPPED_EARLY
 
 
 def write_report(state: RunState, images: Images, notes: Sequence[str]) -> dict[str, str]:
@@ -72,7 +73,7 @@ def write_report(state: RunState, images: Images, notes: Sequence[str]) -> dict[
     path = os.path.join(state.model_dir, run_report.NAME)
     try:
         # This process still has the lock, as if the run went on.
-        run = dataclasses.replace(run_folder.read(state.model_dir), state=history.FINISHED)
+        run = dataclasses.replace(run_folder.read(state.model_dir), state=_reason(state))
         run_report.write(path, run_report.make([run], images=images, notes=notes))
     except ConfigError as error:
         state.say(f"{run_report.NAME} is not written: {error}")
