@@ -113,8 +113,11 @@ def test_views_of_an_image_are_in_the_same_row(pair):
     result = make_embedder(pair[0])()
     distances = np.linalg.norm(result.z1[:, None] - result.z2[None], axis=-1)
     own = np.diag(distances)
-    assert own.mean() < distances[~np.eye(64, dtype=bool)].mean()
     assert own.min() > 0, "two views, not one"
+    # Rows of other images would be one of many such pairings.
+    rng = np.random.default_rng(0)
+    others = [distances[np.arange(64), rng.permutation(64)].mean() for _ in range(500)]
+    assert own.mean() < min(others)
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["1 replica", "2 replicas"])

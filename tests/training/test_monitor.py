@@ -67,9 +67,7 @@ def hook(tmp_path):
         return monitor.Monitor(
             embed,
             NAMES,
-            writer,
-            records,
-            to_record,
+            monitor.Outputs(writer, records, to_record, lambda values: None),
             every_steps=every_steps,
             warmup_steps=warmup_steps,
             batch_size=BATCH,
@@ -143,7 +141,7 @@ def test_measures_every_few_steps_and_at_the_end_but_not_at_the_start(hook):
 def test_writes_the_same_to_tensorboard(hook, tmp_path, events):
     measured, records = hook()
     measured.after(chunk(0, 10))
-    measured._summary_writer.close()
+    measured._outputs.summaries.close()
     (record,) = records.written
     scalars = {tag: values[10] for tag, values in events(tmp_path).items()}
     assert scalars == pytest.approx(record.values)
@@ -156,19 +154,19 @@ def test_a_worker_that_is_not_the_chief_embeds_and_writes_nothing(tmp_path):
         calls.append(1)
         return embeddings()
 
-    writer = tf.summary.create_noop_writer()
+    shared = []
+    outputs = monitor.Outputs(tf.summary.create_noop_writer(), None, to_record, shared.append)
     measured = monitor.Monitor(
         embed,
         NAMES,
-        writer,
-        None,
-        to_record,
+        outputs,
         every_steps=5,
         warmup_steps=0,
         batch_size=BATCH,
     )
     measured.after(chunk(0, 5))
     assert calls == [1]
+    assert shared == [{}], "all workers decide together which checkpoint is the best"
 
 
 def test_healthy_figures_give_no_warning(hook, capsys):
