@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tf_simclr.cli import flags
+from tf_simclr.cli.show import main as show
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -35,6 +36,16 @@ def test_commands_parse(arguments, tmp_path, monkeypatch):
         name, _, text = argument.removeprefix("--").partition("=")
         if name != "gin_file":
             assert str(values[name]).strip("0.") == (text or "True").strip("0."), name
+
+
+def test_commands_that_show_parse():
+    """Those of README, and of docs/reports.md, which writes them for an installed package."""
+    pages = README + (ROOT / "docs" / "reports.md").read_text()
+    lines = re.findall(r"^    (?:tf-simclr show|python tools/show.py) (.*)$", pages, re.MULTILINE)
+    assert len(lines) >= 9
+    parser = show.make_parser("show")
+    for line in lines:
+        assert parser.parse_args(shlex.split(line, comments=True)).subcommand in show.SUBCOMMANDS
 
 
 def test_what_is_named_is_there():

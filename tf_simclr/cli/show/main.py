@@ -31,6 +31,21 @@ def main(argv: Sequence[str], *, program: str = "tf-simclr show") -> None:
     Raises:
       SystemExit: with status 1 or 2 after an error.
     """
+    args = make_parser(program).parse_args(argv)
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with quiet.without_chatter(on_terminal=sys.stderr.isatty()):
+            SUBCOMMANDS[args.subcommand].run(args)
+    except ConfigError as error:
+        sys.exit(f"{program}: {error}")
+
+
+def make_parser(program: str) -> argparse.ArgumentParser:
+    """Makes the parser of all subcommands.
+
+    Args:
+      program: the words before the subcommand, for messages.
+    """
     parser = argparse.ArgumentParser(
         prog=program,
         description=__doc__,
@@ -49,10 +64,4 @@ def main(argv: Sequence[str], *, program: str = "tf-simclr show") -> None:
                 formatter_class=argparse.RawDescriptionHelpFormatter,
             )
         )
-    args = parser.parse_args(argv)
-    logging.set_verbosity(logging.ERROR)
-    try:
-        with quiet.without_chatter(on_terminal=sys.stderr.isatty()):
-            SUBCOMMANDS[args.subcommand].run(args)
-    except ConfigError as error:
-        sys.exit(f"{program}: {error}")
+    return parser
