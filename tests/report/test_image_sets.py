@@ -11,7 +11,7 @@ import partly_labeled
 from tf_simclr.config import Config
 from tf_simclr.data.sources import folder, tfds_source
 from tf_simclr.data.sources.label_subset import ClassBalancedSubset
-from tf_simclr.data.sources.sample import SampledSource, choose_positions
+from tf_simclr.data.sources.selection import SelectedSource, choose_positions
 from tf_simclr.errors import ConfigError
 from tf_simclr.probes.features import PRETRAINED, RAW_PIXELS
 from tf_simclr.report.images import image_sets
@@ -134,7 +134,7 @@ def test_a_sample_is_spread_over_the_split_and_always_the_same(shapes_dir):
     assert len(set(positions)) == len(positions) in (100, 101)
     counts, _ = np.histogram(positions, bins=4, range=(0, 2000))
     assert counts.min() >= 10
-    sample = SampledSource(source, "test", positions)
+    sample = SelectedSource(source, "test", positions)
     labels = [int(example["label"]) for example in sample.encoded_examples("test")]
     expected = [int(example["label"]) for example in source.encoded_examples("test")]
     assert labels == [expected[position] for position in positions]

@@ -11,7 +11,8 @@ from absl import logging
 from tf_simclr.cli import flags, help
 from tf_simclr.config import Config, saved_settings
 from tf_simclr.errors import ConfigError
-from tf_simclr.report.images import trained_encoder
+from tf_simclr.report.images import embedding_map, trained_encoder
+from tf_simclr.report.images.encoded_images import MAX_ON_MAP
 
 # The settings of the data, and those that the weights do not always show.
 SETTINGS = (
@@ -57,6 +58,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="directory of a run, or weights in any format of docs/formats.md",
     )
     add_settings(parser)
+
+
+def add_map(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of a map."""
+    parser.add_argument(
+        "--method",
+        default="auto",
+        metavar="|".join(embedding_map.METHODS),
+        help="how the map finds two dimensions; umap needs umap-learn (default auto: tsne)",
+    )
+    parser.add_argument(
+        "--max_images",
+        type=positive,
+        default=MAX_ON_MAP,
+        metavar="N",
+        help=f"largest number of images on the map; more are sampled (default {MAX_ON_MAP})",
+    )
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,6 @@ from tf_simclr.cli.show import image_flags
 from tf_simclr.probes.features import PRETRAINED
 from tf_simclr.report import picture_file
 from tf_simclr.report.images import embedding_map, encoded_images, map_figure, run_images
-from tf_simclr.report.images.encoded_images import MAX_ON_MAP
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,19 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="picture to write: .png, .svg or .pdf (default map.png)",
     )
-    parser.add_argument(
-        "--method",
-        default="auto",
-        metavar="|".join(embedding_map.METHODS),
-        help="how two dimensions are found; auto is tsne, and umap needs umap-learn (default auto)",
-    )
-    parser.add_argument(
-        "--max_images",
-        type=image_flags.positive,
-        default=MAX_ON_MAP,
-        metavar="N",
-        help=f"largest number of images; more are sampled at random (default {MAX_ON_MAP})",
-    )
+    image_flags.add_map(parser)
     parser.add_argument(
         "--thumbnails", action="store_true", help="draw the images instead of points"
     )

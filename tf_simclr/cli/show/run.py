@@ -19,7 +19,7 @@ from tf_simclr.errors import ConfigError
 from tf_simclr.report import run_report
 from tf_simclr.report.content import Images
 from tf_simclr.report.images import embedding_map
-from tf_simclr.report.images.encoded_images import MAX_ON_MAP, Options
+from tf_simclr.report.images.encoded_images import Options
 from tf_simclr.report.runs import run_folder
 
 
@@ -44,19 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="only curves and settings, without map, neighbors and confusions: takes seconds",
     )
-    parser.add_argument(
-        "--method",
-        default="auto",
-        metavar="|".join(embedding_map.METHODS),
-        help="how the map finds two dimensions; umap needs umap-learn (default auto: tsne)",
-    )
-    parser.add_argument(
-        "--max_images",
-        type=image_flags.positive,
-        default=MAX_ON_MAP,
-        metavar="N",
-        help=f"largest number of images on the map (default {MAX_ON_MAP})",
-    )
+    image_flags.add_map(parser)
     parser.add_argument(
         "--query",
         action="append",

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 
 from tf_simclr.config import Config
 from tf_simclr.data.sources.protocol import Source
-from tf_simclr.data.sources.sample import SampledSource, choose_positions
+from tf_simclr.data.sources.selection import SelectedSource, choose_positions
 from tf_simclr.errors import ConfigError, did_you_mean, listed
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.probes.features import RAW_PIXELS, Extras, Features
@@ -119,7 +119,7 @@ def encode(
       source: the data set.
       encoders: {name: model}.
       split: the split.
-      count: largest number of images. More are sampled (`sample.choose_positions`).
+      count: largest number of images. More are sampled (`selection.choose_positions`).
       wanted: positions in the split to encode in any case.
       predictions_of: name of the encoder whose supervised head predicts a class; None for none.
 
@@ -127,7 +127,7 @@ def encode(
       UndecodableError: no image can be decoded.
     """
     total = source.num_examples(split)
-    sampled = SampledSource(source, split, choose_positions(source, split, count, wanted=wanted))
+    sampled = SelectedSource(source, split, choose_positions(source, split, count, wanted=wanted))
     extras = Extras(
         keep_unlabelled=True, thumbnail_side=THUMBNAIL_SIDE, predictions_of=predictions_of
     )

@@ -41,7 +41,7 @@ def choose_positions(
     return sorted({*chosen.tolist(), *wanted})
 
 
-class SampledSource(WrappedSource):
+class SelectedSource(WrappedSource):
     """A Source that limits one split to some of its examples. Other splits do not change."""
 
     def __init__(self, source: Source, split: str, positions: Sequence[int]):
