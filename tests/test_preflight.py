@@ -1,5 +1,7 @@
 """What is refused before anything is built: data of one class, networks that no device holds."""
 
+import types
+
 import pytest
 
 from hostile_pictures import noise, saved, write
@@ -62,6 +64,25 @@ TOO_LARGE = [
     (dict(proj_out_dim=10**12), "proj_out_dim 1000000000000 and num_proj_layers 3 make a proje"),
     (dict(num_proj_layers=10**9), "proj_out_dim 128 and num_proj_layers 1000000000 make a proje"),
 ]
+
+
+@pytest.mark.parametrize(
+    "metric, num_classes, is_refused",
+    [
+        ("monitor/knn_top_1", None, True),
+        ("monitor/knn_top_1", 2, False),
+        ("eval/label_top_5_accuracy", 4, True),
+        ("eval/label_top_5_accuracy", 5, False),
+        ("monitor/rankme", None, False),
+    ],
+)
+def test_a_best_metric_that_cannot_be_measured_is_refused(metric, num_classes, is_refused):
+    config = Config().replace(best_metric=metric)
+    source = types.SimpleNamespace(name="pictures", num_classes=num_classes)
+    if not is_refused:
+        return preflight.check_best_metric(config, source)
+    with pytest.raises(ConfigError, match=f"got {metric}: it needs at least"):
+        preflight.check_best_metric(config, source)
 
 
 @pytest.mark.parametrize("values, message", TOO_LARGE)

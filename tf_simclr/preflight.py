@@ -25,7 +25,14 @@ def check_settings(config: Config) -> None:
 
 def check_data(config: Config, source: Source) -> None:
     """Raises ConfigError if the settings do not fit the data set."""
-    for check in (check_class_count, check_training_labels, check_can_evaluate, check_can_probe):
+    checks = (
+        check_class_count,
+        check_training_labels,
+        check_can_evaluate,
+        check_best_metric,
+        check_can_probe,
+    )
+    for check in checks:
         check(config, source)
 
 
@@ -129,6 +136,18 @@ def check_can_evaluate(config: Config, source: Source) -> None:
             "eval_every_epochs must be 0 without labels or without a supervised head (dataset "
             f"{source.name}, lineareval_while_pretraining={flag}), got "
             f"{config.training.eval_every_epochs}: there is nothing to evaluate"
+        )
+
+
+def check_best_metric(config: Config, source: Source) -> None:
+    """Rejects a best_metric that cannot be measured on the classes of the data set."""
+    metric, num_classes = config.training.best_metric, source.num_classes or 0
+    needed = {"monitor/knn_top_1": 2, "eval/label_top_5_accuracy": 5}.get(metric or "", 0)
+    if num_classes < needed:
+        raise ConfigError(
+            f"best_metric must be another metric with dataset {source.name}, which has "
+            f"{num_classes or 'no'} classes, got {metric}: it needs at least {needed} classes; "
+            "monitor/rankme needs no labels"
         )
 
 

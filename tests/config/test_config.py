@@ -67,6 +67,8 @@ OFFICIAL = """
 OFFICIAL = [line.split() for line in OFFICIAL.strip().splitlines()]
 OURS = {
     "best_metric",
+    "monitor_every_epochs",
+    "monitor_images",
     "stop_after",
     "use_tpu",
     "color_jitter_impl",
@@ -152,6 +154,8 @@ def test_our_settings():
         "eval_every_epochs": (0.0, ()),
         "best_metric": (None, choices.BEST_METRICS),
         "stop_after": (0, ()),
+        "monitor_images": (1024, ()),
+        "monitor_every_epochs": (0.0, ()),
         "label_fraction": (1.0, ()),
         "label_seed": (0, ()),
         "teacher": (None, ()),
@@ -341,6 +345,10 @@ BAD_COMBINATIONS = [
     (
         dict(best_metric="monitor/rankme", train_mode="finetune", checkpoint="runs/x"),
         "best_metric must be an eval/ metric with train_mode=finetune, got 'monitor/",
+    ),
+    (
+        dict(best_metric="monitor/rankme", monitor_images=0),
+        "best_metric must be an eval/ metric with monitor_images=0, got 'monitor/rankme'",
     ),
     (
         dict(stop_after=3),
