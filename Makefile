@@ -23,7 +23,7 @@ VENV := .venv
 VENV3 := .venv-keras3
 
 help:
-	@echo "make demo       pretrain, probe and export on generated images: 3 minutes on 2 cores"
+	@echo "make demo       pretrain, probe and export on generated images: 4 minutes on 2 cores"
 	@echo "make check      format, lint and types: ruff format, ruff check, mypy"
 	@echo "make test-fast  unit tests: under 90 seconds, no training"
 	@echo "make test       make check, the tests of every package, one full run: 10 minutes"
