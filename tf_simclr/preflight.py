@@ -145,8 +145,8 @@ def check_best_metric(config: Config, source: Source) -> None:
     needed = {"monitor/knn_top_1": 2, "eval/label_top_5_accuracy": 5}.get(metric or "", 0)
     if num_classes < needed:
         raise ConfigError(
-            f"best_metric must be another metric with dataset {source.name}, which has "
-            f"{num_classes or 'no'} classes, got {metric}: it needs at least {needed} classes; "
+            f"best_metric must be another metric with dataset {source.name}, got {metric}: it "
+            f"needs at least {needed} classes, and the data set has {num_classes or 'none'}; "
             "monitor/rankme needs no labels"
         )
 

@@ -110,7 +110,7 @@ def test_an_image_is_not_its_own_neighbor():
     features = images.features.matrix(PRETRAINED).astype(float)
     expected = literal_nearest(features, features, 4, excluded=lambda i, j: i == j)
     np.testing.assert_array_equal(found.nearest["after"], expected)
-    assert found.searched == "the other 20 images of split train"
+    assert found.searched == "the other 19 images of split train"
     own = neighborhoods.itself(images, images)
     votes = knn.predict(features, images.labels, features, count=4, itself=own, temperature=0.1)
     for i, row in enumerate(expected):

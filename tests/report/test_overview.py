@@ -141,7 +141,7 @@ def test_probes(tmp_path):
     history.end(str(tmp_path), history.FINISHED, step=9, results=results)
     assert facts(tmp_path)["Linear probe"] == (
         "90.0%",
-        "quick probe at the end of training, top-1; raw pixels 10.0%, before training 30.0%",
+        "quick probe at the end of training, top-1; raw pixels 10.0%, untrained encoder 30.0%",
     )
     encoders = {"pretrained": {"logistic": {"top_1": 0.95, "l2": 1e-3}, "evil": 3}, "raw_pixels": 4}
     content = {"metric": "top_1", "dataset": "cifar10", "encoders": encoders}

@@ -49,19 +49,6 @@ def show(*arguments, expect: int = 0) -> subprocess.CompletedProcess:
 # --- Without a run.
 
 
-@pytest.mark.parametrize(
-    "paths, names",
-    [
-        (["runs/a"], ["a"]),
-        (["runs/a", "runs/b/"], ["a", "b"]),
-        (["x/run", "y/run", "z"], ["x/run", "y/run", "z"]),
-        (["run", "x/run"], ["run", "x/run"]),
-    ],
-)
-def test_names_are_the_shortest_that_differ(paths, names):
-    assert run_report.unique_names(paths) == names
-
-
 def test_what_is_no_run_is_an_error_with_a_way_out(tmp_path):
     with pytest.raises(ConfigError, match="is not the directory of a run"):
         run_report.read([str(tmp_path)])

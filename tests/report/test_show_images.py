@@ -192,7 +192,7 @@ def test_a_folder_at_the_usual_size(pretrained, photographs, tmp_path, capsys):
     )
     captured = capsys.readouterr()
     assert "10 images of folder, split train" in captured.out and "%" not in captured.out
-    assert "the other 48 images" in captured.out and "has no split validation" in captured.err
+    assert "the other 47 images" in captured.out and "has no split validation" in captured.err
 
 
 def test_what_cannot_be_shown_is_refused_before_a_model_is_built(

@@ -232,7 +232,7 @@ def test_a_measurement_that_cannot_read_its_images_does_not_end_the_run(hook, ca
 def test_says_why_there_are_no_figures(hook, capsys):
     measured, records = hook(lambda: embeddings(n=1))
     measured.after(chunk(0, 10))
-    assert "Step 10: The embeddings are not finite, or of fewer" in capsys.readouterr().err
+    assert "Step 10: There are no figures: the embeddings are not" in capsys.readouterr().err
     assert records.written[0].values.keys() == {"monitor/images", "monitor/seconds"}
 
 

@@ -7,7 +7,6 @@ has at most MAX_STARTS of them, the last ones.
 import dataclasses
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import time
@@ -117,7 +116,7 @@ def end(
     figures = {
         name: float(value)
         for name, value in (results or {}).items()
-        if type(value) in (int, float) and math.isfinite(value)
+        if type(value) in (int, float) and abs(value) <= LARGEST
     }
     ended = End(reason, step, time.time(), one_line(message) if message else "", figures)
     _write(directory, [*starts[:-1], dataclasses.replace(starts[-1], end=ended)])

@@ -10,7 +10,7 @@ from tf_simclr.config import Config
 from tf_simclr.config.choices import BEST_METRICS, LOWER_IS_BETTER
 from tf_simclr.errors import ConfigError, one_line
 
-BEST = "best"  # folder in model_dir that holds the checkpoint with the best evaluation
+BEST = "best"  # folder in model_dir that holds the best checkpoint
 TOP_1 = "eval/label_top_1_accuracy"  # decides which checkpoint is the best, unless best_metric does
 _METRIC = "best_metric"  # key in best/result.json; files of earlier versions lack it
 

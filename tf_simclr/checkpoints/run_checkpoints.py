@@ -77,7 +77,7 @@ class Checkpointer:
         self._optimizer = optimizer
         self._strategy = strategy or tf.distribute.get_strategy()
         self._examples_seen = examples_seen
-        self._unreadable: set[str] = set()
+        self._current: str | None = None  # the checkpoint that equals the run's variables
         # Keras 2 counts steps in int64 and Keras 3 in int32. The file has one type.
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._variables = _model_and_slots(model, optimizer)
@@ -109,7 +109,9 @@ class Checkpointer:
         return self._latest
 
     def save(self) -> str:
-        """Writes ckpt-STEP unless it exists, and returns its prefix. All workers must call it.
+        """Writes ckpt-STEP and returns its prefix. All workers must call it.
+
+        It writes nothing if this process has just saved or restored that checkpoint.
 
         With global_bn=False, each replica has its own batch normalization statistics. They are
         first averaged over the replicas, in the model and in the checkpoint, as in the official
@@ -121,12 +123,12 @@ class Checkpointer:
             checkpoints remain.
         """
         prefix = os.path.join(self.directory, f"ckpt-{self.step}")
-        if self.latest == prefix and prefix not in self._unreadable:
+        if self._current == prefix:
             return prefix
         workers.average_over_replicas(self._strategy, self._model.per_replica_statistics())
         if workers.is_chief(self._strategy):
             self._write(prefix)
-        self._latest = prefix
+        self._latest = self._current = prefix
         return prefix
 
     def _write(self, prefix: str) -> None:
@@ -165,7 +167,6 @@ class Checkpointer:
                 self.restore(prefix)
                 return prefix
             except READ_ERRORS as error:
-                self._unreadable.add(prefix)
                 print(
                     f"{prefix} cannot be read ({one_line(error)}): trying the one before",
                     file=sys.stderr,
@@ -222,6 +223,7 @@ class Checkpointer:
         self._optimizer.iterations.assign(tf.cast(self._step, self._optimizer.iterations.dtype))
         if self._examples_seen:
             self._examples_seen.resume(self.step, from_variable=EXAMPLES in restored)
+        self._current = None if weights_only else prefix
 
 
 def _model_and_slots(model: SimCLR, optimizer: Any) -> dict[str, Any]:

@@ -62,6 +62,12 @@ def add_settings(parser: argparse.ArgumentParser, names: Sequence[str], *, defau
             parser.add_argument(f"--{name}", metavar=type_name(spec), help=text)
 
 
+def with_values(argv: Sequence[str]) -> list[str]:
+    """Writes a switch --name as --name=True, because argparse would take the next word for it."""
+    switches = {f"--{name}" for name, spec in settings().items() if bool in spec.types}
+    return [f"{word}=True" if word in switches else word for word in argv]
+
+
 def type_name(spec: Setting) -> str:
     """Returns the text after the equals sign in --help: FLOAT, train|eval, True|False."""
     if spec.choices and not _has_many_choices(spec):

@@ -420,8 +420,10 @@ class Training(Section):
     )
     monitor_every_epochs: float = setting(
         0.0,
-        "Epochs between these measurements; the end of training is always measured. 0 chooses an "
-        "interval of at least an epoch, in which a measurement costs at most 1% of the training.",
+        "Epochs between measurements of the embeddings; the run's last step is always measured. 0 "
+        "chooses an interval of at least an epoch, in which the forward passes of a measurement "
+        "are at most 1% of the training's computation (more if the run trains on fewer than 3,200 "
+        "images in all).",
         constraint=at_least(0),
     )
     eval_name: str | None = setting(

@@ -40,13 +40,21 @@ class Exporter:
 
         Returns:
           best_step, best_metric, best_value and best_saved_model, and best_top_1 if the top-1
-          accuracy decides; empty if no best checkpoint is kept.
+          accuracy decides; empty if no best checkpoint is kept, or none was measured.
         """
         state = self._state
         if state.best_checkpointer is None:
             return {}
+        workers.wait_for_all(state.strategy)  # the chief may still be writing both checkpoints
         best, latest = best_checkpoint.read(state), state.checkpointer.latest
-        assert best and latest, "the run has been measured and saved"
+        if best is None:
+            metric = result_files.best_metric(state.config)
+            state.say(
+                f"{metric} was not measured, so there is no best checkpoint: it is measured only "
+                "while the run trains. Raise --train_steps, or choose another --best_metric"
+            )
+            return {}
+        assert latest, "the run has been saved"
         prefix = os.path.join(state.best_checkpointer.directory, f"ckpt-{best.step}")
         state.best_checkpointer.restore(prefix, weights_only=True)
         path = self._write(BEST, best.step, keep=1) if state.is_chief else None
@@ -79,9 +87,10 @@ class Exporter:
         variables = state.model.variables_by_path()
         shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
         for name, (step, path) in self._written.items():
+            folder = (state.model_dir, result_files.BEST) if name == BEST else (state.model_dir,)
             card = model_card.Card(
                 network=recognition.describe_network(shapes, state.config),
-                weights=os.path.join(state.model_dir, f"ckpt-{step}"),
+                weights=os.path.join(*folder, f"ckpt-{step}"),
                 step=step,
                 recipe=recipe,
                 evaluation=state.config,

@@ -4,6 +4,7 @@ It compares the trained encoder with raw pixels and with the untrained encoder. 
 thorough version.
 """
 
+import dataclasses
 import os
 import sys
 from typing import NamedTuple
@@ -59,7 +60,6 @@ def summarize(
       checkpoint: path of the trained model's weights, for the report.
     """
     from tf_simclr.probes import neighbors  # importing matplotlib takes a second
-    from tf_simclr.report.images import encoded_images, image_sets
 
     print("Probing raw pixels, the untrained and the pretrained encoder ...", file=sys.stderr)
     encoders = {UNTRAINED: from_config.make_model(config, num_classes), PRETRAINED: encoder}
@@ -85,15 +85,37 @@ def summarize(
         )
     results["neighbours"] = f"Nearest {num_neighbors} of {len(candidate_labels):,} training images"
     results["picture"] = _draw(config, train, test, nearest)
+    images, notes = _show(config, source, (train, test), nearest, checkpoint)
+    return ProbeSummary(results, images, notes)
+
+
+def _show(
+    config: Config,
+    source: Source,
+    train_and_test: tuple[Features, Features],
+    nearest: dict[str, np.ndarray],
+    checkpoint: str,
+) -> tuple[Images, list[str]]:
+    """Makes the images of the report, and notes on what it leaves out."""
+    from tf_simclr.report.images import encoded_images, image_sets
+
+    # A run with --checkpoint did not start from random weights.
+    shown = {RAW_PIXELS, PRETRAINED} if config.training.checkpoint else set(nearest)
+    train, test = (
+        dataclasses.replace(part, arrays={n: a for n, a in part.arrays.items() if n in shown})
+        for part in train_and_test
+    )
+    splits = config.data.train_split, config.data.eval_split
+    overlap_note = image_sets.overlap_note(source, *splits)
     images, notes = encoded_images.summarize(
-        image_sets.of_features(train, source, config.data.train_split),
-        image_sets.of_features(test, source, config.data.eval_split),
+        None if overlap_note else image_sets.of_features(train, source, splits[0]),
+        image_sets.of_features(test, source, splits[1]),
         source.class_names,
         checkpoint=checkpoint,
         dataset=source.name,
         nearest=nearest,
     )
-    return ProbeSummary(results, images, notes)
+    return images, [*([overlap_note] if overlap_note else []), *notes]
 
 
 def _draw(config: Config, train: Features, test: Features, nearest: dict[str, np.ndarray]) -> str:

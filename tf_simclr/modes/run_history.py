@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_simclr.checkpoints import history
 from tf_simclr.devices import strategies
-from tf_simclr.errors import ConfigError
+from tf_simclr.errors import one_line
 from tf_simclr.report.content import Images
 from tf_simclr.run_state import RunState
 from tf_simclr.training import hooks
@@ -75,7 +75,7 @@ def write_report(state: RunState, images: Images, notes: Sequence[str]) -> dict[
         # This process still has the lock, as if the run went on.
         run = dataclasses.replace(run_folder.read(state.model_dir), state=_reason(state))
         run_report.write(path, run_report.make([run], images=images, notes=notes))
-    except ConfigError as error:
-        state.say(f"{run_report.NAME} is not written: {error}")
+    except Exception as error:  # drawing can raise any exception, and the run has finished
+        state.say(f"{run_report.NAME} is not written: {one_line(error)}")
         return {}
     return {"report": path}

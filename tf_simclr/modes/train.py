@@ -81,8 +81,8 @@ def _train_and_evaluate(state: RunState, opened: Source) -> dict:
     if state.is_chief and (problem := opened.keep_listing()):
         state.say(problem)
 
-    # During training, write ckpt-STEP and summaries; with eval_every_epochs also best/ and
-    # result.json.
+    # During training, write ckpt-STEP, summaries and metrics.jsonl; with eval_every_epochs also
+    # result.json and eval/, and with that or best_metric also best/.
     _train(state, evaluator)
 
     # At the end, write saved_model/STEP and, if asked for, result.json, best/,

@@ -116,10 +116,7 @@ def knn_top_1(features: np.ndarray, labels: np.ndarray) -> float:
         queries = np.arange(len(rows))[:, None]
         similarities[queries[:, 0], rows] = -np.inf
         nearest = np.argpartition(-similarities, count - 1, axis=1)[:, :count]
-        # The largest vote of a query is 1, so that no vote overflows.
-        nearest_similarities = similarities[queries, nearest]
-        largest = nearest_similarities.max(axis=1, keepdims=True)
-        votes = np.exp((nearest_similarities - largest) / knn.TEMPERATURE)
+        votes = np.exp(similarities[queries, nearest] / knn.TEMPERATURE)
         scores = np.zeros((len(rows), targets.max() + 1))
         np.add.at(scores, (queries, targets[nearest]), votes)
         hits += int(np.sum(metrics.ranks(scores, targets[rows]) < 1))

@@ -21,7 +21,10 @@ def check(path: str) -> None:
         raise ConfigError(f"output must end in {', '.join(FORMATS)}, got {path!r}")
     parent = os.path.dirname(path) or "."
     if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
-        raise ConfigError(f"output {path!r} cannot be written: {parent!r} is not a writable folder")
+        raise ConfigError(
+            f"output {path!r} cannot be written: {parent!r} is not a writable folder; give a file "
+            "in another folder with --output"
+        )
     if os.path.isdir(path):
         raise ConfigError(f"output {path!r} is a directory: give a file name")
 

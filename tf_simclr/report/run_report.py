@@ -1,6 +1,5 @@
 """Makes the report on one or several runs, and writes it as one HTML file."""
 
-import os
 import time
 from collections.abc import Sequence
 
@@ -8,7 +7,7 @@ from tf_simclr import files
 from tf_simclr.errors import ConfigError, one_line
 from tf_simclr.report.content import Images, Report
 from tf_simclr.report.page import page
-from tf_simclr.report.runs import charts, overview, run_folder, settings_table, versions
+from tf_simclr.report.runs import charts, folders, overview, run_folder, settings_table, versions
 from tf_simclr.report.runs.run_folder import Run
 
 NAME = "report.html"
@@ -21,8 +20,9 @@ def write(path: str, report: Report) -> None:
     Raises:
       ConfigError: the file cannot be written.
     """
+    text = page.render(report)
     try:
-        files.write_text(path, page.render(report))
+        files.write_text(path, text)
     except Exception as error:  # OSError, or an error of TensorFlow
         raise ConfigError(
             f"output {path!r} cannot be written ({one_line(error)}): use another file name"
@@ -37,7 +37,7 @@ def make(runs: Sequence[Run], *, images: Images | None = None, notes: Sequence[s
       images: what the encoder of a single run has learned (`run_images.summarize`).
       notes: what is missing from the report, and why.
     """
-    names = unique_names([run.model_dir for run in runs])
+    names = folders.short_names([run.model_dir for run in runs])
     version_facts, version_notes = versions.facts(runs, names)
     prefixes = [f"{name}: " if len(runs) > 1 else "" for name in names]
     run_notes = (
@@ -73,13 +73,3 @@ def read(model_dirs: Sequence[str]) -> list[Run]:
             raise ConfigError(f"model_dir {run.model_dir!r} is named twice: name each run once")
         seen.add(run.model_dir)
     return runs
-
-
-def unique_names(paths: Sequence[str]) -> list[str]:
-    """Returns the shortest ends of paths that tell them apart: "lr_1/a" and "lr_2/a", or "b"."""
-    parts = [os.path.normpath(path).split(os.sep) for path in paths]
-    for length in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(part[-length:]) for part in parts]
-        if len(set(names)) == len(names):
-            return names
-    return list(paths)

@@ -11,9 +11,9 @@ The bounds follow from runs of ResNet-18 of width 0.25 on shapes and CIFAR-10, w
 - The effective rank is 20 or more for features, and 7 to 70 for projections. Without negatives, the
   batch normalization at the end of the projection head keeps embedding_std above 0.4, but the
   projections collapse to a line: their rank is 1.5 to 1.7.
-- At temperature 100, the loss stays within 0.03% of its chance level. In healthy runs it is further
-  away than 1% from about 100 steps after the warm-up on; before, the projections may be worse than
-  chance.
+- At temperature 100, the loss stays within 0.03% of its chance level. In healthy runs it falls more
+  than 1% below it, but a slow run may need longer than MIN_STEPS. The warning therefore says "so
+  far". During the warm-up, the projections may be worse than chance.
 """
 
 import math

@@ -21,7 +21,8 @@ from tf_simclr.models.simclr import SimCLR
 from tf_simclr.training import run_input
 from tf_simclr.training.tasks import Task
 
-# Images and views are the same in each measurement of each run, whatever the run's seed.
+# Images and views do not depend on the run's seed. The views also depend on the size of a batch and
+# on the number of replicas.
 _SEED = 20
 # Images that a replica processes at a time: as many as in training, but not so few that the device
 # idles, and not more than needed.
@@ -30,7 +31,7 @@ _MAX_KEPT_BYTES = 2**26  # of views in memory; starting a pipeline again takes a
 
 
 class Embeddings(NamedTuple):
-    """What the encoder makes of the monitored images, in inference mode.
+    """The embeddings of the monitored images, in inference mode.
 
     The rows of z1 and z2 belong to each other, and so do the rows of the other three.
 

@@ -1,8 +1,8 @@
 """Hooks that the host runs between calls to the device. Some act only every N steps.
 
-The loop calls the hooks in the order of the list in modes/train.py. The order matters. NaN weights
-must never be saved, so RequireFinite comes first. An evaluation comes before the checkpoint of its
-step: a run that is killed between the two evaluates that step again.
+The loop calls the hooks in the order of the list in modes/run_hooks.py. The order matters. NaN
+weights must never be saved, so RequireFinite comes first. An evaluation comes before the checkpoint
+of its step: a run that is killed between the two evaluates that step again.
 """
 
 import contextlib

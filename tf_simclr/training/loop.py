@@ -63,13 +63,8 @@ def train(
             began = time.monotonic()
             rows, views, waits = run_steps(iterator, tf.constant(num_steps))
             rows = rows.numpy()  # waits for the device
-            seconds, *shares = workers.mean_over_workers(
-                strategy,
-                [
-                    time.monotonic() - began,
-                    *(signal_number in received for signal_number in STOP_SIGNALS),
-                ],
-            )
+            values = [time.monotonic() - began, *(n in received for n in STOP_SIGNALS)]
+            seconds, *shares = workers.mean_over_workers(strategy, values)
             stops = (n for n, share in zip(STOP_SIGNALS, shares, strict=True) if share)
             compiled = step == first_step
             chunk = Chunk(

@@ -36,7 +36,7 @@ class Record:
       values: {tag: value}, with the tags of TensorBoard, such as "train/contrast_loss".
       spectrum: singular values of the features, the largest first, divided by the largest; only of
         kind MONITOR.
-      warnings: warnings that the run printed at this step.
+      warnings: warnings that hold at this step. A run prints only the first of each kind.
     """
 
     kind: str

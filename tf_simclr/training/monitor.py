@@ -30,9 +30,9 @@ class RecordWriter(Protocol):
 def figures(embeddings: Embeddings) -> tuple[dict[str, float], list[float]]:
     """Computes the figures of a measurement (`probes.diagnostics`).
 
-    Uniformity is the mean over the two views, as in the paper's code. embedding_std is that of the
-    views together. knn_top_1 is left out with fewer than two classes, and all figures that are not
-    finite are left out.
+    Uniformity is the mean over the two views, as in the paper's code. embedding_std is computed
+    over both views together. knn_top_1 is left out with fewer than two classes, and all figures that
+    are not finite are left out.
 
     Returns:
       {tag: value}, and the spectrum of the features: the singular values divided by the largest.
@@ -159,7 +159,10 @@ class Monitor(Hook):
         """Computes and writes the figures, and warns of a collapse; returns {tag: value}."""
         values, spectrum = figures(embeddings)
         if not values:
-            text = "The embeddings are not finite, or of fewer than two images: no figures"
+            text = (
+                "There are no figures: the embeddings are not finite, or fewer than two images can "
+                "be decoded"
+            )
             self._say(step, "figures", text)
         values |= {
             "monitor/images": float(len(embeddings.features)),
@@ -175,12 +178,12 @@ class Monitor(Hook):
         """Returns the warnings of a measurement, and prints them."""
         if step < self._warmup_steps + collapse.MIN_STEPS:
             return []
-        found = collapse.warnings(
+        texts = collapse.warnings(
             values, contrast_loss=loss, num_images=self._batch_size, max_ranks=ranks
         )
-        for kind, text in found.items():
+        for kind, text in texts.items():
             self._say(step, kind, text)
-        return list(found.values())
+        return list(texts.values())
 
     def _say(self, step: int, kind: str, text: str) -> None:
         """Prints a text, but only the first of its kind."""

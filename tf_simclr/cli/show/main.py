@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from absl import logging
 
-from tf_simclr.cli import quiet
+from tf_simclr.cli import help, quiet
 from tf_simclr.cli.show import map as map_command
 from tf_simclr.cli.show import neighbours, projector, run, views
+from tf_simclr.data import errors
 from tf_simclr.errors import ConfigError
 
 # Each module has a docstring, add_arguments(parser) and run(args), which prints what it wrote.
@@ -31,12 +32,12 @@ def main(argv: Sequence[str], *, program: str = "tf-simclr show") -> None:
     Raises:
       SystemExit: with status 1 or 2 after an error.
     """
-    args = make_parser(program).parse_args(argv)
+    args = make_parser(program).parse_args(help.with_values(argv))
     logging.set_verbosity(logging.ERROR)
     try:
-        with quiet.without_chatter(on_terminal=sys.stderr.isatty()):
+        with quiet.without_chatter(on_terminal=sys.stderr.isatty()), errors.in_one_line():
             SUBCOMMANDS[args.subcommand].run(args)
-    except ConfigError as error:
+    except (ConfigError, errors.UndecodableError) as error:
         sys.exit(f"{program}: {error}")
 
 
@@ -48,7 +49,7 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     """
     parser = argparse.ArgumentParser(
         prog=program,
-        description=__doc__,
+        description="Draws reports on runs, and pictures of data, runs and features.",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

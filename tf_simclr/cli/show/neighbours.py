@@ -20,6 +20,7 @@ from tf_simclr.report import picture_file
 from tf_simclr.report.images import encoded_images, image_sets, neighborhoods, run_images
 
 MAX_QUERIES = 100
+MAX_NEIGHBORS = 50  # more do not fit on a picture
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,8 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Writes the picture."""
     picture_file.check(args.output)
-    if len(args.query) + (args.queries or 0) > MAX_QUERIES:
-        raise ConfigError(f"queries must be at most {MAX_QUERIES}, with --query counted")
+    num_queries = len(args.query) + (args.queries or 0)
+    if num_queries > MAX_QUERIES:
+        raise ConfigError(
+            f"queries must be at most {MAX_QUERIES}, with --query counted, got {num_queries}"
+        )
+    if args.neighbors > MAX_NEIGHBORS:
+        raise ConfigError(f"neighbors must be at most {MAX_NEIGHBORS}, got {args.neighbors}")
     opened = image_flags.open_arguments(args)
     shown = run_images.open_and_encode(
         opened.path, opened.config, fixed=opened.fixed, queries=args.query
@@ -95,7 +101,7 @@ def run(args: argparse.Namespace) -> None:
         f"and their nearest {found.num_neighbors} among {found.searched}; "
         f"{shown.encoder.checkpoint}"
     )
-    total = f"all {len(found.test):,} images"
+    total = f"{len(found.test):,} images"
     for title, share in found.precision().items():
         print(f"  {title}: {100 * share:.1f}% of the neighbors of {total} have the same class")
 

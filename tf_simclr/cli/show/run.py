@@ -5,8 +5,8 @@
 
 The report on one run says whether it is learning and whether it has collapsed. It shows its
 curves, a map of the evaluation images, nearest neighbors before and after training, and confusions.
-The report on several runs lays their curves over each other and lists the settings that differ. It
-only reads the files of the run and the data set, so the run may go on meanwhile.
+The report on several runs draws their curves in the same charts and lists the settings that differ.
+It only reads the files of the run and the data set, so the run may go on meanwhile.
 """
 
 import argparse
@@ -62,8 +62,9 @@ def run(args: argparse.Namespace) -> None:
     output = args.output or run_report.NAME
     if not args.output and len(model_dirs) == 1:
         output = os.path.join(model_dirs[0], run_report.NAME)
-    _check_output(output)
     runs = run_report.read(model_dirs)
+    _check_output(output)
+    _check_used(args)
     images: Images | None = None
     notes: list[str] = []
     if len(runs) == 1 and not args.no_images:
@@ -78,6 +79,15 @@ def run(args: argparse.Namespace) -> None:
     print(f"Report: {output} ({os.path.getsize(output) / 1e6:.1f} MB)")
 
 
+def _check_used(args: argparse.Namespace) -> None:
+    """Raises ConfigError if an argument would have no effect."""
+    given = [*image_flags.given(args), *["query"] * bool(args.query)]
+    if given and (args.no_images or len(args.model_dirs) > 1):
+        raise ConfigError(
+            f"{given[0]} must be unset with --no_images or several runs: it is for images"
+        )
+
+
 def _check_output(output: str) -> None:
     """Raises ConfigError if the report cannot be written."""
     folder = os.path.dirname(output) or "."
@@ -85,7 +95,8 @@ def _check_output(output: str) -> None:
         raise ConfigError(f"output must end in .html, got {output!r}")
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
         raise ConfigError(
-            f"output {output!r} cannot be written: {folder!r} is not a writable folder"
+            f"output {output!r} cannot be written: {folder!r} is not a writable folder; give a "
+            "file in another folder with --output"
         )
     if os.path.isdir(output):
         raise ConfigError(f"output {output!r} is a directory: give a file name")
@@ -102,11 +113,8 @@ def _images(args: argparse.Namespace, shown: run_folder.Run) -> tuple[Images | N
     options = Options(max_on_map=args.max_images, method=args.method, queries=tuple(args.query))
     given = image_flags.given(args)
     try:
-        with errors.in_one_line():
-            opened = image_flags.open_settings(shown.model_dir, given)
-            return run_images.summarize(
-                opened.path, opened.config, fixed=opened.fixed, options=options
-            )
+        opened = image_flags.open_settings(shown.model_dir, given)
+        return run_images.summarize(opened.path, opened.config, fixed=opened.fixed, options=options)
     except (ConfigError, errors.UndecodableError) as error:
         if given or args.query:
             raise

@@ -10,8 +10,8 @@ class RandomSample(WrappedSource):
     """A Source that limits one split to a random sample of its examples.
 
     Reading the sample reads little more than its examples. It takes the first examples in the
-    order of a seed: of a folder any images, of a TFDS data set those of files in random order (TFDS
-    stores examples in random order). The sample depends only on the data set, the split, the sizes
+    order of a seed: For a folder, these are random images. For TFDS, they are examples of randomly
+    ordered files. The sample depends only on the data set, the split, the sizes
     and the seed.
     """
 

@@ -194,6 +194,16 @@ def _full_names(all_names: Sequence[str], split: str, names: Sequence[str]) -> l
     return result
 
 
+def overlap_note(source: Source, train_split: str, eval_split: str) -> str | None:
+    """Returns why no neighbors can be shown, if the splits have images in common; else None."""
+    if train_split == eval_split or not overlap(source, train_split, eval_split):
+        return None
+    return (
+        f"Neighbors are left out, because train_split {train_split} and eval_split {eval_split} "
+        "have images in common."
+    )
+
+
 def overlap(source: Source, split: str, other: str) -> bool:
     """Returns whether two splits in TFDS's slicing syntax have an example in common."""
 

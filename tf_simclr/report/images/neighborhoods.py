@@ -40,7 +40,7 @@ class Found:
         """Describes what was searched, e.g. "10,000 training images"."""
         part = "" if len(self.train) == self.train.total else f" of {self.train.total:,}"
         if self.train.split == self.test.split:
-            return f"the other {len(self.train):,}{part} images of split {self.train.split}"
+            return f"the other {len(self.train) - 1:,}{part} images of split {self.train.split}"
         return f"{len(self.train):,}{part} training images"
 
     def hits(self, rows: np.ndarray) -> dict[str, np.ndarray] | None:

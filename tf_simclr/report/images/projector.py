@@ -26,14 +26,13 @@ def check(directory: str) -> None:
     Raises:
       ConfigError: the directory has other files, or cannot be written.
     """
-    if os.path.isdir(directory) and set(os.listdir(directory)) <= _FILES:
-        parent = directory
-    else:
+    if not (os.path.isdir(directory) and set(os.listdir(directory)) <= _FILES):
         new_directory.check(directory)
-        parent = os.path.dirname(os.path.abspath(directory))
+    parent = os.path.dirname(os.path.abspath(directory))
     if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
         raise ConfigError(
-            f"output {directory!r} cannot be written: {parent!r} is not a writable folder"
+            f"output {directory!r} cannot be written: {parent!r} is not a writable folder; give "
+            "another directory with --output"
         )
 
 

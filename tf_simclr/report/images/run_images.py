@@ -104,11 +104,8 @@ def open_and_encode(
     wanted = image_sets.find_positions(source, eval_split, queries)
     if with_train and train_split != eval_split:
         source.num_examples(train_split, flag="train_split")
-        if image_sets.overlap(source, train_split, eval_split):
-            notes.append(
-                f"Neighbors are left out, because train_split {train_split} and eval_split "
-                f"{eval_split} have images in common."
-            )
+        if note := image_sets.overlap_note(source, train_split, eval_split):
+            notes.append(note)
             with_train = False
     encoder = trained_encoder.open_encoder(path, config, fixed=fixed, with_before=with_train)
     source, has_head = _match_head(source, encoder)

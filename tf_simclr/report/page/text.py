@@ -79,7 +79,7 @@ def plain(text: object, length: int) -> str:
 
 
 def number(value: float) -> str:
-    """Returns a number with four significant digits: 12,345, 0.1235, 1.235e-07."""
+    """Returns a number with four significant digits: 12,345, 0.1235, 1.235e-7."""
     if not math.isfinite(value):
         return "not finite"
     if value == 0:
@@ -94,8 +94,3 @@ def number(value: float) -> str:
 def percent(share: float) -> str:
     """Returns a share in [0, 1] as a percentage, such as "93.2%"."""
     return f"{100 * share:.1f}%"
-
-
-def slug(text: str) -> str:
-    """Returns the ASCII letters and digits of a text, joined by hyphens, for an identifier."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()[:60]).strip("-") or "part"

@@ -63,8 +63,8 @@ TRAINING = {
     "learning_rate": Text(
         "Learning rate",
         "rate",
-        "The step size of the optimizer. It rises from 0 during the warm-up, and then falls to 0 "
-        "along half a cosine.",
+        "The step size of the optimizer. It rises from 0 during the warm-up, if there is one, and "
+        "then falls to 0 along half a cosine.",
     ),
 }
 REST = {
@@ -95,7 +95,7 @@ REST = {
     "train/skipped_examples": Text(
         "Undecodable images",
         "images",
-        "Images that could not be decoded and were replaced, since the last point. Good is 0.",
+        "Images that could not be decoded and were replaced, since the last point. It should be 0.",
     ),
     "train/unlabelled_examples": Text(
         "Images without a label",
@@ -113,8 +113,8 @@ SPEED = {
     "train/input_wait": Text(
         "Time waiting for data",
         "share of time",
-        "The share of the time in which the device waits for images. Good is near 0. If it is "
-        "high, the host is the bottleneck: give it more cores, or use --augment_on=device.",
+        "The share of the time in which the device waits for images. It should be near 0. If it "
+        "is high, the host is the bottleneck: give it more cores, or use --augment_on=device.",
     ),
 }
 DIAGNOSTICS = {
@@ -128,19 +128,20 @@ DIAGNOSTICS = {
         "Spread of projections",
         "1 = even",
         "Standard deviation of the projections: 1 if they are spread evenly over all directions, "
-        "0 if all images have one projection, which is a collapse. Healthy runs stay near 1.",
+        "0 if all images have the same projection, which is a collapse. Healthy runs stay well "
+        "above 0.1 after the warm-up.",
     ),
     "monitor/rankme": Text(
         "Effective rank of features",
         "dimensions",
         "How many dimensions the features use (RankMe). A healthy run uses many, and usually more "
-        "with time. A few dimensions are a collapse.",
+        "with time. Only a few dimensions mean a collapse.",
     ),
     "monitor/rankme_projections": Text(
         "Effective rank of projections",
         "dimensions",
-        "How many dimensions the output of the projection head uses (RankMe). It is lower than the "
-        "rank of the features, because the head discards what augmentation changes.",
+        "How many dimensions the output of the projection head uses (RankMe). It is usually lower "
+        "than the rank of the features, because the head discards what augmentation changes.",
     ),
     "monitor/alignment": Text(
         "Alignment",
@@ -163,8 +164,8 @@ DIAGNOSTICS = {
     "monitor/negative_similarity": Text(
         "Similarity of negatives",
         "cosine",
-        "Mean cosine similarity of views of different images. Good is near 0. If it rises toward "
-        "1, all images look alike to the model: a collapse.",
+        "Mean cosine similarity of views of different images. It should stay near 0. If it rises "
+        "toward 1, all images look alike to the model: a collapse.",
     ),
 }
 SPECTRUM = Text(
@@ -172,7 +173,7 @@ SPECTRUM = Text(
     "singular value / largest",
     "The singular values of the features, the largest first: how much each direction is used. A "
     "good line falls slowly. A line that drops early by orders of magnitude shows unused "
-    "dimensions, and a sheer drop a collapse.",
+    "dimensions, and a sudden drop shows a collapse.",
 )
 EVALUATION = {
     "eval/label_top_1_accuracy": Text(

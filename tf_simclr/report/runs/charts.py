@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def make(runs: Sequence[Run], names: Sequence[str]) -> dict[str, tuple[Chart, ..
     charts: dict[str, list[Chart]] = {}
     for heading, texts, prefix in _SECTIONS:
         tags = [*texts, *_further_tags(runs, prefix)]
-        new = [tag for tag in dict.fromkeys(tags) if tag not in drawn and not _is_later(tag, texts)]
+        new = [tag for tag in dict.fromkeys(tags) if tag not in drawn]
         made = (_chart(runs, names, tag, texts.get(tag) or _plain_text(tag)) for tag in new)
         charts[heading] = list(itertools.islice((chart for chart in made if chart), MAX_CHARTS))
         drawn.update(new)
@@ -72,11 +72,6 @@ def _further_tags(runs: Iterable[Run], prefix: str | None) -> list[str]:
         return []
     tags = {tag for run in runs for record in run.records for tag in record.values}
     return sorted(tag for tag in tags if tag.startswith(prefix))
-
-
-def _is_later(tag: str, texts: Mapping[str, Text]) -> bool:
-    """Returns whether another heading has the text of a tag."""
-    return tag not in texts and any(tag in others for _, others, _ in _SECTIONS)
 
 
 def _plain_text(tag: str) -> Text:
@@ -147,7 +142,8 @@ def thin(x: np.ndarray, y: np.ndarray, limit: int = MAX_POINTS) -> tuple[np.ndar
 
 def _chance(runs: Sequence[Run]) -> tuple[tuple[str, float] | None, str]:
     """Returns the reference line of the contrastive loss, and a sentence for its explanation."""
-    sizes = sorted({size for run in runs if (size := run.settings.get("train_batch_size"))})
+    recorded = {run.settings.get("train_batch_size", 0) for run in runs}
+    sizes = sorted(size for size in recorded if size > 0)
     levels = {size: chance_level(size) for size in sizes}
     if len(levels) == 1 and all("train_batch_size" in run.settings for run in runs):
         (size,) = sizes

@@ -32,7 +32,9 @@ def read(directory: str) -> list[Record]:
         for tag, value in values.items():
             if kind := _kind(tag):
                 count += 1
-                found[kind, step] = (time, found.get((kind, step), (0.0, {}))[1] | {tag: value})
+                _, known = found.get((kind, step), (time, {}))
+                known[tag] = value
+                found[kind, step] = (time, known)
         if count > _MAX_SCALARS:
             break
     records = [

@@ -12,9 +12,10 @@ MAX_NAMES = 100_000  # of one folder
 MAX_NAMES_SEARCHED = 1_000_000  # of all folders
 MAX_FOUND = 2_000
 MAX_DEPTH = 30
-# Folders in a model_dir, and folders of tools that hold thousands of files.
+# Folders of tools hold thousands of files. A model_dir has folders of its own.
+_OF_TOOLS = re.compile(r"plugins|\..*|__pycache__").fullmatch
 _OF_A_RUN = re.compile(
-    r"best|saved_model|saved_model_best|features|plugins|eval|eval_.*|\..*|__pycache__"
+    r"best|saved_model|saved_model_best|features|projector|eval|eval_.*|plugins|\..*|__pycache__"
 ).fullmatch
 
 
@@ -70,13 +71,15 @@ def find(root: str, is_wanted: Callable[[str, set[str]], bool]) -> tuple[list[st
             continue
         seen.add(identity)
         num_names += len(in_it)
-        if is_wanted(directory, in_it):
+        is_found = is_wanted(directory, in_it)
+        if is_found:
             found.append(directory)
         if len(found) > MAX_FOUND or num_names > MAX_NAMES_SEARCHED:
             what = f"{MAX_FOUND} runs" if len(found) > MAX_FOUND else f"{MAX_NAMES_SEARCHED} files"
             return _sorted(found[:MAX_FOUND], root), f"only the first {what} below {root!r}"
         if depth < MAX_DEPTH:
-            inside = [os.path.join(directory, name) for name in in_it if not _OF_A_RUN(name)]
+            skips = _OF_A_RUN if is_found else _OF_TOOLS
+            inside = [os.path.join(directory, name) for name in in_it if not skips(name)]
             waiting += [(path, depth + 1) for path in sorted(inside) if _is_directory(path)]
     return _sorted(found, root), ""
 

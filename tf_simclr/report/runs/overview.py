@@ -12,7 +12,7 @@ from tf_simclr.training import collapse
 from tf_simclr.training.metrics_file import MONITOR, TRAIN, Record
 
 MAX_WARNINGS = 10
-# A loss below this part of its chance level is no accident.
+# A loss below this share of its chance level is not an accident.
 LEARNS_BELOW = 0.95
 
 
@@ -51,7 +51,7 @@ def _learning(run: Run) -> Verdict:
         return Verdict(
             "warning", "Cannot say whether it is learning: no contrastive loss is recorded yet."
         )
-    if not batch_size:
+    if not batch_size or batch_size < 1:
         return Verdict(
             "warning",
             "Cannot say whether it is learning: the settings are missing, and with them the batch "
@@ -71,8 +71,8 @@ def _learning(run: Run) -> Verdict:
     text = f"contrastive loss went from {change}."
     if (last.step or 0) < _first_step_to_judge(run):
         return Verdict("warning", f"Too early to say whether it is learning: {text}")
-    if last.value < LEARNS_BELOW * chance:
-        return Verdict("warning", f"Not improving: {text}")
+    if last.value < (1 - collapse.CHANCE_MARGIN) * chance:
+        return Verdict("warning", f"{'Learning slowly' if is_falling else 'Not improving'}: {text}")
     return Verdict("bad", f"Not learning: {text}")
 
 
@@ -207,10 +207,10 @@ def _probe_facts(run: Run) -> list[Fact]:
     others = []
     if how.startswith("quick"):
         summary = figures.probe_summary(run)
-        baselines = {"raw pixels": "probe/raw_pixels", "before training": "probe/untrained"}
+        baselines = {"raw pixels": "probe/raw_pixels", "untrained encoder": "probe/untrained"}
         others = [f"{n} {100 * summary[k]:.1f}%" for n, k in baselines.items() if k in summary]
     elif run.probe:
-        baselines = {"raw pixels": "raw_pixels", "before training": "untrained"}
+        baselines = {"raw pixels": "raw_pixels", "untrained encoder": "untrained"}
         for name, encoder in baselines.items():
             values = run.probe.accuracies.get(encoder, {}).get("logistic", {})
             if run.probe.metric in values:

@@ -64,12 +64,6 @@ class Run:
         return [record for record in self.records if record.kind == kind]
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """Returns the warnings of the last record that holds figures of the embeddings."""
-        measured = self.of_kind(metrics_file.MONITOR)
-        return tuple(measured[-1].warnings) if measured else ()
-
-    @property
     def progress(self) -> str:
         """Returns "step 400 of 800", "step 400" or "no step"."""
         if self.step is None:

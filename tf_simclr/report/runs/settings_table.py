@@ -8,7 +8,7 @@ from tf_simclr.report.content import SettingRow
 from tf_simclr.report.runs.run_folder import Run
 
 # Where data lies and how files are kept is no difference between runs.
-_NO_DIFFERENCE = ("data_dir", "keep_checkpoint_max", "keep_hub_module_max", "cache_dataset")
+_NO_DIFFERENCE = ("keep_checkpoint_max", "keep_hub_module_max", "cache_dataset")
 _MISSING = object()
 
 
@@ -49,9 +49,11 @@ def differences(first: Run, other: Run) -> str:
     """
     if not (first.settings and other.settings):
         return ""
+    # The directory of a folder of images is the data set; that of TFDS may be anywhere.
+    is_folder = "folder" in (first.settings.get("dataset"), other.settings.get("dataset"))
     changed = []
     for name, spec in settings().items():
-        if not spec.saved or name in _NO_DIFFERENCE:
+        if not spec.saved or name in _NO_DIFFERENCE or (name == "data_dir" and not is_folder):
             continue
         before, now = (
             spec.normalize(run.settings.get(name, spec.default)) for run in (first, other)

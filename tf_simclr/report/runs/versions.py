@@ -28,7 +28,8 @@ def facts(runs: Sequence[Run], names: Sequence[str]) -> tuple[tuple[Fact, ...], 
             found += [Fact(title, value, name) for name, value in by_run.items()]
     missing = [name for name, run in zip(names, runs, strict=True) if not run.starts]
     notes = tuple(
-        f"{name}: an earlier version made it, without recording versions and devices."
+        f"{name}: versions and devices are unknown, because it has no readable history.json "
+        "(earlier versions wrote none)."
         for name in missing
     )
     return tuple(found), notes
