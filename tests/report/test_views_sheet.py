@@ -17,6 +17,7 @@ from tf_simclr.data.augment.device_views import DeviceViews
 from tf_simclr.data.pipeline import first_batches
 from tf_simclr.data.sources.folder import FolderSource
 from tf_simclr.data.sources.tfds_source import open_source
+from tf_simclr.report import picture_file
 from tf_simclr.report.views import tiles, views_sheet
 from tf_simclr.training import run_input
 
@@ -119,8 +120,8 @@ def test_the_sheet_shows_the_views_and_names(folder):
     texts = [text.get_text() for text in figure.texts]
     assert any("image_size 24" in text and "augmented on the host" in text for text in texts)
     assert "<script>" in texts or "日本語" in texts or "$x$ {y}" in texts
-    for suffix in tiles.SUFFIXES:
-        content = tiles.save(figure, suffix)
+    for suffix in picture_file.FORMATS:
+        content = picture_file.encode(figure, suffix, is_cropped=False)
         assert b"<script>" not in content
     figure.canvas.draw()
     box = figure.bbox

@@ -12,6 +12,7 @@ from tf_simclr.data.sources import image_range
 from tf_simclr.data.sources.opening import limit_labels, open_data
 from tf_simclr.errors import ConfigError
 from tf_simclr.modes import pictures
+from tf_simclr.report import picture_file
 from tf_simclr.report.views import steps_sheet, tiles, views_sheet
 from tf_simclr.training import run_input
 
@@ -24,7 +25,7 @@ def draw(config: Config, *, count: int, explained: str | None, suffix: str) -> b
       count: number of images to read.
       explained: the image whose steps to draw: a number from 1 to count, or a file; None for the
         sheet.
-      suffix: one of tiles.SUFFIXES.
+      suffix: one of picture_file.FORMATS.
 
     Raises:
       ConfigError: the data set or an image cannot be read.
@@ -39,7 +40,7 @@ def draw(config: Config, *, count: int, explained: str | None, suffix: str) -> b
             figure = _figure(config, count, explained, on_cpu)
     except errors.UndecodableError as error:
         raise ConfigError(str(error)) from None
-    return tiles.save(figure, suffix)
+    return picture_file.encode(figure, suffix, dpi=tiles.DPI, is_cropped=False)
 
 
 def _figure(config: Config, count: int, explained: str | None, on_cpu: bool):

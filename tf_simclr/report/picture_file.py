@@ -1,14 +1,36 @@
 """Writes figures of Matplotlib as PNG, SVG or PDF."""
 
+import contextlib
+import io
 import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import matplotlib
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 
+from tf_simclr import files
 from tf_simclr.errors import ConfigError, one_line
 
 FORMATS = (".png", ".svg", ".pdf")
 DPI = 300
+# Fonts for scripts that Matplotlib's own font lacks. Those that are not installed are left out.
+_FALLBACKS = (
+    "Noto Sans",
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Noto Sans Arabic",
+    "Noto Sans Devanagari",
+    "Hiragino Sans",
+    "PingFang SC",
+    "Yu Gothic",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+    "WenQuanYi Zen Hei",
+    "Arial Unicode MS",
+)
 
 
 def check(path: str) -> None:
@@ -17,7 +39,7 @@ def check(path: str) -> None:
     Raises:
       ConfigError: its folder does not exist or is not writable, or its suffix is unknown.
     """
-    if os.path.splitext(path)[1].lower() not in FORMATS:
+    if suffix_of(path) not in FORMATS:
         raise ConfigError(f"output must end in {', '.join(FORMATS)}, got {path!r}")
     parent = os.path.dirname(path) or "."
     if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
@@ -29,10 +51,32 @@ def check(path: str) -> None:
         raise ConfigError(f"output {path!r} is a directory: give a file name")
 
 
+def suffix_of(path: str) -> str:
+    """Returns the lower-case suffix of a path, such as ".png"."""
+    return os.path.splitext(path)[1].lower()
+
+
+def encode(figure: Figure, suffix: str, *, dpi: int = DPI, is_cropped: bool = True) -> bytes:
+    """Returns a figure as the content of a file. The same figure gives the same bytes.
+
+    Args:
+      figure: the figure.
+      suffix: one of FORMATS.
+      dpi: pixels in an inch, of a PNG.
+      is_cropped: whether to crop the figure to its content.
+    """
+    dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    crop: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.05} if is_cropped else {}
+    content = io.BytesIO()
+    # Text of an SVG stays text, and its ids do not change from run to run.
+    svg = {"svg.hashsalt": "tf_simclr", "svg.fonttype": "none"}
+    with _fonts(), matplotlib.rc_context(svg):
+        figure.savefig(content, format=suffix[1:], dpi=dpi, metadata=dates.get(suffix), **crop)
+    return content.getvalue()
+
+
 def write(figure: Figure, path: str) -> None:
     """Writes a figure, cropped to its content. An old file is replaced only by a complete one.
-
-    The same figure gives the same bytes: the files have no date.
 
     Args:
       figure: the figure.
@@ -41,25 +85,28 @@ def write(figure: Figure, path: str) -> None:
     Raises:
       ConfigError: the file cannot be written.
     """
-    suffix = os.path.splitext(path)[1].lower().lstrip(".")
-    unfinished = f"{path}.unfinished"
-    dates = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    write_content(encode(figure, suffix_of(path)), path)
+
+
+def write_content(content: bytes, path: str) -> None:
+    """Writes what `encode` returns; see `write`."""
     try:
-        # Text of an SVG stays text, and its ids do not change from run to run.
-        with matplotlib.rc_context({"svg.hashsalt": "tf_simclr", "svg.fonttype": "none"}):
-            figure.savefig(
-                unfinished,
-                format=suffix,
-                dpi=DPI,
-                bbox_inches="tight",
-                pad_inches=0.05,
-                metadata=dates[suffix],
-            )
-        os.replace(unfinished, path)
-    except OSError as error:
+        files.write_bytes(path, content)
+    except Exception as error:  # OSError, or an error of TensorFlow
         raise ConfigError(
             f"output {path!r} cannot be written ({one_line(error)}): use another file name"
         ) from error
-    finally:
-        if os.path.exists(unfinished):
-            os.remove(unfinished)
+
+
+@contextlib.contextmanager
+def _fonts() -> Iterator[None]:
+    """Makes installed fonts stand in for letters that Matplotlib's font lacks.
+
+    A letter that no font has is drawn as an empty box.
+    """
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    families = ["DejaVu Sans", *(name for name in _FALLBACKS if name in installed)]
+    with matplotlib.rc_context({"font.family": families}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*Glyph.*missing")
+        warnings.filterwarnings("ignore", message=".*Matplotlib currently does not support")
+        yield

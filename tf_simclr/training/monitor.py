@@ -31,8 +31,8 @@ def figures(embeddings: Embeddings) -> tuple[dict[str, float], list[float]]:
     """Computes the figures of a measurement (`probes.diagnostics`).
 
     Uniformity is the mean over the two views, as in the paper's code. embedding_std is computed
-    over both views together. knn_top_1 is left out with fewer than two classes, and all figures that
-    are not finite are left out.
+    over both views together. knn_top_1 is left out with fewer than two classes. Figures that are
+    not finite are left out.
 
     Returns:
       {tag: value}, and the spectrum of the features: the singular values divided by the largest.

@@ -15,12 +15,11 @@ draws the same random numbers.
 import argparse
 import os
 
-from tf_simclr import files
 from tf_simclr.cli import flags, gin_files, help
 from tf_simclr.config import Config, saved_settings, settings
 from tf_simclr.config.setting import NO_PATTERN
-from tf_simclr.errors import ConfigError, one_line
-from tf_simclr.report.views import tiles
+from tf_simclr.errors import ConfigError
+from tf_simclr.report import picture_file
 
 _MAX_IMAGES = 64
 _SECTIONS = ("Data", "Augment")
@@ -76,12 +75,9 @@ def run(args: argparse.Namespace) -> None:
         config,
         count=count,
         explained=(args.image or "1") if args.explain else None,
-        suffix=tiles.suffix_of(args.output),
+        suffix=picture_file.suffix_of(args.output),
     )
-    try:
-        files.write_bytes(args.output, content)
-    except Exception as error:
-        raise ConfigError(f"output {args.output!r} cannot be written: {one_line(error)}") from None
+    picture_file.write_content(content, args.output)
     print(f"Wrote {args.output}.")
 
 
@@ -91,7 +87,7 @@ def _check_arguments(args: argparse.Namespace) -> int:
     Raises:
       ConfigError: an argument is wrong.
     """
-    check_output(args.output)
+    picture_file.check(args.output)
     if not args.images.isdecimal() or not 1 <= int(args.images) <= _MAX_IMAGES:
         raise ConfigError(f"images must be a number from 1 to {_MAX_IMAGES}, got {args.images!r}")
     count = int(args.images)
@@ -108,21 +104,6 @@ def _check_arguments(args: argparse.Namespace) -> int:
     elif not os.path.isfile(args.image):
         raise ConfigError(f"image {args.image!r} is not a file: give a file, or a number such as 3")
     return count
-
-
-def check_output(path: str) -> None:
-    """Checks the name and the folder of a picture to write.
-
-    Raises:
-      ConfigError: the suffix is not that of a picture, or the folder does not exist.
-    """
-    if tiles.suffix_of(path) not in tiles.SUFFIXES:
-        raise ConfigError(f"output must end in {', '.join(tiles.SUFFIXES)}, got {path!r}")
-    folder = os.path.dirname(path)
-    if not files.is_url(path) and folder and not os.path.isdir(folder):
-        raise ConfigError(f"output {path!r} is in a folder that does not exist: make {folder!r}")
-    if os.path.isdir(path):
-        raise ConfigError(f"output {path!r} is a folder: name a file")
 
 
 def _config(args: argparse.Namespace) -> Config:

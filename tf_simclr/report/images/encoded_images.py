@@ -58,17 +58,8 @@ def summarize(
 ) -> tuple[Images, list[str]]:
     """Makes the part of a report that shows images.
 
-    From files: `run_images.summarize` opens a run, encodes its images and calls this function. At
-    the end of a training run, modes/probe_summary.summarize has the features already:
-
-        train, test = (extract_split(..., extras=Extras(predictions_of=PRETRAINED)) ...)
-        train_images = image_sets.of_features(train, source, config.data.train_split)
-        test_images = image_sets.of_features(test, source, config.data.eval_split)
-        images, notes = encoded_images.summarize(
-            train_images, test_images, source.class_names, nearest=nearest, ...
-        )
-
-    predictions_of needs a model with a supervised head that was trained on the classes of source.
+    `run_images.summarize` opens a run, encodes its images and calls this function. At the end of a
+    training run, modes/probe_summary has the features already.
 
     Args:
       train: the images to search for neighbors. Only the first 10,000 are searched, as in

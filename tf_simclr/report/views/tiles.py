@@ -1,35 +1,13 @@
-"""Places images and texts on a figure, in inches; writes the figure."""
+"""Places images and texts on a figure, in inches."""
 
-import contextlib
-import io
-import os
 import textwrap
-import warnings
-from collections.abc import Iterator
 
 import numpy as np
-from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK, PALE = "#222222", "#767676"
 DPI = 160
-SUFFIXES = (".png", ".svg", ".pdf")
-# Fonts for scripts that Matplotlib's own font lacks. Those that are not installed are left out.
-_FALLBACKS = (
-    "Noto Sans",
-    "Noto Sans CJK JP",
-    "Noto Sans CJK SC",
-    "Noto Sans Arabic",
-    "Noto Sans Devanagari",
-    "Hiragino Sans",
-    "PingFang SC",
-    "Yu Gothic",
-    "Microsoft YaHei",
-    "Malgun Gothic",
-    "WenQuanYi Zen Hei",
-    "Arial Unicode MS",
-)
 _LARGEST_PIXELATED = 64  # pixels; images up to this side are shown with sharp pixels
 
 
@@ -136,36 +114,3 @@ def printable(text: str, limit: int) -> str:
         return text
     head = (limit - 1) // 2
     return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
-
-
-def save(figure: Figure, suffix: str) -> bytes:
-    """Returns the figure as a file.
-
-    Args:
-      figure: the figure.
-      suffix: one of SUFFIXES.
-    """
-    content = io.BytesIO()
-    with _fonts():
-        metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)
-        figure.savefig(content, format=suffix[1:], dpi=DPI, metadata=metadata)
-    return content.getvalue()
-
-
-def suffix_of(path: str) -> str:
-    """Returns the lower-case suffix of a path, such as ".png"."""
-    return os.path.splitext(path)[1].lower()
-
-
-@contextlib.contextmanager
-def _fonts() -> Iterator[None]:
-    """Makes installed fonts stand in for letters that Matplotlib's font lacks.
-
-    A letter that no font has is drawn as an empty box.
-    """
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    families = ["DejaVu Sans", *(name for name in _FALLBACKS if name in installed)]
-    with rc_context({"font.family": families}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*Glyph.*missing")
-        warnings.filterwarnings("ignore", message=".*Matplotlib currently does not support")
-        yield

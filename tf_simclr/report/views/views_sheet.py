@@ -12,6 +12,7 @@ from tf_simclr.data.batch import num_views
 from tf_simclr.data.pipeline.first_batches import FirstBatch
 from tf_simclr.data.sources.folder import FOLDER
 from tf_simclr.data.sources.protocol import Source
+from tf_simclr.report import picture_file
 from tf_simclr.report.views import tiles
 from tf_simclr.training import run_input
 
@@ -38,7 +39,8 @@ def draw(config: Config, source: Source, *, on_cpu: bool) -> bytes:
     """
     where = run_input.augments_on(config, source, on_cpu=on_cpu)
     first = read(config, source, count=DEFAULT_IMAGES, where=where)
-    return tiles.save(figure(config, source, first, where=where), ".png")
+    drawn = figure(config, source, first, where=where)
+    return picture_file.encode(drawn, ".png", dpi=tiles.DPI, is_cropped=False)
 
 
 def read(config: Config, source: Source, *, count: int, where: str) -> FirstBatch:
