@@ -9,7 +9,7 @@ from tf_simclr import compat, run_state
 from tf_simclr.data.sources.opening import open_data
 from tf_simclr.optim import policy
 from tf_simclr.training import device_loop, embedder, monitor, run_input
-from tf_simclr.training.embedder import Embedder
+from tf_simclr.training.embedder import Embedder, Embeddings
 from tf_simclr.training.plan import make_plan
 
 pytestmark = pytest.mark.long
@@ -69,12 +69,17 @@ def pair(request, build, replicas):
 
 def test_two_replicas_embed_what_one_does(pair):
     results = [make_embedder(state)() for state in pair]
-    for a, b in zip(*results, strict=True):
+    # The device draws the boxes of small images for a group at a time, and groups are of two
+    # replicas' images. The views of the host, and evaluation views, are the same.
+    on_host = pair[0].config.augment.augment_on == "host"
+    for name, a, b in zip(Embeddings._fields, *results, strict=True):
         assert a.shape == b.shape and len(a) == 64
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+        if on_host or name not in ("z1", "z2"):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4, err_msg=name)
     values = [monitor.figures(result)[0] for result in results]
     assert values[0].keys() == values[1].keys()
-    assert values[0] == pytest.approx(values[1], rel=1e-3, abs=1e-5)
+    if on_host:
+        assert values[0] == pytest.approx(values[1], rel=1e-3, abs=1e-5)
 
 
 def test_the_same_images_and_views_each_time_in_one_trace(pair, monkeypatch):
@@ -108,16 +113,20 @@ def test_evaluation_views_are_those_of_the_model(pair):
     assert len(set(result.labels)) == 10, "the images are random ones"
 
 
-def test_views_of_an_image_are_in_the_same_row(pair):
-    """Views of one image differ less than views of different images, even without training."""
-    result = make_embedder(pair[0])()
-    distances = np.linalg.norm(result.z1[:, None] - result.z2[None], axis=-1)
-    own = np.diag(distances)
-    assert own.min() > 0, "two views, not one"
-    # Rows of other images would be one of many such pairings.
-    rng = np.random.default_rng(0)
-    others = [distances[np.arange(64), rng.permutation(64)].mean() for _ in range(500)]
-    assert own.mean() < min(others)
+def test_the_rows_are_the_two_views_of_the_images(pair):
+    """The model on the views of each batch, one view after the other, gives the same rows."""
+    state = pair[0]
+    embed = make_embedder(state)
+    result = embed()
+    device_views = state.task.device_views.with_seed(embedder._SEED)
+    expected = []
+    for part, (batch, _) in enumerate(embed._view_batches(tf.distribute.InputContext())):
+        views = device_views.views(batch, step=0, part=part)
+        expected.append([state.model(view, training=False)["proj_head_output"] for view in views])
+    z1, z2 = (np.concatenate(parts) for parts in zip(*expected, strict=True))
+    assert np.abs(z1 - z2).max() > 1e-3, "two views, not one"
+    np.testing.assert_allclose(result.z1, z1, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(result.z2, z2, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["1 replica", "2 replicas"])
