@@ -8,7 +8,7 @@ import small
 from tf_simclr.checkpoints import history
 from tf_simclr.training import monitor
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.shared]
 RANK, UNIFORMITY = "monitor/rankme", "monitor/uniformity"
 
 

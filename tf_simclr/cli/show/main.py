@@ -1,25 +1,19 @@
 """The command line of `tf-simclr show`."""
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from absl import logging
 
 from tf_simclr.cli import help, quiet
-from tf_simclr.cli.show import map as map_command
-from tf_simclr.cli.show import neighbours, projector, run, views
-from tf_simclr.data import errors
 from tf_simclr.errors import ConfigError
 
-# Each module has a docstring, add_arguments(parser) and run(args), which prints what it wrote.
-SUBCOMMANDS: dict = {
-    "run": run,
-    "views": views,
-    "map": map_command,
-    "neighbours": neighbours,
-    "projector": projector,
-}
+# Modules beside this one. Each has a docstring, add_arguments(parser) and run(args), which prints
+# what it wrote.
+SUBCOMMANDS = ("run", "views", "map", "neighbours", "projector")
 
 
 def main(argv: Sequence[str], *, program: str = "tf-simclr show") -> None:
@@ -32,13 +26,23 @@ def main(argv: Sequence[str], *, program: str = "tf-simclr show") -> None:
     Raises:
       SystemExit: with status 1 or 2 after an error.
     """
-    args = make_parser(program).parse_args(help.with_values(argv))
     logging.set_verbosity(logging.ERROR)
-    try:
-        with quiet.without_chatter(on_terminal=sys.stderr.isatty()), errors.in_one_line():
-            SUBCOMMANDS[args.subcommand].run(args)
-    except (ConfigError, errors.UndecodableError) as error:
-        sys.exit(f"{program}: {error}")
+    with quiet.without_chatter():
+        with quiet.without_chatter(on_terminal=True):
+            from tf_simclr.data import errors  # loads TensorFlow, and so do the subcommands
+
+            modules = _modules()
+        args = make_parser(program).parse_args(help.with_values(argv))
+        try:
+            with errors.in_one_line():
+                modules[args.subcommand].run(args)
+        except (ConfigError, errors.UndecodableError) as error:
+            sys.exit(f"{program}: {error}")
+
+
+def _modules() -> dict[str, Any]:
+    """Imports the modules of the subcommands, which takes seconds."""
+    return {name: importlib.import_module(f"tf_simclr.cli.show.{name}") for name in SUBCOMMANDS}
 
 
 def make_parser(program: str) -> argparse.ArgumentParser:
@@ -54,7 +58,7 @@ def make_parser(program: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(dest="subcommand", required=True)
-    for name, module in SUBCOMMANDS.items():
+    for name, module in _modules().items():
         summary = module.__doc__.split("\n")[0]
         module.add_arguments(
             subparsers.add_parser(
