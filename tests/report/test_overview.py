@@ -6,7 +6,7 @@ import pytest
 
 import made_runs
 from tf_simclr.checkpoints import history
-from tf_simclr.report.runs import overview, run_folder, settings_table, versions
+from tf_simclr.report.run_files import overview, run_folder, settings_table, versions
 from tf_simclr.training.metrics_file import MONITOR, TRAIN
 
 
@@ -233,4 +233,8 @@ def test_earlier_starts_on_another_device_are_noted(tmp_path):
 def test_runs_that_recorded_no_versions_get_a_note_and_none_of_this_machine(tmp_path):
     made_runs.settings(tmp_path)
     found, notes = versions.facts([read(tmp_path)], ["old"])
-    assert found == () and len(notes) == 1 and notes[0].startswith("old: an earlier version")
+    assert (
+        found == ()
+        and len(notes) == 1
+        and notes[0].startswith("old: versions and devices are unknown")
+    )

@@ -12,7 +12,7 @@ import tensorflow as tf
 import made_runs
 from tf_simclr.checkpoints import history, run_lock
 from tf_simclr.errors import ConfigError
-from tf_simclr.report.runs import folders, run_folder
+from tf_simclr.report.run_files import folders, run_folder
 from tf_simclr.training.metrics_file import MONITOR, TRAIN
 
 
@@ -106,7 +106,7 @@ def test_a_new_run_is_read_without_tensorflow(tmp_path):
     made_runs.finished(tmp_path / "run")
     write_events(tmp_path / "run", (10,), train__contrast_loss=0.0)
     code = (
-        "import sys; from tf_simclr.report.runs import run_folder;"
+        "import sys; from tf_simclr.report.run_files import run_folder;"
         f"print(run_folder.read({str(tmp_path / 'run')!r}).state);"
         "assert 'tensorflow' not in sys.modules"
     )

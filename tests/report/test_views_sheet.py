@@ -144,7 +144,7 @@ def command(capsys, *words) -> str:
     "words, message",
     [
         (("--output=views.jpg",), "output must end in .png, .svg, .pdf, got 'views.jpg'"),
-        (("--output=no/such/folder/a.png",), "make 'no/such/folder'"),
+        (("--output=no/such/folder/a.png",), "'no/such/folder' is not a writable folder"),
         (("--images=0",), "images must be a number from 1 to 64"),
         (("--image=2",), "image must be unset without --explain"),
         (("--explain", "--image=9"), "image must be from 1 to 8"),

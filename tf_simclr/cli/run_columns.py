@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tf_simclr.report.runs import figures
-from tf_simclr.report.runs.run_folder import Run
+from tf_simclr.report.run_files import figures
+from tf_simclr.report.run_files.run_folder import Run
 
 
 class Column(NamedTuple):

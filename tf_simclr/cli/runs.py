@@ -28,8 +28,8 @@ from tf_simclr.cli import quiet, text_table
 from tf_simclr.cli.run_columns import COLUMNS
 from tf_simclr.cli.text_table import printable
 from tf_simclr.errors import ConfigError, did_you_mean
-from tf_simclr.report.runs import folders, run_folder, settings_table
-from tf_simclr.report.runs.run_folder import Run
+from tf_simclr.report.run_files import folders, run_folder, settings_table
+from tf_simclr.report.run_files.run_folder import Run
 
 MAX_NOTES = 10
 DIFFERS = "differs"  # title of the last column of the CSV

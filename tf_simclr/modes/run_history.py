@@ -68,7 +68,7 @@ def write_report(state: RunState, images: Images, notes: Sequence[str]) -> dict[
       {"report": path}, or {} after a failure.
     """
     from tf_simclr.report import run_report  # importing matplotlib takes a second
-    from tf_simclr.report.runs import run_folder
+    from tf_simclr.report.run_files import run_folder
 
     path = os.path.join(state.model_dir, run_report.NAME)
     try:

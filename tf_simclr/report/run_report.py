@@ -7,8 +7,15 @@ from tf_simclr import files
 from tf_simclr.errors import ConfigError, one_line
 from tf_simclr.report.content import Images, Report
 from tf_simclr.report.page import page
-from tf_simclr.report.runs import charts, folders, overview, run_folder, settings_table, versions
-from tf_simclr.report.runs.run_folder import Run
+from tf_simclr.report.run_files import (
+    charts,
+    folders,
+    overview,
+    run_folder,
+    settings_table,
+    versions,
+)
+from tf_simclr.report.run_files.run_folder import Run
 
 NAME = "report.html"
 MAX_RUNS = 20  # more lines in a chart cannot be told apart

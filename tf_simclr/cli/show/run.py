@@ -20,7 +20,7 @@ from tf_simclr.report import run_report
 from tf_simclr.report.content import Images
 from tf_simclr.report.images import embedding_map
 from tf_simclr.report.images.encoded_images import Options
-from tf_simclr.report.runs import run_folder
+from tf_simclr.report.run_files import run_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

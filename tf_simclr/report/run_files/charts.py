@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from tf_simclr.report.runs import chart_texts, spectra
-from tf_simclr.report.runs.chart_texts import Text
 from tf_simclr.report.content import Chart, Line
-from tf_simclr.report.runs.run_folder import Run
+from tf_simclr.report.run_files import chart_texts, spectra
+from tf_simclr.report.run_files.chart_texts import Text
+from tf_simclr.report.run_files.run_folder import Run
 from tf_simclr.training.collapse import chance_level
 from tf_simclr.training.metrics_file import Record
 

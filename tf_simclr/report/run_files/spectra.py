@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from tf_simclr.models.size import feature_channels
-from tf_simclr.report.runs.chart_texts import SPECTRUM
 from tf_simclr.report.content import Chart, Line
-from tf_simclr.report.runs.run_folder import Run
+from tf_simclr.report.run_files.chart_texts import SPECTRUM
+from tf_simclr.report.run_files.run_folder import Run
 from tf_simclr.training.metrics_file import MONITOR, Record
 from tf_simclr.training.monitor import MAX_SPECTRUM
 

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Iterator
 
 from tf_simclr.checkpoints.result_files import TOP_1
-from tf_simclr.report.runs.run_folder import Run
-from tf_simclr.report.runs.run_results import BEST
+from tf_simclr.report.run_files.run_folder import Run
+from tf_simclr.report.run_files.run_results import BEST
 from tf_simclr.training.metrics_file import MONITOR, TRAIN
 
 KNN, RANK = "monitor/knn_top_1", "monitor/rankme"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tf_simclr.report.content import Fact
-from tf_simclr.report.runs.run_folder import Run
+from tf_simclr.report.run_files.run_folder import Run
 
 _TITLES = {"tf_simclr": "tf_simclr", "tensorflow": "TensorFlow", "keras": "Keras"}
 MAX_VALUES = 3

@@ -16,8 +16,8 @@ from tf_simclr.checkpoints import history, run_lock
 from tf_simclr.checkpoints.history import DIVERGED, FINISHED, STOPPED, STOPPED_EARLY, Start
 from tf_simclr.config import saved_settings
 from tf_simclr.errors import ConfigError, one_line
-from tf_simclr.report.runs import event_records, folders, run_results
-from tf_simclr.report.runs.run_results import Probe
+from tf_simclr.report.run_files import event_records, folders, run_results
+from tf_simclr.report.run_files.run_results import Probe
 from tf_simclr.training import metrics_file
 from tf_simclr.training.metrics_file import EVAL, Record
 

@@ -4,10 +4,10 @@ import math
 
 from tf_simclr.checkpoints.history import DIVERGED
 from tf_simclr.models.size import feature_channels
-from tf_simclr.report.runs import figures
 from tf_simclr.report.content import Fact, Overview, Verdict
-from tf_simclr.report.runs.figures import CONTRASTIVE, KNN, RANK, Value
-from tf_simclr.report.runs.run_folder import Run
+from tf_simclr.report.run_files import figures
+from tf_simclr.report.run_files.figures import CONTRASTIVE, KNN, RANK, Value
+from tf_simclr.report.run_files.run_folder import Run
 from tf_simclr.training import collapse
 from tf_simclr.training.metrics_file import MONITOR, TRAIN, Record
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from tf_simclr.config import settings
 from tf_simclr.report.content import SettingRow
-from tf_simclr.report.runs.run_folder import Run
+from tf_simclr.report.run_files.run_folder import Run
 
 # Where data lies and how files are kept is no difference between runs.
 _NO_DIFFERENCE = ("keep_checkpoint_max", "keep_hub_module_max", "cache_dataset")
