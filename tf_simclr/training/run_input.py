@@ -23,7 +23,8 @@ def augments_on_device(config: Config, source: Source, strategy: tf.distribute.S
     there. On a CPU, batched augmentation is faster only for small uncropped images that fit in the
     caches.
     """
-    return augments_on(config, source, on_cpu=strategies.on_cpu(strategy)) == "device"
+    where = _settled(config) or _faster(config, source, strategies.on_cpu(strategy))
+    return where == "device"
 
 
 def augments_on(config: Config, source: Source, *, on_cpu: bool) -> str:
@@ -34,14 +35,24 @@ def augments_on(config: Config, source: Source, *, on_cpu: bool) -> str:
       source: the data set.
       on_cpu: whether the model computes on a CPU.
     """
+    return _settled(config) or _faster(config, source, on_cpu)
+
+
+def _settled(config: Config) -> str | None:
+    """Returns where the settings augment, or None if it depends on the device and the data."""
     if config.augment.augment_on != "auto":
         return config.augment.augment_on
-    if config.runtime.data_service:
-        return "host"
+    return "host" if config.runtime.data_service else None
+
+
+def _faster(config: Config, source: Source, on_cpu: bool) -> str:
+    if not on_cpu:
+        return "device"
     size, train_mode = config.data.image_size, config.training.train_mode
     fits = size <= DEVICE_CROPS_ON_CPU_MAX_SIZE
-    crops = fits and device_crops.crops_on_device(source, image_size=size, train_mode=train_mode)
-    return "device" if not on_cpu or crops else "host"
+    if fits and device_crops.crops_on_device(source, image_size=size, train_mode=train_mode):
+        return "device"
+    return "host"
 
 
 def first_batch(config: Config, source: Source, *, count: int, on_device: bool) -> FirstBatch:
