@@ -12,7 +12,7 @@ from tf_simclr.checkpoints.weights import read_weights
 from tf_simclr.losses import nt_xent
 from tf_simclr.training import metrics_file, tasks
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.shared]
 
 TAGS = {
     f"monitor/{name}"
