@@ -81,7 +81,9 @@ def check_row(row: dict, arguments: list[str], folder, events):
     assert (folder / "ckpt-3.index").exists()
     for tag, values in events(folder).items():
         if tag.startswith("train/"):
-            assert set(values) == {1, 2, 3}, tag
+            # The first step of each start compiles, so its speed is not measured.
+            is_speed = tag in ("train/images_per_second", "train/input_wait")
+            assert set(values) == ({2} if is_speed else {1, 2, 3}), tag
             assert all(np.isfinite(value) for value in values.values()), tag
 
     loaded = tf.saved_model.load(str(folder / "saved_model" / "3"))
