@@ -106,13 +106,8 @@ def read_json_object(path: str) -> dict[str, Any]:
 
 
 def write_text(path: str, content: str) -> None:
-    """Writes a text file. Readers see the old file or the complete new one, never a part."""
-    import tensorflow as tf
-
-    unfinished = path + ".unfinished"
-    with tf.io.gfile.GFile(unfinished, "w") as file:
-        file.write(content)
-    tf.io.gfile.rename(unfinished, path, overwrite=True)
+    """Writes a text file in UTF-8. Readers see the old file or the complete new one."""
+    write_bytes(path, content.encode())
 
 
 def write_bytes(path: str, content: bytes) -> None:

@@ -52,7 +52,7 @@ def classify(
             similarities, neighbors = _nearest(queries, blocks, max_count)
             votes = np.exp(similarities / temperature)
             for k in counts:
-                scores = _scores(labels[neighbors[:, :k]], votes[:, :k], num_classes)
+                scores = sum_votes(labels[neighbors[:, :k]], votes[:, :k], num_classes)
                 ranks[k].append(metrics.ranks(scores, test_labels[start : start + rows]))
             bar.update(len(votes))
     return {k: np.concatenate(parts) for k, parts in ranks.items()}
@@ -95,12 +95,12 @@ def predict(
             votes[is_itself] = 0
             if num_nearest > count:
                 votes[~is_itself.any(axis=1), -1] = 0
-        scores = _scores(labels[neighbors], votes, num_classes)
+        scores = sum_votes(labels[neighbors], votes, num_classes)
         predictions.append(scores.argmax(axis=1))
     return np.concatenate(predictions)
 
 
-def _scores(classes: np.ndarray, votes: np.ndarray, num_classes: int) -> np.ndarray:
+def sum_votes(classes: np.ndarray, votes: np.ndarray, num_classes: int) -> np.ndarray:
     """Sums the votes (m, k) for the classes (m, k) of neighbors; returns (m, num_classes)."""
     scores = np.zeros((len(votes), num_classes))
     np.add.at(scores, (np.arange(len(votes))[:, None], classes), votes)

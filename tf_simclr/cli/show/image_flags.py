@@ -11,8 +11,9 @@ from absl import logging
 from tf_simclr.cli import flags, help
 from tf_simclr.config import Config, saved_settings
 from tf_simclr.errors import ConfigError
-from tf_simclr.report.images import embedding_map, trained_encoder
+from tf_simclr.report.images import embedding_map, run_images, trained_encoder
 from tf_simclr.report.images.encoded_images import MAX_ON_MAP
+from tf_simclr.report.images.run_images import RunImages
 
 # The settings of the data, and those that the weights do not always show.
 SETTINGS = (
@@ -120,6 +121,20 @@ def open_settings(path: str, given: Mapping[str, str]) -> Opened:
     config = flags.parse(["show", *words]).config
     # Which images are shown does not depend on how many labels the run could use.
     return Opened(path, config.replace(label_fraction=1.0, strict_data=False), frozenset(given))
+
+
+def encode_test(opened: Opened, count: int) -> RunImages:
+    """Encodes images of the evaluation split with the trained encoder, and prints the notes.
+
+    Args:
+      opened: the run and its data.
+      count: largest number of images.
+    """
+    shown = run_images.open_and_encode(
+        opened.path, opened.config, fixed=opened.fixed, with_train=False, count=count
+    )
+    say(shown.notes)
+    return shown
 
 
 def positive(text: str) -> int:

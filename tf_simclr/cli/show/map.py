@@ -13,7 +13,7 @@ import os
 from tf_simclr.cli.show import image_flags
 from tf_simclr.probes.features import PRETRAINED
 from tf_simclr.report import picture_file
-from tf_simclr.report.images import embedding_map, encoded_images, map_figure, run_images
+from tf_simclr.report.images import embedding_map, encoded_images, map_figure
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,14 +38,7 @@ def run(args: argparse.Namespace) -> None:
     embedding_map.check_method(args.method)
     picture_file.check(args.output)
     opened = image_flags.open_arguments(args)
-    shown = run_images.open_and_encode(
-        opened.path,
-        opened.config,
-        fixed=opened.fixed,
-        with_train=False,
-        count=args.max_images,
-    )
-    image_flags.say(shown.notes)
+    shown = image_flags.encode_test(opened, args.max_images)
     features = encoded_images.finite_matrix(shown.test, PRETRAINED)
     coordinates, method = embedding_map.layout(features, method=args.method)
     groups, names, grouped_by = encoded_images.group(shown.test, shown.class_names)

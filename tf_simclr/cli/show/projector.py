@@ -11,7 +11,7 @@ import shlex
 
 from tf_simclr.cli.show import image_flags
 from tf_simclr.probes.features import PRETRAINED
-from tf_simclr.report.images import encoded_images, projector, run_images
+from tf_simclr.report.images import encoded_images, projector
 from tf_simclr.report.images.encoded_images import MAX_ON_MAP
 
 
@@ -38,14 +38,7 @@ def run(args: argparse.Namespace) -> None:
     opened = image_flags.open_arguments(args)
     output = (args.output or default_output(opened.path)).rstrip("/")
     projector.check(output)
-    shown = run_images.open_and_encode(
-        opened.path,
-        opened.config,
-        fixed=opened.fixed,
-        with_train=False,
-        count=args.max_images,
-    )
-    image_flags.say(shown.notes)
+    shown = image_flags.encode_test(opened, args.max_images)
     features = encoded_images.finite_matrix(shown.test, PRETRAINED)
     groups, names, grouped_by = encoded_images.group(shown.test, shown.class_names)
     columns = {
