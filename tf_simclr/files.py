@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from tf_simclr.errors import ConfigError, one_line
@@ -103,6 +104,37 @@ def parse_json_object(text: str, path: str) -> dict[str, Any]:
 def read_json_object(path: str) -> dict[str, Any]:
     """Reads a JSON object from a file. Raises ConfigError like the two functions above."""
     return parse_json_object(read_text(path), path)
+
+
+def check_folder_of(output: str) -> None:
+    """Checks that the folder that will contain an output exists and is writable.
+
+    Raises:
+      ConfigError: it does not, or is not.
+    """
+    folder = os.path.dirname(output.rstrip("/")) or "."
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise ConfigError(
+            f"output {output!r} cannot be written: {folder!r} is not a writable folder; choose "
+            "another folder with --output"
+        )
+
+
+def check_output(path: str, suffixes: Sequence[str] = ()) -> None:
+    """Checks that an output file can be written, before anything slow.
+
+    Args:
+      path: the path of the file.
+      suffixes: the suffixes it may have, in lower case; empty for any.
+
+    Raises:
+      ConfigError: it has another suffix, it is a directory, or its folder is not writable.
+    """
+    if suffixes and not path.lower().endswith(tuple(suffixes)):
+        raise ConfigError(f"output must end in {', '.join(suffixes)}, got {path!r}")
+    check_folder_of(path)
+    if os.path.isdir(path):
+        raise ConfigError(f"output {path!r} is a directory: give a file name")
 
 
 def write_text(path: str, content: str) -> None:

@@ -491,7 +491,7 @@ def test_monitor_compares_a_measurement_with_the_training_before_it(tmp_path, sh
         ("cost", "%"),
     ]
     step, measurement, cost = rows
-    assert measurement["baseline"] == pytest.approx(800 * step["ours"])
+    assert measurement["baseline"] == pytest.approx(200 * step["ours"])  # 50 x 256 images
     assert cost["ours"] == pytest.approx(100 * measurement["ratio"])
 
 

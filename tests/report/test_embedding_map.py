@@ -110,11 +110,3 @@ def test_the_picture_is_written_for_any_number_of_groups(count, tmp_path):
         picture_file.write(map_figure.figure(coordinates, groups, names), str(path))
         target.append(path.read_bytes())
     assert first == second and b"<script>" not in first[0]
-
-
-@pytest.mark.parametrize(
-    "name, reason", [("map.jpg", "must end in"), ("none/map.png", "not a writable folder")]
-)
-def test_what_cannot_be_written_is_refused(tmp_path, name, reason):
-    with pytest.raises(ConfigError, match=reason):
-        picture_file.check(str(tmp_path / name))

@@ -99,6 +99,15 @@ def test_wanted_images_are_in_the_sample(directory):
         image_sets.find_positions(source, "test", ["0099_x.png"])
 
 
+def test_a_wanted_image_that_cannot_be_decoded_is_named_so(directory):
+    source = folder.open_folder(directory, unlabelled=False)
+    names = ["a/0006_x.png"]
+    positions = image_sets.find_positions(source, "test", names)
+    images = encode(source, count=3, wanted=positions)
+    with pytest.raises(ConfigError, match="'a/0006_x.png' is .* that cannot be decoded"):
+        image_sets.full_names(images, names)
+
+
 def test_a_data_set_with_missing_labels_keeps_its_order(tmp_path):
     builder = partly_labeled.PartlyLabeled(data_dir=str(tmp_path))
     builder.download_and_prepare()

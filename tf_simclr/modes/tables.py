@@ -13,6 +13,7 @@ from typing import IO
 import numpy as np
 
 from tf_simclr.errors import ConfigError, one_line
+from tf_simclr.files import check_output
 
 EMBEDDINGS = ".npy"
 _UNFINISHED = ".unfinished"
@@ -25,11 +26,7 @@ def check(path: str) -> None:
     Raises:
       ConfigError: the table cannot be written.
     """
-    parent = os.path.dirname(path) or "."
-    if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
-        raise ConfigError(f"output {path!r} cannot be written: {parent!r} is not a writable folder")
-    if os.path.isdir(path):
-        raise ConfigError(f"output {path!r} is a directory: give a file name")
+    check_output(path)
     try:
         os.stat(f"{path}.files.csv{_UNFINISHED}")
     except FileNotFoundError:

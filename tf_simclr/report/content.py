@@ -83,6 +83,7 @@ class Overview:
       state: e.g. "finished", "step 400 of 800", "stopped early".
       verdicts: is it learning, has it collapsed.
       facts: its best figures.
+      is_pretraining: whether it learns without labels, so that it may collapse.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Overview:
     state: str
     verdicts: tuple[Verdict, ...]
     facts: tuple[Fact, ...]
+    is_pretraining: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,24 +33,6 @@ _FALLBACKS = (
 )
 
 
-def check(path: str) -> None:
-    """Checks that a picture can be written to a path, before anything slow.
-
-    Raises:
-      ConfigError: its folder does not exist or is not writable, or its suffix is unknown.
-    """
-    if suffix_of(path) not in FORMATS:
-        raise ConfigError(f"output must end in {', '.join(FORMATS)}, got {path!r}")
-    parent = os.path.dirname(path) or "."
-    if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
-        raise ConfigError(
-            f"output {path!r} cannot be written: {parent!r} is not a writable folder; give a file "
-            "in another folder with --output"
-        )
-    if os.path.isdir(path):
-        raise ConfigError(f"output {path!r} is a directory: give a file name")
-
-
 def suffix_of(path: str) -> str:
     """Returns the lower-case suffix of a path, such as ".png"."""
     return os.path.splitext(path)[1].lower()
@@ -80,7 +62,7 @@ def write(figure: Figure, path: str) -> None:
 
     Args:
       figure: the figure.
-      path: the path (`check`).
+      path: the path, which ends in one of FORMATS.
 
     Raises:
       ConfigError: the file cannot be written.

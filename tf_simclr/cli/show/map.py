@@ -10,6 +10,7 @@ repeat them with other markers, up to 40.
 import argparse
 import os
 
+from tf_simclr import files
 from tf_simclr.cli.show import image_flags
 from tf_simclr.probes.features import PRETRAINED
 from tf_simclr.report import picture_file
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Writes the picture."""
     embedding_map.check_method(args.method)
-    picture_file.check(args.output)
+    files.check_output(args.output, picture_file.FORMATS)
     opened = image_flags.open_arguments(args)
     shown = image_flags.encode_test(opened, args.max_images)
     features = encoded_images.finite_matrix(shown.test, PRETRAINED)

@@ -12,6 +12,7 @@ import os
 
 import numpy as np
 
+from tf_simclr import files
 from tf_simclr.cli.show import image_flags
 from tf_simclr.errors import ConfigError
 from tf_simclr.probes import neighbors
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Writes the picture."""
-    picture_file.check(args.output)
+    files.check_output(args.output, picture_file.FORMATS)
     num_queries = len(args.query) + (args.queries or 0)
     if num_queries > MAX_QUERIES:
         raise ConfigError(

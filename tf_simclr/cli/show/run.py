@@ -13,6 +13,7 @@ import argparse
 import os
 import sys
 
+from tf_simclr import files
 from tf_simclr.cli.show import image_flags
 from tf_simclr.data import errors
 from tf_simclr.errors import ConfigError
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     if not args.output and len(model_dirs) == 1:
         output = os.path.join(model_dirs[0], run_report.NAME)
     runs = run_report.read(model_dirs)
-    _check_output(output)
+    files.check_output(output, (".html",))
     _check_used(args)
     images: Images | None = None
     notes: list[str] = []
@@ -86,20 +87,6 @@ def _check_used(args: argparse.Namespace) -> None:
         raise ConfigError(
             f"{given[0]} must be unset with --no_images or several runs: it is for images"
         )
-
-
-def _check_output(output: str) -> None:
-    """Raises ConfigError if the report cannot be written."""
-    folder = os.path.dirname(output) or "."
-    if not output.endswith(".html"):
-        raise ConfigError(f"output must end in .html, got {output!r}")
-    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise ConfigError(
-            f"output {output!r} cannot be written: {folder!r} is not a writable folder; give a "
-            "file in another folder with --output"
-        )
-    if os.path.isdir(output):
-        raise ConfigError(f"output {output!r} is a directory: give a file name")
 
 
 def _images(args: argparse.Namespace, shown: run_folder.Run) -> tuple[Images | None, list[str]]:

@@ -15,6 +15,7 @@ draws the same random numbers.
 import argparse
 import os
 
+from tf_simclr import files
 from tf_simclr.cli import flags, gin_files, help
 from tf_simclr.config import Config, saved_settings, settings
 from tf_simclr.config.setting import NO_PATTERN
@@ -87,7 +88,7 @@ def _check_arguments(args: argparse.Namespace) -> int:
     Raises:
       ConfigError: an argument is wrong.
     """
-    picture_file.check(args.output)
+    files.check_output(args.output, picture_file.FORMATS)
     if not args.images.isdecimal() or not 1 <= int(args.images) <= _MAX_IMAGES:
         raise ConfigError(f"images must be a number from 1 to {_MAX_IMAGES}, got {args.images!r}")
     count = int(args.images)

@@ -170,16 +170,30 @@ def find_positions(source: Source, split: str, names: Sequence[str]) -> list[int
 def full_names(images: ImageSet, names: Sequence[str]) -> list[str]:
     """Returns the complete names of images, given by the ends of their paths.
 
+    Args:
+      images: the images, with all those that the names mean (`find_positions`, `encode`).
+      names: names, or the ends of paths.
+
     Raises:
-      ConfigError: see `find_positions`.
+      ConfigError: an image is missing, because it could not be decoded.
     """
+    for name in names:
+        if not any(_is_named(known, name) for known in images.names):
+            raise ConfigError(
+                f"query {name!r} is an image of split {images.split} that cannot be decoded: "
+                "choose another"
+            )
     return _full_names(images.names, images.split, names)
+
+
+def _is_named(full_name: str, name: str) -> bool:
+    return full_name == name or full_name.endswith("/" + name)
 
 
 def _full_names(all_names: Sequence[str], split: str, names: Sequence[str]) -> list[str]:
     known, result = set(all_names), []
     for name in names:
-        matches = [name] if name in known else [n for n in all_names if n.endswith("/" + name)]
+        matches = [name] if name in known else [n for n in all_names if _is_named(n, name)]
         if len(matches) > 1:
             raise ConfigError(
                 f"query {name!r} is the name of {len(matches)} images of split {split}: give a "

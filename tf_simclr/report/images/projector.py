@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tf_simclr import files
 from tf_simclr.checkpoints import new_directory
-from tf_simclr.errors import ConfigError
 from tf_simclr.report.images import thumbnails
 
 CONFIG, TENSORS, METADATA, SPRITE = (
@@ -28,12 +28,7 @@ def check(directory: str) -> None:
     """
     if not (os.path.isdir(directory) and set(os.listdir(directory)) <= _FILES):
         new_directory.check(directory)
-    parent = os.path.dirname(os.path.abspath(directory))
-    if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
-        raise ConfigError(
-            f"output {directory!r} cannot be written: {parent!r} is not a writable folder; give "
-            "another directory with --output"
-        )
+    files.check_folder_of(os.path.abspath(directory))
 
 
 def write(

@@ -107,7 +107,7 @@ def _charts(report: content.Report) -> list[dict]:
 
 
 def _settings(report: content.Report) -> dict:
-    """Sorts the settings: those that differ, those that are not default, the rest by section."""
+    """Separates the settings that differ or are not default from the rest, which go by section."""
     changed: list[content.SettingRow] = []
     sections: dict[str, list[content.SettingRow]] = {}
     for row in report.settings:
@@ -115,7 +115,6 @@ def _settings(report: content.Report) -> dict:
             changed.append(row)
         else:
             sections.setdefault(row.section, []).append(row)
-    changed.sort(key=lambda row: not row.differs)
     return {
         "changed": changed,
         "sections": sections,

@@ -29,6 +29,7 @@ def make(run: Run, name: str) -> Overview:
         state=run.state_text,
         verdicts=tuple(verdicts(run)),
         facts=tuple(_facts(run)),
+        is_pretraining=_is_pretraining(run),
     )
 
 
@@ -38,9 +39,13 @@ def verdicts(run: Run) -> list[Verdict]:
     if run.state == DIVERGED:
         message = run.starts[-1].end.message if run.starts and run.starts[-1].end else ""
         answers.append(Verdict("bad", f"Diverged: {message or 'the loss became infinite or NaN.'}"))
-    if run.settings.get("train_mode", "pretrain") == "pretrain":
+    if _is_pretraining(run):
         return [*answers, _learning(run), *_collapsed(run)]
     return [*answers, _supervised(run)]
+
+
+def _is_pretraining(run: Run) -> bool:
+    return run.settings.get("train_mode", "pretrain") == "pretrain"
 
 
 def _learning(run: Run) -> Verdict:
@@ -171,7 +176,7 @@ def _facts(run: Run) -> list[Fact]:
     top_1 = figures.best_top_1(run)
     if top_1:
         name = "Linear evaluation, top-1"
-        if run.settings.get("train_mode", "pretrain") != "pretrain":
+        if not _is_pretraining(run):
             name = "Top-1 accuracy"
         facts.append(_accuracy(name, top_1, figures.last_top_1(run)))
     facts += _probe_facts(run)
