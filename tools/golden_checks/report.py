@@ -67,7 +67,7 @@ class Report:
         name: str,
         pairs: Mapping[str, tuple],
         *,
-        relative: float | None = None,
+        relative: float | Mapping[str, float] | None = None,
         absolute: float | None = None,
         scale: float = 0.0,
     ) -> None:
@@ -76,11 +76,14 @@ class Report:
         Prints one line with the worst pair if all pairs agree, else a line for each wrong pair.
 
         Args:
+          name: name of the quantity.
+          pairs: {label: (got, expected)}.
+          relative: relative tolerance of all pairs, or {label: tolerance}.
+          absolute: absolute tolerance of all pairs; either this or `relative` is given.
           scale: lower bound of the size; keeps rounding noise around 0 from counting.
         """
         kind, tolerance = ("rel", relative) if absolute is None else ("abs", absolute)
         assert tolerance is not None
-        limit = f"{kind} {tolerance:.1e}"
         rows, wrong = [], []
         for label, (got, expected) in pairs.items():
             try:
@@ -88,16 +91,17 @@ class Report:
             except ValueError as mismatch:
                 self.wrong(f"{name} {label}".rstrip(), str(mismatch))
                 continue
-            error = by_size[1 if kind == "rel" else 0] / tolerance
-            row = (error, by_size, label)
+            allowed = tolerance[label] if isinstance(tolerance, Mapping) else tolerance
+            error = by_size[1 if kind == "rel" else 0] / allowed
+            row = (error, by_size, label, f"{kind} {allowed:.1e}")
             rows.append(row)
             if not error <= 1:  # also if it is NaN
                 wrong.append(row)
-        for _, by_size, label in wrong:
+        for _, by_size, label, limit in wrong:
             absolute_error, relative_error = map(_short, by_size)
             self._count(f"{name} {label}".rstrip(), absolute_error, relative_error, limit, ok=False)
         if rows and len(rows) == len(pairs) and not wrong:
-            _, by_size, label = max(rows)
+            _, by_size, label, limit = max(rows)
             remark = f"worst of {len(pairs)}: {label}" if len(pairs) > 1 else label
             absolute_error, relative_error = map(_short, by_size)
             self._count(name, absolute_error, relative_error, limit, ok=True, remark=remark)

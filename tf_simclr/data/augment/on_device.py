@@ -160,22 +160,26 @@ def _jitter(planes: Planes, amounts: tf.Tensor, order: tf.Tensor, impl: str) -> 
         amounts = tf.pad(amounts, [[0, padding], [0, 0]])
     amounts = tf.reshape(amounts, (NUM_OPS, per_group, NUM_OPS))
     rank = tf.argsort(order)
-    # At stage t, operation j works on group rank[j] - t. Between stages, each group moves to the
-    # next operation in the order.
-    group_indices = [rank[j] for j in range(NUM_OPS)]
-    stored = _store(
-        [[plane[g * per_group : (g + 1) * per_group] for plane in planes] for g in range(NUM_OPS)]
-    )
-    for stage in range(NUM_OPS):
+
+    def run_stage(stage: tf.Tensor, indices: tf.Tensor, stored: tf.TensorArray) -> tuple:
         results = []
         for j, op in enumerate(color.operations(impl)):
             amount = tf.gather(amounts, (rank[j] - stage) % NUM_OPS)[:, j]
-            changed = op.on_planes(
-                _take(stored, group_indices[j]), amount[:, tf.newaxis, tf.newaxis]
-            )
+            changed = op.on_planes(_take(stored, indices[j]), amount[:, tf.newaxis, tf.newaxis])
             results.append(color.clip_planes(changed))
-        stored = _store(results)
-        group_indices = [tf.gather(order, (rank[j] - 1) % NUM_OPS) for j in range(NUM_OPS)]
+        # Between stages, each group moves to the next operation in the order.
+        return stage + 1, tf.gather(order, (rank - 1) % NUM_OPS), _store(results)
+
+    # At stage t, operation j works on group rank[j] - t. A loop is compiled once for all stages.
+    groups = [
+        [plane[g * per_group : (g + 1) * per_group] for plane in planes] for g in range(NUM_OPS)
+    ]
+    _, _, stored = tf.while_loop(
+        lambda stage, *_: stage < NUM_OPS,
+        run_stage,
+        (tf.constant(0), rank, _store(groups)),
+        maximum_iterations=NUM_OPS,
+    )
     # Group g ended with the operation before its first one.
     groups = [_take(stored, tf.gather(order, (g - 1) % NUM_OPS)) for g in range(NUM_OPS)]
     return [tf.concat(plane, axis=0)[:n] for plane in zip(*groups, strict=True)]
