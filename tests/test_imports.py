@@ -10,6 +10,7 @@ ROWS = [
     {"run", "tools", "benchmarks", "examples"},
     {"cli"},
     {"experiment"},
+    {"embed"},
     {"modes"},
     {"report"},
     {"run_state"},

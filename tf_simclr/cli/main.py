@@ -17,7 +17,7 @@ TRY_AGAIN = 75
 
 
 def main() -> None:
-    """Runs the program: --version, presets, show, runs, or a run.
+    """Runs the program: --version, presets, show, runs, embed, search, or a run.
 
     Raises:
       SystemExit: with status 1 or 2 after an error; with 75, 130, 138 or 143 if the same command
@@ -35,6 +35,14 @@ def main() -> None:
         from tf_simclr.cli import runs
 
         runs.main(sys.argv[2:], program=f"{os.path.basename(sys.argv[0])} runs")
+    elif sys.argv[1:2] == ["embed"]:
+        from tf_simclr.cli import embed
+
+        embed.main(sys.argv[2:], program=f"{os.path.basename(sys.argv[0])} embed")
+    elif sys.argv[1:2] == ["search"]:
+        from tf_simclr.cli import search
+
+        search.main(sys.argv[2:], program=f"{os.path.basename(sys.argv[0])} search")
     else:
         app.run(run, flags_parser=flags.parse_or_exit)
 

@@ -19,8 +19,12 @@ from tf_simclr.data.sources.image_range import ImageRange
 from tf_simclr.errors import ConfigError
 
 
-def find(images: str) -> list[str]:
+def find(images: str, *, flag: str = "images") -> list[str]:
     """Finds the files of a folder, a file name or a pattern, sorted by path.
+
+    Args:
+      images: the folder, file or pattern.
+      flag: the name of the flag, for error messages.
 
     Raises:
       ConfigError: there is no such file.
@@ -33,8 +37,8 @@ def find(images: str) -> list[str]:
         paths = sorted(path for path in glob.glob(images, recursive=True) if os.path.isfile(path))
     if not paths:
         raise ConfigError(
-            f"images {images!r} matches no file: give a folder, or a pattern in quotes such as "
-            "--images='pictures/**/*.jpg'"
+            f"{flag} {images!r} matches no file: give a folder, or a pattern in quotes such as "
+            f"--{flag}='pictures/**/*.jpg'"
         )
     return paths
 
@@ -79,7 +83,7 @@ class PictureReader:
                 )
                 return pixels, True
             except Exception:  # Pillow's decoders can raise any exception
-                problem = "damaged"
+                problem = image_decoding.DAMAGED
         self.problems[os.fsdecode(path)] = problem
         return np.zeros((1, 1, 3), np.uint8), False
 

@@ -54,7 +54,7 @@ def parallel_map(
     # Groups keep the cores busy. Parallelizing single ops would not help, and more threads than
     # cores would only compete for the caches.
     options.threading.max_intra_op_parallelism = 1
-    options.threading.private_threadpool_size = threads_per_core * _num_cores()
+    options.threading.private_threadpool_size = threads_per_core * num_cores()
     return dataset.map(
         tf.autograph.experimental.do_not_convert(function),
         num_parallel_calls=tf.data.AUTOTUNE,
@@ -99,7 +99,7 @@ def to_batches(dataset: tf.data.Dataset, group_size: int, batch_size: int) -> tf
     )
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
     """Returns how many cores this process may use, if the system tells; else all cores."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

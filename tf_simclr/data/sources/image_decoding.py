@@ -16,6 +16,7 @@ from tf_simclr.data.sources import image_range as ranges
 from tf_simclr.data.sources.image_files import BITS_TAG, Limits
 from tf_simclr.data.sources.image_range import ImageRange
 
+DAMAGED = "damaged"  # the complaint about an image that begins well but cannot be decoded
 _ORIENTATION = 0x0112  # the EXIF tag
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a TIFF tag, and one of its values
 

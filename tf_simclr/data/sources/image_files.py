@@ -95,6 +95,17 @@ def inspect(path: str | bytes, limits: Limits = DEFAULT_LIMITS) -> Inspection:
         return Inspection(NOT_READABLE)
 
 
+def complaint_about(encoded: bytes, suffix: str, limits: Limits = DEFAULT_LIMITS) -> str | None:
+    """Does what `inspect` does for the bytes of a whole file. Returns the complaint.
+
+    Args:
+      encoded: the whole file.
+      suffix: the end of its name, such as ".nef": some camera formats differ only in that.
+      limits: limits of the images that can be used.
+    """
+    return _look(io.BytesIO(encoded), encoded[:_HEAD], suffix, limits)[0]
+
+
 def open_checked_image(encoded: bytes, limits: Limits) -> Image.Image:
     """Opens the bytes of a whole file without decoding them.
 
