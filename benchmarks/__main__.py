@@ -2,6 +2,7 @@
 
     python -m benchmarks communication
     python -m benchmarks communication --predict
+    python -m benchmarks scaling_model --batch=4096,65536
     python -m benchmarks input --data_dir=DIR
     python -m benchmarks loss --alone=65536
     python -m benchmarks step --network=resnet50
@@ -35,6 +36,7 @@ from benchmarks import (  # noqa: E402
     memory,
     monitor,
     replica_table,
+    scaling_model,
     startup,
     step,
 )
@@ -47,6 +49,7 @@ SUBCOMMANDS = {
     "step": step,
     "memory": memory,
     "communication": communication,
+    "scaling_model": scaling_model,
     "monitor": monitor,
     "startup": startup,
     "formats": formats,

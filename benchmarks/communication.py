@@ -84,6 +84,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="replicas on which the collectives of a whole training step are "
         "counted; 0 skips this (default: %(default)s)",
     )
+    parser.add_argument(
+        "--step_processes",
+        type=report.list_of(report.at_least(2)),
+        default=[],
+        help="also count them in clusters of so many processes, separated by commas",
+    )
     report.add_arguments(parser, repetitions=20)
 
 
@@ -100,6 +106,10 @@ def run(args: argparse.Namespace) -> None:
             out.add(row)
     if args.step_replicas:
         for row in local.in_new_process(counts.rows, args.step_replicas, settings):
+            out.add(row)
+    for processes in args.step_processes:
+        where = f", {processes} processes"
+        for row in local.in_cluster(counts.step_rows, processes, processes, settings, where):
             out.add(row)
     out.finish(NOTES)
 

@@ -52,10 +52,19 @@ def rows(replicas: int, settings: Settings) -> list[Row]:
     forward, both_directions = batch_norm_collectives(strategy)
     expected = scaling.batch_norm_forward([BN_CHANNELS])
     rows = _against_formula("BN layer, forward", setting, forward, expected)
-    expected = expected + scaling.batch_norm_backward([BN_CHANNELS])
+    expected = scaling.batch_norm([BN_CHANNELS])
     rows += _against_formula("BN layer, forward and backward", setting, both_directions, expected)
+    return rows + step_rows(strategy, replicas, settings)
+
+
+def step_rows(
+    strategy: tf.distribute.Strategy, replicas: int, settings: Settings, where: str = ""
+) -> list[Row]:
+    """Counts the collectives of a training step; `where` is appended to the setting."""
     setting = f"R = {replicas}, n = {STEP_BATCH_SIZE}, d = {settings.dim}, {settings.model_name}"
+    setting += where
     sizes = settings.model_size(), STEP_BATCH_SIZE, settings.dim, replicas
+    rows = []
     for what, scheme, block_rows in (
         ("training step", scaling.DENSE, STEP_BATCH_SIZE),
         ("training step by blocks", scaling.BLOCKS, 1),

@@ -45,10 +45,11 @@ def matrix_share(step: Callable) -> float:
 def matrix_flops(graph: tf.Graph) -> int:
     """Counts the multiplications and additions of a graph's convolutions and matrix products.
 
-    Padding pixels are counted as well.
+    Padding pixels are counted as well. Operations that nothing needs are not counted, because
+    TensorFlow removes them: the gradient of the images is one.
     """
     flops = 0
-    for op in graph.get_operations():
+    for op in _executed(graph):
         if op.type in ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"):
             # The kernel and the smaller side of the layer determine the count.
             kernel, output = {
@@ -64,6 +65,19 @@ def matrix_flops(graph: tf.Graph) -> int:
                 rows, inner = inner, rows
             flops += 2 * rows * inner * op.outputs[0].shape[1]
     return flops
+
+
+def _executed(graph: tf.Graph) -> set[tf.Operation]:
+    """Returns the operations that the outputs and the updates of variables of a function need."""
+    needed: set[tf.Operation] = set()
+    waiting = [tensor.op for tensor in graph.outputs]
+    waiting += [op for op in graph.get_operations() if op.op_def.is_stateful]
+    while waiting:
+        op = waiting.pop()
+        if op not in needed:
+            needed.add(op)
+            waiting += [*(tensor.op for tensor in op.inputs), *op.control_inputs]
+    return needed
 
 
 def matmul_peak(dtype: str) -> float:

@@ -6,10 +6,9 @@ For the times, both take turns in one process.
 """
 
 import argparse
-import functools
 from collections.abc import Callable
 
-from benchmarks import local, memory_use, report, step, timing
+from benchmarks import local, memory_use, report, step_sides, timing
 from benchmarks.report import Report, measured
 from tf_simclr.config import Config
 
@@ -71,12 +70,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _make(settings: dict) -> Callable[[], None]:
     """Returns a function that takes one step; its first call builds the model."""
-    build_step = functools.cache(lambda: step.ours(Config().replace(**settings)))
-
-    def call() -> None:
-        build_step()()
-
-    return call
+    return step_sides.on_demand("float32", Config().replace(**settings))
 
 
 def _ms_per_image(sides: list[dict], repetitions: int) -> list[float]:

@@ -1,7 +1,9 @@
-"""Measures the memory of a computation: the peak of its process minus the earlier size."""
+"""Measures the memory of a computation: the peak of its process or device minus the size before."""
 
 from collections.abc import Callable
 from pathlib import Path
+
+import tensorflow as tf
 
 from benchmarks import local
 
@@ -17,6 +19,26 @@ def peak(make: Callable[..., Callable[[], object]], *args: object, calls: int = 
       FileNotFoundError: the system is not Linux; only Linux reports a process's peak.
     """
     return local.in_new_process(_peak, make, args, calls)
+
+
+def of_device(device: str, *, reset_peak: bool = False) -> tuple[int, int] | None:
+    """Returns the bytes of a device that are in use, and their peak; None if it is not reported.
+
+    TensorFlow reports the memory of GPUs and TPUs.
+
+    Args:
+      device: TensorFlow's name of the device.
+      reset_peak: whether the next peak is measured from now on.
+    """
+    spec = tf.DeviceSpec.from_string(device)
+    name = f"{spec.device_type}:{spec.device_index}"
+    try:
+        memory = tf.config.experimental.get_memory_info(name)
+        if reset_peak:
+            tf.config.experimental.reset_memory_stats(name)
+    except (ValueError, tf.errors.OpError):
+        return None
+    return memory["current"], memory["peak"]
 
 
 def _peak(make, args, calls) -> float:

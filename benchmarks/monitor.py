@@ -15,9 +15,9 @@ from tf_simclr import run_state
 from tf_simclr.config import Config
 from tf_simclr.data.sources.opening import open_data
 from tf_simclr.devices import strategies
-from tf_simclr.optim import policy
+from tf_simclr.modes import train
 from tf_simclr.run_state import RunState
-from tf_simclr.training import device_loop, embedder, monitor, run_input
+from tf_simclr.training import embedder, monitor, run_input
 from tf_simclr.training.plan import make_plan
 
 _STEPS = 5  # of a call, which also draws the views for a summary and returns to Python
@@ -102,15 +102,7 @@ def _rows(name: str, config: Config, repetitions: int) -> list[Row]:
 
 def _make_steps(state: RunState) -> Callable[[], object]:
     batches = run_input.train_batches(state.config, state.source, state.strategy, examples_seen=0)
-    run_steps = device_loop.make_run_steps(
-        state.strategy,
-        state.train_step,
-        state.metric_names,
-        image_size=state.config.data.image_size,
-        preview=state.preview,
-        last_updated=policy.last_updated(state.model),
-    )
-    iterator = iter(batches)
+    run_steps, iterator = train.make_run_steps(state), iter(batches)
     return lambda: run_steps(iterator, tf.constant(_STEPS))[0].numpy()
 
 

@@ -20,6 +20,7 @@ _FORMATS = {
     "images/s": "{:,.0f}/s",
     "%": "{:.1f} %",
     "count": "{:,.0f}",
+    "TFLOP/s": "{:,.3f} TFLOP/s",
 }
 
 
@@ -30,8 +31,8 @@ class Row:
     Attributes:
       what: name of the quantity.
       setting: the settings of both sides.
-      unit: "ms", "bytes", "MB" (the value is in bytes and shown in millions), "images/s", "%" or
-        "count".
+      unit: "ms", "bytes", "MB" (the value is in bytes and shown in millions), "images/s", "%",
+        "count" or "TFLOP/s".
       ours: value of this code.
       baseline: value of the baseline; None if there is nothing to compare with.
       origin: "measured" (by a clock), "counted" (in the executed graph) or "computed" (by formula).

@@ -74,6 +74,11 @@ def batch_norm_backward(bn_channels: Sequence[int]) -> list[Collective]:
     return [Collective(SUM, c * FLOAT) for c in bn_channels for _ in range(2)]
 
 
+def batch_norm(bn_channels: Sequence[int]) -> list[Collective]:
+    """Lists the forward and backward collectives of all layers."""
+    return batch_norm_forward(bn_channels) + batch_norm_backward(bn_channels)
+
+
 def labels() -> list[Collective]:
     """Lists the sum that counts the labeled images of the batch."""
     return [Collective(SUM, FLOAT)]
@@ -95,8 +100,7 @@ def step(
     return [
         *labels(),
         *hiddens(n, d, replicas, scheme),
-        *batch_norm_forward(model.bn_channels),
-        *batch_norm_backward(model.bn_channels),
+        *batch_norm(model.bn_channels),
         *gradients(model.parameters),
     ]
 
@@ -115,7 +119,7 @@ def table() -> str:
     ]
     for name, settings in NETWORKS.items():
         model = network.simclr(proj_out_dim=DIM, **settings)
-        bn = batch_norm_forward(model.bn_channels) + batch_norm_backward(model.bn_channels)
+        bn = batch_norm(model.bn_channels)
         for replicas in REPLICAS:
             sizes = (GLOBAL_BATCH_SIZE // replicas, DIM, replicas)
             scheme = ours(sizes[0], replicas)

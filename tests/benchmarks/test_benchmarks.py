@@ -404,7 +404,7 @@ def test_flops_are_those_of_the_convolutions_and_products():
             tape.watch([images, kernel, weights])
             y = tf.nn.conv2d(images, kernel, 2, "SAME")
             y = tf.reduce_sum(tf.reduce_sum(y, axis=(1, 2)) @ weights)
-        return tape.gradient(y, [images, kernel, weights])
+        return y, tape.gradient(y, [images, kernel, weights])
 
     found = matrix_ops.matrix_flops(call.get_concrete_function(tf.ones((2, 8, 8, 4))).graph)
     # Forward, and backward to either side.

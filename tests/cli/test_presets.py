@@ -102,6 +102,22 @@ EXPECTED = {
     ),
     "imagenet_resnet50_100ep.gin": V1
     | dict(train_epochs=100, learning_rate=0.075, learning_rate_scaling="sqrt", weight_decay=1e-4),
+    **{
+        f"imagenet_resnet50_{name}.gin": V1
+        | dict(
+            train_epochs=100,
+            learning_rate=0.075,
+            learning_rate_scaling="sqrt",
+            weight_decay=1e-4,
+            precision="bfloat16",
+            augment_on="device",
+            **more,
+        )
+        for name, more in (
+            ("a100", dict(train_batch_size=512, jit_compile=True)),
+            ("tpu", dict(train_batch_size=4096, jit_compile=False)),
+        )
+    },
     "imagenet_resnet50_100ep_linear.gin": V1
     | dict(train_epochs=100, learning_rate=0.3, learning_rate_scaling="linear", weight_decay=1e-6),
     **{

@@ -1,6 +1,5 @@
 """The steps of a run compile under XLA, as a TPU needs, and take the same step compiled."""
 
-import re
 import types
 
 import numpy as np
@@ -14,12 +13,10 @@ from tf_simclr.data.batch import EvalBatch, ViewBatch
 from tf_simclr.models import resnet
 from tf_simclr.training.evaluator import evaluation_step
 from tf_simclr.training.plan import Plan
+from xla_ops import assert_stays_on_the_device
 
 BATCH = 8
 PLAN = Plan(num_train=64, num_eval=8, total_steps=100, checkpoint_steps=100, eval_batches=1)
-HOST_OPS = re.compile("PyFunc|Host|Infeed|Outfeed|Send|Recv|Print|Summary|Iterator|File|Queue")
-# Calls out of the program, and random numbers that no seed decides.
-FORBIDDEN_OPCODES = {"custom-call", "infeed", "outfeed", "send", "recv", "rng"}
 
 
 @pytest.fixture
@@ -84,21 +81,6 @@ def state(made: run_state.RunState) -> tuple[dict, dict]:
         {name: np.array(tf.convert_to_tensor(variable)) for name, variable in variables.items()}
         for variables in (made.model.variables_by_path(), slots)
     )
-
-
-def assert_stays_on_the_device(function, *arguments):
-    """No op of the traced graph needs the host; the HLO is static and calls nothing outside."""
-    graph = function.get_concrete_function(*arguments).graph.as_graph_def()
-    bodies = [graph.node, *(body.node_def for body in graph.library.function)]
-    assert not {node.op for nodes in bodies for node in nodes if HOST_OPS.search(node.op)}
-    # Before XLA's optimizations for the CPU, which may call its libraries.
-    hlo = function.experimental_get_compiler_ir(*arguments)(stage="hlo")
-    opcodes = set(re.findall(r"^ *(?:ROOT )?\S+ = .*? ([a-z][\w-]*)\(", hlo, re.MULTILINE))
-    assert {"add", "reduce", "dot"} <= opcodes
-    assert not opcodes & FORBIDDEN_OPCODES
-    generators = set(re.findall(r" rng-bit-generator\(.*algorithm=(\w+)", hlo))
-    assert generators == ({"rng_philox"} if "rng-bit-generator" in opcodes else set())
-    assert "f32[" in hlo and "<=" not in hlo  # f32[<=8,32] has a dynamic dimension
 
 
 def assert_same_step(

@@ -160,20 +160,9 @@ def _train(state: RunState, evaluator: Callable[[], object]):
     if state.is_chief:
         start_views.write(state)
     batches = run_input.train_batches(config, state.source, state.strategy, examples_seen=examples)
-    train_step = state.train_step
-    if config.training.jit_compile:
-        train_step = tf.function(train_step, jit_compile=True, autograph=False)
-    run_steps = device_loop.make_run_steps(
-        state.strategy,
-        train_step,
-        state.metric_names,
-        image_size=config.data.image_size,
-        preview=state.preview,
-        last_updated=policy.last_updated(state.model),
-    )
     try:
         loop.train(
-            run_steps,
+            make_run_steps(state),
             iter(batches),
             run_hooks.make(state, evaluator),
             strategy=state.strategy,
@@ -182,6 +171,21 @@ def _train(state: RunState, evaluator: Callable[[], object]):
         )
     except hooks.NoLongerImproves as reason:
         state.say(str(reason))
+
+
+def make_run_steps(state: RunState) -> Callable:
+    """Makes the function that runs training steps on all replicas (device_loop.make_run_steps)."""
+    train_step = state.train_step
+    if state.config.training.jit_compile:
+        train_step = tf.function(train_step, jit_compile=True, autograph=False)
+    return device_loop.make_run_steps(
+        state.strategy,
+        train_step,
+        state.metric_names,
+        image_size=state.config.data.image_size,
+        preview=state.preview,
+        last_updated=policy.last_updated(state.model),
+    )
 
 
 def _announce(state: RunState, examples: int):
