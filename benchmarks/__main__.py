@@ -9,7 +9,7 @@
     python -m benchmarks memory
     python -m benchmarks augment
     python -m benchmarks monitor --data_dir=DIR
-    python -m benchmarks startup --baseline=DIR
+    python -m benchmarks end_to_end --vs=DIR
     python -m benchmarks formats --checkpoint=RUN
     python -m benchmarks replicas
     python -m benchmarks kills --work_dir=DIR -- --gin_file=gin/demo.gin
@@ -29,6 +29,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from benchmarks import (  # noqa: E402
     augment,
     communication,
+    end_to_end,
     formats,
     input,
     kill_series,
@@ -37,7 +38,6 @@ from benchmarks import (  # noqa: E402
     monitor,
     replica_table,
     scaling_model,
-    startup,
     step,
 )
 
@@ -51,7 +51,7 @@ SUBCOMMANDS = {
     "communication": communication,
     "scaling_model": scaling_model,
     "monitor": monitor,
-    "startup": startup,
+    "end_to_end": end_to_end,
     "formats": formats,
     "replicas": replica_table,
     "kills": kill_series,

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import platform
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +15,7 @@ import tensorflow as tf
 
 Value = TypeVar("Value")
 _FORMATS = {
+    "s": "{:.1f} s",
     "ms": "{:.2f} ms",
     "bytes": "{:,.0f} B",
     "MB": "{:,.0f} MB",
@@ -31,11 +33,13 @@ class Row:
     Attributes:
       what: name of the quantity.
       setting: the settings of both sides.
-      unit: "ms", "bytes", "MB" (the value is in bytes and shown in millions), "images/s", "%",
-        "count" or "TFLOP/s".
+      unit: "s", "ms", "bytes", "MB" (the value is in bytes and shown in millions), "images/s",
+        "%", "count" or "TFLOP/s".
       ours: value of this code.
       baseline: value of the baseline; None if there is nothing to compare with.
       origin: "measured" (by a clock), "counted" (in the executed graph) or "computed" (by formula).
+      our_runs: the values of single runs, of which `ours` is the median; empty if they are unknown.
+      baseline_runs: the same for the baseline; run i of both sides is a pair.
     """
 
     what: str
@@ -44,6 +48,8 @@ class Row:
     ours: float
     baseline: float | None
     origin: str
+    our_runs: tuple[float, ...] = ()
+    baseline_runs: tuple[float, ...] = ()
 
     @property
     def ratio(self) -> float | None:
@@ -60,7 +66,12 @@ class Row:
 
         baseline = "" if self.baseline is None else show(self.baseline)
         ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
-        cells = (f"{self.what} ({self.origin})", self.setting, show(self.ours), baseline, ratio)
+        if ratio:
+            pairs = zip(self.our_runs, self.baseline_runs, strict=False)
+            ratio += _spread([ours / other for ours, other in pairs if other], "{:.2f}".format)
+        ours = show(self.ours) + _spread(self.our_runs, show)
+        baseline += _spread(self.baseline_runs, show)
+        cells = (f"{self.what} ({self.origin})", self.setting, ours, baseline, ratio)
         return "| " + " | ".join(cells) + " |"
 
 
@@ -69,6 +80,24 @@ def measured(what: str, setting: str, unit: str, values: Sequence[float]) -> Row
     ours, baseline = [*values, None][:2]
     assert ours is not None
     return Row(what, setting, unit, ours, baseline, "measured")
+
+
+def measured_runs(what: str, setting: str, unit: str, sides: Sequence[Sequence[float]]) -> Row:
+    """Makes a row of the medians of runs, with their spread.
+
+    Args:
+      what: name of the quantity.
+      setting: the settings of both sides.
+      unit: see `Row`.
+      sides: the values of our runs and, if there is one, of the baseline's.
+    """
+    row = measured(what, setting, unit, [statistics.median(runs) for runs in sides])
+    ours, baseline = [*map(tuple, sides), ()][:2]
+    return dataclasses.replace(row, our_runs=ours, baseline_runs=baseline)
+
+
+def _spread(values: Sequence[float], show: Callable[[float], str]) -> str:
+    return f" ({show(min(values))} to {show(max(values))})" if len(values) > 1 else ""
 
 
 class Report:
@@ -121,10 +150,19 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, repetitions: int) -> None:
-    """Adds the arguments that every benchmark has."""
+def add_arguments(
+    parser: argparse.ArgumentParser, *, repetitions: int, flag: str = "--repetitions"
+) -> None:
+    """Adds the arguments that every benchmark has.
+
+    Args:
+      parser: parser of the subcommand.
+      repetitions: default number of timed calls of each side.
+      flag: name of the argument with the number.
+    """
     parser.add_argument(
-        "--repetitions",
+        flag,
+        dest="repetitions",
         type=positive,
         default=repetitions,
         help="timed calls of each side; the table shows their median, and the two sides take "

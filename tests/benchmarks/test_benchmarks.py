@@ -24,12 +24,11 @@ from benchmarks import (
     memory_use,
     network,
     scaling,
-    startup,
     timing,
 )
 from benchmarks.__main__ import main
 from benchmarks.collectives import GATHER, SUM, Collective
-from benchmarks.report import Row
+from benchmarks.report import Row, measured_runs
 from tf_simclr.config import Model
 from tf_simclr.devices.replicas import gather_views
 from tf_simclr.models import resnet
@@ -317,6 +316,19 @@ def test_a_row_without_a_baseline_has_no_ratio():
     assert row.markdown() == "| time (measured) | R = 2 | 1.00 ms | 4.00 ms | 0.25 |"
 
 
+def test_a_row_of_runs_shows_medians_and_spread():
+    row = measured_runs("export", "narrow", "s", [[3.0, 1.0, 2.0], [4.0, 5.0, 8.0]])
+    assert (row.ours, row.baseline, row.ratio) == (2.0, 5.0, 0.4)
+    assert row.markdown() == (
+        "| export (measured) | narrow | 2.0 s (1.0 s to 3.0 s) | 5.0 s (4.0 s to 8.0 s) | "
+        "0.40 (0.20 to 0.75) |"
+    )
+    alone = measured_runs("export", "narrow", "s", [[3.0, 1.0, 2.0]])
+    assert alone.markdown() == "| export (measured) | narrow | 2.0 s (1.0 s to 3.0 s) |  |  |"
+    once = measured_runs("step", "narrow", "ms", [[3.0], [0.0]])
+    assert once.markdown() == "| step (measured) | narrow | 3.00 ms | 0.00 ms |  |"
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -435,47 +447,6 @@ def test_augment_measures_both_sides(tmp_path, capsys):
     assert all(row["ours"] > 0 and row["baseline"] > 0 for row in rows)
 
 
-def _checkout(folder: Path, *, code: str) -> Path:
-    folder.mkdir()
-    (folder / "run.py").write_text(f"import sys, time\n{code}")
-    return folder
-
-
-_PRINTS = """
-open({log!r}, "a").write("{name} ")
-assert "--model_dir=" in sys.argv[-1]
-for text in ("pretrain: steps 0 to 5 of ", "0/5 [..", "| 1/5 [00:01", "| 5/5 ["):
-    time.sleep(0.1)
-    print(text, file=sys.stderr, flush=True)
-"""
-
-
-@pytest.mark.long
-def test_startup_times_the_moments_of_both_checkouts(tmp_path, monkeypatch, capsys):
-    log, path = tmp_path / "log", tmp_path / "rows.jsonl"
-    ours, other = (
-        _checkout(tmp_path / name, code=_PRINTS.format(log=str(log), name=name))
-        for name in ("ours", "other")
-    )
-    monkeypatch.setattr(startup, "_OURS", ours)
-    main(["startup", f"--baseline={other}", "--repetitions=2", f"--json={path}"])
-    assert log.read_text().split() == ["ours", "other"] * 3
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [row["what"] for row in rows] == ["import tensorflow", *startup._MOMENTS, startup.WHOLE]
-    assert rows[0]["baseline"] is None
-    for row, sleeps in zip(rows[1:], (1, 3, 4), strict=True):
-        assert min(row["ours"], row["baseline"]) > 100 * sleeps
-
-
-def test_startup_of_a_run_that_fails_or_prints_otherwise_is_an_error(tmp_path):
-    with pytest.raises(RuntimeError, match="(?s)failed.*no such flag"):
-        startup._seconds(_checkout(tmp_path / "a", code="sys.exit('no such flag')"), [])
-    with pytest.raises(RuntimeError, match="no longer prints"):
-        startup._seconds(_checkout(tmp_path / "b", code="print('done')"), [])
-    with pytest.raises(SystemExit):
-        main(["startup", f"--baseline={tmp_path}"])
-
-
 @pytest.mark.long
 def test_monitor_compares_a_measurement_with_the_training_before_it(tmp_path, shapes_dir, capsys):
     rows = measure(
@@ -493,9 +464,3 @@ def test_monitor_compares_a_measurement_with_the_training_before_it(tmp_path, sh
     step, measurement, cost = rows
     assert measurement["baseline"] == pytest.approx(200 * step["ours"])  # 50 x 256 images
     assert cost["ours"] == pytest.approx(100 * measurement["ratio"])
-
-
-@pytest.mark.long  # two runs
-def test_startup_of_this_checkout(shapes_dir, capsys):
-    main(["startup", f"--data_dir={shapes_dir}", "--repetitions=1"])
-    assert "| until the first step is done (measured) |" in capsys.readouterr().out
