@@ -12,7 +12,7 @@ A relative difference is max|ours - golden| / max|golden| of an array. Gradient 
 averages and LARS weights have one ratio for each variable, and the line shows the worst. (A
 gradient below 1e-4 of the global norm is measured against that.) A training step is compared with
 the same step in float64: the golden numbers, and ours with separate and with fused batch
-normalization. Its tolerance is the usual one, or ten times the noise of float32 on this machine
+normalization. Its tolerance is the usual one, or twenty times the noise of float32 on this machine
 (golden_checks/steps.py). Random operations, drawn with
 fixed seeds, are compared by a two-sample Kolmogorov-Smirnov test. --fast compares the block-wise
 loss and the batched augmentation, which runs may use instead. Exits with 0 if every comparison is

@@ -31,23 +31,17 @@ from tf_simclr.training.tasks import make_task
 # A gradient below this fraction of the global norm is measured against that fraction instead. It is
 # the small sum of larger terms, whose float32 rounding differs between releases of TensorFlow.
 _SMALL_GRADIENT = 1e-4
-# Orders of the images in which the noise is measured, and how much of it is accepted. In the golden
-# ResNet-50 with selective kernels, the official numbers themselves differ from float64 by up to six
-# times the largest of so few differences.
+# Orders of the images in which the noise is measured, and how much of it is accepted. A ReLU may
+# switch in one order only: in the golden ResNet-50 with selective kernels, a gradient of the
+# official code differs from float64 by ten times the largest of so few differences.
 _ORDERS = 3
-_NOISE_FACTOR = 10
+_NOISE_FACTOR = 20
 _AVERAGES = ("moving_mean", "moving_variance")
 
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-    """One line of the comparison.
-
-    Attributes:
-      values: {label: value}; a single value has the label "".
-      relative: the usual tolerance, relative to the largest number of each value.
-      scale: lower bound of that number.
-    """
+    """One line: {label: value}, the usual relative tolerance, and a lower bound of the size."""
 
     values: Mapping[str, np.ndarray | float]
     relative: float
