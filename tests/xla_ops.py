@@ -14,10 +14,11 @@ from tensorflow.python.framework import kernels
 HOST_OPS = re.compile("PyFunc|Host|Infeed|Outfeed|Send|Recv|Print|Summary|Iterator|File|Queue")
 # The compiler removes these, or compiles the functions that they call.
 STRUCTURE = {"Placeholder", "PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf"}
-# Not float64, which a TPU only emulates, nor strings. Variables are resources.
+# Not float64, which a TPU only emulates, nor strings. Variables are resources, and the tensors that
+# a loop stores in an array are variants, as in a Keras LSTM, which TPUs run.
 TYPES = {
     *(tf.bool, tf.int8, tf.uint8, tf.int16, tf.uint16, tf.int32, tf.uint32, tf.int64, tf.uint64),
-    *(tf.bfloat16, tf.float16, tf.float32, tf.resource),
+    *(tf.bfloat16, tf.float16, tf.float32, tf.resource, tf.variant),
 }
 # Calls out of the program, and random numbers that no seed decides.
 FORBIDDEN_OPCODES = {"custom-call", "infeed", "outfeed", "send", "recv", "rng"}
