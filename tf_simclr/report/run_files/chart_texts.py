@@ -34,14 +34,15 @@ TRAINING = {
     "train/contrast_entropy": Text(
         "Contrastive entropy",
         "nats",
-        "How undecided the model is between the views of the batch. A good curve falls: the model "
-        "becomes sure which views belong together.",
+        "How undecided the model is between the views of the batch. A good curve falls at first, "
+        "and may rise a little later.",
     ),
     "train/supervised_loss": Text(
         "Supervised loss",
         "nats",
-        "Cross-entropy of the supervised head on training images. A good curve falls. In "
-        "pretraining the head only measures the features: it does not train the encoder.",
+        "Cross-entropy of the supervised head on training images. A good curve ends low; a large "
+        "learning rate may let it rise at first. In pretraining the head only measures the "
+        "features: it does not train the encoder.",
     ),
     "train/supervised_acc": Text(
         "Supervised accuracy",
