@@ -13,7 +13,7 @@ from tf_simclr.config import Config
 from tf_simclr.data.sources.opening import open_data
 from tf_simclr.data.sources.protocol import Source
 from tf_simclr.modes import train
-from tf_simclr.training import run_input
+from tf_simclr.training import kept_images, run_input
 from tf_simclr.training.plan import Plan, make_plan
 
 STEPS = 10  # of a call, which also draws the views for a summary and returns to Python
@@ -65,7 +65,8 @@ def _calls(config: Config, strategy: tf.distribute.Strategy, repetitions: int) -
     source, plan = open_source(config)
     state = run_state.build(config, source, plan, strategy)
     run_steps = train.make_run_steps(state)
-    iterator = iter(run_input.train_batches(config, source, strategy, examples_seen=0))
+    settled, _ = kept_images.settle(config, source, strategy)
+    iterator = iter(run_input.train_batches(settled, source, strategy, examples_seen=0))
     calls = []
     for _ in range(1 + repetitions):
         began = time.perf_counter()

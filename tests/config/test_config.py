@@ -12,7 +12,7 @@ from tf_simclr.config import RULES, Config, check, choices, settings
 from tf_simclr.errors import ConfigError
 from tf_simclr.models import resnet
 
-# Name, type, default and choices of the official code's flags. use_tpu is the one that differs.
+# Name, type, default and choices of the official code's flags. use_tpu and cache_dataset differ.
 OFFICIAL = """
     learning_rate float 0.3
     learning_rate_scaling str linear linear,sqrt
@@ -29,7 +29,6 @@ OFFICIAL = """
     checkpoint_steps int 0
     eval_split str validation
     dataset str imagenet2012
-    cache_dataset bool False
     mode str train train,eval,train_then_eval
     train_mode str pretrain pretrain,finetune
     lineareval_while_pretraining bool True
@@ -71,6 +70,7 @@ OURS = {
     "monitor_images",
     "stop_after",
     "use_tpu",
+    "cache_dataset",
     "color_jitter_impl",
     "frozen_batch_norm",
     "max_pool_padding",
@@ -137,6 +137,7 @@ def test_our_settings():
     ours = {name: (settings()[name].default, settings()[name].choices) for name in OURS}
     assert ours == {
         "use_tpu": ("auto", (True, False, "auto")),
+        "cache_dataset": ("auto", (True, False, "auto")),
         "color_jitter_impl": ("simclrv2", ("simclrv2", "simclrv1")),
         "frozen_batch_norm": ("inference", ("inference", "training")),
         "max_pool_padding": ("same", ("same", "symmetric")),

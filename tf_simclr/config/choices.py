@@ -35,3 +35,4 @@ BEST_METRICS = (
 LOWER_IS_BETTER = {"monitor/alignment", "monitor/uniformity", "monitor/negative_similarity"}
 STRATEGIES = ("auto", "multi_worker")
 USE_TPU = (True, False, "auto")
+CACHE_DATASET = (True, False, "auto")

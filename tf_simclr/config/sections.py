@@ -67,11 +67,14 @@ class Data(Section):
     label_seed: int = setting(
         0, "Seed that selects the examples of --label_fraction.", constraint=at_least(0)
     )
-    cache_dataset: bool = setting(
-        False,
-        "Keep the data set in memory. Small images of one size that are augmented in batches "
-        "(--augment_on) are kept decoded, which needs twice the memory while loading. All other "
-        "images are kept as stored.",
+    cache_dataset: bool | str = setting(
+        "auto",
+        "Keep the training images in memory. Small images of one size that are augmented in "
+        "batches (--augment_on) are kept decoded, which needs twice the memory while loading. All "
+        "other images are kept as stored. auto does so if they need at most a quarter of the free "
+        "memory and if their order does not change: they are in one file of TFDS, and no tf.data "
+        "service reads them.",
+        choices=choices.CACHE_DATASET,
     )
     strict_data: bool = setting(
         False,

@@ -19,7 +19,7 @@ from tf_simclr.modes.evaluate import RunEvaluator, summary
 from tf_simclr.modes.export import Exporter
 from tf_simclr.optim import policy
 from tf_simclr.run_state import RunState
-from tf_simclr.training import device_loop, hooks, loop, notes, run_input
+from tf_simclr.training import device_loop, hooks, kept_images, loop, notes, run_input
 from tf_simclr.training.plan import previous_settings_and_plan
 
 if TYPE_CHECKING:
@@ -159,7 +159,10 @@ def _train(state: RunState, evaluator: Callable[[], object]):
     _announce(state, examples)
     if state.is_chief:
         start_views.write(state)
-    batches = run_input.train_batches(config, state.source, state.strategy, examples_seen=examples)
+    settled, note = kept_images.settle(config, state.source, state.strategy)
+    if note:
+        state.say(note)
+    batches = run_input.train_batches(settled, state.source, state.strategy, examples_seen=examples)
     try:
         loop.train(
             make_run_steps(state),

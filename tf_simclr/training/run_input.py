@@ -107,7 +107,8 @@ def train_batches(
     """Makes the endless stream of training batches for all replicas.
 
     Args:
-      config: checked settings; the seed must be set.
+      config: checked settings; the seed must be set, and cache_dataset decided
+        (`kept_images.settle`): "auto" keeps no images.
       source: the data set.
       strategy: the strategy whose replicas share a batch.
       examples_seen: number of examples that the run has seen; the stream resumes after them.
@@ -138,7 +139,7 @@ def train_batches(
             global_batch_size=batch_size,
             seed=seed,
             start_example=steps_seen * (batch_size // shard.count),
-            cache=config.data.cache_dataset,
+            cache=config.data.cache_dataset is True,
             strict=config.data.strict_data,
             shard=shard,
             service=reader,

@@ -57,6 +57,15 @@ class Source(Protocol):
           ConfigError: the split does not exist or is empty.
         """
 
+    def has_one_order(self, split: str) -> bool:
+        """Returns whether `encoded_examples` reads a split in the same order for every seed."""
+
+    def num_bytes(self, split: str) -> int:
+        """Returns the size of a split's files; an estimate for a part of a split.
+
+        Only splits that have one order (`has_one_order`) have a size.
+        """
+
     def part_of_split(self, split: str, num_parts: int, index: int, *, flag: str = "split") -> str:
         """Returns one of several parts of a split, as a split string.
 

@@ -31,6 +31,14 @@ class Splits:
         """
         return None
 
+    def has_one_order(self, split: str) -> bool:
+        """Returns False, because most sources shuffle their files (`protocol.Source`)."""
+        return False
+
+    def num_bytes(self, split: str) -> int:
+        """Is not defined for splits whose order depends on the seed (`protocol.Source`)."""
+        raise NotImplementedError
+
     def example_names(self, split: str, positions: Sequence[int]) -> list[str]:
         """Returns "SPLIT 17" for each position (`protocol.Source`)."""
         return [f"{split} {position}" for position in positions]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -48,6 +49,27 @@ class TfdsSource(Splits):
     def reads_in_this_process(self) -> bool:
         """Returns whether only this process, and no tf.data service, can read the files."""
         return array_records.uses_array_record(self._builder)
+
+    def has_one_order(self, split: str) -> bool:
+        """Returns whether a split is in one file, so that there are no files to shuffle."""
+        if array_records.uses_array_record(self._builder):
+            return False  # shuffles single images
+        terms = self.terms(split)
+        return len(terms) == 1 and self._num_files(*terms[0]) == 1
+
+    def _num_files(self, name: str, start: int, stop: int) -> int:
+        """Counts the files that hold the examples from start to stop of a split."""
+        ends = np.cumsum(self.splits[name].shard_lengths)
+        starts = ends - self.splits[name].shard_lengths
+        return int(((starts < stop) & (start < ends)).sum())
+
+    def num_bytes(self, split: str) -> int:
+        """Returns the size of a split's files, in proportion to its examples."""
+        sizes = (
+            self.splits[name].num_bytes * (stop - start) / self.splits[name].num_examples
+            for name, start, stop in self.terms(split)
+        )
+        return math.ceil(sum(sizes))
 
     def contents(self) -> dict[str, Any]:
         """Returns the full name of the data set, its number of classes and its split sizes."""

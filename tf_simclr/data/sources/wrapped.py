@@ -41,6 +41,12 @@ class WrappedSource:
     def num_examples(self, split: str, *, flag: str = "split") -> int:
         return self._source.num_examples(split, flag=flag)
 
+    def has_one_order(self, split: str) -> bool:
+        return self._source.has_one_order(split)
+
+    def num_bytes(self, split: str) -> int:
+        return self._source.num_bytes(split)
+
     def part_of_split(self, split: str, num_parts: int, index: int, *, flag: str = "split") -> str:
         return self._source.part_of_split(split, num_parts, index, flag=flag)
 
