@@ -186,7 +186,7 @@ def test_flops_and_kept_numbers_of_a_step_are_those_of_the_formula(settings):
     assert made.flops() == 2 * 2 * batch * network.step_products(model) + of_the_loss
     graph = made._step.get_concrete_function(made._batch).graph
     kept = kept_numbers(graph, 2 * batch)
-    assert 1 <= kept / (2 * batch * model.kept) < 1.15  # padded and strided copies
+    assert 1 <= kept / (2 * batch * model.kept) < 1.2  # padded and strided copies
 
 
 def kept_numbers(graph: tf.Graph, views: int) -> int:
