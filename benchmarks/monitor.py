@@ -17,7 +17,7 @@ from tf_simclr.data.sources.opening import open_data
 from tf_simclr.devices import strategies
 from tf_simclr.modes import train
 from tf_simclr.run_state import RunState
-from tf_simclr.training import embedder, monitor, run_input
+from tf_simclr.training import embedder, kept_images, monitor, run_input
 from tf_simclr.training.plan import make_plan
 
 _STEPS = 5  # of a call, which also draws the views for a summary and returns to Python
@@ -101,7 +101,8 @@ def _rows(name: str, config: Config, repetitions: int) -> list[Row]:
 
 
 def _make_steps(state: RunState) -> Callable[[], object]:
-    batches = run_input.train_batches(state.config, state.source, state.strategy, examples_seen=0)
+    settled, _ = kept_images.settle(state.config, state.source, state.strategy)
+    batches = run_input.train_batches(settled, state.source, state.strategy, examples_seen=0)
     run_steps, iterator = train.make_run_steps(state), iter(batches)
     return lambda: run_steps(iterator, tf.constant(_STEPS))[0].numpy()
 

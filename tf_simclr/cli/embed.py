@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tf_simclr import files
-from tf_simclr.cli import help, model_arguments, quiet
-from tf_simclr.cli.model_arguments import local_path, positive
+from tf_simclr.cli import arguments, help, model_arguments, quiet
+from tf_simclr.cli.model_arguments import local_path
 from tf_simclr.cli.text_table import printable
 from tf_simclr.errors import ConfigError, did_you_mean
 
@@ -67,12 +67,7 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     Args:
       program: the words before the arguments, for messages.
     """
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = arguments.make_parser(program, __doc__)
     add = parser.add_argument
     add(
         "--input",
@@ -98,7 +93,7 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     add("--name_key", metavar="NAME", help="that of its name (default: its position)")
     add(
         "--files_per_shard",
-        type=positive,
+        type=arguments.positive,
         default=4096,
         metavar="N",
         help="image files in a shard; archives are one shard each (default 4096)",

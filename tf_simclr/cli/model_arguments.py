@@ -53,10 +53,3 @@ def parse(args: argparse.Namespace) -> tuple[Config, frozenset[str]]:
 def local_path(path: str) -> str:
     """Replaces ~ at the start of a path on this machine."""
     return path if files.is_url(path) else os.path.expanduser(path)
-
-
-def positive(text: str) -> int:
-    """Converts the text of an argument to a positive integer."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer, got {text!r}")
-    return int(text)

@@ -15,7 +15,6 @@ diverged (the loss became infinite or NaN), unknown (an earlier version did not 
 the run, or its folder is remote).
 """
 
-import argparse
 import csv
 import io
 import os
@@ -24,7 +23,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tf_simclr.cli import quiet, text_table
+from tf_simclr.cli import arguments, quiet, text_table
 from tf_simclr.cli.run_columns import COLUMNS
 from tf_simclr.cli.text_table import printable
 from tf_simclr.errors import ConfigError, did_you_mean
@@ -45,12 +44,7 @@ def main(argv: Sequence[str], *, program: str = "tf-simclr runs") -> None:
     Raises:
       SystemExit: with status 1 or 2 after an error.
     """
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = arguments.make_parser(program, __doc__)
     parser.add_argument("folder", metavar="DIR", type=os.path.expanduser, help="folder to search")
     parser.add_argument(
         "--sort",

@@ -20,8 +20,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tf_simclr.cli import help, model_arguments, quiet
-from tf_simclr.cli.model_arguments import local_path, positive
+from tf_simclr.cli import arguments, help, model_arguments, quiet
+from tf_simclr.cli.model_arguments import local_path
 from tf_simclr.cli.text_table import printable
 from tf_simclr.errors import ConfigError
 
@@ -51,16 +51,11 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     Args:
       program: the words before the arguments, for messages.
     """
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = arguments.make_parser(program, __doc__)
     add = parser.add_argument
     add("folder", metavar="DIR", type=local_path, help="the --output of tf-simclr embed")
     add("--query", required=True, action="append", metavar="FILE", help="an image; repeatable")
-    add("--neighbors", type=positive, default=10, metavar="K", help="default 10")
+    add("--neighbors", type=arguments.positive, default=10, metavar="K", help="default 10")
     add("--index", metavar="FILE", help="index to read, or to write if it does not exist")
     add(
         "--factory",
@@ -70,7 +65,7 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     )
     add(
         "--probes",
-        type=positive,
+        type=arguments.positive,
         default=32,
         metavar="N",
         help="cells that an IVF index searches: more are slower and more exact (default 32)",

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from absl import logging
 
-from tf_simclr.cli import flags, help
+from tf_simclr.cli import arguments, flags, help
 from tf_simclr.config import Config, saved_settings
 from tf_simclr.errors import ConfigError
 from tf_simclr.report.images import embedding_map, run_images, trained_encoder
@@ -71,7 +71,7 @@ def add_map(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max_images",
-        type=positive,
+        type=arguments.positive,
         default=MAX_ON_MAP,
         metavar="N",
         help=f"largest number of images on the map; more are sampled (default {MAX_ON_MAP})",
@@ -135,13 +135,6 @@ def encode_test(opened: Opened, count: int) -> RunImages:
     )
     say(shown.notes)
     return shown
-
-
-def positive(text: str) -> int:
-    """Converts the text of an argument to a positive integer."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer, got {text!r}")
-    return int(text)
 
 
 def say(notes: Sequence[str]) -> None:

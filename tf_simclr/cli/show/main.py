@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import logging
 
-from tf_simclr.cli import help, quiet
+from tf_simclr.cli import arguments, help, quiet
 from tf_simclr.errors import ConfigError
 
 # Modules beside this one. Each has a docstring, add_arguments(parser) and run(args), which prints
@@ -51,11 +51,8 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     Args:
       program: the words before the subcommand, for messages.
     """
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description="Draws reports on runs, and pictures of data, runs and features.",
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = arguments.make_parser(
+        program, "Draws reports on runs, and pictures of data, runs and features."
     )
     subparsers = parser.add_subparsers(dest="subcommand", required=True)
     for name, module in _modules().items():
@@ -65,8 +62,7 @@ def make_parser(program: str) -> argparse.ArgumentParser:
                 name,
                 help=summary,
                 description=module.__doc__,
-                allow_abbrev=False,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
+                **arguments.PARSER,
             )
         )
     return parser

@@ -13,6 +13,7 @@ import os
 import numpy as np
 
 from tf_simclr import files
+from tf_simclr.cli import arguments
 from tf_simclr.cli.show import image_flags
 from tf_simclr.errors import ConfigError
 from tf_simclr.probes import neighbors
@@ -44,13 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--queries",
-        type=image_flags.positive,
+        type=arguments.positive,
         metavar="N",
         help="number of random images to show (default none, but 10 without labels)",
     )
     parser.add_argument(
         "--neighbors",
-        type=image_flags.positive,
+        type=arguments.positive,
         default=neighborhoods.COUNT,
         metavar="K",
         help=f"number of neighbors of each image (default {neighborhoods.COUNT})",

@@ -9,6 +9,7 @@ import argparse
 import os
 import shlex
 
+from tf_simclr.cli import arguments
 from tf_simclr.cli.show import image_flags
 from tf_simclr.probes.features import PRETRAINED
 from tf_simclr.report.images import encoded_images, projector
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max_images",
-        type=image_flags.positive,
+        type=arguments.positive,
         default=MAX_ON_MAP,
         metavar="N",
         help=f"largest number of images; more are sampled at random (default {MAX_ON_MAP})",
