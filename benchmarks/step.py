@@ -13,7 +13,7 @@ import tensorflow as tf
 from benchmarks import devices, matrix_ops, memory_use, real_input, report, step_sides, timing
 from benchmarks.devices import Accelerator
 from benchmarks.report import Report, measured
-from benchmarks.step_sides import FUSED, NAIVE, OFFICIAL, Step
+from benchmarks.step_sides import NAIVE, OFFICIAL, UNFUSED, Step
 from tf_simclr import preflight
 from tf_simclr.config import Config
 from tf_simclr.config.choices import PRECISIONS
@@ -48,9 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         type=report.list_of(str),
-        default=["float32", "float32" + FUSED, "bfloat16"],
-        help=f"our precisions, separated by commas; {FUSED}: with --fused_batch_norm "
-        f"(default: float32,float32{FUSED},bfloat16)",
+        default=["float32", "float32" + UNFUSED, "bfloat16"],
+        help=f"our precisions, separated by commas; {UNFUSED}: with --fused_batch_norm=False "
+        f"(default: float32,float32{UNFUSED},bfloat16)",
     )
     parser.add_argument("--jit_compile", action="store_true", help="compile our step with XLA")
     parser.add_argument("--alone", action="store_true", help="leave out the baselines")
@@ -124,7 +124,7 @@ def _config(args: argparse.Namespace) -> Config:
       SystemExit: the arguments do not fit together.
     """
     for precision in args.precision:
-        if precision.removesuffix(FUSED) not in PRECISIONS:
+        if precision.removesuffix(UNFUSED) not in PRECISIONS:
             raise SystemExit(f"--precision must be of {PRECISIONS}, got {precision!r}")
     if args.peak_tflops is not None and (args.peak_tflops <= 0 or len(args.precision) > 1):
         raise SystemExit(

@@ -19,7 +19,7 @@ from tf_simclr.training.loss_terms import Targets, supervised_loss
 from tf_simclr.training.tasks import Pretrain, make_task
 from tf_simclr.training.train_step import train_step
 
-FUSED = "+fused"
+UNFUSED = "+unfused"
 OFFICIAL, NAIVE = "official", "naive bfloat16"
 
 
@@ -66,13 +66,15 @@ class Step:
 
 
 def settings(side: str, config: Config) -> Config:
-    """Returns the settings of one of our sides, such as "bfloat16" or "float32+fused"."""
-    return config.replace(precision=side.removesuffix(FUSED), fused_batch_norm=side.endswith(FUSED))
+    """Returns the settings of one of our sides, such as "bfloat16" or "float32+unfused"."""
+    return config.replace(
+        precision=side.removesuffix(UNFUSED), fused_batch_norm=not side.endswith(UNFUSED)
+    )
 
 
 def precision(side: str) -> str:
     """Returns the precision of most of a side's convolutions and matrix products."""
-    return {OFFICIAL: "float32", NAIVE: "bfloat16"}.get(side, side.removesuffix(FUSED))
+    return {OFFICIAL: "float32", NAIVE: "bfloat16"}.get(side, side.removesuffix(UNFUSED))
 
 
 def make(side: str, config: Config, strategy: tf.distribute.Strategy) -> Step:

@@ -397,7 +397,7 @@ def test_input_measures_rates(shapes_dir, tmp_path, capsys):
 
 @pytest.mark.long
 def test_step_measures_all_sides(tmp_path, capsys):
-    rows = measure(tmp_path, "step", "--network=tiny", "--precision=bfloat16,float32+fused")
+    rows = measure(tmp_path, "step", "--network=tiny", "--precision=bfloat16,float32+unfused")
     assert [(row["what"].split(",")[0].partition(" ")[0], row["unit"]) for row in rows] == [
         *[("step", "images/s")] * 3,
         *[("in", "%")] * 3,

@@ -171,7 +171,7 @@ def test_our_settings():
         "microbatch_size": (0, ()),
         "augment_on": ("auto", ("auto", "device", "host")),
         "precision": ("float32", ("float32", "bfloat16", "float16")),
-        "fused_batch_norm": (False, ()),
+        "fused_batch_norm": (True, ()),
         "jit_compile": (False, ()),
         "profile_steps": (None, ()),
         "max_megapixels": (256, ()),

@@ -23,7 +23,7 @@ FACTORS = {
     "precision": ("float32", "bfloat16", "float16"),
     "cpu_replicas": (1, 2),
     "global_bn": (True, False),
-    "fused_batch_norm": (False, True),
+    "fused_batch_norm": (True, False),
     "resnet_depth": (50, 18),
     "sk_ratio": (0, 0.0625),
     "se_ratio": (0, 0.25),

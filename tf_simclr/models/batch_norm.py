@@ -21,12 +21,12 @@ class BatchNorm(keras.layers.BatchNormalization):
     times the biased variance, which Keras 2 averages uncorrected.
 
     The Keras implementation still runs in two cases. With `synchronized` on several replicas, the
-    statistics need collectives. In float32 training, the fused operation is faster and several
-    times closer to float64, but deep networks amplify its difference from the official code to more
-    than a thousandth. `fused_in_float32` accepts that difference.
+    statistics need collectives. And without `fused_in_float32`, training in float32 rounds as the
+    official code does. The fused operation is faster and several times closer to float64, but deep
+    networks amplify the difference of both to more than a thousandth.
     """
 
-    def __init__(self, *, fused_in_float32: bool = False, **kwargs: Any):
+    def __init__(self, *, fused_in_float32: bool = True, **kwargs: Any):
         """Makes the layer.
 
         Args:

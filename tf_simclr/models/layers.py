@@ -31,7 +31,7 @@ class BatchNormSettings:
 
     momentum: float = 0.9
     synchronized: bool = True
-    fused: bool = False
+    fused: bool = True
 
 
 def activation(x: tf.Tensor, kind: str, name: str) -> tf.Tensor:
