@@ -101,7 +101,9 @@ def _rows(name: str, config: Config, repetitions: int) -> list[Row]:
 
 
 def _make_steps(state: RunState) -> Callable[[], object]:
-    settled, _ = kept_images.settle(state.config, state.source, state.strategy)
+    settled, _ = kept_images.settle(
+        state.config, state.source, state.strategy, num_steps=state.plan.total_steps
+    )
     batches = run_input.train_batches(settled, state.source, state.strategy, examples_seen=0)
     run_steps, iterator = train.make_run_steps(state), iter(batches)
     return lambda: run_steps(iterator, tf.constant(_STEPS))[0].numpy()

@@ -65,7 +65,7 @@ def _calls(config: Config, strategy: tf.distribute.Strategy, repetitions: int) -
     source, plan = open_source(config)
     state = run_state.build(config, source, plan, strategy)
     run_steps = train.make_run_steps(state)
-    settled, _ = kept_images.settle(config, source, strategy)
+    settled, _ = kept_images.settle(config, source, strategy, num_steps=plan.total_steps)
     iterator = iter(run_input.train_batches(settled, source, strategy, examples_seen=0))
     calls = []
     for _ in range(1 + repetitions):

@@ -15,9 +15,16 @@ from tf_simclr.training import kept_images
 GB = 10**9
 
 
-def decide(source, *, free_bytes=8 * GB, on_device=True, **settings) -> kept_images.KeptImages:
-    config = Config().replace(image_size=32, **settings)
-    return kept_images.decide(config, source, augments_on_device=on_device, free_bytes=free_bytes)
+def decide(
+    source, *, free_bytes=8 * GB, on_device=True, num_examples=10**6, **settings
+) -> kept_images.KeptImages:
+    return kept_images.decide(
+        Config().replace(image_size=32, **settings),
+        source,
+        augments_on_device=on_device,
+        num_examples=num_examples,
+        free_bytes=free_bytes,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +45,12 @@ def test_a_quarter_of_the_free_memory_is_the_limit(shapes):
     assert decide(shapes, free_bytes=4 * peak).are_kept
     refused = decide(shapes, free_bytes=4 * peak - 1)
     assert not refused.are_kept and "--cache_dataset=True" in refused.note
+
+
+def test_what_is_read_only_once_is_not_kept(shapes):
+    epoch = shapes.num_examples("train")
+    assert decide(shapes, num_examples=epoch) == kept_images.KeptImages(False)
+    assert decide(shapes, num_examples=epoch + 1).are_kept
 
 
 def test_images_that_the_host_augments_are_kept_as_stored(shapes):

@@ -1,14 +1,16 @@
 """Runs mode=eval, and the evaluations of a training run."""
 
 import time
+from collections.abc import Iterable
 
 import tensorflow as tf
 
 from tf_simclr import preflight, run_state
 from tf_simclr.checkpoints import result_files, waiting, weights
 from tf_simclr.config import Config
+from tf_simclr.data.batch import EvalBatch
 from tf_simclr.data.sources.opening import limit_labels
-from tf_simclr.devices import strategies, workers
+from tf_simclr.devices import distributed_data, strategies, workers
 from tf_simclr.errors import one_line
 from tf_simclr.modes import best_checkpoint, prepare
 from tf_simclr.modes.export import Exporter
@@ -106,7 +108,7 @@ class RunEvaluator:
         config = state.config
         self._state = state
         self._evaluator = Evaluator(state.strategy, state.model)
-        self._batches: tf.distribute.DistributedDataset | None = None
+        self._batches: Iterable[EvalBatch] | None = None
         directory = result_files.eval_directory(state.model_dir, config.training.eval_name)
         self._summaries = EvalSummaries(directory)
         self._metrics = metrics_file.Writer(directory)
@@ -127,10 +129,11 @@ class RunEvaluator:
         workers.average_over_replicas(state.strategy, state.model.per_replica_statistics())
         results = {"eval/regularization_loss": float(state.task.weight_decay.loss())}
         if self._batches is None:
-            self._batches = state.strategy.distribute_datasets_from_function(
+            self._batches = distributed_data.distribute(
+                state.strategy,
                 lambda context: run_input.eval_batches(
                     state.config, state.source, state.config.data.eval_split, context
-                )
+                ),
             )
         results |= self._evaluator(self._batches, num_batches=state.plan.eval_batches)
         self._report_skipped(results)

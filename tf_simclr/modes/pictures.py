@@ -14,8 +14,10 @@ import tensorflow as tf
 
 from tf_simclr.console import progress
 from tf_simclr.data.augment import views
+from tf_simclr.data.pipeline import groups
 from tf_simclr.data.sources import file_tree, folder_listing, image_decoding, image_files
 from tf_simclr.data.sources.image_range import ImageRange
+from tf_simclr.devices import distributed_data
 from tf_simclr.errors import ConfigError
 
 
@@ -134,7 +136,12 @@ def compute_batches(
         return strategy.run(lambda i, d: (compute(i), d), args=(images, decoded))
 
     dataset = _dataset(paths, reader, image_size, batch_size)
-    batches = strategy.experimental_distribute_dataset(dataset)
+    batches = distributed_data.distribute(
+        strategy,
+        lambda context: dataset.rebatch(
+            context.get_per_replica_batch_size(batch_size), drop_remainder=True
+        ),
+    )
     with progress(total=len(paths), desc="predict", unit="image") as bar:
         for batch_index, (images, decoded) in enumerate(batches):
             batch_paths = paths[batch_index * batch_size : (batch_index + 1) * batch_size]
@@ -165,10 +172,7 @@ def _dataset(
     dataset = tf.data.Dataset.from_tensor_slices(encoded + padding)
     dataset = dataset.map(
         tf.autograph.experimental.do_not_convert(view),
-        num_parallel_calls=tf.data.AUTOTUNE,
+        num_parallel_calls=groups.num_cores(),
         deterministic=True,
     )
-    options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    dataset = dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
-    return dataset.with_options(options)
+    return groups.prefetched(dataset.batch(batch_size, drop_remainder=True))

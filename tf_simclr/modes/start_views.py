@@ -1,6 +1,9 @@
 """Writes views.png at the start of a run: training images and their views."""
 
+import contextlib
 import os
+import threading
+from collections.abc import Iterator
 
 from tf_simclr import files
 from tf_simclr.data import errors
@@ -9,6 +12,23 @@ from tf_simclr.errors import one_line
 from tf_simclr.run_state import RunState
 
 NAME = "views.png"
+
+
+@contextlib.contextmanager
+def written_meanwhile(state: RunState) -> Iterator[None]:
+    """Writes views.png in a thread while a block of code runs, and waits for it at the end.
+
+    The device compiles the first step meanwhile, which keeps only one core of the host busy.
+
+    Args:
+      state: the run.
+    """
+    thread = threading.Thread(target=write, args=(state,), name=NAME)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def write(state: RunState) -> None:

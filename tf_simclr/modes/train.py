@@ -74,7 +74,7 @@ def _train_and_evaluate(state: RunState, opened: Source) -> dict:
     evaluator, exporter = RunEvaluator(state), Exporter(state)
 
     # Before the first step, write about.json, config.json, config.gin, flags.json, history.json,
-    # views.png, and for a folder of images pictures.jsonl.
+    # and for a folder of images pictures.jsonl. Meanwhile, write views.png.
     _restore(state)
     _write_settings(state)
     run_history.record_start(state)
@@ -157,21 +157,21 @@ def _train(state: RunState, evaluator: Callable[[], object]):
         return
     examples = state.examples_seen.count_at(step)
     _announce(state, examples)
-    if state.is_chief:
-        start_views.write(state)
-    settled, note = kept_images.settle(config, state.source, state.strategy)
+    settled, note = kept_images.settle(config, state.source, state.strategy, num_steps=total - step)
     if note:
         state.say(note)
     batches = run_input.train_batches(settled, state.source, state.strategy, examples_seen=examples)
+    draws = start_views.written_meanwhile(state) if state.is_chief else contextlib.nullcontext()
     try:
-        loop.train(
-            make_run_steps(state),
-            iter(batches),
-            run_hooks.make(state, evaluator),
-            strategy=state.strategy,
-            first_step=step,
-            total_steps=total,
-        )
+        with draws:
+            loop.train(
+                make_run_steps(state),
+                iter(batches),
+                run_hooks.make(state, evaluator),
+                strategy=state.strategy,
+                first_step=step,
+                total_steps=total,
+            )
     except hooks.NoLongerImproves as reason:
         state.say(str(reason))
 

@@ -15,7 +15,7 @@ from tf_simclr.data.pipeline import batches
 from tf_simclr.data.pipeline.settings import Shard, StreamSettings
 from tf_simclr.data.sources.protocol import UNLABELED, Source
 from tf_simclr.data.sources.random_sample import RandomSample
-from tf_simclr.devices import replicas, workers
+from tf_simclr.devices import distributed_data, replicas, workers
 from tf_simclr.models.from_config import num_microbatches
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.training import run_input
@@ -24,8 +24,8 @@ from tf_simclr.training.tasks import Task
 # Images and views do not depend on the run's seed. The views also depend on the size of a batch and
 # on the number of replicas.
 _SEED = 20
-# Images that a replica processes at a time: as many as in training, but not so few that the device
-# idles, and not more than needed.
+# Images that a replica processes at a time: as many as in training, because code that XLA compiled
+# for that number is shared, but not so few that the device idles, and not many more than needed.
 _FEWEST_IMAGES, _MOST_IMAGES = 16, 256
 _MAX_KEPT_BYTES = 2**26  # of views in memory; starting a pipeline again takes a second
 
@@ -85,13 +85,16 @@ class Embedder:
         size = config.training.train_batch_size // num_replicas
         if num_microbatches(config, num_replicas) > 1:
             size = config.training.microbatch_size
-        size = min(max(size, _FEWEST_IMAGES), _MOST_IMAGES)
-        self._num_batches = -(-count // (size * num_replicas))
-        self._size = -(-count // (self._num_batches * num_replicas))
+        self._size = max(size, _FEWEST_IMAGES)
+        if self._size * num_replicas > 2 * count or self._size > _MOST_IMAGES:
+            size = min(self._size, _MOST_IMAGES)
+            num_batches = -(-count // (size * num_replicas))
+            self._size = -(-count // (num_batches * num_replicas))
+        self._num_batches = -(-count // (self._size * num_replicas))
         self._sample = RandomSample(source, split=split, count=count, seed=_SEED)
         self._config, self._split = config, split
-        self._views = strategy.distribute_datasets_from_function(self._view_batches)
-        self._images = strategy.distribute_datasets_from_function(self._image_batches)
+        self._views = distributed_data.distribute(strategy, self._view_batches)
+        self._images = distributed_data.distribute(strategy, self._image_batches)
         num_bytes = 3 * 4 * 3 * config.data.image_size**2 * count // num_workers
         self._keeps_batches = num_bytes <= _MAX_KEPT_BYTES
         self._batches: list[tuple] | None = None

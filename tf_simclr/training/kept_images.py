@@ -28,8 +28,16 @@ class KeptImages:
     note: str = ""
 
 
-def settle(config: Config, source: Source, strategy: tf.distribute.Strategy) -> tuple[Config, str]:
+def settle(
+    config: Config, source: Source, strategy: tf.distribute.Strategy, *, num_steps: int
+) -> tuple[Config, str]:
     """Decides for a run on this machine (`decide`).
+
+    Args:
+      config: checked settings.
+      source: the data set.
+      strategy: the strategy of the run's devices.
+      num_steps: number of steps that the run still has to take.
 
     Returns:
       The settings with cache_dataset True or False, and the note.
@@ -38,29 +46,39 @@ def settle(config: Config, source: Source, strategy: tf.distribute.Strategy) -> 
         config,
         source,
         augments_on_device=run_input.augments_on_device(config, source, strategy),
+        num_examples=num_steps * config.training.train_batch_size,
         free_bytes=host_memory.free_bytes(),
     )
     return config.replace(cache_dataset=kept.are_kept), kept.note
 
 
 def decide(
-    config: Config, source: Source, *, augments_on_device: bool, free_bytes: int
+    config: Config,
+    source: Source,
+    *,
+    augments_on_device: bool,
+    num_examples: int,
+    free_bytes: int,
 ) -> KeptImages:
     """Decides what --cache_dataset means.
 
     "auto" keeps images only if that does not change their order, so that a run has the same
-    results on machines with more and with less memory.
+    results on machines with more and with less memory. It does not keep what is read only once,
+    because decoded images are all read before the first step.
 
     Args:
       config: checked settings.
       source: the data set.
       augments_on_device: whether the views are made on the device.
+      num_examples: number of examples that the run still has to see.
       free_bytes: free memory (`host_memory.free_bytes`).
     """
     data = config.data
     if data.cache_dataset != "auto":
         return KeptImages(bool(data.cache_dataset))
     if config.runtime.data_service or not source.has_one_order(data.train_split):
+        return KeptImages(False)
+    if num_examples <= source.num_examples(data.train_split):
         return KeptImages(False)
     are_decoded = augments_on_device and device_crops.crops_on_device(
         source, image_size=data.image_size, train_mode=config.training.train_mode

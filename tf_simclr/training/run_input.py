@@ -1,15 +1,17 @@
 """Makes the training and evaluation batches of a run from its settings."""
 
 import secrets
+from collections.abc import Iterable
 
 import tensorflow as tf
 
 from tf_simclr.config import Config
+from tf_simclr.data.batch import TrainBatch
 from tf_simclr.data.pipeline import batches, device_crops, first_batches, service
 from tf_simclr.data.pipeline.first_batches import FirstBatch
 from tf_simclr.data.pipeline.settings import Shard, StreamSettings, ViewSettings
 from tf_simclr.data.sources.protocol import Source
-from tf_simclr.devices import strategies, workers
+from tf_simclr.devices import distributed_data, strategies, workers
 
 # Batches of larger views do not fit in a CPU's caches. Augmenting one view at a time is then faster
 # (docs/performance.md).
@@ -103,7 +105,7 @@ def view_settings(config: Config, *, on_device: bool) -> ViewSettings:
 
 def train_batches(
     config: Config, source: Source, strategy: tf.distribute.Strategy, *, examples_seen: int
-) -> tf.distribute.DistributedDataset:
+) -> Iterable[TrainBatch]:
     """Makes the endless stream of training batches for all replicas.
 
     Args:
@@ -114,7 +116,7 @@ def train_batches(
       examples_seen: number of examples that the run has seen; the stream resumes after them.
 
     Returns:
-      Distributed data set of TrainBatch, one part per replica.
+      Data set of TrainBatch, distributed over the replicas (`distributed_data.distribute`).
     """
     seed, address, job_name = config.runtime.seed, config.runtime.data_service, ""
     assert seed is not None, "experiment.run draws one"
@@ -147,7 +149,7 @@ def train_batches(
         views = view_settings(config, on_device=augments_on_device(config, source, strategy))
         return batches.train_batches(source, settings, views)
 
-    return strategy.distribute_datasets_from_function(make)
+    return distributed_data.distribute(strategy, make)
 
 
 def eval_batches(

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tf_simclr.config import Config
 from tf_simclr.data.sources.protocol import Source
+from tf_simclr.devices import distributed_data
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.probes import features
 from tf_simclr.probes.features import NO_EXTRAS, Extras, Features
@@ -37,8 +38,8 @@ def extract_split(
     return features.extract(
         strategy,
         encoders,
-        strategy.distribute_datasets_from_function(
-            lambda context: run_input.eval_batches(config, source, split, context)
+        distributed_data.distribute(
+            strategy, lambda context: run_input.eval_batches(config, source, split, context)
         ),
         num_batches=-(-source.num_examples(split) // config.training.eval_batch_size),
         with_pixels=with_pixels,

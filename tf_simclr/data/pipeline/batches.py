@@ -119,8 +119,4 @@ def _one_hot_and_prefetch(
         )
     )
     batch_spec.check(dataset, spec)
-    options = tf.data.Options()
-    options.deterministic = True
-    # Each shard already reads only its part; automatic sharding on top would drop examples.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
+    return groups.prefetched(dataset)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 _SMALLEST_GROUP, _LARGEST_GROUP = 32, 256
 _GROUP_BYTES, _BATCH_BYTES = 20_000_000, 80_000_000
+_PREFETCHED_BATCHES = 2
 
 
 def examples_in_group(spec: tf.TensorSpec, batch_size: int = 0) -> int:
@@ -50,16 +51,31 @@ def parallel_map(
     dataset: tf.data.Dataset, function: Callable, *, threads_per_core: int = 1
 ) -> tf.data.Dataset:
     """Maps groups of examples in order, several at a time, in a separate thread pool."""
-    options = tf.data.Options()
+    options, num_threads = tf.data.Options(), threads_per_core * num_cores()
     # Groups keep the cores busy. Parallelizing single ops would not help, and more threads than
     # cores would only compete for the caches.
     options.threading.max_intra_op_parallelism = 1
-    options.threading.private_threadpool_size = threads_per_core * num_cores()
+    options.threading.private_threadpool_size = num_threads
     return dataset.map(
         tf.autograph.experimental.do_not_convert(function),
-        num_parallel_calls=tf.data.AUTOTUNE,
+        num_parallel_calls=num_threads,
         deterministic=True,
     ).with_options(options)
+
+
+def prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Prefetches two batches, and sets the options of a whole pipeline.
+
+    tf.data does not tune the pipeline. The thread that tunes sleeps up to a minute between its
+    turns. When an iterator is deleted, it often misses that it should stop, because TensorFlow
+    wakes it just before it says so. A run would then wait for it at its end.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.deterministic = True
+    # Each shard already reads only its part; automatic sharding on top would drop examples.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return batches.prefetch(_PREFETCHED_BATCHES).with_options(options)
 
 
 def from_memory(
