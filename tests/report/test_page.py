@@ -282,6 +282,15 @@ def test_the_heat_map_is_a_table_with_all_counts(read):
     assert f"{100 * accuracy:.1f}%" in read.text("strong")
 
 
+def test_a_sentence_about_confusions_begins_with_a_capital_letter():
+    images = dataclasses.replace(
+        fake_report.images(40),
+        confusion=content.Confusion("supervised head", ("a", "b"), np.eye(2, dtype=int)),
+    )
+    source = page.render(dataclasses.replace(fake_report.one_run(40), images=images))
+    assert '<p class="lead"><bdi>Supervised head</bdi>, 2 images' in source
+
+
 def test_many_classes_have_lists_and_no_heat_map():
     confusion = fake_report.confusion(num_classes=200)
     view = pictures.confusion_view(confusion)

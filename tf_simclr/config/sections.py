@@ -193,8 +193,8 @@ class Model(Section):
     fused_batch_norm: bool = setting(
         True,
         "Use fused batch normalization for training in float32. It is faster, and no less "
-        "accurate. False gives the roundings of the official code. Half precision always uses it. If "
-        "replicas share statistics (global_bn on several replicas), training never uses it.",
+        "accurate. False gives the roundings of the official code. Half precision always uses it. "
+        "If replicas share statistics (global_bn on several replicas), training never uses it.",
     )
     batch_norm_decay: float = setting(
         0.9, "Decay of the moving averages of batch normalization.", constraint=OPEN_FRACTION

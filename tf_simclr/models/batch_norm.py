@@ -22,8 +22,8 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     The Keras implementation still runs in two cases. With `synchronized` on several replicas, the
     statistics need collectives. And without `fused_in_float32`, training in float32 rounds as the
-    official code does. The fused operation is faster and no less accurate, but deep networks amplify
-    the difference of both to more than a thousandth (docs/performance.md).
+    official code does. The fused operation is faster and no less accurate, but deep networks
+    amplify the difference of both to more than a thousandth (docs/performance.md).
     """
 
     def __init__(self, *, fused_in_float32: bool = True, **kwargs: Any):
