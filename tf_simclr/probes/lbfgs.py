@@ -1,0 +1,162 @@
+"""Minimizes the loss of multinomial logistic regression by L-BFGS in well-chosen variables.
+
+L-BFGS needs hundreds of passes over features that are correlated. The Hessian by one row of weights
+is the sum of p (1 - p) x x' plus l2, where p is the probability of the row's class; X'X / 4 + l2 is a
+bound for it (Boehning, "Multinomial logistic regression algorithm", 1992). With the mean s of
+p (1 - p) instead, s X'X + l2 is about the Hessian. L-BFGS works on variables in which this matrix is
+the identity, and needs about ten passes. One decomposition of X'X serves all strengths. It does not
+affect the minimum, so it need not be exact.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+import scipy.optimize
+
+from tf_simclr.probes.softmax_loss import Coefficients, SoftmaxLoss, Sums
+
+_SMALLEST_RATIO = 1e-7  # of two eigenvalues of X'X that rounding does not blur
+
+
+class Spectrum(NamedTuple):
+    """The eigenvalues and eigenvectors of X'X / n.
+
+    Attributes:
+      values: float32 (d,), none negative.
+      vectors: float32 (d, d), in columns.
+    """
+
+    values: np.ndarray
+    vectors: np.ndarray
+
+
+class Minimum(NamedTuple):
+    """The end of a minimization.
+
+    Attributes:
+      coefficients: the point with the smallest loss.
+      converged: whether the tolerance was reached within the allowed iterations.
+      passes: number of passes over the features.
+    """
+
+    coefficients: Coefficients
+    converged: bool
+    passes: int
+
+
+def decompose(loss: SoftmaxLoss) -> Spectrum:
+    """Decomposes X'X / n of a loss's standardized features X (n, d)."""
+    gram = (loss.gram() / loss.shape[0]).astype(np.float32)
+    values, vectors = scipy.linalg.eigh(gram, overwrite_a=True, check_finite=False, driver="evd")
+    return Spectrum(np.maximum(values, 0), vectors)
+
+
+def minimize(
+    loss: SoftmaxLoss,
+    spectrum: Spectrum,
+    *,
+    l2: float,
+    start: Coefficients,
+    tolerance: float,
+    iterations: int,
+) -> Minimum:
+    """Minimizes the sum of the cross-entropies plus l2 / 2 |weights|^2 from a start.
+
+    It ends when the loss per example is within the tolerance of the minimum, as estimated by
+    |gradient|^2 / 2 in the variables in which the Hessian is about the identity.
+
+    Args:
+      loss: the cross-entropies.
+      spectrum: from `decompose`, of these features or of a large part of them.
+      l2: strength of the regularization.
+      start: where to begin.
+      tolerance: in nats per example.
+      iterations: limit for the iterations of L-BFGS.
+    """
+    search = _Search(loss, spectrum, l2, start, tolerance)
+    if search.is_done():
+        return search.minimum()
+    scipy.optimize.minimize(
+        search.evaluate,
+        np.zeros(start.weights.size + start.bias.size),
+        jac=True,
+        method="L-BFGS-B",
+        callback=search.stop_if_done,
+        options={"maxiter": iterations, "maxfun": 2 * iterations, "ftol": 0, "gtol": 0},
+    )
+    return search.minimum()
+
+
+class _Search:
+    """Translates between L-BFGS's variables and coefficients.
+
+    The weights are those of the start plus (V / unit) D Q', where Q holds the eigenvectors and D is
+    the diagonal matrix of (s n values + l2)^-1/2. The loss is multiplied by unit^2, chosen such that
+    the first gradient has length 1. L-BFGS's first step has length 1, and then it is Newton's step.
+    """
+
+    def __init__(
+        self,
+        loss: SoftmaxLoss,
+        spectrum: Spectrum,
+        l2: float,
+        start: Coefficients,
+        tolerance: float,
+    ) -> None:
+        self._loss, self._l2, self._start = loss, l2, start
+        self._vectors = spectrum.vectors
+        self._enough = 2 * tolerance * loss.shape[0]  # for the squared norm of the gradient
+        sums = loss.sums(start)
+        num_rows, n = len(start.bias), loss.shape[0]
+        curvature = max(sums.curvature / num_rows, 1e-6 * n / num_rows)
+        values = curvature * spectrum.values
+        smallest = _SMALLEST_RATIO * values.max(initial=0)
+        self._weight_scales = (values + max(l2, smallest)) ** -0.5
+        self._bias_scale = curvature**-0.5
+        self._unit = 1.0
+        self._passes = 1
+        self._first_value, self._first_gradient = self._translate(start, sums)
+        self._squared_norm = float(self._first_gradient @ self._first_gradient)
+        self._best = (self._first_value, self._squared_norm, start)
+        if not self.is_done():
+            self._unit = self._squared_norm**-0.5
+
+    def is_done(self) -> bool:
+        """Returns whether the last point is within the tolerance of the minimum."""
+        return self._squared_norm <= self._enough
+
+    def evaluate(self, variables: np.ndarray) -> tuple[float, np.ndarray]:
+        """Returns the loss above that of the start, and its gradient, for L-BFGS."""
+        if not variables.any():
+            return 0.0, self._unit * self._first_gradient
+        at = self._coefficients(variables / self._unit)
+        self._passes += 1
+        value, gradient = self._translate(at, self._loss.sums(at))
+        self._squared_norm = float(gradient @ gradient)
+        if self._squared_norm < self._best[1]:
+            self._best = (value, self._squared_norm, at)
+        return self._unit**2 * (value - self._first_value), self._unit * gradient
+
+    def stop_if_done(self, intermediate_result: scipy.optimize.OptimizeResult) -> None:
+        """Ends L-BFGS; SciPy calls it after each iteration."""
+        if self.is_done():
+            raise StopIteration
+
+    def minimum(self) -> Minimum:
+        """Returns the point with the smallest gradient."""
+        _, squared_norm, coefficients = self._best
+        return Minimum(coefficients, squared_norm <= self._enough, self._passes)
+
+    def _coefficients(self, variables: np.ndarray) -> Coefficients:
+        weights, bias = self._start
+        v = variables[: weights.size].reshape(weights.shape) * self._weight_scales
+        steps = v.astype(np.float32) @ self._vectors.T
+        return Coefficients(weights + steps, bias + variables[weights.size :] * self._bias_scale)
+
+    def _translate(self, at: Coefficients, sums: Sums) -> tuple[float, np.ndarray]:
+        """Returns the regularized loss, and its gradient by L-BFGS's variables."""
+        by_weights = (sums.weights + self._l2 * at.weights).astype(np.float32)
+        by_v = (by_weights @ self._vectors).astype(np.float64) * self._weight_scales
+        value = sums.loss + self._l2 / 2 * float(np.sum(at.weights**2))
+        return value, np.concatenate([by_v.ravel(), sums.bias * self._bias_scale])
