@@ -108,7 +108,7 @@ def test_baselines_and_a_validation_split_beside_a_checkpoint(pretrained, tmp_pa
         seen.append((before, values()))
         return found
 
-    monkeypatch.setattr(probe.features, "extract", watched)
+    monkeypatch.setattr(features, "extract", watched)
     model_dir = tmp_path / "probe"
     results = small.run(
         "--mode=probe",
@@ -142,10 +142,13 @@ def test_the_features_are_the_encoder_s(pretrained, tmp_path):
     source = open_source("shapes", config.data.data_dir)
     images, labels, *_ = next(iter(run_input.eval_batches(config, source, "test[:80]")))
     expected = model(images, training=False)["final_avg_pool"].numpy()
-    kept = [dict(np.load(path)) for path in (tmp_path / "features").iterdir()]
-    [test] = [arrays for arrays in kept if len(arrays["labels"]) == 80]
-    np.testing.assert_allclose(test["array/pretrained"][:50], expected, rtol=1e-4, atol=1e-6)
-    np.testing.assert_array_equal(test["labels"][:50], tf.argmax(labels, axis=1))
+    kept = [
+        (np.load(path / "features_pretrained.npy"), np.load(path / "labels.npy"))
+        for path in (tmp_path / "features").iterdir()
+    ]
+    [(test_features, test_labels)] = [arrays for arrays in kept if len(arrays[1]) == 80]
+    np.testing.assert_allclose(test_features[:50], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(test_labels[:50], tf.argmax(labels, axis=1))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,4 @@
-"""Features: in order, whoever extracts them; and kept in a file that is not believed blindly."""
-
-import os
+"""Features are in order, whoever extracts them."""
 
 import numpy as np
 import pytest
@@ -9,7 +7,7 @@ import tensorflow as tf
 from tf_simclr.data import errors
 from tf_simclr.data.batch import EvalBatch
 from tf_simclr.probes import features
-from tf_simclr.probes.features import RAW_PIXELS, Features
+from tf_simclr.probes.features import RAW_PIXELS
 
 
 def batches(num_examples=11, batch=4, bad=(), side=2, unlabelled=()):
@@ -96,50 +94,3 @@ def test_nothing_but_bad_examples_is_an_error(replicas):
     _, _, dataset = batches(bad=range(11))
     with pytest.raises(errors.UndecodableError, match="features of test: not one"):
         extract(replicas(1), dataset)
-
-
-@pytest.fixture
-def created():
-    """A function that makes features and counts how often."""
-
-    def make():
-        make.calls += 1
-        numbers = np.full((3, 2), make.calls, np.float32)
-        arrays = {"a/b": numbers, RAW_PIXELS: np.ones((3, 1), np.uint8)}
-        return Features(arrays, np.arange(3), skipped=4)
-
-    make.calls = 0
-    return make
-
-
-def test_features_are_made_once(tmp_path, created):
-    first, from_file = features.cached(str(tmp_path / "features"), "key", created)
-    assert not from_file and created.calls == 1
-    again, from_file = features.cached(str(tmp_path / "features"), "key", created)
-    assert from_file and created.calls == 1
-    assert again.arrays.keys() == first.arrays.keys() and again.skipped == 4
-    for name, array in first.arrays.items():
-        np.testing.assert_array_equal(again.arrays[name], array)
-        assert again.arrays[name].dtype == array.dtype
-    np.testing.assert_array_equal(again.labels, first.labels)
-    _, from_file = features.cached(str(tmp_path / "features"), "other key", created)
-    assert not from_file and created.calls == 2
-
-
-def test_a_spoilt_file_and_one_of_another_key_are_replaced(tmp_path, created):
-    folder = str(tmp_path)
-    features.cached(folder, "key", created)
-    [name] = os.listdir(folder)
-    path = tmp_path / name
-    whole = path.read_bytes()
-    for content in (whole[: len(whole) // 2], b"", b"not a zip file"):
-        path.write_bytes(content)
-        calls = created.calls
-        assert features.cached(folder, "key", created)[1] is False and created.calls == calls + 1
-        assert features.cached(folder, "key", created)[1] is True
-    # By chance under the same name: the key in the file counts.
-    features.cached(folder, "second", created)
-    [other] = set(os.listdir(folder)) - {name}
-    os.replace(tmp_path / other, path)
-    assert features.cached(folder, "key", created)[1] is False
-    assert not [n for n in os.listdir(folder) if "unfinished" in n]

@@ -24,7 +24,8 @@ from tf_simclr.devices import strategies
 from tf_simclr.errors import ConfigError
 from tf_simclr.models import from_config
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.probes import features, knn, logistic, metrics
+from tf_simclr.probes import feature_files, knn, logistic, metrics
+from tf_simclr.probes.feature_files import FeatureWriter
 from tf_simclr.probes.features import PRETRAINED, UNTRAINED, Features
 from tf_simclr.training.split_features import extract_split, report_left_out
 
@@ -138,7 +139,7 @@ def _load_or_extract(
     data, with_pixels = config.data, config.probe.probe_baselines
     key = repr(
         (
-            "3",
+            "4",
             {name: _checksum(encoder) for name, encoder in encoders.items()},
             data.dataset,
             data.data_dir,
@@ -156,10 +157,21 @@ def _load_or_extract(
         )
     )
     directory = os.path.join(model_dir, "features")
-    extract = functools.partial(
-        extract_split, config, source, encoders, split, strategy, with_pixels=with_pixels
+
+    def extract(writer: FeatureWriter) -> Features:
+        if writer.num_batches:
+            print(f"Features of {split}: going on after {writer.num_kept} images", file=sys.stderr)
+        return extract_split(
+            config, source, encoders, split, strategy, with_pixels=with_pixels, store=writer
+        )
+
+    extracted, from_file = feature_files.cached(
+        directory,
+        key,
+        extract,
+        num_examples=source.num_examples(split),
+        batch_size=config.training.eval_batch_size,
     )
-    extracted, from_file = features.cached(directory, key, extract)
     origin = f"from {directory}" if from_file else f"kept in {directory}"
     print(f"Features of {split}: {len(extracted.labels)} images, {origin}", file=sys.stderr)
     report_left_out(split, extracted)
@@ -183,18 +195,19 @@ def _fit_classifiers(
     train, test = features_by_split["train"], features_by_split["test"]
     accuracies = functools.partial(metrics.accuracies, labels=test.labels, num_classes=num_classes)
     validation = features_by_split.get("validation")
+    train_features, test_features = train.blocks(encoder), test.blocks(encoder)
     probe, choice = logistic.sweep(
-        train.matrix(encoder),
+        train_features,
         train.labels,
-        validation=(validation.matrix(encoder), validation.labels) if validation else None,
+        validation=(validation.blocks(encoder), validation.labels) if validation else None,
         metric=metric,
         description=f"L-BFGS, {encoder}",
     )
-    results = {"logistic": choice | accuracies(probe.ranks(test.matrix(encoder), test.labels))}
+    results = {"logistic": choice | accuracies(probe.ranks(test_features, test.labels))}
     ranks_by_k = knn.classify(
-        train.matrix(encoder),
+        train_features,
         train.labels,
-        test.matrix(encoder),
+        test_features,
         test.labels,
         description=f"kNN, {encoder}",
     )

@@ -70,21 +70,24 @@ def summarize(
         for split in (config.data.train_split, config.data.eval_split)
     )
     report_left_out(config.data.train_split, train)
-    candidate_labels = train.labels[CANDIDATES]
+    candidates = dataclasses.replace(
+        train,
+        arrays={name: array[CANDIDATES] for name, array in train.arrays.items()},
+        labels=train.labels[CANDIDATES],
+    )
     num_neighbors = min(NEIGHBORS, len(train.labels))
     results: dict[str, float | str] = {}
     nearest = {}
     for name in (RAW_PIXELS, UNTRAINED, PRETRAINED):
-        train_features, test_features = train.matrix(name), test.matrix(name)
-        classifier = logistic.fit(train_features, train.labels, iterations=100)
-        ranks = classifier.ranks(test_features, test.labels)
+        classifier = logistic.fit(train.blocks(name), train.labels, iterations=100)
+        ranks = classifier.ranks(test.blocks(name), test.labels)
         results[f"probe/{name}"] = metrics.accuracies(ranks, test.labels)["top_1"]
-        nearest[name] = neighbors.nearest(train_features[CANDIDATES], test_features, num_neighbors)
+        nearest[name] = neighbors.nearest(candidates.matrix(name), test.matrix(name), num_neighbors)
         results[f"neighbours/{name}"] = neighbors.share_of_hits(
-            nearest[name], candidate_labels, test.labels
+            nearest[name], candidates.labels, test.labels
         )
-    results["neighbours"] = f"Nearest {num_neighbors} of {len(candidate_labels):,} training images"
-    results["picture"] = _draw(config, train, test, nearest)
+    results["neighbours"] = f"Nearest {num_neighbors} of {len(candidates.labels):,} training images"
+    results["picture"] = _draw(config, candidates, test, nearest)
     images, notes = _show(config, source, (train, test), nearest, checkpoint)
     return ProbeSummary(results, images, notes)
 
@@ -118,7 +121,9 @@ def _show(
     return images, [*([overlap_note] if overlap_note else []), *notes]
 
 
-def _draw(config: Config, train: Features, test: Features, nearest: dict[str, np.ndarray]) -> str:
+def _draw(
+    config: Config, candidates: Features, test: Features, nearest: dict[str, np.ndarray]
+) -> str:
     """Draws the nearest neighbors of some test images into model_dir and returns the path."""
     from tf_simclr.probes import neighbors
 
@@ -127,8 +132,8 @@ def _draw(config: Config, train: Features, test: Features, nearest: dict[str, np
     is_pretraining = config.training.train_mode == "pretrain"
     encoder_title = "pretrained encoder" if is_pretraining else "fine-tuned encoder"
     picture = neighbors.figure(
-        train.images()[CANDIDATES],
-        train.labels[CANDIDATES],
+        candidates.images(),
+        candidates.labels,
         test.images(),
         test.labels,
         {"raw pixels": nearest[RAW_PIXELS], encoder_title: nearest[PRETRAINED]},

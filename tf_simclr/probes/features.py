@@ -1,12 +1,8 @@
-"""Extracts features of a split with frozen encoders and caches them."""
+"""Extracts features of a split with frozen encoders."""
 
-import contextlib
 import dataclasses
-import hashlib
-import io
-import os
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -15,11 +11,11 @@ from tf_simclr.console import progress
 from tf_simclr.data import errors
 from tf_simclr.data.batch import EvalBatch
 from tf_simclr.data.sources.protocol import UNLABELED
+from tf_simclr.probes.blocks import Matrix
 
 RAW_PIXELS = "raw_pixels"
 UNTRAINED, PRETRAINED = "untrained", "pretrained"  # names of encoders
 MAX_PIXELS_SIDE = 32  # with 224 pixels per side, the images of ImageNet would be 770 GB
-_ARRAY = "array/"  # prefix of the keys of features in a file
 # Keys of a batch's outputs that are no encoder's features: fields of Features, after a slash.
 _OTHERS = _POSITIONS, _THUMBNAILS, _PREDICTIONS = "/positions", "/thumbnails", "/predictions"
 
@@ -40,6 +36,7 @@ class Extras:
 
 
 NO_EXTRAS = Extras()
+_REASONS = ("skipped", "unlabelled")  # why an example is left out; fields of Features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +45,8 @@ class Features:
 
     Attributes:
       arrays: {encoder's name: float32 (n, d)}. With `with_pixels`, "raw_pixels" holds the images,
-        uint8 (n, h, w, 3), at most 32 pixels per side.
+        uint8 (n, h, w, 3), at most 32 pixels per side. From `feature_files` they are memory maps,
+        and large features are float16.
       labels: class indices (n,).
       skipped: number of examples left out because they cannot be decoded.
       unlabelled: number of examples without a label. They are left out, unless `keep_unlabelled`
@@ -72,14 +70,68 @@ class Features:
         return self.matrix(RAW_PIXELS).reshape(self.arrays[RAW_PIXELS].shape)
 
     def matrix(self, name: str) -> np.ndarray:
-        """Returns the features of one encoder, float32 (n, d).
+        """Returns the features of one encoder, float32 (n, d), in memory.
 
         For the raw pixels, d is h * w * 3 and the values are in [0, 1].
         """
         array = self.arrays[name]
         if array.dtype == np.uint8:
             array = array.astype(np.float32) / 255
-        return array.reshape(len(self.labels), -1)
+        return array.reshape(len(self.labels), -1).astype(np.float32, copy=False)
+
+    def blocks(self, name: str) -> Matrix:
+        """Returns the same features, which are read in blocks of rows."""
+        return Matrix(self.arrays[name])
+
+
+class Store(Protocol):
+    """Collects the features of a split batch by batch.
+
+    Attributes:
+      num_batches: number of batches that it already has; the input begins after them.
+      num_kept: number of examples that were kept.
+      left_out: {reason: number of examples}, with the reasons "skipped" and "unlabelled".
+    """
+
+    @property
+    def num_batches(self) -> int: ...
+
+    @property
+    def num_kept(self) -> int: ...
+
+    @property
+    def left_out(self) -> dict[str, int]: ...
+
+    def append(self, part: dict[str, np.ndarray], left_out: dict[str, int]) -> None:
+        """Adds a batch: the arrays of its kept examples, and the numbers of all others."""
+
+    def finish(self) -> Features:
+        """Returns all features."""
+
+
+class MemoryStore:
+    """Collects features in memory."""
+
+    def __init__(self) -> None:
+        self._parts: list[dict[str, np.ndarray]] = []
+        self.left_out: dict[str, int] = {}
+        self.num_kept = 0
+
+    @property
+    def num_batches(self) -> int:
+        return len(self._parts)
+
+    def append(self, part: dict[str, np.ndarray], left_out: dict[str, int]) -> None:
+        self._parts.append(part)
+        self.num_kept += len(part["labels"])
+        self.left_out = {reason: n + self.left_out.get(reason, 0) for reason, n in left_out.items()}
+
+    def finish(self) -> Features:
+        names = self._parts[0]
+        arrays = {name: np.concatenate([part[name] for part in self._parts]) for name in names}
+        labels = arrays.pop("labels")
+        others = {name[1:]: arrays.pop(name) for name in _OTHERS if name in arrays}
+        return Features(arrays, labels, **self.left_out, **others)
 
 
 def extract(
@@ -91,6 +143,7 @@ def extract(
     with_pixels: bool,
     description: str,
     extras: Extras = NO_EXTRAS,
+    store: Store | None = None,
 ) -> Features:
     """Runs encoders over a split in one pass.
 
@@ -98,11 +151,12 @@ def extract(
       strategy: the replicas share each batch; there must be a single worker.
       encoders: {name: function}. A function takes (images, training=False) and returns endpoints.
         The features are the endpoint final_avg_pool.
-      batches: distributed dataset of EvalBatch.
-      num_batches: number of batches in it.
+      batches: distributed dataset of EvalBatch, without the batches that the store already has.
+      num_batches: number of batches of the split.
       with_pixels: whether to keep the images as well.
       description: text of the progress bar.
       extras: what to extract beside the features.
+      store: where to collect the features; None for memory.
 
     Returns:
       The Features of the labeled examples with weight 1, in the order of the data set.
@@ -115,27 +169,26 @@ def extract(
     def encode_on_replicas(batch):
         return strategy.run(lambda b: _encode(encoders, b, with_pixels, extras), args=(batch,))
 
-    parts, iterator, num_read = [], iter(batches), 0
-    left_out = {"skipped": 0, "unlabelled": 0}
-    for _ in progress(range(num_batches), total=num_batches, desc=description, unit="batch"):
-        part = {
-            name: np.concatenate([v.numpy() for v in strategy.experimental_local_results(value)])
-            for name, value in encode_on_replicas(next(iterator)).items()
-        }
-        for reason in left_out:
-            left_out[reason] += int(part.pop(reason).sum())
-        is_kept = part.pop("kept") > 0
-        part[_POSITIONS] = num_read + np.arange(len(is_kept))
-        num_read += len(is_kept)
-        parts.append({name: value[is_kept] for name, value in part.items()})
-    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    labels = arrays.pop("labels")
-    if not len(labels):
-        missing = "has a label" if left_out["unlabelled"] else "can be decoded"
+    store = store or MemoryStore()
+    iterator, first, num_read = iter(batches), store.num_batches, 0
+    numbers = range(first, num_batches)
+    with progress(numbers, total=num_batches, initial=first, desc=description, unit="batch") as bar:
+        for _ in bar:
+            part = {
+                name: np.concatenate(
+                    [v.numpy() for v in strategy.experimental_local_results(value)]
+                )
+                for name, value in encode_on_replicas(next(iterator)).items()
+            }
+            left_out = {reason: int(part.pop(reason).sum()) for reason in _REASONS}
+            is_kept = part.pop("kept") > 0
+            part[_POSITIONS] = num_read + np.arange(len(is_kept))
+            num_read += len(is_kept)
+            store.append({name: value[is_kept] for name, value in part.items()}, left_out)
+    if not store.num_kept:
+        missing = "has a label" if store.left_out["unlabelled"] else "can be decoded"
         raise errors.UndecodableError(f"{description}: not one example {missing}")
-    others = {name[1:]: arrays.pop(name) for name in _OTHERS if name in arrays}
-    counted = Features(arrays, labels, left_out["skipped"], left_out["unlabelled"])
-    return dataclasses.replace(counted, **others)
+    return store.finish()
 
 
 def _encode(
@@ -168,54 +221,3 @@ def _pixels(images: tf.Tensor, max_side: int) -> tf.Tensor:
     if side > max_side:
         images = tf.image.resize(images, [max_side] * 2, method="area")
     return tf.cast(tf.round(255 * tf.clip_by_value(images, 0.0, 1.0)), tf.uint8)
-
-
-def cached(directory: str, key: str, make: Callable[[], Features]) -> tuple[Features, bool]:
-    """Reads the features that are stored under a key, or computes and stores them.
-
-    Args:
-      directory: folder of the cache; created if it does not exist.
-      key: text with everything that the features depend on.
-      make: computes the features.
-
-    Returns:
-      The features, and whether they come from the file. A file that is damaged or belongs to
-      another key is replaced.
-    """
-    path = os.path.join(directory, hashlib.sha256(key.encode()).hexdigest()[:16] + ".npz")
-    if tf.io.gfile.exists(path):
-        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return _read(path, key), True
-    features = make()
-    tf.io.gfile.makedirs(directory)
-    content = {
-        **{f"{_ARRAY}{name}": array for name, array in features.arrays.items()},
-        "labels": features.labels,
-        "skipped": np.array(features.skipped),
-        "unlabelled": np.array(features.unlabelled),
-        "key": np.array(key),
-    }
-    _write(path + ".unfinished", content)
-    tf.io.gfile.rename(path + ".unfinished", path, overwrite=True)
-    return features, False
-
-
-def _write(path: str, arrays: dict[str, np.ndarray]) -> None:
-    if "://" not in path:
-        with open(path, "wb") as file:
-            np.savez(file, **arrays)
-        return
-    # NumPy seeks back and forth while it writes, which a remote file does not allow.
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    with tf.io.gfile.GFile(path, "wb") as file:
-        file.write(content.getvalue())
-
-
-def _read(path: str, key: str) -> Features:
-    with tf.io.gfile.GFile(path, "rb") as file:
-        stored = np.load(io.BytesIO(file.read()) if "://" in path else path, allow_pickle=False)
-    if str(stored["key"]) != key:
-        raise ValueError("the file belongs to another key")
-    arrays = {n.removeprefix(_ARRAY): stored[n] for n in stored.files if n.startswith(_ARRAY)}
-    return Features(arrays, stored["labels"], int(stored["skipped"]), int(stored["unlabelled"]))

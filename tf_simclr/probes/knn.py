@@ -1,7 +1,7 @@
 """Weighted k-nearest-neighbor classification (Wu et al., arXiv:1805.01978, section 3.4).
 
-Training features are read in blocks, once, and each block is compared with all queries. The features
-of ImageNet then need no more memory than the queries, their neighbors and a block.
+Training features are read in blocks, once, and each block is compared with all queries. ImageNet's
+features then need no more memory than the queries, their neighbors and a block.
 """
 
 from collections.abc import Callable, Iterator, Sequence

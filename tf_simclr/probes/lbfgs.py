@@ -1,11 +1,11 @@
 """Minimizes the loss of multinomial logistic regression by L-BFGS in well-chosen variables.
 
 L-BFGS needs hundreds of passes over features that are correlated. The Hessian by one row of weights
-is the sum of p (1 - p) x x' plus l2, where p is the probability of the row's class; X'X / 4 + l2 is a
-bound for it (Boehning, "Multinomial logistic regression algorithm", 1992). With the mean s of
-p (1 - p) instead, s X'X + l2 is about the Hessian. L-BFGS works on variables in which this matrix is
-the identity, and needs about ten passes. One decomposition of X'X serves all strengths. It does not
-affect the minimum, so it need not be exact.
+is the sum of p (1 - p) x x' plus l2, where p is the probability of the row's class. It is at most
+X'X / 4 + l2 (Boehning, "Multinomial logistic regression algorithm", 1992). With the mean s of
+p (1 - p) instead of 1/4, s X'X + l2 is about the Hessian. L-BFGS works on variables in which this
+matrix is the identity, and needs five to twenty passes. One decomposition of X'X serves all
+strengths. It does not affect the minimum, so it need not be exact.
 """
 
 from typing import NamedTuple
@@ -92,8 +92,8 @@ class _Search:
     """Translates between L-BFGS's variables and coefficients.
 
     The weights are those of the start plus (V / unit) D Q', where Q holds the eigenvectors and D is
-    the diagonal matrix of (s n values + l2)^-1/2. The loss is multiplied by unit^2, chosen such that
-    the first gradient has length 1. L-BFGS's first step has length 1, and then it is Newton's step.
+    the diagonal matrix of (s n values + l2)^-1/2. L-BFGS's first step has length 1. The loss is
+    multiplied by unit^2 such that the first gradient has length 1, which makes it Newton's step.
     """
 
     def __init__(

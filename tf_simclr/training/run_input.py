@@ -157,6 +157,8 @@ def eval_batches(
     source: Source,
     split: str,
     context: tf.distribute.InputContext | None = None,
+    *,
+    first_batch: int = 0,
 ) -> tf.data.Dataset:
     """Makes the evaluation batches of a split, or of one input pipeline's part of it.
 
@@ -165,6 +167,7 @@ def eval_batches(
       source: the data set.
       split: name of the split.
       context: says which part this input pipeline reads; None for all of the split.
+      first_batch: number of global batches to skip, without decoding their images.
 
     Returns:
       Dataset of EvalBatch, one element per replica and step. Every input pipeline has the same
@@ -179,4 +182,5 @@ def eval_batches(
         batch_size=batch_size // context.num_input_pipelines,
         strict=config.data.strict_data,
         shard=Shard(context.input_pipeline_id, context.num_input_pipelines),
+        first_batch=first_batch,
     ).rebatch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)

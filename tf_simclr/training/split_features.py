@@ -10,7 +10,7 @@ from tf_simclr.data.sources.protocol import Source
 from tf_simclr.devices import distributed_data
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.probes import features
-from tf_simclr.probes.features import NO_EXTRAS, Extras, Features
+from tf_simclr.probes.features import NO_EXTRAS, Extras, Features, Store
 from tf_simclr.training import run_input
 
 
@@ -23,6 +23,7 @@ def extract_split(
     *,
     with_pixels: bool,
     extras: Extras = NO_EXTRAS,
+    store: Store | None = None,
 ) -> Features:
     """Runs encoders over a split of the data set (`features.extract`).
 
@@ -34,17 +35,24 @@ def extract_split(
       strategy: the strategy whose replicas share each batch.
       with_pixels: whether to keep the images as well.
       extras: what to extract beside the features.
+      store: where to collect the features; None for memory. The batches that it already has are
+        neither decoded nor encoded.
     """
+    first_batch = store.num_batches if store else 0
     return features.extract(
         strategy,
         encoders,
         distributed_data.distribute(
-            strategy, lambda context: run_input.eval_batches(config, source, split, context)
+            strategy,
+            lambda context: run_input.eval_batches(
+                config, source, split, context, first_batch=first_batch
+            ),
         ),
         num_batches=-(-source.num_examples(split) // config.training.eval_batch_size),
         with_pixels=with_pixels,
         description=f"features of {split}",
         extras=extras,
+        store=store,
     )
 
 

@@ -53,6 +53,7 @@ def eval_batches(
     batch_size: int,
     strict: bool,
     shard: Shard = WHOLE_SPLIT,
+    first_batch: int = 0,
 ) -> tf.data.Dataset:
     """Makes one pass over a split in order, with every example once.
 
@@ -66,6 +67,7 @@ def eval_batches(
       batch_size: batch size of this shard.
       strict: raise an error for an example that cannot be decoded.
       shard: the part of the split that this input pipeline reads.
+      first_batch: number of batches to skip, without decoding their images.
 
     Returns:
       Dataset of EvalBatch.
@@ -93,13 +95,13 @@ def eval_batches(
         weights = tf.cast(is_decodable, tf.float32)
         return EvalBatch(images, example["label"], weights, 1.0 - weights)
 
-    dataset = source.encoded_examples(part, with_id=strict)
+    dataset = source.encoded_examples(part, with_id=strict).skip(first_batch * batch_size)
     dataset = dataset.batch(groups.examples_in_group(one_view_spec))
     dataset = groups.parallel_map(dataset, group).unbatch()
     image, label, *zeros = (tf.zeros(spec.shape, spec.dtype) for spec in dataset.element_spec)
     blank = EvalBatch(image, tf.fill(label.shape, tf.constant(UNLABELED, label.dtype)), *zeros)
     dataset = dataset.concatenate(tf.data.Dataset.from_tensors(blank).repeat())
-    dataset = dataset.batch(batch_size, drop_remainder=True).take(num_batches)
+    dataset = dataset.batch(batch_size, drop_remainder=True).take(num_batches - first_batch)
     return _one_hot_and_prefetch(
         dataset, batch_spec.evaluation_spec(source, image_size, batch_size)
     )
