@@ -9,6 +9,7 @@
     python -m benchmarks memory
     python -m benchmarks augment
     python -m benchmarks monitor --data_dir=DIR
+    python -m benchmarks probes
     python -m benchmarks end_to_end --vs=DIR
     python -m benchmarks formats --checkpoint=RUN
     python -m benchmarks replicas
@@ -36,6 +37,7 @@ from benchmarks import (  # noqa: E402
     loss,
     memory,
     monitor,
+    probes,
     replica_table,
     scaling_model,
     step,
@@ -51,6 +53,7 @@ SUBCOMMANDS = {
     "communication": communication,
     "scaling_model": scaling_model,
     "monitor": monitor,
+    "probes": probes,
     "end_to_end": end_to_end,
     "formats": formats,
     "replicas": replica_table,

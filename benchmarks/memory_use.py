@@ -41,6 +41,15 @@ def of_device(device: str, *, reset_peak: bool = False) -> tuple[int, int] | Non
     return memory["current"], memory["peak"]
 
 
+def peak_of_process() -> float:
+    """Returns the peak of this process's resident set in bytes.
+
+    Raises:
+      FileNotFoundError: the system is not Linux.
+    """
+    return _status("VmHWM")
+
+
 def _peak(make, args, calls) -> float:
     call = make(*args)
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak

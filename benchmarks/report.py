@@ -17,6 +17,7 @@ Value = TypeVar("Value")
 _FORMATS = {
     "s": "{:.1f} s",
     "ms": "{:.2f} ms",
+    "ps": "{:.2f} ps",
     "bytes": "{:,.0f} B",
     "MB": "{:,.0f} MB",
     "images/s": "{:,.0f}/s",
@@ -33,8 +34,8 @@ class Row:
     Attributes:
       what: name of the quantity.
       setting: the settings of both sides.
-      unit: "s", "ms", "bytes", "MB" (the value is in bytes and shown in millions), "images/s",
-        "%", "count" or "TFLOP/s".
+      unit: "s", "ms", "ps", "bytes", "MB" (the value is in bytes and shown in millions),
+        "images/s", "%", "count" or "TFLOP/s".
       ours: value of this code.
       baseline: value of the baseline; None if there is nothing to compare with.
       origin: "measured" (by a clock), "counted" (in the executed graph) or "computed" (by formula).

@@ -98,7 +98,8 @@ def release(array: np.ndarray) -> None:
     shared map of a file is left alone.
     """
     mapped = getattr(array, "_mmap", None)
-    if mapped is not None and array.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
+    is_shared = getattr(array, "mode", "c") != "c"  # changes to a private copy would be lost
+    if mapped is not None and is_shared and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
 
 

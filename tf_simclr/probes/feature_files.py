@@ -237,9 +237,9 @@ def _open(folder: str, state: _State) -> Features:
             raise ValueError(f"{name} has {len(array)} rows, fewer than {state.kept}")
         return array[: state.kept]
 
-    left_out = {reason: int(state.left_out[reason]) for reason in ("skipped", "unlabelled")}
     arrays = {name: load(name) for name in state.names}
-    return Features(arrays, np.array(load(_LABELS)), **left_out)
+    counts = (int(state.left_out["skipped"]), int(state.left_out["unlabelled"]))
+    return Features(arrays, np.array(load(_LABELS)), *counts)
 
 
 def _path(folder: str, name: str) -> str:

@@ -131,7 +131,8 @@ class MemoryStore:
         arrays = {name: np.concatenate([part[name] for part in self._parts]) for name in names}
         labels = arrays.pop("labels")
         others = {name[1:]: arrays.pop(name) for name in _OTHERS if name in arrays}
-        return Features(arrays, labels, **self.left_out, **others)
+        counts = (self.left_out["skipped"], self.left_out["unlabelled"])
+        return Features(arrays, labels, *counts, **others)
 
 
 def extract(
