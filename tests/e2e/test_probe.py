@@ -11,7 +11,7 @@ import small
 from tf_simclr.errors import ConfigError
 from tf_simclr.models import from_config
 from tf_simclr.modes import probe
-from tf_simclr.probes import features
+from tf_simclr.probes import feature_files, features
 from tf_simclr.training import run_input
 
 pytestmark = pytest.mark.long
@@ -92,6 +92,34 @@ def test_a_run_of_its_own_is_probed_and_left_alone(pretrained, tmp_path, capsys)
     assert again == results
     lines = [line for line in capsys.readouterr().err.splitlines() if "Features of" in line]
     assert len(lines) == 2 and all("images, from " in line for line in lines)
+
+
+def test_an_interrupted_probe_encodes_only_what_is_missing(pretrained, tmp_path, monkeypatch):
+    """Two of the four batches of the training split, then an interruption, then the rest."""
+    arguments = ("--mode=probe", f"--checkpoint={pretrained}")
+    expected = small.run(*arguments, f"--model_dir={tmp_path}/at_once")
+    append, num_batches = feature_files.FeatureWriter.append, []
+
+    def interrupted(writer, *args):
+        if len(num_batches) == 2:
+            raise KeyboardInterrupt
+        num_batches.append(1)
+        append(writer, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_files.FeatureWriter, "append", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            small.run(*arguments, f"--model_dir={tmp_path}/twice")
+    encoded = []
+
+    def counted(writer, part, left_out):
+        encoded.append(len(part["labels"]))
+        append(writer, part, left_out)
+
+    monkeypatch.setattr(feature_files.FeatureWriter, "append", counted)
+    result = small.run(*arguments, f"--model_dir={tmp_path}/twice")
+    assert encoded == [50, 50, 50, 30]
+    assert result["encoders"] == expected["encoders"]
 
 
 def test_baselines_and_a_validation_split_beside_a_checkpoint(pretrained, tmp_path, monkeypatch):

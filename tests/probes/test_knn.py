@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from tf_simclr.probes import knn, metrics
+from tf_simclr.probes import blocks, knn, metrics
+from tf_simclr.probes.blocks import Matrix
 
 RNG = np.random.default_rng(0)
 TRAIN = RNG.normal(size=(60, 8)).astype(np.float32)
@@ -35,6 +36,28 @@ def test_votes_are_those_of_the_k_most_similar(blocks, monkeypatch):
         expected = metrics.ranks(by_hand(k, 0.07), TEST_LABELS)
         np.testing.assert_array_equal(result[k], expected)
         assert 0 < np.mean(result[k] == 0) < 1
+
+
+@pytest.mark.parametrize("block, similarities, group", [(60, 2**25, 100), (7, 7 * 5, 9), (1, 1, 1)])
+def test_a_memory_map_in_blocks_has_the_same_neighbors(
+    tmp_path, monkeypatch, block, similarities, group
+):
+    np.save(tmp_path / "train.npy", TRAIN.astype(np.float16))
+    mapped = np.load(tmp_path / "train.npy", mmap_mode="r")
+    expected = knn.nearest(np.float32(mapped), TEST, 20)
+    monkeypatch.setattr(knn, "_TRAIN_BLOCK", block)
+    monkeypatch.setattr(knn, "_SIMILARITIES", similarities)
+    monkeypatch.setattr(blocks, "MEMORY_BYTES", 4 * 8 * group)
+    similarities, neighbors = knn.nearest(Matrix(mapped), Matrix(TEST), 20)
+    np.testing.assert_array_equal(neighbors, expected[1])
+    np.testing.assert_allclose(similarities, expected[0], rtol=1e-5)
+
+
+def test_of_equal_similarities_the_lower_index_comes_first(monkeypatch):
+    monkeypatch.setattr(knn, "_TRAIN_BLOCK", 3)
+    same = np.ones((11, 4), np.float32)
+    _, neighbors = knn.nearest(same, same[:2], 7)
+    np.testing.assert_array_equal(neighbors, [np.arange(7)] * 2)
 
 
 def test_the_temperature_weighs_the_votes():

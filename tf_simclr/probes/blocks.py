@@ -179,13 +179,13 @@ def measure_scaling(features: Matrix) -> Scaling:
     for _, block in features.blocks():
         block_mean, block_total = (value.numpy() for value in _moments(block))
         merged = count + len(block)
+        if not np.isfinite(block_total).all():
+            raise ValueError("the features hold values that are not finite numbers")
         difference = block_mean - mean
         total += block_total + difference**2 * (count * len(block) / merged)
         mean += difference * (len(block) / merged)
         count = merged
     variance = total / count
-    if not np.isfinite(variance).all():
-        raise ValueError("the features hold values that are not finite numbers")
     # Rounding can leave a constant feature with a tiny variance. The bound is scikit-learn's.
     epsilon = np.finfo(np.float64).eps
     is_constant = variance <= count * epsilon * variance + (count * mean * epsilon) ** 2

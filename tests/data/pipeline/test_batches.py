@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 
 import streams
 from tf_simclr.data.augment import views
+from tf_simclr.data.pipeline import groups
 from tf_simclr.data.sources import tfds_source
 from tf_simclr.errors import ConfigError
 
@@ -304,6 +305,29 @@ def test_evaluation_is_one_pass_in_order(source, split, sizes):
         assert not labels[size:].any() and not images[size:].any()
         whole += expected
     assert sorted(whole) == sorted(int(x["label"]) for x in source.examples(split))
+
+
+@pytest.mark.parametrize("num_shards", [1, 2])
+def test_an_evaluation_goes_on_without_decoding_what_it_skips(source, num_shards, monkeypatch):
+    monkeypatch.setattr(groups, "examples_in_group", lambda spec: 1)
+    for index in range(num_shards):
+        shard = dict(split="train", num_shards=num_shards, shard_index=index)
+        everything = list(evaluation(source, **shard))
+        for first in (1, len(everything) - 1, len(everything)):
+            missing = list(evaluation(source, **shard, first_batch=first))
+            assert len(missing) == len(everything) - first
+            for batch, expected in zip(missing, everything[first:], strict=True):
+                for ours, theirs in zip(batch, expected, strict=True):
+                    np.testing.assert_array_equal(ours, theirs)
+    decoded, decode = [], source.decode
+
+    def counted(encoded):
+        tf.py_function(lambda: decoded.append(1), [], [])
+        return decode(encoded)
+
+    monkeypatch.setattr(type(source), "decode", lambda self, encoded: counted(encoded))
+    assert len(list(evaluation(source, split="train[:8]", first_batch=1))) == 1
+    assert len(decoded) == 4
 
 
 def test_evaluation_view_is_used(source):
