@@ -464,3 +464,19 @@ def test_monitor_compares_a_measurement_with_the_training_before_it(tmp_path, sh
     step, measurement, cost = rows
     assert measurement["baseline"] == pytest.approx(200 * step["ours"])  # 50 x 256 images
     assert cost["ours"] == pytest.approx(100 * measurement["ratio"])
+
+
+@pytest.mark.long
+def test_probes_measures_stages_and_marks_what_is_extrapolated(tmp_path, capsys):
+    sizes = ("--examples=1000", "--features=16", "--classes=4", "--queries=50")
+    rows = measure(tmp_path, "probes", *sizes, f"--work_dir={tmp_path}")
+    times = [row for row in rows if row["unit"] == "s"]
+    assert len(times) == 12
+    for row, larger in zip(times[::2], times[1::2], strict=True):
+        assert row["what"] == larger["what"] and row["origin"] == "measured"
+        assert larger["origin"] == "computed"
+        assert larger["setting"] == "extrapolated to 1,281,167 x 16, 4 classes"
+        assert larger["ours"] == pytest.approx(1281.167 * row["ours"])
+    assert [row["unit"] for row in rows if row not in times] == ["ps", "MB", "MB"]
+    assert any("3 strengths, 3 converged" in row["what"] for row in times)
+    assert not list(tmp_path.glob("tmp*")), "the features are removed"

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_simclr.data import errors
 from tf_simclr.data.batch import EvalBatch
-from tf_simclr.probes import feature_files, features
+from tf_simclr.probes import feature_cache, feature_files, features
 from tf_simclr.probes.feature_files import FeatureWriter
 from tf_simclr.probes.features import RAW_PIXELS
 
@@ -52,7 +52,7 @@ def cached(folder, key="key", *, batch_size=BATCH, make=None, read=None):
     def all_missing(writer):
         return extract(writer, read_batches(writer.num_batches, read=read))
 
-    return feature_files.cached(
+    return feature_cache.cached(
         str(folder), key, make or all_missing, num_examples=NUM_EXAMPLES, batch_size=batch_size
     )
 

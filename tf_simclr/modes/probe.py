@@ -24,7 +24,7 @@ from tf_simclr.devices import strategies
 from tf_simclr.errors import ConfigError
 from tf_simclr.models import from_config
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.probes import feature_files, knn, logistic, metrics
+from tf_simclr.probes import feature_cache, knn, logistic, metrics
 from tf_simclr.probes.feature_files import FeatureWriter
 from tf_simclr.probes.features import PRETRAINED, UNTRAINED, Features
 from tf_simclr.training.split_features import extract_split, report_left_out
@@ -165,7 +165,7 @@ def _load_or_extract(
             config, source, encoders, split, strategy, with_pixels=with_pixels, store=writer
         )
 
-    extracted, from_file = feature_files.cached(
+    extracted, from_file = feature_cache.cached(
         directory,
         key,
         extract,

@@ -1,6 +1,6 @@
-"""Keeps features in files that are written once, resumed after an interruption, and memory-mapped.
+"""Writes features into files that are continued after an interruption, and memory-mapped.
 
-A folder below the cache belongs to one key, a text with everything that the features depend on. It
+A folder belongs to one key, a text with everything that the features depend on. It
 holds one .npy file per array and state.json with the key and the number of finished examples. While
 the folder is incomplete, its name ends in .unfinished. Features are float32, or float16 if they
 would take more than FLOAT32_BYTES: 1.28 million times 2,048 features then take 5.2 GB.
@@ -8,17 +8,13 @@ would take more than FLOAT32_BYTES: 1.28 million times 2,048 features then take 
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
-import tempfile
 import time
 import urllib.parse
-from collections.abc import Callable
 from typing import IO
 
 import numpy as np
-import tensorflow as tf
 
 from tf_simclr import files
 from tf_simclr.errors import ConfigError
@@ -26,12 +22,12 @@ from tf_simclr.probes.features import Features
 
 FLOAT32_BYTES = 2**30  # features that take more as float32 are kept as float16
 SAVE_SECONDS = 10.0  # between two updates of state.json: the work that a crash loses
-_STATE = "state.json"
+STATE = "state.json"
 _LABELS = "labels"
 _PREFIX = "features_"  # of the names of files with features
 _MAX_FLOAT16 = float(np.finfo(np.float16).max)
 # A folder with one of these is replaced. ConfigError: state.json cannot be read.
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, ConfigError)
+DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, ConfigError)
 
 
 @dataclasses.dataclass
@@ -78,7 +74,7 @@ class FeatureWriter:
         self._files: dict[str, IO[bytes]] = {}
         self._saved = time.monotonic()
         state = None
-        with contextlib.suppress(*_DAMAGED):
+        with contextlib.suppress(*DAMAGED):
             earlier = _read_state(self._unfinished, key)
             _open(self._unfinished, earlier)
             state = earlier
@@ -125,7 +121,7 @@ class FeatureWriter:
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
-        path = os.path.join(self._unfinished, _STATE)
+        path = os.path.join(self._unfinished, STATE)
         files.write_text(path, json.dumps(dataclasses.asdict(self._state), indent=2) + "\n")
         self._saved = time.monotonic()
 
@@ -178,48 +174,13 @@ class FeatureWriter:
         return np.dtype(np.float16) if array.dtype == np.float32 and is_large else array.dtype
 
 
-def cached(
-    directory: str,
-    key: str,
-    make: Callable[[FeatureWriter], Features],
-    *,
-    num_examples: int,
-    batch_size: int,
-) -> tuple[Features, bool]:
-    """Maps the features that are stored under a key, or extracts and stores them.
-
-    A remote file cannot be mapped. If the directory is a URL, the features are written to a
-    temporary folder and copied to the directory, or from there; an interrupted extraction begins
-    again.
-
-    Args:
-      directory: folder of the cache; created if it does not exist.
-      key: text with everything that the features depend on.
-      make: appends the batches from writer.num_batches on, and returns writer.finish().
-      num_examples: number of examples of the split.
-      batch_size: number of examples of a batch.
-
-    Returns:
-      The features, and whether they come from the cache. A folder that is damaged or belongs to
-      another key is replaced.
-    """
-    name = hashlib.sha256(key.encode()).hexdigest()[:16]
-    remote = os.path.join(directory, name) if files.is_url(directory) else None
-    folder = os.path.join(_temporary_folder() if remote else directory, name)
-    with contextlib.suppress(*_DAMAGED, tf.errors.OpError):
-        if remote:
-            _copy(remote, folder)
-        return _open(folder, _read_state(folder, key)), True
-    writer = FeatureWriter(folder, key, num_examples=num_examples, batch_size=batch_size)
-    with contextlib.closing(writer):
-        features = make(writer)
-    if remote:
-        _copy(folder, remote)
-    return features, False
+def map_folder(folder: str, key: str) -> Features:
+    """Maps the features of a finished folder. Raises one of DAMAGED if it is not this key's."""
+    return _open(folder, _read_state(folder, key))
 
 
 def _read_state(folder: str, key: str) -> _State:
-    state = _State(**files.read_json_object(os.path.join(folder, _STATE)))
+    state = _State(**files.read_json_object(os.path.join(folder, STATE)))
     if state.key != key:
         raise ValueError("the folder belongs to another key")
     for number in (state.batch_size, state.batches, state.kept):
@@ -245,18 +206,3 @@ def _open(folder: str, state: _State) -> Features:
 def _path(folder: str, name: str) -> str:
     stem = name if name == _LABELS else _PREFIX + urllib.parse.quote(name, safe="")
     return os.path.join(folder, f"{stem}.npy")
-
-
-_temporary_folders: list[tempfile.TemporaryDirectory] = []  # removed when the process ends
-
-
-def _temporary_folder() -> str:
-    _temporary_folders.append(tempfile.TemporaryDirectory(prefix="features_"))
-    return _temporary_folders[-1].name
-
-
-def _copy(source: str, target: str) -> None:
-    """Copies the files of a folder, state.json last: without it a folder is damaged."""
-    tf.io.gfile.makedirs(target)
-    for name in sorted(tf.io.gfile.listdir(source), key=lambda name: name == _STATE):
-        tf.io.gfile.copy(os.path.join(source, name), os.path.join(target, name), overwrite=True)
