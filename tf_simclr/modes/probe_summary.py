@@ -79,7 +79,9 @@ def summarize(
     results: dict[str, float | str] = {}
     nearest = {}
     for name in (RAW_PIXELS, UNTRAINED, PRETRAINED):
-        classifier = logistic.fit(train.blocks(name), train.labels, iterations=100)
+        classifier = logistic.fit(
+            train.blocks(name), train.labels, tolerance=logistic.SWEEP_TOLERANCE
+        )
         ranks = classifier.ranks(test.blocks(name), test.labels)
         results[f"probe/{name}"] = metrics.accuracies(ranks, test.labels)["top_1"]
         nearest[name] = neighbors.nearest(candidates.matrix(name), test.matrix(name), num_neighbors)

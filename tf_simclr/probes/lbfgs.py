@@ -4,11 +4,11 @@ L-BFGS needs hundreds of passes over features that are correlated. The Hessian b
 is the sum of p (1 - p) x x' plus l2, where p is the probability of the row's class. It is at most
 X'X / 4 + l2 (Boehning, "Multinomial logistic regression algorithm", 1992). With the mean s of
 p (1 - p) instead of 1/4, s X'X + l2 is about the Hessian. L-BFGS works on variables in which this
-matrix is the identity, and needs five to twenty passes. One decomposition of X'X serves all
-strengths. It does not affect the minimum, so it need not be exact.
+matrix is the identity, and needs five to forty passes. The matrix does not affect the minimum. It
+need not be exact, and that of a part of the examples serves all of them.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import scipy.linalg
@@ -16,19 +16,49 @@ import scipy.optimize
 
 from tf_simclr.probes.softmax_loss import Coefficients, SoftmaxLoss, Sums
 
-_SMALLEST_RATIO = 1e-7  # of two eigenvalues of X'X that rounding does not blur
+# Rounding blurs eigenvalues of X'X that are smaller than this part of their sum.
+_SMALLEST_RATIO = 1e-8
+
+
+class Basis(Protocol):
+    """Knows X'X / n of standardized features X (n, d)."""
+
+    def of(self, curvature: float, l2: float) -> np.ndarray:
+        """Returns B, float32 (d, d), with B'B about (curvature X'X / n + l2)^-1."""
+
+
+class Cholesky(NamedTuple):
+    """The basis for one strength. Each further strength takes another decomposition.
+
+    Attributes:
+      gram: X'X / n, float64 (d, d).
+    """
+
+    gram: np.ndarray
+
+    def of(self, curvature: float, l2: float) -> np.ndarray:
+        hessian = curvature * self.gram
+        hessian[np.diag_indices_from(hessian)] += max(l2, _SMALLEST_RATIO * np.trace(hessian))
+        factor = scipy.linalg.cholesky(hessian, lower=True, overwrite_a=True, check_finite=False)
+        inverse, _ = scipy.linalg.lapack.dtrtri(factor, lower=True, overwrite_c=True)
+        return inverse.astype(np.float32)
 
 
 class Spectrum(NamedTuple):
-    """The eigenvalues and eigenvectors of X'X / n.
+    """The basis for many strengths. Its decomposition takes ten times as long as Cholesky's.
 
     Attributes:
-      values: float32 (d,), none negative.
-      vectors: float32 (d, d), in columns.
+      values: eigenvalues of X'X / n, float32 (d,), none negative.
+      vectors: eigenvectors in columns, float32 (d, d).
     """
 
     values: np.ndarray
     vectors: np.ndarray
+
+    def of(self, curvature: float, l2: float) -> np.ndarray:
+        values = curvature * self.values
+        floor = max(l2, _SMALLEST_RATIO * values.sum())
+        return ((values + floor) ** -0.5)[:, None] * self.vectors.T
 
 
 class Minimum(NamedTuple):
@@ -45,8 +75,13 @@ class Minimum(NamedTuple):
     passes: int
 
 
+def cholesky(loss: SoftmaxLoss) -> Cholesky:
+    """Computes X'X / n of a loss's standardized features X (n, d), for one strength."""
+    return Cholesky(loss.gram() / loss.shape[0])
+
+
 def decompose(loss: SoftmaxLoss) -> Spectrum:
-    """Decomposes X'X / n of a loss's standardized features X (n, d)."""
+    """Decomposes X'X / n of a loss's standardized features X (n, d), for many strengths."""
     gram = (loss.gram() / loss.shape[0]).astype(np.float32)
     values, vectors = scipy.linalg.eigh(gram, overwrite_a=True, check_finite=False, driver="evd")
     return Spectrum(np.maximum(values, 0), vectors)
@@ -54,7 +89,7 @@ def decompose(loss: SoftmaxLoss) -> Spectrum:
 
 def minimize(
     loss: SoftmaxLoss,
-    spectrum: Spectrum,
+    basis: Basis,
     *,
     l2: float,
     start: Coefficients,
@@ -68,13 +103,13 @@ def minimize(
 
     Args:
       loss: the cross-entropies.
-      spectrum: from `decompose`, of these features or of a large part of them.
+      basis: from `cholesky` or `decompose`, of these features or of a large part of them.
       l2: strength of the regularization.
       start: where to begin.
       tolerance: in nats per example.
       iterations: limit for the iterations of L-BFGS.
     """
-    search = _Search(loss, spectrum, l2, start, tolerance)
+    search = _Search(loss, basis, l2, start, tolerance)
     if search.is_done():
         return search.minimum()
     scipy.optimize.minimize(
@@ -91,28 +126,25 @@ def minimize(
 class _Search:
     """Translates between L-BFGS's variables and coefficients.
 
-    The weights are those of the start plus (V / unit) D Q', where Q holds the eigenvectors and D is
-    the diagonal matrix of (s n values + l2)^-1/2. L-BFGS's first step has length 1. The loss is
-    multiplied by unit^2 such that the first gradient has length 1, which makes it Newton's step.
+    The weights are those of the start plus (V / unit) B, where B is the basis. L-BFGS's first step
+    has length 1. The loss is multiplied by unit^2 such that the first gradient has length 1, which
+    makes it Newton's step.
     """
 
     def __init__(
         self,
         loss: SoftmaxLoss,
-        spectrum: Spectrum,
+        basis: Basis,
         l2: float,
         start: Coefficients,
         tolerance: float,
     ) -> None:
         self._loss, self._l2, self._start = loss, l2, start
-        self._vectors = spectrum.vectors
         self._enough = 2 * tolerance * loss.shape[0]  # for the squared norm of the gradient
         sums = loss.sums(start)
         num_rows, n = len(start.bias), loss.shape[0]
         curvature = max(sums.curvature / num_rows, 1e-6 * n / num_rows)
-        values = curvature * spectrum.values
-        smallest = _SMALLEST_RATIO * values.max(initial=0)
-        self._weight_scales = (values + max(l2, smallest)) ** -0.5
+        self._basis = basis.of(curvature, l2)
         self._bias_scale = curvature**-0.5
         self._unit = 1.0
         self._passes = 1
@@ -150,13 +182,13 @@ class _Search:
 
     def _coefficients(self, variables: np.ndarray) -> Coefficients:
         weights, bias = self._start
-        v = variables[: weights.size].reshape(weights.shape) * self._weight_scales
-        steps = v.astype(np.float32) @ self._vectors.T
+        v = variables[: weights.size].reshape(weights.shape).astype(np.float32)
+        steps = v @ self._basis
         return Coefficients(weights + steps, bias + variables[weights.size :] * self._bias_scale)
 
     def _translate(self, at: Coefficients, sums: Sums) -> tuple[float, np.ndarray]:
         """Returns the regularized loss, and its gradient by L-BFGS's variables."""
         by_weights = (sums.weights + self._l2 * at.weights).astype(np.float32)
-        by_v = (by_weights @ self._vectors).astype(np.float64) * self._weight_scales
+        by_v = (by_weights @ self._basis.T).astype(np.float64)
         value = sums.loss + self._l2 / 2 * float(np.sum(at.weights**2))
         return value, np.concatenate([by_v.ravel(), sums.bias * self._bias_scale])

@@ -59,6 +59,7 @@ def fit(
     *,
     l2: float = 1.0,
     iterations: int = MAX_ITERATIONS,
+    tolerance: float | None = None,
     start: Coefficients | None = None,
     spectrum: Spectrum | None = None,
 ) -> Probe:
@@ -69,6 +70,8 @@ def fit(
       labels: class indices (n,).
       l2: the strength of the regularization.
       iterations: limit for L-BFGS. A fit that has not converged by then is still used.
+      tolerance: nats per example that the loss may be above its minimum; None for as close as the
+        precision allows.
       start: coefficients to start from. They are ignored if they are for another number of classes.
       spectrum: of a large part of the features, if it is known (`lbfgs.decompose`).
 
@@ -83,10 +86,10 @@ def fit(
     with blocks.full_precision():
         minimum = lbfgs.minimize(
             loss,
-            spectrum or lbfgs.decompose(loss),
+            spectrum or lbfgs.cholesky(loss),
             l2=l2,
             start=start if start is not None and is_usable else zero,
-            tolerance=loss.tolerance,
+            tolerance=tolerance or loss.tolerance,
             iterations=iterations,
         )
     return Probe(l2, minimum.converged, minimum.coefficients, scaling, classes)
