@@ -93,13 +93,13 @@ def _measure(
     stages: Callable[[str, dict], dict[str, tuple[float, int]]], folder: str, args: dict
 ) -> tuple[dict[str, tuple[float, int]], float]:
     """Returns what `stages` returns, and the peak of this process's resident set in bytes."""
-    blocks.MEMORY_BYTES = 0  # nothing stays in memory, as with the features of ImageNet
     times = stages(folder, args)
     return times, memory_use.peak_of_process()
 
 
 def _fit_stages(folder: str, args: dict) -> dict[str, tuple[float, int]]:
     """Returns {stage: (seconds, passes)} of logistic regression."""
+    blocks.MEMORY_BYTES = 0  # nothing stays in memory, as with the features of ImageNet
     features, labels = _load(folder)
     matrix, labels = Matrix(features[: args["examples"]]), labels[: args["examples"]]
     times: dict[str, tuple[float, int]] = {}
