@@ -24,13 +24,16 @@ def peak(make: Callable[..., Callable[[], object]], *args: object, calls: int = 
 def of_device(device: str, *, reset_peak: bool = False) -> tuple[int, int] | None:
     """Returns the bytes of a device that are in use, and their peak; None if it is not reported.
 
-    TensorFlow reports the memory of GPUs and TPUs.
+    TensorFlow reports the memory of GPUs and TPUs. After a trace it also counts that of the CPU,
+    from the trace on, which is no figure of a run.
 
     Args:
       device: TensorFlow's name of the device.
       reset_peak: whether the next peak is measured from now on.
     """
     spec = tf.DeviceSpec.from_string(device)
+    if spec.device_type == "CPU":
+        return None
     name = f"{spec.device_type}:{spec.device_index}"
     try:
         memory = tf.config.experimental.get_memory_info(name)

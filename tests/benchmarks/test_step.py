@@ -82,7 +82,11 @@ def test_the_accelerators_of_a_strategy(monkeypatch):
     assert devices.of(strategy) == devices.tpu("v4-16")
 
 
-def test_the_memory_of_a_cpu_is_not_reported():
+def test_the_memory_of_a_cpu_is_not_reported(tmp_path):
+    """Also not after a trace, from which on TensorFlow counts it."""
+    tf.profiler.experimental.start(str(tmp_path))
+    tf.random.uniform([1000])
+    tf.profiler.experimental.stop()
     assert memory_use.of_device("/device:CPU:0", reset_peak=True) is None
 
 
