@@ -59,7 +59,7 @@ def _peak(make, args, calls) -> float:
     floor = _status("VmRSS")
     for _ in range(calls):
         call()
-    return _status("VmHWM") - floor
+    return peak_of_process() - floor
 
 
 def _status(name: str) -> float:

@@ -70,10 +70,9 @@ def summarize(
         for split in (config.data.train_split, config.data.eval_split)
     )
     report_left_out(config.data.train_split, train)
-    candidates = dataclasses.replace(
-        train,
-        arrays={name: array[CANDIDATES] for name, array in train.arrays.items()},
-        labels=train.labels[CANDIDATES],
+    candidates = Features(
+        {name: array[CANDIDATES] for name, array in train.arrays.items()},
+        train.labels[CANDIDATES],
     )
     num_neighbors = min(NEIGHBORS, len(train.labels))
     results: dict[str, float | str] = {}

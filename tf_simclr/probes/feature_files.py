@@ -18,7 +18,7 @@ import numpy as np
 
 from tf_simclr import files
 from tf_simclr.errors import ConfigError
-from tf_simclr.probes.features import Features
+from tf_simclr.probes.features import Features, add_counts
 
 FLOAT32_BYTES = 2**30  # features that take more as float32 are kept as float16
 SAVE_SECONDS = 10.0  # between two updates of state.json: the work that a crash loses
@@ -110,7 +110,7 @@ class FeatureWriter:
             self._write(name, array)
         state = self._state
         state.names = [name for name in arrays if name != _LABELS]
-        state.left_out = {r: n + state.left_out.get(r, 0) for r, n in left_out.items()}
+        state.left_out = add_counts(state.left_out, left_out)
         state.kept += len(part[_LABELS])
         state.batches += 1
         if time.monotonic() - self._saved >= SAVE_SECONDS:

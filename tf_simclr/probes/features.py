@@ -109,6 +109,11 @@ class Store(Protocol):
         """Returns all features."""
 
 
+def add_counts(total: dict[str, int], more: dict[str, int]) -> dict[str, int]:
+    """Adds numbers of examples, {reason: number}, to the totals; {} is a total of 0."""
+    return {reason: number + total.get(reason, 0) for reason, number in more.items()}
+
+
 class MemoryStore:
     """Collects features in memory."""
 
@@ -124,7 +129,7 @@ class MemoryStore:
     def append(self, part: dict[str, np.ndarray], left_out: dict[str, int]) -> None:
         self._parts.append(part)
         self.num_kept += len(part["labels"])
-        self.left_out = {reason: n + self.left_out.get(reason, 0) for reason, n in left_out.items()}
+        self.left_out = add_counts(self.left_out, left_out)
 
     def finish(self) -> Features:
         names = self._parts[0]

@@ -85,12 +85,11 @@ class Embedder:
         size = config.training.train_batch_size // num_replicas
         if num_microbatches(config, num_replicas) > 1:
             size = config.training.microbatch_size
-        self._size = max(size, _FEWEST_IMAGES)
-        if self._size * num_replicas > 2 * count or self._size > _MOST_IMAGES:
-            size = min(self._size, _MOST_IMAGES)
-            num_batches = -(-count // (size * num_replicas))
-            self._size = -(-count // (num_batches * num_replicas))
-        self._num_batches = -(-count // (self._size * num_replicas))
+        size = max(size, _FEWEST_IMAGES)
+        needs_other_size = size > _MOST_IMAGES or size * num_replicas > 2 * count
+        self._num_batches = -(-count // (min(size, _MOST_IMAGES) * num_replicas))
+        # Batches of another size are as small as their number allows.
+        self._size = -(-count // (self._num_batches * num_replicas)) if needs_other_size else size
         self._sample = RandomSample(source, split=split, count=count, seed=_SEED)
         self._config, self._split = config, split
         self._views = distributed_data.distribute(strategy, self._view_batches)
